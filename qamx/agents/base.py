@@ -1,0 +1,107 @@
+"""The agent: critic learning x policy, one summed loss, one optimiser step."""
+
+from typing import Self, TypeVar
+
+import equinox as eqx
+import jax
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from qamx._types import Batch, Key, Metrics, Scalar
+from qamx.policies import AbstractPolicy
+from qamx.rl import AbstractCriticLearning, frozen, trainable
+
+
+class AbstractAgent(eqx.Module):
+    """A critic and a policy that learn together.
+
+    A method is a final subclass that names its two parts. The same objective serves offline
+    and online.
+    """
+
+    critic: eqx.AbstractVar[AbstractCriticLearning]
+    policy: eqx.AbstractVar[AbstractPolicy]
+
+    def act(self, observation: Float[Array, "batch obs"], key: Key) -> Float[Array, "batch dim"]:
+        """An action chunk (flat, entries in [-1, 1]) for each observation."""
+        return self.policy.sample(self.critic.critic, observation, key)
+
+    def act_as_behaviour(
+        self, observation: Float[Array, "batch obs"], key: Key
+    ) -> Float[Array, "batch dim"]:
+        """An action chunk of the clone of the data inside this agent."""
+        return self.policy.behaviour.sample(self.critic.critic, observation, key)
+
+    def loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        """The sum of all objectives.
+
+        Gradient routing: the critic learns by its own loss alone (the policy that draws a' is
+        frozen there), the policy by its own alone (the critic is frozen there).
+        """
+        critic_key, policy_key = jax.random.split(key)
+        critic_loss, critic_metrics = self.critic.loss(batch, frozen(self).act, critic_key)
+        policy_loss, metrics = self.policy.loss(frozen(self.critic.critic), batch, policy_key)
+        return critic_loss + policy_loss, (*critic_metrics, *metrics)
+
+    def advance(self) -> Self:
+        """The agent after an optimiser step: targets and schedules move on."""
+        return eqx.tree_at(
+            lambda agent: (agent.critic, agent.policy),
+            self,
+            (self.critic.advance(), self.policy.advance()),
+        )
+
+
+class Agent(AbstractAgent):
+    """Any critic learning with any policy: the agent to compose your own method with."""
+
+    critic: AbstractCriticLearning
+    policy: AbstractPolicy
+
+
+A = TypeVar("A", bound=AbstractAgent)
+
+
+class UpdateMetrics(Metrics):
+    """The summed loss and the global gradient norm (before clipping)."""
+
+    loss: Scalar
+    gradient_norm: Scalar
+
+
+class TrainState(eqx.Module):
+    """Everything that an update changes."""
+
+    agent: AbstractAgent
+    optimiser_state: PyTree
+    key: Key
+    updates: Int[Array, ""]
+
+
+def create_state(
+    agent: AbstractAgent, optimiser: optax.GradientTransformation, key: Key
+) -> TrainState:
+    """The state before the first update; `key` seeds every draw that updates make."""
+    parameters = eqx.filter(agent, trainable(agent))
+    return TrainState(agent, optimiser.init(parameters), key, jax.numpy.zeros((), jax.numpy.int32))
+
+
+def update(
+    state: TrainState, batch: Batch, optimiser: optax.GradientTransformation
+) -> tuple[TrainState, tuple[Metrics, ...]]:
+    """One optimiser step on the summed loss, then the targets follow.
+
+    Pure and traceable; compile it (`equinox.filter_jit`, or the runner's loop of many updates).
+    Targets follow the parameters of after the step.
+    """
+    key, loss_key = jax.random.split(state.key)
+    trained, rest = eqx.partition(state.agent, trainable(state.agent))
+
+    def total(trained: AbstractAgent) -> tuple[Scalar, tuple[Metrics, ...]]:
+        return eqx.combine(trained, rest).loss(batch, loss_key)
+
+    (loss, metrics), gradients = eqx.filter_value_and_grad(total, has_aux=True)(trained)
+    steps, optimiser_state = optimiser.update(gradients, state.optimiser_state, trained)
+    agent = eqx.combine(eqx.apply_updates(trained, steps), rest).advance()
+    own = UpdateMetrics(loss, optax.global_norm(gradients))
+    return TrainState(agent, optimiser_state, key, state.updates + 1), (own, *metrics)

@@ -1,0 +1,25 @@
+"""Flow matching, its ODE and memoryless SDE, and adjoint matching: the mathematics of QAM."""
+
+from qamx.flow.adjoint import adjoint_matching_loss, lean_adjoint, lean_adjoint_term
+from qamx.flow.integrator import SOLVERS, Integrator
+from qamx.flow.interpolant import interpolate
+from qamx.flow.matching import flow_matching_loss
+from qamx.flow.noise_schedule import MemorylessSchedule
+from qamx.flow.ode import ode_term, sample_ode
+from qamx.flow.sde import GridIncrements, memoryless_terms, sample_memoryless_sde
+
+__all__ = [
+    "SOLVERS",
+    "GridIncrements",
+    "Integrator",
+    "MemorylessSchedule",
+    "adjoint_matching_loss",
+    "flow_matching_loss",
+    "interpolate",
+    "lean_adjoint",
+    "lean_adjoint_term",
+    "memoryless_terms",
+    "ode_term",
+    "sample_memoryless_sde",
+    "sample_ode",
+]

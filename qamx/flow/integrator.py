@@ -1,0 +1,90 @@
+"""Diffrax's solvers, stepped by hand on the uniform grid of a flow.
+
+`diffrax.diffeqsolve` gives the same numbers (the tests compare the two), but its adaptive
+machinery costs up to several times as much on small networks and none of it is needed on a
+fixed grid; `docs/performance.md` has the measurement.
+"""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+SOLVERS: dict[str, type[diffrax.AbstractSolver]] = {
+    "euler": diffrax.Euler,
+    "heun": diffrax.Heun,
+    "midpoint": diffrax.Midpoint,
+    "ralston": diffrax.Ralston,
+    "bosh3": diffrax.Bosh3,
+    "tsit5": diffrax.Tsit5,
+    "dopri5": diffrax.Dopri5,
+}
+"""The solvers that an experiment file can name; user code may pass any fixed-step solver."""
+
+
+class Integrator(eqx.Module):
+    """Takes `steps` equal steps of a Diffrax solver over flow time [0, 1].
+
+    **Arguments:**
+
+    - `steps`: number of flow steps T; the step size is h = 1/T.
+    - `solver`: any explicit Diffrax solver that works with fixed steps.
+
+    **Raises:** `ValueError` if `steps` is not positive.
+    """
+
+    steps: int = eqx.field(static=True)
+    solver: diffrax.AbstractSolver = eqx.field(static=True)
+
+    def __init__(self, steps: int = 10, solver: diffrax.AbstractSolver | None = None):
+        if steps < 1:
+            raise ValueError(f"an integrator takes at least one step; found steps={steps}")
+        self.steps = steps
+        self.solver = diffrax.Euler() if solver is None else solver
+
+    @property
+    def step_size(self) -> float:
+        """h = 1/T."""
+        return 1.0 / self.steps
+
+    @property
+    def times(self) -> Float[Array, " steps+1"]:
+        """The grid 0, h, ..., 1."""
+        return jnp.arange(self.steps + 1) / self.steps
+
+    def end(
+        self,
+        terms: diffrax.AbstractTerm,
+        times: Float[Array, " n"],
+        y0: Float[Array, "*shape"],
+    ) -> Float[Array, "*shape"]:
+        """The state at `times[-1]`, from `y0` at `times[0]`."""
+
+        def step(y: Array, span: tuple[Array, Array]) -> tuple[Array, None]:
+            return self._step(terms, *span, y), None
+
+        y1, _ = jax.lax.scan(step, y0, (times[:-1], times[1:]))
+        return y1
+
+    def path(
+        self,
+        terms: diffrax.AbstractTerm,
+        times: Float[Array, " n"],
+        y0: Float[Array, "*shape"],
+    ) -> Float[Array, "n *shape"]:
+        """The states at all `times`, from `y0` at `times[0]`; times may run backwards."""
+
+        def step(y: Array, span: tuple[Array, Array]) -> tuple[Array, Array]:
+            y = self._step(terms, *span, y)
+            return y, y
+
+        _, ys = jax.lax.scan(step, y0, (times[:-1], times[1:]))
+        return jnp.concatenate([y0[None], ys])
+
+    def _step(self, terms: diffrax.AbstractTerm, t0: Array, t1: Array, y: Array) -> Array:
+        # A fresh solver state at each step: a solver that would reuse the last stage of the step
+        # before ("first same as last") must not, where a term jumps on the grid.
+        state = self.solver.init(terms, t0, t1, y, None)
+        y1, _, _, _, _ = self.solver.step(terms, t0, t1, y, None, state, made_jump=False)
+        return y1

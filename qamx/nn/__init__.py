@@ -1,0 +1,23 @@
+"""Networks: plain Equinox modules over any leading batch axes."""
+
+from qamx.nn.critic import AbstractCritic, EnsembleCritic
+from qamx.nn.gaussian_actor import GaussianActor, TanhNormal
+from qamx.nn.mlp import MLP, LayerNorm, Linear, Trunk
+from qamx.nn.networks import Networks
+from qamx.nn.temperature import Temperature
+from qamx.nn.velocity_field import AbstractVelocityField, VelocityField
+
+__all__ = [
+    "MLP",
+    "AbstractCritic",
+    "AbstractVelocityField",
+    "EnsembleCritic",
+    "GaussianActor",
+    "LayerNorm",
+    "Linear",
+    "Networks",
+    "TanhNormal",
+    "Temperature",
+    "Trunk",
+    "VelocityField",
+]

@@ -1,0 +1,50 @@
+"""Ensembles of state-action value functions."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from qamx._types import Key
+from qamx.nn.mlp import MLP
+
+
+class AbstractCritic(eqx.Module):
+    """An ensemble of K action values Q_k(s, a)."""
+
+    @abstractmethod
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], action: Float[Array, "*batch dim"]
+    ) -> Float[Array, "ensemble *batch"]:
+        """All K values of each observation and flat action chunk."""
+
+
+class EnsembleCritic(AbstractCritic):
+    """K independent MLPs on [s, a]; their parameters are stacked along a leading axis."""
+
+    members: MLP
+
+    def __init__(
+        self,
+        observation_size: int,
+        dim: int,
+        hidden: Sequence[int] = (512, 512, 512, 512),
+        *,
+        ensemble_size: int = 10,
+        layer_norm: bool = True,
+        key: Key,
+    ):
+        def member(key: Key) -> MLP:
+            return MLP(observation_size + dim, hidden, 1, layer_norm=layer_norm, key=key)
+
+        self.members = eqx.filter_vmap(member)(jax.random.split(key, ensemble_size))
+
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], action: Float[Array, "*batch dim"]
+    ) -> Float[Array, "ensemble *batch"]:
+        inputs = jnp.concatenate([observation, action], axis=-1)
+        values = eqx.filter_vmap(lambda member: member(inputs))(self.members)
+        return values[..., 0]

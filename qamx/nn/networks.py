@@ -1,0 +1,71 @@
+"""The sizes of a method's networks, said once."""
+
+from dataclasses import dataclass
+
+from qamx._types import Key
+from qamx.nn.critic import EnsembleCritic
+from qamx.nn.gaussian_actor import GaussianActor
+from qamx.nn.mlp import MLP
+from qamx.nn.velocity_field import VelocityField
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Builds the networks of a method from the sizes of its problem.
+
+    **Arguments:**
+
+    - `observation_size`: entries of an observation.
+    - `action_dim`: entries of a flat action chunk, horizon x action size.
+    - `actor_hidden`, `critic_hidden`: hidden widths.
+    - `ensemble_size`: number of critics, K.
+    """
+
+    observation_size: int
+    action_dim: int
+    actor_hidden: tuple[int, ...] = (512, 512, 512, 512)
+    critic_hidden: tuple[int, ...] = (512, 512, 512, 512)
+    ensemble_size: int = 10
+    actor_layer_norm: bool = False
+    critic_layer_norm: bool = True
+
+    def critic(self, key: Key) -> EnsembleCritic:
+        """K action values on [s, a]."""
+        return EnsembleCritic(
+            self.observation_size,
+            self.action_dim,
+            self.critic_hidden,
+            ensemble_size=self.ensemble_size,
+            layer_norm=self.critic_layer_norm,
+            key=key,
+        )
+
+    def velocity(self, key: Key) -> VelocityField:
+        """A velocity on [s, x, t]."""
+        return VelocityField(
+            self.observation_size,
+            self.action_dim,
+            self.actor_hidden,
+            layer_norm=self.actor_layer_norm,
+            key=key,
+        )
+
+    def one_step(self, key: Key) -> MLP:
+        """A map from [s, noise] to an action chunk."""
+        return MLP(
+            self.observation_size + self.action_dim,
+            self.actor_hidden,
+            self.action_dim,
+            layer_norm=self.actor_layer_norm,
+            key=key,
+        )
+
+    def edit(self, key: Key) -> GaussianActor:
+        """A Gaussian over edits on [s, a~]."""
+        return GaussianActor(
+            self.observation_size + self.action_dim,
+            self.action_dim,
+            self.actor_hidden,
+            layer_norm=self.actor_layer_norm,
+            key=key,
+        )
