@@ -1,0 +1,239 @@
+"""From a validated experiment to a run: the one place where configuration becomes objects.
+
+The functions that the registry names for the built-in entries stand here too. A plugin's
+builders have the same signatures:
+
+- agent: `(settings, parts, key) -> AbstractAgent`
+- schedule: `(settings) -> Schedule`
+- environment: `(settings) -> Callable[[], Environment]`
+- data set: `(settings, environment_settings) -> DataSource`
+- inverse temperature: `(settings) -> AbstractInverseTemperature`
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qamx import registry
+from qamx._types import Key
+from qamx.agents import QAM, QAMFQL, AbstractAgent, Parts, QAMEdit, adam
+from qamx.config import Experiment, load
+from qamx.config.agents import AgentSettings, QAMEditSettings, QAMFQLSettings, QAMSettings
+from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
+from qamx.config.schedules import OfflineSettings, OfflineToOnlineSettings
+from qamx.config.sections import scheme_of
+from qamx.config.temperatures import ConstantTemperature, LinearTemperature, TemperatureSettings
+from qamx.data.ogbench import OGBenchData, find_files
+from qamx.envs import Environment, OGBenchEnvironment
+from qamx.errors import UserError
+from qamx.flow import SOLVERS, Integrator
+from qamx.nn import Networks
+from qamx.rl import Backup
+from qamx.runner.logs import Logs, Sink, WandbSink
+from qamx.runner.loop import DONE, INTERRUPTED, Runner
+from qamx.runner.plan import Evaluation, Intervals, RunPlan
+from qamx.runner.step import Sampling
+from qamx.schedules import (
+    AbstractInverseTemperature,
+    Constant,
+    Linear,
+    Offline,
+    Online,
+    Schedule,
+)
+
+CHANGEABLE = ("logging.", "checkpoint.", "evaluation.environments", "data.directory")
+"""Keys that may change between the start of a run and its continuation."""
+
+
+# --- the whole run ---
+
+
+def run(experiment: Experiment, directory: Path) -> int:
+    """Carries out an experiment in a directory, or continues it there; returns an exit code.
+
+    **Raises:** `UserError` if the directory holds a run of another configuration, or the data
+    cannot be had.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    claim(directory, experiment)
+    plan = build(experiment)
+    logs = Logs(directory, _sinks(experiment, directory))
+    try:
+        code = Runner(plan, directory, logs).run()
+        rows = logs.evaluations.rows()
+    finally:
+        logs.close()
+    _say_outcome(code, rows, directory)
+    return code
+
+
+def build(experiment: Experiment) -> RunPlan:
+    """The objects that an experiment names."""
+    agent, evaluation = experiment.agent, experiment.evaluation
+    clip = None if agent.gradient_clip == "none" else float(agent.gradient_clip)
+    return RunPlan(
+        seed=experiment.seed,
+        make_agent=functools.partial(build_agent, agent),
+        optimiser=adam(agent.learning_rate, clip),
+        sampling=Sampling(agent.batch_size, agent.horizon, agent.discount),
+        schedule=_builder(registry.schedules, experiment.schedule.kind)(experiment.schedule),
+        data=_builder(registry.datasets, scheme_of(experiment.data.source))(
+            experiment.data, experiment.environment
+        ),
+        make_environment=_builder(registry.environments, scheme_of(experiment.environment.id))(
+            experiment.environment
+        ),
+        intervals=Intervals(
+            experiment.logging.every, evaluation.every, experiment.checkpoint.every
+        ),
+        evaluation=Evaluation(evaluation.episodes, evaluation.environments, evaluation.behaviour),
+        keep_checkpoints=experiment.checkpoint.keep,
+    )
+
+
+def build_agent(
+    settings: AgentSettings, observation_size: int, action_size: int, key: Key
+) -> AbstractAgent:
+    """A fresh agent of the registered method, in the sizes of a problem."""
+    parts = build_parts(settings, observation_size, action_size)
+    return _builder(registry.agents, settings.method)(settings, parts, key)
+
+
+def build_parts(settings: AgentSettings, observation_size: int, action_size: int) -> Parts:
+    """The parts that the common keys of `[agent]` describe."""
+    networks = Networks(
+        observation_size=observation_size,
+        action_dim=settings.horizon * action_size,
+        actor_hidden=tuple(settings.actor_hidden),
+        critic_hidden=tuple(settings.critic_hidden),
+        ensemble_size=settings.ensemble_size,
+        actor_layer_norm=settings.actor_layer_norm,
+        critic_layer_norm=settings.critic_layer_norm,
+    )
+    backup = Backup(settings.discount, settings.horizon, settings.pessimism)
+    integrator = Integrator(settings.flow_steps, SOLVERS[settings.solver]())
+    return Parts(networks, backup, integrator, settings.target_rate)
+
+
+def claim(directory: Path, experiment: Experiment) -> None:
+    """Writes the resolved experiment into a new directory, or checks the one that is there.
+
+    **Raises:** `UserError` with every differing key.
+    """
+    path = directory / "config.toml"
+    if path.exists():
+        differences = [
+            f"  {key}: {theirs!r} there, {mine!r} here"
+            for key, mine, theirs in experiment.differences(load(path))
+            if not key.startswith(CHANGEABLE) and not _grows(key, mine, theirs)
+        ]
+        if differences:
+            raise UserError(
+                f"{directory} holds a run of another configuration:\n"
+                + "\n".join(differences)
+                + "\nname another directory with --out, or delete this one"
+            )
+    path.write_text(experiment.to_toml(), encoding="utf-8")
+
+
+def _grows(key: str, mine: Any, theirs: Any) -> bool:
+    """A finished run may go on: the last phase may be made longer."""
+    return key == "schedule.online_steps" and mine >= theirs
+
+
+def _builder(kind: registry.Registry, name: str) -> Callable[..., Any]:
+    return kind[name].load_builder()
+
+
+def _sinks(experiment: Experiment, directory: Path) -> tuple[Sink, ...]:
+    logging = experiment.logging
+    if logging.wandb == "disabled":
+        return ()
+    config = experiment.to_dict()
+    return (
+        WandbSink(directory, logging.wandb_project, experiment.run_name, logging.wandb, config),
+    )
+
+
+def _say_outcome(code: int, rows: list[dict[str, Any]], directory: Path) -> None:
+    if code == INTERRUPTED:
+        print(f"stopped; all state is saved in {directory}. The same command continues.")
+    elif code == DONE and rows:
+        last = rows[-1]
+        cloned = last.get("behaviour_success")
+        beside = "" if cloned is None else f", behaviour cloning {cloned:.0%}"
+        print(f"done: success {last['success']:.0%}{beside} at step {last['step']:,}; {directory}")
+
+
+# --- what the registry's built-in names stand for ---
+
+
+def qam(settings: QAMSettings, parts: Parts, key: Key) -> QAM:
+    """`method = "qam"`."""
+    tau = inverse_temperature(settings.inverse_temperature)
+    return QAM(parts, inverse_temperature=tau, key=key)
+
+
+def qam_fql(settings: QAMFQLSettings, parts: Parts, key: Key) -> QAMFQL:
+    """`method = "qam_fql"`."""
+    tau, weight = inverse_temperature(settings.inverse_temperature), settings.distill_weight
+    return QAMFQL(parts, inverse_temperature=tau, distill_weight=weight, key=key)
+
+
+def qam_edit(settings: QAMEditSettings, parts: Parts, key: Key) -> QAMEdit:
+    """`method = "qam_edit"`."""
+    return QAMEdit(
+        parts,
+        inverse_temperature=inverse_temperature(settings.inverse_temperature),
+        edit_scale=settings.edit_scale,
+        target_entropy_scale=settings.target_entropy_scale,
+        key=key,
+    )
+
+
+def inverse_temperature(settings: TemperatureSettings) -> AbstractInverseTemperature:
+    """The registered schedule of an inverse temperature."""
+    return _builder(registry.temperatures, settings.schedule)(settings)
+
+
+def constant(settings: ConstantTemperature) -> Constant:
+    """A number, or `schedule = "constant"`."""
+    return Constant(settings.value)
+
+
+def linear(settings: LinearTemperature) -> Linear:
+    """`schedule = "linear"`."""
+    return Linear(settings.start, settings.stop, settings.updates)
+
+
+def offline(settings: OfflineSettings) -> Schedule:
+    """`kind = "offline"`."""
+    return Schedule((Offline(settings.offline_steps),))
+
+
+def offline_to_online(settings: OfflineToOnlineSettings) -> Schedule:
+    """`kind = "offline_to_online"`."""
+    online = Online(settings.online_steps, settings.online_warmup, settings.updates_per_step)
+    return Schedule((Offline(settings.offline_steps), online))
+
+
+def ogbench_environment(settings: OGBenchEnvironmentSettings) -> Callable[[], Environment]:
+    """An OGBench task."""
+    return functools.partial(OGBenchEnvironment, settings.name, settings.task, settings.reward)
+
+
+def ogbench_data(
+    settings: OGBenchDataSettings, environment: OGBenchEnvironmentSettings
+) -> OGBenchData:
+    """An OGBench data set, found, generated or downloaded."""
+    files = find_files(
+        settings.name,
+        None if settings.directory is None else Path(settings.directory),
+        generate_episodes=settings.generate_episodes,
+        generate_seed=settings.generate_seed or 0,
+    )
+    return OGBenchData(
+        environment.name, environment.task, environment.reward, files, settings.updates_per_shard
+    )

@@ -1,0 +1,1 @@
+"""Offline data sets: generating, loading and sampling them."""

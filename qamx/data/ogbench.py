@@ -1,0 +1,145 @@
+"""OGBench's data sets, rewarded for one task."""
+
+import contextlib
+import socket
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from qamx.data.generate import default_directory, generate
+from qamx.data.sequences import Transitions
+from qamx.envs.ogbench import Reward, make, own_global_randomness, sparse
+from qamx.errors import UserError
+
+ACTION_LIMIT = 1.0 - 1e-5
+"""Data actions are clipped to this, so that a tanh policy can reach them."""
+
+NETWORK_TIMEOUT = 20.0
+"""Seconds without an answer after which a download is given up."""
+
+
+class OGBenchData:
+    """The transitions of an OGBench data set with the rewards and masks of one task.
+
+    **Arguments:**
+
+    - `environment`, `task`, `reward`: the task that rewards are computed for, as in
+      `qamx.envs.OGBenchEnvironment`.
+    - `files`: the shards, in the order in which they are used.
+    - `updates_per_shard`: given for more than one file.
+    """
+
+    def __init__(
+        self,
+        environment: str,
+        task: int,
+        reward: Reward,
+        files: list[Path],
+        updates_per_shard: int | None = None,
+    ):
+        self._environment, self._task, self._sparse = environment, task, reward == "sparse"
+        self.files = files
+        self.updates_per_shard = updates_per_shard
+
+    @property
+    def shards(self) -> int:
+        return len(self.files)
+
+    def load(self, shard: int) -> Transitions:
+        """Reads a shard through OGBench and relabels it.
+
+        **Raises:** `UserError` if the file cannot be read or lacks an array.
+        """
+        from ogbench.relabel_utils import relabel_dataset
+        from ogbench.utils import load_dataset
+
+        path = self.files[shard]
+        env = make(self._environment, self._task)
+        try:
+            arrays = load_dataset(str(path), add_info=True)
+            with own_global_randomness(0):
+                relabel_dataset(self._environment, env, arrays)
+        except (OSError, KeyError, ValueError, IndexError) as error:
+            raise UserError(
+                f"{path}: not a data set of {self._environment} ({error}); "
+                "delete the file and make or download it again"
+            ) from error
+        finally:
+            env.close()
+        rewards = sparse(arrays["rewards"]) if self._sparse else arrays["rewards"]
+        return Transitions(
+            observations=arrays["observations"],
+            actions=np.clip(arrays["actions"], -ACTION_LIMIT, ACTION_LIMIT),
+            rewards=rewards,
+            masks=arrays["masks"],
+            ends=arrays["terminals"],
+            next_observations=arrays["next_observations"],
+        )
+
+
+def find_files(
+    name: str,
+    directory: Path | None = None,
+    *,
+    generate_episodes: int | None = None,
+    generate_seed: int = 0,
+) -> list[Path]:
+    """The files of a data set: one, or all shards of a folder; made or downloaded if missing.
+
+    **Arguments:** `name` is OGBench's, such as `cube-double-play-v0`, or a folder of shards,
+    such as `cube-quadruple-play-100m-v0`; with `generate_episodes` a missing set is generated
+    here, otherwise OGBench's downloader is asked.
+
+    **Raises:** `UserError` with the command that generates the set, if it can't be had.
+    """
+    directory = default_directory() if directory is None else directory.expanduser()
+    if "-100m-" in name:
+        return _shards(name, directory)
+    path = directory / f"{name}.npz"
+    if not path.exists() and generate_episodes is not None:
+        generate(name, episodes=generate_episodes, seed=generate_seed, directory=directory)
+    elif not path.exists():
+        _download(name, directory)
+    return [path]
+
+
+def _shards(name: str, directory: Path) -> list[Path]:
+    folder = directory / name
+    files = sorted(p for p in folder.glob("*.npz") if not p.stem.endswith("-val"))
+    if not files:
+        bare = name.removesuffix("-100m-v0")
+        raise UserError(
+            f"{folder}: no shards of the data set {name}. Download the folder from OGBench's "
+            f"100M collection, or generate shards here:\n  {_command(bare, directory)} --shards 100"
+        )
+    return files
+
+
+def _download(name: str, directory: Path) -> None:
+    import ogbench
+
+    try:
+        with _network_timeout(NETWORK_TIMEOUT):
+            ogbench.download_datasets([name], str(directory))
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise UserError(
+            f"{directory / name}.npz: missing, and OGBench's server cannot be reached ({error}). "
+            f"Generate the data set here:\n  {_command(name.removesuffix('-v0'), directory)}"
+        ) from error
+
+
+def _command(bare_name: str, directory: Path) -> str:
+    place = "" if directory == default_directory() else f" --directory {directory}"
+    return f"qamx data generate {bare_name}{place}"
+
+
+@contextlib.contextmanager
+def _network_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,76 @@
+"""The buffer that updates draw from: offline rows first, online rows behind them."""
+
+from typing import Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from qamx.data.sequences import Transitions
+from qamx.errors import UserError
+
+
+class Replay(eqx.Module):
+    """Offline transitions with room for online ones, on the device.
+
+    Rows below `size` are filled. All methods return the changed buffer; `append` and
+    `replace_offline` give up the old one's memory.
+    """
+
+    rows: Transitions
+    size: Int[Array, ""]
+    offline_size: int = eqx.field(static=True)
+
+    @classmethod
+    def create(cls, offline: Transitions, room: int) -> Self:
+        """A buffer that holds `offline` and has room for `room` more transitions."""
+
+        def extend(array) -> Array:
+            space = np.zeros((room, *array.shape[1:]), np.float32)
+            return jnp.asarray(np.concatenate([array, space]) if room else array)
+
+        rows = jax.tree.map(extend, offline)
+        return cls(rows, jnp.asarray(len(offline), jnp.int32), len(offline))
+
+    def append(self, new: Transitions) -> "Replay":
+        """The buffer with the rows of `new` behind its filled ones (room is not checked)."""
+        rows, size = _append(self.rows, self.size, new)
+        return Replay(rows, size, self.offline_size)
+
+    def replace_offline(self, offline: Transitions) -> "Replay":
+        """The buffer with another shard in the place of the offline rows.
+
+        **Raises:** `UserError` if the shard has another number of transitions than the first.
+        """
+        if len(offline) != self.offline_size:
+            raise UserError(
+                f"a shard holds {len(offline):,} transitions and the first one "
+                f"{self.offline_size:,}; shards of one data set must be equally long"
+            )
+        rows = _overwrite(self.rows, jnp.zeros((), jnp.int32), offline)
+        return Replay(rows, self.size, self.offline_size)
+
+    def online_rows(self, first: int, last: int) -> Transitions:
+        """A host copy of the online transitions `first` to `last` (exclusive)."""
+        span = slice(self.offline_size + first, self.offline_size + last)
+        return jax.tree.map(lambda array: np.asarray(array[span]), self.rows)
+
+
+@jax.jit
+def _write(rows: Transitions, start: Array, new: Transitions) -> Transitions:
+    def put(array, value):
+        return jax.lax.dynamic_update_slice_in_dim(array, value.astype(array.dtype), start, 0)
+
+    return jax.tree.map(put, rows, new)
+
+
+@jax.jit(donate_argnums=(0, 1))
+def _append(rows: Transitions, size: Array, new: Transitions) -> tuple[Transitions, Array]:
+    return _write(rows, size, new), size + len(new)
+
+
+@jax.jit(donate_argnums=0)
+def _overwrite(rows: Transitions, start: Array, new: Transitions) -> Transitions:
+    return _write(rows, start, new)

@@ -1,0 +1,61 @@
+"""Transitions in the order in which they happened, and the action-chunk windows over them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from qamx._types import Batch, Key
+
+
+class Transitions(eqx.Module):
+    """One row a transition; trajectories follow each other without gaps."""
+
+    observations: Float[Array, "size obs"]
+    actions: Float[Array, "size act"]
+    rewards: Float[Array, " size"]
+    masks: Float[Array, " size"]
+    """0 where the task is solved, so that nothing is bootstrapped, else 1."""
+    ends: Float[Array, " size"]
+    """1 at the last transition of a trajectory, else 0."""
+    next_observations: Float[Array, "size obs"]
+
+    def __len__(self) -> int:
+        return self.rewards.shape[0]
+
+
+def windows(
+    transitions: Transitions, starts: Int[Array, " batch"], horizon: int, discount: float
+) -> Batch:
+    r"""The windows of `horizon` steps that begin at `starts`, as a batch.
+
+    The return is \(R=\sum_i\gamma^i r_i\) up to the end of the trajectory; a window is valid if
+    no trajectory ends strictly inside it; s' follows the last step inside the trajectory.
+    """
+    steps = jnp.arange(horizon)
+    rows = starts[:, None] + steps
+    # alive[b, i]: no trajectory ended on the steps before i.
+    ended = jnp.cumsum(transitions.ends[rows], axis=1) - transitions.ends[rows]
+    alive = (ended == 0).astype(jnp.float32)
+    last = starts + jnp.sum(alive, axis=1).astype(starts.dtype) - 1
+    return Batch(
+        observations=transitions.observations[starts],
+        actions=transitions.actions[rows].reshape(len(starts), -1),
+        rewards=jnp.sum(discount**steps * alive * transitions.rewards[rows], axis=1),
+        masks=jnp.min(jnp.where(alive > 0, transitions.masks[rows], 1.0), axis=1),
+        valid=alive[:, -1],
+        next_observations=transitions.next_observations[last],
+    )
+
+
+def sample_windows(
+    transitions: Transitions,
+    size: Int[Array, ""],
+    batch_size: int,
+    horizon: int,
+    discount: float,
+    key: Key,
+) -> Batch:
+    """Windows uniform over all start rows among the first `size` rows."""
+    starts = jax.random.randint(key, (batch_size,), 0, size - horizon + 1)
+    return windows(transitions, starts, horizon, discount)

@@ -1,0 +1,23 @@
+"""What the runner needs of a data set."""
+
+from typing import Protocol
+
+from qamx.data.sequences import Transitions
+
+
+class DataSource(Protocol):
+    """A data set in one or more shards, of which one is in memory at a time."""
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        ...
+
+    @property
+    def updates_per_shard(self) -> int | None:
+        """Updates after which the next shard takes the place of the present one."""
+        ...
+
+    def load(self, shard: int) -> Transitions:
+        """The transitions of a shard, as host arrays (float32), actions inside (-1, 1)."""
+        ...

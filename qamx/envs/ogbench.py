@@ -1,0 +1,83 @@
+"""OGBench's single-task environments."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from qamx.envs.base import Step
+
+Reward = Literal["default", "sparse"]
+
+
+@contextlib.contextmanager
+def own_global_randomness(seed: int) -> Iterator[None]:
+    """NumPy's global random state seeded inside, and as before outside.
+
+    OGBench's mazes draw start positions from it, so that environments in one process would
+    disturb each other.
+    """
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def make(environment: str, task: int) -> Any:
+    """The Gymnasium environment of one task, e.g. `make("cube-double-play", 2)`."""
+    # Rendering is not needed to act; without a display GLFW would warn at every start.
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ogbench
+
+        name = f"{environment}-singletask-task{task}-v0"
+        return ogbench.make_env_and_datasets(name, env_only=True)
+
+
+def sparse(rewards: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """-1 until every subtask is solved, then 0."""
+    return np.where(rewards != 0.0, -1.0, 0.0).astype(np.float32)
+
+
+class OGBenchEnvironment:
+    """One of the five tasks of an OGBench environment.
+
+    **Arguments:** `environment` is an OGBench name with its kind of data, such as
+    `cube-double-play`, `task` is 1 to 5, `reward` "default" or "sparse" (-1 until every subtask
+    is solved, then 0).
+
+    **Source:** OGBench (Park et al., arXiv 2410.20092).
+    """
+
+    def __init__(self, environment: str, task: int, reward: Reward = "default"):
+        self._env = make(environment, task)
+        self._sparse = reward == "sparse"
+        self.observation_size: int = self._env.observation_space.shape[0]
+        self.action_size: int = self._env.action_space.shape[0]
+
+    def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
+        with own_global_randomness(seed):
+            observation, _ = self._env.reset(seed=seed)
+        return np.asarray(observation, np.float32)
+
+    def step(self, action: Float[np.ndarray, " act"]) -> Step:
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        if self._sparse:
+            reward = sparse(np.asarray(reward))
+        return Step(
+            np.asarray(observation, np.float32),
+            float(reward),
+            bool(terminated),
+            bool(truncated),
+            bool(info["success"]),
+        )
+
+    def close(self) -> None:
+        self._env.close()

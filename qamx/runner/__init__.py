@@ -1,0 +1,1 @@
+"""The runner: phases, updates, evaluation, checkpoints and logs of one run."""

@@ -1,0 +1,106 @@
+"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere."""
+
+import time
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Display(Protocol):
+    """Shows how far a run is."""
+
+    def say(self, message: str) -> None:
+        """A line that stays."""
+        ...
+
+    def advance(self, phase: str, step: int) -> None:
+        """The run has reached `step`."""
+        ...
+
+    def close(self) -> None:
+        """Ends the display."""
+        ...
+
+
+def make_display(total: int, first: int) -> Display:
+    """A bar where output is a terminal, plain lines otherwise."""
+    console = Console()
+    return Bar(console, total, first) if console.is_terminal else Lines(total, first)
+
+
+class Bar:
+    """A bar with phase, steps, rate, time and the latest message's headline."""
+
+    def __init__(self, console: Console, total: int, first: int):
+        self._progress = Progress(
+            TextColumn("[bold]{task.fields[phase]}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task(
+            "run", total=total, completed=first, phase="start", rate=""
+        )
+        self._rate = Rate(first)
+        self._progress.start()
+
+    def say(self, message: str) -> None:
+        self._progress.console.print(message, highlight=False)
+
+    def advance(self, phase: str, step: int) -> None:
+        rate = f"{self._rate.update(step):,.0f} steps/s"
+        self._progress.update(self._task, completed=step, phase=phase, rate=rate)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class Lines:
+    """A line now and then: every tenth of the run or half minute, whichever is later."""
+
+    SECONDS = 30.0
+
+    def __init__(self, total: int, first: int):
+        self._total, self._rate = total, Rate(first)
+        self._shown = time.monotonic()
+
+    def say(self, message: str) -> None:
+        print(message, flush=True)
+
+    def advance(self, phase: str, step: int) -> None:
+        rate = self._rate.update(step)
+        now = time.monotonic()
+        if now - self._shown < self.SECONDS:
+            return
+        self._shown = now
+        left = (self._total - step) / rate / 60 if rate else float("inf")
+        print(
+            f"{phase}: step {step:,} of {self._total:,}, {rate:,.0f} steps/s, {left:.0f} min left",
+            flush=True,
+        )
+
+    def close(self) -> None:
+        pass
+
+
+class Rate:
+    """Steps a second over the last half minute."""
+
+    WINDOW = 30.0
+
+    def __init__(self, first: int):
+        self._marks = [(time.monotonic(), first)]
+
+    def update(self, step: int) -> float:
+        """The rate after reaching `step`."""
+        now = time.monotonic()
+        self._marks.append((now, step))
+        while len(self._marks) > 2 and now - self._marks[0][0] > self.WINDOW:
+            self._marks.pop(0)
+        then, before = self._marks[0]
+        return (step - before) / (now - then) if now > then else 0.0

@@ -1,0 +1,122 @@
+"""The run's records: JSON lines on disk (the source of truth) and, where asked for, wandb."""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class JsonLines:
+    """A file of one JSON object a line, which can be cut back to an earlier end.
+
+    **Arguments:** `path` is created if it is missing; rows are appended and flushed.
+    """
+
+    def __init__(self, path: Path):
+        self._file = path.open("a+", encoding="utf-8")
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Appends a row."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def position(self) -> int:
+        """The end of the file, in bytes."""
+        self._file.seek(0, 2)
+        return self._file.tell()
+
+    def cut(self, position: int) -> None:
+        """Drops all that was written after `position`."""
+        self._file.truncate(position)
+        self._file.seek(0, 2)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row."""
+        self._file.seek(0)
+        rows = [json.loads(line) for line in self._file]
+        self._file.seek(0, 2)
+        return rows
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class Sink(Protocol):
+    """Somewhere else that rows go to."""
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Sends one row."""
+        ...
+
+    def close(self) -> None:
+        """Sends what is pending."""
+        ...
+
+
+class WandbSink:
+    """Weights & Biases; in offline mode nothing leaves the machine and no account is needed.
+
+    **Arguments:** `mode` is "online" or "offline", `config` the resolved experiment.
+    """
+
+    def __init__(self, directory: Path, project: str, name: str, mode: str, config: dict[str, Any]):
+        import wandb
+
+        self._run = wandb.init(
+            project=project,
+            name=name,
+            id=name,
+            resume="allow",
+            mode="offline" if mode == "offline" else "online",
+            dir=str(directory),
+            config=config,
+        )
+
+    def write(self, row: dict[str, Any]) -> None:
+        values = {key: value for key, value in row.items() if key != "step"}
+        self._run.log(values, step=row["step"])
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class Logs:
+    """`metrics.jsonl` and `evaluations.jsonl` in the run's directory, and further sinks."""
+
+    def __init__(self, directory: Path, sinks: tuple[Sink, ...] = ()):
+        self.metrics = JsonLines(directory / "metrics.jsonl")
+        self.evaluations = JsonLines(directory / "evaluations.jsonl")
+        self._sinks = sinks
+
+    def write_metrics(self, row: dict[str, Any]) -> None:
+        """Records a row of training metrics."""
+        self.metrics.write(row)
+        self._send(row)
+
+    def write_evaluation(self, row: dict[str, Any]) -> None:
+        """Records a row of evaluation results."""
+        self.evaluations.write(row)
+        self._send({k if k == "step" else f"evaluation/{k}": v for k, v in row.items()})
+
+    def positions(self) -> dict[str, int]:
+        """The ends of both files, to cut back to on a resume."""
+        return {
+            "metrics": self.metrics.position(),
+            "evaluations": self.evaluations.position(),
+        }
+
+    def cut(self, positions: dict[str, int]) -> None:
+        """Drops the rows that were written after `positions` were taken."""
+        self.metrics.cut(positions["metrics"])
+        self.evaluations.cut(positions["evaluations"])
+
+    def close(self) -> None:
+        """Closes files and sinks."""
+        self.metrics.close()
+        self.evaluations.close()
+        for sink in self._sinks:
+            sink.close()
+
+    def _send(self, row: dict[str, Any]) -> None:
+        for sink in self._sinks:
+            sink.write(row)

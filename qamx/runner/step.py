@@ -1,0 +1,120 @@
+"""The compiled part of training: many updates in one call."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from qamx._types import Key
+from qamx.agents import AbstractAgent, TrainState, update
+from qamx.data.replay import Replay
+from qamx.data.sequences import Transitions, sample_windows
+from qamx.runner.metrics import flatten
+
+
+class Sampling(NamedTuple):
+    """How batches are drawn: `batch_size` windows of `horizon` steps, `discount` per step."""
+
+    batch_size: int
+    horizon: int
+    discount: float
+
+
+class Training(eqx.Module):
+    """What training changes: the train state, the key of batches, and metrics since the last row."""
+
+    state: TrainState
+    batch_key: Key
+    totals: dict[str, Float[Array, ""]]
+    counted: Int[Array, ""]
+
+    def means(self) -> dict[str, float]:
+        """The metrics' means since they were last cleared (waits for the device)."""
+        counted = max(int(self.counted), 1)
+        return {name: float(total) / counted for name, total in self.totals.items()}
+
+    def cleared(self) -> "Training":
+        """The same with no metrics counted."""
+        totals, counted = jax.tree.map(jnp.zeros_like, (self.totals, self.counted))
+        return Training(self.state, self.batch_key, totals, counted)
+
+
+class Trainer:
+    """Runs updates on a replay buffer, any number of them in one compiled call.
+
+    The number of updates is an argument of the compiled program, so that one compilation serves
+    a whole phase; batches are drawn inside it, and its buffers are donated.
+
+    **Arguments:** `state` is the state before the first update, `sampling` how batches are drawn,
+    `key` seeds them.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        optimiser: optax.GradientTransformation,
+        sampling: Sampling,
+        key: Key,
+    ):
+        self._optimiser, self._sampling = optimiser, sampling
+        arrays, self._static = eqx.partition(state, eqx.is_array)
+        self._run = jax.jit(self._updates, donate_argnums=0)
+        self._act = jax.jit(self._actions, static_argnums=3)
+        self._initial = (arrays, key)
+
+    def begin(self, replay: Replay) -> Training:
+        """Training before its first update (owns its buffers)."""
+        arrays, key = jax.tree.map(jnp.copy, self._initial)
+        shapes = jax.eval_shape(self._one, arrays, key, replay.rows, replay.size)
+        totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[2])
+        return Training(arrays, key, totals, jnp.zeros((), jnp.int32))
+
+    def run(self, training: Training, replay: Replay, updates: int) -> Training:
+        """`training` after that many updates; the old one's buffers are given up."""
+        return self._run(training, replay.rows, replay.size, np.int32(updates))
+
+    def act(
+        self,
+        training: Training,
+        observations: Float[np.ndarray, "batch obs"],
+        key: Key,
+        *,
+        behaviour: bool = False,
+    ) -> Float[np.ndarray, "batch dim"]:
+        """Action chunks of the present policy, or of its clone of the data."""
+        return np.asarray(self._act(training.state, observations, key, behaviour))
+
+    def agent(self, training: Training) -> AbstractAgent:
+        """The present agent."""
+        return self._combine(training.state).agent
+
+    def _combine(self, arrays: TrainState) -> TrainState:
+        return eqx.combine(arrays, self._static)
+
+    def _one(
+        self, arrays: TrainState, key: Key, rows: Transitions, size: Array
+    ) -> tuple[TrainState, Key, dict[str, Array]]:
+        key, batch_key = jax.random.split(key)
+        batch = sample_windows(rows, size, *self._sampling, key=batch_key)
+        state, metrics = update(self._combine(arrays), batch, self._optimiser)
+        return eqx.filter(state, eqx.is_array), key, flatten(metrics)
+
+    def _updates(
+        self, training: Training, rows: Transitions, size: Array, updates: Array
+    ) -> Training:
+        def body(_, carry: Training) -> Training:
+            arrays, key, metrics = self._one(carry.state, carry.batch_key, rows, size)
+            totals = jax.tree.map(jnp.add, carry.totals, metrics)
+            return Training(arrays, key, totals, carry.counted + 1)
+
+        return jax.lax.fori_loop(0, updates, body, training)
+
+    def _actions(
+        self, arrays: TrainState, observations: Array, key: Key, behaviour: bool
+    ) -> PyTree[Array]:
+        agent = self._combine(arrays).agent
+        return (agent.act_as_behaviour if behaviour else agent.act)(observations, key)
