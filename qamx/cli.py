@@ -1,0 +1,208 @@
+"""The `qamx` command.
+
+Each subcommand is one function that adds its arguments and names its handler. What a handler
+needs is imported inside it, so that help and checks answer at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from qamx.errors import UserError
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+_EXAMPLES = """\
+examples:
+  qamx run experiments/quickstart.toml
+  qamx run experiments/c4_qam_edit.toml --set environment.task=4 --seed 20002
+  qamx check experiments/*.toml
+  qamx data generate cube-double-play
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status: 0, 2 for the user's error, 130 for Ctrl-C."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return arguments.handler(arguments)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="qamx",
+        description="Reinforcement learning with flow-matching policies, offline and online.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    for add in COMMANDS:
+        add(commands)
+    return parser
+
+
+def _add_run(commands: Subparsers) -> None:
+    parser = _command(commands, "run", "train and evaluate the policy of an experiment", _run)
+    _add_experiment(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME-taskK-seedN)"
+    )
+    parser.add_argument(
+        "--wandb",
+        choices=("disabled", "offline", "online"),
+        help="Weights & Biases (default: the file's)",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from qamx.config import load
+
+    wandb = [f"logging.wandb={arguments.wandb}"] if arguments.wandb else []
+    experiment = load(arguments.file, [*arguments.set, *wandb], arguments.seed)
+    out = arguments.out or Path("runs") / experiment.run_name
+
+    from qamx.build import run
+
+    return run(experiment, out)
+
+
+def _add_check(commands: Subparsers) -> None:
+    parser = _command(commands, "check", "validate experiment files", _check)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from qamx.config import load
+
+    status = 0
+    for file in arguments.files:
+        try:
+            load(file)
+            print(f"ok {file}")
+        except UserError as error:
+            print(error, file=sys.stderr)
+            status = 2
+    return status
+
+
+def _add_show(commands: Subparsers) -> None:
+    parser = _command(commands, "show", "print an experiment with every default, as TOML", _show)
+    _add_experiment(parser)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from qamx.config import load
+
+    return _write(load(arguments.file, arguments.set, arguments.seed).to_toml())
+
+
+def _add_list(commands: Subparsers) -> None:
+    _command(commands, "list", "list what an experiment file can name, and experiments here", _list)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from qamx.config.listing import listing
+
+    return _write(listing(Path("experiments"), tables=sys.stdout.isatty()))
+
+
+def _add_data(commands: Subparsers) -> None:
+    parser = commands.add_parser("data", help="make data sets", description="Make data sets.")
+    actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
+    generate = _command(actions, "generate", "make an OGBench data set with its oracles", _generate)
+    generate.add_argument("name", metavar="NAME", help="such as cube-double-play")
+    for option, default, meaning in (
+        ("episodes", None, "training episodes, of each shard if sharded (default: OGBench's size)"),
+        ("shards", None, "make a folder of this many files"),
+        ("seed", 0, "seed of every draw (default: 0)"),
+        ("workers", None, "processes (default: one a core)"),
+    ):
+        generate.add_argument(f"--{option}", type=int, default=default, metavar="N", help=meaning)
+    generate.add_argument("--directory", type=Path, metavar="DIR", help="where data sets are kept")
+    generate.add_argument("--overwrite", action="store_true", help="replace a set that is there")
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    from qamx.data.generate import generate
+
+    generate(
+        arguments.name,
+        episodes=arguments.episodes,
+        shards=arguments.shards,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        directory=arguments.directory,
+        overwrite=arguments.overwrite,
+    )
+    return 0
+
+
+COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
+    _add_run,
+    _add_check,
+    _add_show,
+    _add_list,
+    _add_data,
+)
+"""What adds each subcommand, in the order of the help."""
+
+
+def _command(
+    commands: Subparsers,
+    name: str,
+    summary: str,
+    handler: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+    )
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def _write(text: str) -> int:
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:  # `qamx show ... | head` has read all it wants
+        sys.stdout = None
+    return 0
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="an experiment, TOML")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key, as in agent.horizon=5; an empty value restores its default",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="take the place of the file's seed")
+
+
+class _Version(argparse.Action):
+    """Prints the version; looks it up only when it is asked for."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str | None = None):
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("qamx")
+        except PackageNotFoundError:
+            number = "(a source tree, not installed)"
+        print(f"qamx {number}")
+        parser.exit()

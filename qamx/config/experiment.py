@@ -1,0 +1,81 @@
+"""A validated experiment."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+
+from qamx.config.agents import AgentSettings
+from qamx.config.sections import (
+    CheckpointSettings,
+    DataSettings,
+    EnvironmentSettings,
+    EvaluationSettings,
+    LoggingSettings,
+    ScheduleSettings,
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run's whole configuration, every default filled in.
+
+    `environment`, `data`, `agent` and `schedule` are of the settings class that the
+    registry has for the name in the file.
+    """
+
+    name: str
+    seed: int
+    plugins: tuple[str, ...]
+    environment: EnvironmentSettings
+    data: DataSettings
+    agent: AgentSettings
+    schedule: ScheduleSettings
+    evaluation: EvaluationSettings
+    checkpoint: CheckpointSettings
+    logging: LoggingSettings
+
+    @property
+    def run_name(self) -> str:
+        """What a folder of this run is called, such as `c4_qam-task2-seed10001`."""
+        return "-".join(filter(None, (self.name, self.environment.label, f"seed{self.seed}")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The experiment as the tables of a file; keys without a value are left out."""
+        general = {"name": self.name, "seed": self.seed, "plugins": list(self.plugins)}
+        sections = {
+            "environment": self.environment,
+            "data": self.data,
+            "agent": self.agent,
+            "schedule": self.schedule,
+            "evaluation": self.evaluation,
+            "checkpoint": self.checkpoint,
+            "logging": self.logging,
+        }
+        return general | {
+            name: settings.model_dump(exclude_none=True) for name, settings in sections.items()
+        }
+
+    def to_toml(self) -> str:
+        """A file that loads by itself to an equal experiment."""
+        return tomli_w.dumps(self.to_dict())
+
+    def differences(self, other: "Experiment") -> list[tuple[str, Any, Any]]:
+        """Where two experiments differ: dotted key, this one's value, the other's.
+
+        None stands for a key that one of them does not have.
+        """
+        mine, others = _flat(self.to_dict()), _flat(other.to_dict())
+        keys = dict.fromkeys((*mine, *others))
+        values = ((key, mine.get(key), others.get(key)) for key in keys)
+        return [(key, one, two) for key, one, two in values if one != two]
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,46 @@
+"""The building blocks of every settings model: its base class and its types of values.
+
+A type carries the sentence that an error shows beside a value it rejects.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+
+class Settings(BaseModel):
+    """A frozen table of an experiment file: exact types, no unknown key, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True
+    )
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a field takes, as in "write `text`"."""
+
+    text: str
+
+
+PositiveInt = Annotated[int, Field(gt=0), Allowed("a positive integer")]
+Count = Annotated[int, Field(ge=0), Allowed("an integer of at least 0")]
+PositiveFloat = Annotated[float, Field(gt=0), Allowed("a positive number")]
+NonNegativeFloat = Annotated[float, Field(ge=0), Allowed("a number of at least 0")]
+Discount = Annotated[float, Field(ge=0, lt=1), Allowed("a number from 0 to below 1")]
+Fraction = Annotated[float, Field(gt=0, le=1), Allowed("a number above 0, at most 1")]
+Switch = Annotated[bool, Allowed("true or false")]
+Text = Annotated[str, Field(min_length=1), Allowed("a string")]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+    Allowed("a file name of letters, digits, '.', '_' and '-'"),
+]
+Modules = Annotated[tuple[Text, ...], Strict(False), Allowed('a list of modules, e.g. ["mine"]')]
+HiddenSizes = Annotated[
+    tuple[PositiveInt, ...],
+    Strict(False),
+    Field(min_length=1),
+    Allowed("a list of positive integers"),
+]

@@ -1,0 +1,62 @@
+"""What `qamx list` prints: registered names, and the experiments of a folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from qamx import registry
+
+Section = tuple[str, list[tuple[str, str]]]
+
+
+def listing(folder: Path, *, tables: bool) -> str:
+    """All names with a line on each: as tables for a terminal, or else plain text.
+
+    **Raises:** `PluginError` if an installed plugin cannot be imported.
+    """
+    for error in registry.load_installed_plugins():
+        raise error
+    sections = [section for section in _sections(folder) if section[1]]
+    return _tables(sections) if tables else _plain(sections)
+
+
+def _sections(folder: Path) -> Iterator[Section]:
+    for title, entries in (
+        ("methods", registry.agents),
+        ("schedules", registry.schedules),
+        ("environments", registry.environments),
+        ("data sources", registry.datasets),
+        ("temperature schedules", registry.temperatures),
+    ):
+        yield title, [(entry.name, entry.summary) for entry in entries]
+    files = sorted(folder.glob("*.toml"))
+    yield f"experiments in {folder}", [(str(file), _first_comment(file)) for file in files]
+
+
+def _first_comment(file: Path) -> str:
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        first = lines.readline()
+    return first.lstrip("# ").rstrip() if first.startswith("#") else ""
+
+
+def _plain(sections: list[Section]) -> str:
+    width = max(len(name) for _, rows in sections for name, _ in rows)
+    lines = []
+    for title, rows in sections:
+        lines += [f"{title}:", *(f"  {name:<{width}}  {summary}" for name, summary in rows)]
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _tables(sections: list[Section]) -> str:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    with console.capture() as captured:
+        for title, rows in sections:
+            table = Table(title=title, title_justify="left", show_header=False)
+            table.add_column(style="bold", no_wrap=True)
+            table.add_column()
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
+    return captured.get()

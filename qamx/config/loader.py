@@ -1,0 +1,179 @@
+"""From an experiment file to an `Experiment`, or to all that is wrong with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from qamx import registry
+from qamx.config.agents import AgentSettings
+from qamx.config.experiment import Experiment
+from qamx.config.problems import ConfigError, Key, choice_text, findings, show
+from qamx.config.sections import (
+    DEFAULT_SCHEME,
+    CheckpointSettings,
+    DataSettings,
+    EnvironmentSettings,
+    EvaluationSettings,
+    GeneralSettings,
+    LoggingSettings,
+    ScheduleSettings,
+    scheme_of,
+)
+from qamx.config.sources import Tree, gather
+from qamx.errors import suggestion
+
+
+def load(path: str | Path, overrides: Sequence[str] = (), seed: int | None = None) -> Experiment:
+    """Reads and validates an experiment file.
+
+    **Arguments:**
+
+    - `path`: a TOML file.
+    - `overrides`: texts `section.key=value`, applied in order over the file.
+    - `seed`: takes the place of the file's seed.
+
+    **Raises:** `ConfigError` with every problem of the file, of the one it extends, and of
+    the overrides.
+    """
+    tree = gather(Path(path), overrides, seed)
+    _load_plugins(tree)
+    parts = _Reader(tree).parts()
+    if tree.problems:
+        raise ConfigError(tree.problems)
+    return Experiment(**parts)
+
+
+def _load_plugins(tree: Tree) -> None:
+    for error in registry.load_installed_plugins():
+        tree.complain("", "", str(error))
+    modules = tree.values.get("plugins", [])
+    for module in modules if isinstance(modules, list) else []:
+        try:
+            registry.load_plugin(str(module), tree.file.parent)
+        except registry.PluginError as error:
+            tree.complain(tree.origin(("plugins",)), "plugins", str(error))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A section whose model is selected by one of its keys.
+
+    `base` validates what all choices share where the key selects nothing.
+    """
+
+    registry: registry.Registry
+    key: str
+    base: type[BaseModel]
+    default: str | None = None
+    by_scheme: bool = False
+
+    def selected(self, table: dict[str, Any]) -> Any:
+        """The registered name that the table asks for, whether or not it exists."""
+        value = table.get(self.key, self.default)
+        if not self.by_scheme:
+            return value
+        return scheme_of(value) if isinstance(value, str) else DEFAULT_SCHEME
+
+
+_CHOICES = {
+    "environment": _Choice(registry.environments, "id", EnvironmentSettings, by_scheme=True),
+    "data": _Choice(registry.datasets, "source", DataSettings, by_scheme=True),
+    "agent": _Choice(registry.agents, "method", AgentSettings),
+    "schedule": _Choice(registry.schedules, "kind", ScheduleSettings, "offline_to_online"),
+}
+_FIXED: dict[str, type[BaseModel]] = {
+    "evaluation": EvaluationSettings,
+    "checkpoint": CheckpointSettings,
+    "logging": LoggingSettings,
+}
+
+
+class _Reader:
+    """Turns a tree into validated settings, noting in the tree what is wrong."""
+
+    def __init__(self, tree: Tree):
+        self.tree = tree
+        self.undecided: set[Key] = set()  # keys whose absence may be due to another problem
+
+    def parts(self) -> dict[str, Any]:
+        """The arguments of `Experiment`; incomplete where there are problems."""
+        general = self._general()
+        environment = self._choose("environment", self._table("environment"))
+        data = self._choose("data", self._data_table(environment))
+        self._compare(environment, data)
+        parts = {"environment": environment, "data": data}
+        for name in ("agent", "schedule"):
+            parts[name] = self._choose(name, self._table(name))
+        for name, model in _FIXED.items():
+            parts[name] = self._validate(model, (name,), self._table(name))
+        return {**(dict(general) if general else {}), **parts}
+
+    def _general(self) -> BaseModel | None:
+        fields = GeneralSettings.model_fields
+        known = (*fields, *_CHOICES, *_FIXED)
+        for name in (name for name in self.tree.values if name not in known):
+            noun = "table" if isinstance(self.tree.values[name], dict) else "key"
+            self._complain((name,), f"unknown {noun}; {suggestion(name, (*known, 'extends'))}")
+        given = {name: self.tree.values[name] for name in fields if name in self.tree.values}
+        return self._validate(GeneralSettings, (), {"name": self.tree.file.stem, **given})
+
+    def _table(self, section: str) -> dict[str, Any] | None:
+        table = self.tree.values.get(section, {})
+        if isinstance(table, dict):
+            return table
+        self._complain((section,), f"found {show(table)}; write a table [{section}]")
+        return None
+
+    def _data_table(self, environment: Any) -> dict[str, Any] | None:
+        """The data section with the source that belongs to the environment."""
+        table = self._table("data")
+        if environment is None:
+            self.undecided.add(("data", "source"))
+        elif table is not None and "source" not in table and environment.default_source():
+            return {"source": environment.default_source(), **table}
+        return table
+
+    def _choose(self, section: str, table: dict[str, Any] | None) -> Any:
+        """A section's settings, of the class that its selecting key names."""
+        choice = _CHOICES[section]
+        if table is None:
+            return None
+        name = choice.selected(table)
+        if isinstance(name, str) and name in choice.registry:
+            return self._validate(choice.registry[name].load_settings(), (section,), table)
+        selector = (section, choice.key)
+        if name is not None or not self.tree.partial:
+            self._complain(selector, choice_text(choice.registry, name))
+        self.undecided.add(selector)
+        fields = choice.base.model_fields.keys() - {choice.key}
+        shared = {key: table[key] for key in table if key in fields}
+        self._validate(choice.base, (section,), shared)
+        return None
+
+    def _validate(
+        self, model: type[BaseModel], section: Key, table: dict[str, Any] | None
+    ) -> BaseModel | None:
+        if table is None:
+            return None
+        try:
+            return model.model_validate(table)
+        except ValidationError as error:
+            for finding in findings(error, model, table):
+                key = (*section, *finding.key)
+                unknowable = self.tree.partial or key in self.undecided
+                if not (finding.kind == "missing" and unknowable):
+                    self._complain(key, finding.text)
+            return None
+
+    def _compare(self, environment: Any, data: Any) -> None:
+        if environment is None or data is None:
+            return
+        objection = environment.objection(data)
+        if objection:
+            self._complain(("data", "source"), objection)
+
+    def _complain(self, key: Key, text: str) -> None:
+        self.tree.complain(self.tree.origin(key), ".".join(key), text)

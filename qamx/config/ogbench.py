@@ -1,0 +1,125 @@
+"""OGBench's names and the settings of its environments and data sets."""
+
+from itertools import product
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from qamx.config.fields import Allowed, Count, PositiveInt, Text
+from qamx.config.problems import show, value_problem
+from qamx.config.sections import DataSettings, EnvironmentSettings, name_of
+from qamx.errors import suggestion
+
+_DATA_TYPES = {
+    ("pointmaze-medium", "pointmaze-large", "pointmaze-giant", "pointmaze-teleport"): (
+        "navigate",
+        "stitch",
+    ),
+    ("antmaze-medium", "antmaze-large", "antmaze-teleport"): ("navigate", "stitch", "explore"),
+    ("antmaze-giant",): ("navigate", "stitch"),
+    ("humanoidmaze-medium", "humanoidmaze-large", "humanoidmaze-giant"): ("navigate", "stitch"),
+    ("cube-single", "cube-double", "cube-triple", "cube-quadruple", "cube-octuple"): (
+        "play",
+        "noisy",
+    ),
+    ("scene",): ("play", "noisy"),
+    ("puzzle-3x3", "puzzle-4x4", "puzzle-4x5", "puzzle-4x6"): ("play", "noisy"),
+}
+
+DOMAIN_OF = {
+    f"{domain}-{data_type}": domain
+    for domains, data_types in _DATA_TYPES.items()
+    for domain, data_type in product(domains, data_types)
+}
+"""The domain of each OGBench name: `cube-double-play` belongs to `cube-double`."""
+
+SHARDED = "-100m"
+"""What marks the name of a folder of shards, as in `cube-quadruple-play-100m-v0`."""
+
+
+class OGBenchEnvironmentSettings(EnvironmentSettings):
+    """A task of OGBench."""
+
+    task: Annotated[int, Field(ge=1, le=5), Allowed("an integer from 1 to 5")] = Field(examples=[2])
+    reward: Literal["default", "sparse"] = "default"
+
+    @field_validator("id")
+    @classmethod
+    def _known(cls, address: str) -> str:
+        if name_of(address) not in DOMAIN_OF:
+            raise value_problem(f"found {show(address)}; {suggestion(name_of(address), DOMAIN_OF)}")
+        return address
+
+    @property
+    def label(self) -> str:
+        return f"task{self.task}"
+
+    def default_source(self) -> str:
+        return f"ogbench:{self.name}-v0"
+
+    def objection(self, data: DataSettings) -> str | None:
+        domain = DOMAIN_OF[self.name]
+        if isinstance(data, OGBenchDataSettings) and data.domain != domain:
+            return (
+                f"{show(data.source)} has the observations of {data.domain}, the environment "
+                f"{show(self.id)} those of {domain}; write e.g. {show(self.default_source())}"
+            )
+        return None
+
+
+class OGBenchDataSettings(DataSettings):
+    """A data set of OGBench: one file, or a folder of shards taken in turn."""
+
+    directory: Text | None = Field(None, examples=["data"])
+    updates_per_shard: PositiveInt | None = Field(None, examples=[1000])
+    generate_episodes: PositiveInt | None = Field(None, examples=[1000])
+    generate_seed: Count | None = Field(None, examples=[0])
+
+    @property
+    def domain(self) -> str:
+        """The OGBench domain that the data comes from."""
+        return DOMAIN_OF[_environment_of(self.source)]
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the data is a folder of shards."""
+        return _is_sharded(self.source)
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        if not source.endswith("-v0") or _environment_of(source) not in DOMAIN_OF:
+            known = [f"{name}{size}-v0" for name in DOMAIN_OF for size in ("", SHARDED)]
+            raise value_problem(f"found {show(source)}; {suggestion(name_of(source), known)}")
+        return source
+
+    @field_validator("updates_per_shard")
+    @classmethod
+    def _fits_source(cls, updates: int | None, info: ValidationInfo) -> int | None:
+        source = info.data.get("source")
+        if source is not None and _is_sharded(source) and updates is None:
+            raise value_problem(
+                f"missing, and {show(source)} is a folder of shards; "
+                "write a positive integer, e.g. 1000"
+            )
+        if source is not None and not _is_sharded(source) and updates is not None:
+            raise value_problem(
+                f"found {updates}, but {show(source)} has no shards (a folder of them is "
+                f'named "...{SHARDED}-v0"); leave it out'
+            )
+        return updates
+
+    @field_validator("generate_seed")
+    @classmethod
+    def _has_use(cls, seed: int | None, info: ValidationInfo) -> int | None:
+        if seed is not None and info.data.get("generate_episodes", seed) is None:
+            raise value_problem(f"found {seed} without generate_episodes; write both or neither")
+        return seed
+
+
+def _is_sharded(source: str) -> bool:
+    return f"{SHARDED}-" in source
+
+
+def _environment_of(source: str) -> str:
+    return name_of(source).removesuffix("-v0").removesuffix(SHARDED)

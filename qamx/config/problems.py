@@ -1,0 +1,187 @@
+"""What is wrong with an experiment file, said so that it can be mended."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticUndefined
+
+from qamx.config.fields import Allowed
+from qamx.errors import UserError, suggestion
+from qamx.registry import Registry, RegistryError
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: the file (or option) it stands in, its dotted key, and what to write."""
+
+    origin: str
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.origin, self.key, self.text) if part)
+
+
+class ConfigError(UserError):
+    """Everything that is wrong with an experiment, one line each."""
+
+    def __init__(self, problems: list[Problem]):
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, problems)))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A mistake inside a table, before it is known where the table was written."""
+
+    key: Key
+    text: str
+    kind: Literal["missing", "unknown", "value"] = "value"
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Marks a field whose table is validated by the settings that a registered name has."""
+
+    registry: Registry
+    selector: str
+
+    def find(self, table: Mapping[str, Any]) -> type[BaseModel] | None:
+        """The model that the table's selector names, or None."""
+        name = table.get(self.selector)
+        if isinstance(name, str) and name in self.registry:
+            return self.registry[name].load_settings()
+        return None
+
+    def model_for(self, table: Mapping[str, Any]) -> type[BaseModel]:
+        """The model that the table's selector names.
+
+        **Raises:** `ValidationError` at the selector if there is none of that name.
+        """
+        model = self.find(table)
+        if model is None:
+            text = choice_text(self.registry, table.get(self.selector))
+            detail = InitErrorDetails(type=value_problem(text), loc=(self.selector,), input=table)
+            raise ValidationError.from_exception_data(self.registry.kind, [detail])
+        return model
+
+
+def value_problem(text: str) -> PydanticCustomError:
+    """An error for a validator to raise whose text is shown as it stands."""
+    return PydanticCustomError("problem", "{text}", {"text": text})
+
+
+def choice_text(registry: Registry, name: object) -> str:
+    """Why `name` selects nothing in a registry."""
+    if name is None:
+        return f"missing; known: {', '.join(registry.names())}"
+    if not isinstance(name, str):
+        return f"found {show(name)} ({_kind_of(name)}); known: {', '.join(registry.names())}"
+    try:
+        registry[name]
+    except RegistryError as error:
+        return str(error)
+    return f"found {show(name)}"
+
+
+def findings(
+    error: ValidationError, model: type[BaseModel], table: Mapping[str, Any]
+) -> list[Finding]:
+    """The mistakes in a table that its model rejected, one for each key."""
+    found = [_finding(details, model, table) for details in error.errors()]
+    return list({finding.key: finding for finding in reversed(found)}.values())[::-1]
+
+
+def show(value: object) -> str:
+    """A value as one would write it in a file."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _finding(details: ErrorDetails, root: type[BaseModel], table: Mapping[str, Any]) -> Finding:
+    key: Key = ()
+    model: type[BaseModel] | None = root
+    field: FieldInfo | None = None
+    value: object = table
+    for part in map(str, details["loc"]):
+        if not isinstance(value, Mapping):
+            break
+        if field is not None:
+            model = _model_of(field, value)
+        key = (*key, part)
+        field = model.model_fields.get(part) if model else None
+        value = value.get(part)
+    return _worded(details, key, model, field, value)
+
+
+def _worded(
+    details: ErrorDetails,
+    key: Key,
+    model: type[BaseModel] | None,
+    field: FieldInfo | None,
+    value: object,
+) -> Finding:
+    kind = details["type"]
+    if kind == "extra_forbidden" and model is not None:
+        noun = "table" if isinstance(value, Mapping) else "key"
+        text = f"unknown {noun}; {suggestion(key[-1], model.model_fields)}"
+        return Finding(key, text, "unknown")
+    if field is None or kind in ("problem", "value_error", "assertion_error"):
+        return Finding(key, details["msg"].removeprefix("Value error, "))
+    if kind == "missing":
+        return Finding(key, f"missing; {_expected(field)}", "missing")
+    options = _options(field)
+    if options and isinstance(value, str):
+        return Finding(key, f"found {show(value)}; {suggestion(value, options)}")
+    what = f" ({_kind_of(value)})" if kind.endswith("_type") or options else ""
+    return Finding(key, f"found {show(value)}{what}; {_expected(field) or details['msg']}")
+
+
+def _model_of(field: FieldInfo, value: Mapping[str, Any]) -> type[BaseModel] | None:
+    for mark in field.metadata:
+        if isinstance(mark, Variants):
+            return mark.find(value)
+    nested: Any = field.annotation
+    return nested if isinstance(nested, type) and issubclass(nested, BaseModel) else None
+
+
+def _expected(field: FieldInfo) -> str:
+    options = _options(field)
+    if options:
+        return "known: " + ", ".join(sorted(options))
+    allowed = next(_marks(field.metadata, field.annotation), None)
+    text = f"write {allowed.text}" if allowed else ""
+    example = _example(field)
+    return text + (f", e.g. {show(example)}" if text and example is not None else "")
+
+
+def _options(field: FieldInfo) -> tuple[str, ...]:
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def _marks(metadata: Any, annotation: Any) -> Iterator[Allowed]:
+    """The sentences of a type, also of the one inside `Annotated[...] | None`."""
+    yield from (mark for mark in metadata if isinstance(mark, Allowed))
+    for part in get_args(annotation):
+        yield from _marks(getattr(part, "__metadata__", ()), None)
+
+
+def _example(field: FieldInfo) -> object:
+    if field.default is not None and field.default is not PydanticUndefined:
+        return field.default
+    return field.examples[0] if field.examples else None
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, bool):
+        return "a boolean"
+    kinds = {str: "a string", int: "an integer", float: "a number", list: "a list", dict: "a table"}
+    return kinds.get(type(value), "a date")

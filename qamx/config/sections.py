@@ -1,0 +1,93 @@
+"""The sections that every experiment has, and the base classes of those a name selects."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from qamx.config.fields import Count, Modules, Name, PositiveInt, Settings, Switch, Text
+
+DEFAULT_SCHEME = "ogbench"
+
+
+def scheme_of(address: str) -> str:
+    """The registered name in `scheme:name`; OGBench's where none is written."""
+    scheme, colon, _ = address.partition(":")
+    return scheme if colon else DEFAULT_SCHEME
+
+
+def name_of(address: str) -> str:
+    """What follows the scheme in `scheme:name`."""
+    return address.removeprefix(f"{scheme_of(address)}:")
+
+
+class GeneralSettings(Settings):
+    """The keys above all sections."""
+
+    name: Name
+    seed: Count = 10001
+    plugins: Modules = ()
+
+
+class EnvironmentSettings(Settings):
+    """Where the policy acts. Base class for the settings of an environment of your own."""
+
+    id: Text = Field(examples=["cube-quadruple-play"])
+
+    @property
+    def name(self) -> str:
+        """The id without its scheme."""
+        return name_of(self.id)
+
+    @property
+    def label(self) -> str:
+        """What tells the runs of this environment apart in a folder's name; may be empty."""
+        return ""
+
+    def default_source(self) -> str | None:
+        """The data source that belongs to this environment, if there is one."""
+        return None
+
+    def objection(self, data: "DataSettings") -> str | None:
+        """Why the data cannot be learned from for this environment, or None."""
+        return None
+
+
+class DataSettings(Settings):
+    """What is learned from. Base class for the settings of a data source of your own."""
+
+    source: Text = Field(examples=["ogbench:cube-quadruple-play-v0"])
+
+    @property
+    def name(self) -> str:
+        """The source without its scheme."""
+        return name_of(self.source)
+
+
+class ScheduleSettings(Settings):
+    """The phases of a run. Base class for the settings of a schedule of your own."""
+
+    kind: Text = Field(examples=["offline_to_online"])
+
+
+class EvaluationSettings(Settings):
+    """How often and how thoroughly the policy is tried out."""
+
+    every: PositiveInt = 50_000
+    episodes: PositiveInt = 50
+    behaviour: Switch = False
+    environments: PositiveInt = 10
+
+
+class CheckpointSettings(Settings):
+    """How often the whole state is saved, and how many of the latest are kept."""
+
+    every: PositiveInt = 50_000
+    keep: PositiveInt = 2
+
+
+class LoggingSettings(Settings):
+    """How often metrics are written, and where else they go."""
+
+    every: PositiveInt = 5_000
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    wandb_project: Text = "qamx"

@@ -1,0 +1,172 @@
+"""Reading an experiment's TOML: the file, the one it extends, and what the command line sets.
+
+The result is one tree of values that remembers where each came from.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+from qamx.config.problems import Key, Problem, show
+from qamx.errors import suggestion
+
+_DOTTED_KEY = re.compile(r"[\w-]+(\.[\w-]+)*")
+
+
+@dataclass
+class Tree:
+    """Values by section, the origin of each key, and what could not be read.
+
+    `partial` says that a file of the experiment could not be read, so that what is absent
+    here may well be written there.
+    """
+
+    file: Path
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Key, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    partial: bool = False
+
+    def origin(self, key: Key) -> str:
+        """Where a key, or the table around it, was last written."""
+        while key and key not in self.origins:
+            key = key[:-1]
+        return self.origins.get(key, str(self.file))
+
+    def complain(self, origin: str, key: str, text: str) -> None:
+        """Notes a problem."""
+        self.problems.append(Problem(origin, key, text))
+
+    def put(self, key: Key, value: Any, origin: str) -> None:
+        """Writes a value, a table key by key over the one that is there."""
+        self.origins[key] = origin
+        *tables, last = key
+        place = self.values
+        for depth, table in enumerate(tables, start=1):
+            if table not in place:
+                place[table] = {}
+                self.origins[key[:depth]] = origin
+            place = place[table]
+        if isinstance(value, dict):
+            if not isinstance(place.get(last), dict):
+                place[last] = {}
+            for name, inner in value.items():
+                self.put((*key, name), inner, origin)
+        else:
+            place[last] = value
+
+    def remove(self, key: Key) -> None:
+        """Takes a value out, so that its default holds."""
+        *tables, last = key
+        place = self.values
+        for table in tables:
+            place = place.get(table, {})
+        place.pop(last, None)
+
+
+def gather(file: Path, overrides: Sequence[str], seed: int | None) -> Tree:
+    """Everything that an experiment says, the later over the earlier: base, file, overrides."""
+    tree = Tree(file)
+    own = _read_toml(tree, file, str(file), "")
+    extends = own.pop("extends", None)
+    if extends is not None:
+        _put_base(tree, extends)
+    for name, value in own.items():
+        tree.put((name,), value, str(file))
+    for override in overrides:
+        _put_override(tree, override)
+    if seed is not None:
+        tree.put(("seed",), seed, "--seed")
+    return tree
+
+
+def _read_toml(tree: Tree, path: Path, named_by: str, key: str) -> dict[str, Any]:
+    """A file's table; an empty one, with a problem noted, where it cannot be read."""
+    try:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except tomli.TOMLDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        tree.complain(str(path), "", f"{where}: {error.msg}")
+    except UnicodeDecodeError:
+        tree.complain(str(path), "", "not a UTF-8 text file")
+    except OSError as error:
+        subject = f"found {show(str(path))}: " if key else ""
+        tree.complain(named_by, key, subject + _unreadable(path, error))
+    tree.partial = True
+    return {}
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    if not isinstance(error, FileNotFoundError):
+        return f"cannot be read ({error.strerror})"
+    if not path.parent.is_dir():
+        return f"no such file, nor a folder {show(str(path.parent))}"
+    near = [other.name for other in path.parent.glob("*.toml")]
+    return "no such file" + (f"; {suggestion(path.name, near)}" if near else "")
+
+
+def _put_base(tree: Tree, extends: object) -> None:
+    origin = str(tree.file)
+    if not isinstance(extends, str):
+        tree.complain(origin, "extends", f'found {show(extends)}; write a path, e.g. "base.toml"')
+        tree.partial = True
+        return
+    path = Path(os.path.normpath(tree.file.parent / extends))
+    base = _read_toml(tree, path, origin, "extends")
+    if "extends" in base:
+        tree.complain(str(path), "extends", f"only one level: {origin} extends this file already")
+        tree.partial = True
+        del base["extends"]
+    for name, value in base.items():
+        tree.put((name,), value, str(path))
+
+
+def _put_override(tree: Tree, text: str) -> None:
+    """Applies `a.b=value`; an empty value takes the key out."""
+    dotted, equals, written = text.partition("=")
+    if not equals or not _DOTTED_KEY.fullmatch(dotted.strip()):
+        tree.complain("--set", "", f"found {show(text)}; write section.key=value")
+        return
+    key = tuple(dotted.strip().split("."))
+    obstacle = _obstacle(tree, key)
+    if obstacle:
+        tree.complain("--set", ".".join(key), obstacle)
+    elif not written.strip():
+        tree.remove(key)
+    else:
+        _put_written(tree, key, written.strip())
+
+
+def _obstacle(tree: Tree, key: Key) -> str:
+    """Why a key cannot be set from the command line, if it cannot."""
+    if key == ("extends",):
+        return "stands in the file alone; name another file instead"
+    place: Any = tree.values
+    for depth, name in enumerate(key[:-1], start=1):
+        place = place.get(name, {})
+        if not isinstance(place, dict):
+            return f"{'.'.join(key[:depth])} is {show(place)}, not a table; set it as a whole"
+    return ""
+
+
+def _put_written(tree: Tree, key: Key, written: str) -> None:
+    try:
+        tree.put(key, _value(written), "--set")
+    except tomli.TOMLDecodeError as error:
+        tree.complain("--set", ".".join(key), f"found {written}, which is not TOML: {error.msg}")
+
+
+def _value(written: str) -> Any:
+    """A TOML value; a word that is none stands for itself."""
+    try:
+        table = tomli.loads(f"value = {written}")
+    except tomli.TOMLDecodeError:
+        if written[0] in "[{\"'":
+            raise
+        return written
+    return table["value"] if len(table) == 1 else written

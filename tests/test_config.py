@@ -1,0 +1,569 @@
+"""Experiment files: their values, what is refused and how, and that they write themselves."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomli
+
+from qamx import registry
+from qamx.config import (
+    ConfigError,
+    ConstantTemperature,
+    Experiment,
+    LinearTemperature,
+    OfflineSettings,
+    OfflineToOnlineSettings,
+    OGBenchDataSettings,
+    OGBenchEnvironmentSettings,
+    QAMEditSettings,
+    QAMFQLSettings,
+    QAMSettings,
+    load,
+)
+from qamx.registry import Registry, RegistryError
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))
+
+# Table of domains: environment, default task, reward, 100M shards, horizon, discount, pessimism.
+DOMAINS = {
+    "al": ("antmaze-large-navigate", 1, "default", False, 1, 0.99, 0.5),
+    "ag": ("antmaze-giant-navigate", 1, "default", False, 1, 0.995, 0.5),
+    "hm": ("humanoidmaze-medium-navigate", 1, "default", False, 1, 0.995, 0.0),
+    "hl": ("humanoidmaze-large-navigate", 1, "default", False, 1, 0.995, 0.0),
+    "scene": ("scene-play", 2, "sparse", False, 5, 0.99, 0.5),
+    "p33": ("puzzle-3x3-play", 2, "sparse", False, 5, 0.99, 0.5),
+    "p44": ("puzzle-4x4-play", 2, "sparse", True, 5, 0.99, 0.5),
+    "c2": ("cube-double-play", 2, "default", False, 5, 0.99, 0.5),
+    "c3": ("cube-triple-play", 2, "default", False, 5, 0.99, 0.5),
+    "c4": ("cube-quadruple-play", 2, "default", True, 5, 0.99, 0.5),
+}
+
+# Tuned values: tau of QAM; tau and distillation weight of QAM-FQL; tau and edit scale of QAM-EDIT.
+TUNED = {
+    "al": (10.0, (3.0, 30.0), (1.0, 0.1)),
+    "ag": (3.0, (3.0, 30.0), (10.0, 0.1)),
+    "hm": (3.0, (1.0, 30.0), (3.0, 0.1)),
+    "hl": (3.0, (0.3, 30.0), (3.0, 0.1)),
+    "scene": (1.0, (1.0, 300.0), (1.0, 0.0)),
+    "p33": (3.0, (3.0, 0.0), (1.0, 0.1)),
+    "p44": (30.0, (3.0, 3.0), (0.1, 0.9)),
+    "c2": (1.0, (1.0, 0.0), (1.0, 0.0)),
+    "c3": (3.0, (10.0, 300.0), (3.0, 0.1)),
+    "c4": (1.0, (0.3, 30.0), (3.0, 0.1)),
+}
+
+VALID = """
+[environment]
+id = "cube-double-play"
+task = 2
+[agent]
+method = "qam"
+horizon = 5
+discount = 0.99
+pessimism = 0.5
+inverse_temperature = 1.0
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_path(monkeypatch):
+    """Looking for a plugin adds folders to `sys.path`."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+def experiment(name: str, *overrides: str) -> Experiment:
+    return load(ROOT / "experiments" / f"{name}.toml", overrides)
+
+
+def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def problems(file: Path, *overrides: str, seed: int | None = None) -> list[str]:
+    """The lines of the error, with the file's folder left out."""
+    with pytest.raises(ConfigError) as caught:
+        load(file, overrides, seed)
+    return str(caught.value).replace(f"{file.parent}/", "").splitlines()
+
+
+def problems_of(folder: Path, change: str, *overrides: str) -> list[str]:
+    """The lines of the error of a valid file in which `key = value` replaces the line of `key`."""
+    key = change.partition(" =")[0]
+    kept = [line for line in VALID.splitlines() if not line.startswith(f"{key} =")]
+    section = "[environment]" if key in ("id", "task", "reward") else "[agent]"
+    kept.insert(kept.index(section) + 1, change)
+    return problems(write(folder, "\n".join(kept)), *overrides)
+
+
+# The experiments that come with the library
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_every_experiment_writes_itself(file, tmp_path):
+    original = load(file)
+    copy = write(tmp_path, original.to_toml(), "resolved.toml")
+    assert load(copy) == original
+    assert original.differences(load(copy)) == []
+    assert "extends" not in tomli.loads(copy.read_text())
+
+
+def test_the_thirty_experiments_are_there():
+    assert {file.stem for file in EXPERIMENTS} >= {
+        f"{domain}_{method}" for domain in DOMAINS for method in ("qam", "qam_fql", "qam_edit")
+    }
+
+
+@pytest.mark.parametrize("method", ["qam", "qam_fql", "qam_edit"])
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_domain_values(domain, method):
+    loaded = experiment(f"{domain}_{method}")
+    environment, data, agent = loaded.environment, loaded.data, loaded.agent
+    assert isinstance(environment, OGBenchEnvironmentSettings)
+    assert isinstance(data, OGBenchDataSettings)
+    sharded = data.updates_per_shard == 1000 and data.name == f"{environment.id}-100m-v0"
+    assert sharded or (data.updates_per_shard is None and data.name == f"{environment.id}-v0")
+    assert (
+        environment.id,
+        environment.task,
+        environment.reward,
+        sharded,
+        agent.horizon,
+        agent.discount,
+        agent.pessimism,
+    ) == DOMAINS[domain]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_tuned_values(domain):
+    plain, fql, edit = TUNED[domain]
+    qam = experiment(f"{domain}_qam").agent
+    assert type(qam) is QAMSettings
+    assert qam.inverse_temperature == ConstantTemperature(value=plain)
+    for method, model, weight, (temperature, value) in (
+        ("qam_fql", QAMFQLSettings, "distill_weight", fql),
+        ("qam_edit", QAMEditSettings, "edit_scale", edit),
+    ):
+        agent = experiment(f"{domain}_{method}").agent
+        assert type(agent) is (model if value else QAMSettings)
+        assert agent.model_dump()["inverse_temperature"] == temperature
+        assert getattr(agent, weight, 0.0) == value
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_files_show_only_what_differs(file):
+    """No key of an extending file repeats its base, and none of either repeats a default."""
+    own = tomli.loads(file.read_text())
+    base = tomli.loads((file.parent / own["extends"]).read_text()) if "extends" in own else {}
+    loaded = load(file)
+    written = loaded.to_dict()
+    for section in written.keys() & (own.keys() | base.keys()) - {"name", "seed", "plugins"}:
+        mine, shared = own.get(section, {}), base.get(section, {})
+        assert all(mine[key] != shared[key] for key in mine.keys() & shared.keys())
+        for key in (mine | shared).keys() - {"kind", "method"}:
+            assert written[section][key] != _default(loaded, section, key), (section, key)
+
+
+def _default(loaded: Experiment, section: str, key: str) -> object:
+    return type(getattr(loaded, section)).model_fields[key].default
+
+
+def test_defaults_are_the_papers():
+    loaded = experiment("al_qam")
+    assert loaded.name == "al_qam"
+    assert loaded.seed == 10001
+    assert loaded.run_name == "al_qam-task1-seed10001"
+    agent = loaded.agent
+    assert (agent.target_rate, agent.ensemble_size, agent.flow_steps) == (0.005, 10, 10)
+    assert (agent.batch_size, agent.learning_rate, agent.gradient_clip) == (256, 3e-4, 1.0)
+    assert agent.actor_hidden == agent.critic_hidden == (512, 512, 512, 512)
+    assert (agent.actor_layer_norm, agent.critic_layer_norm) == (False, True)
+    assert agent.solver == "euler"
+    schedule = OfflineToOnlineSettings(
+        offline_steps=1_000_000, online_steps=500_000, online_warmup=5_000, updates_per_step=1
+    )
+    assert loaded.schedule == schedule
+    assert (loaded.evaluation.every, loaded.evaluation.episodes) == (50_000, 50)
+
+
+def test_the_quickstart_generates_its_own_data():
+    data = experiment("quickstart").data
+    assert isinstance(data, OGBenchDataSettings)
+    assert data.generate_episodes
+    assert data.directory == "data/quickstart"
+
+
+# Putting an experiment together
+
+
+def test_later_wins_over_earlier(tmp_path):
+    write(tmp_path, VALID + "batch_size = 64\nflow_steps = 3\nensemble_size = 2\n", "base/b.toml")
+    file = write(tmp_path, 'extends = "base/b.toml"\n[agent]\nflow_steps = 4\nensemble_size = 3\n')
+    agent = load(file, ["agent.ensemble_size=4"]).agent
+    assert (agent.batch_size, agent.flow_steps, agent.ensemble_size) == (64, 4, 4)
+
+
+def test_overrides_are_toml_or_bare_words(tmp_path):
+    loaded = load(
+        write(tmp_path, VALID),
+        [
+            "agent.actor_hidden=[32, 16]",
+            "agent.solver=heun",
+            "data.source=ogbench:cube-double-noisy-v0",
+            "evaluation.behaviour=true",
+            'agent.inverse_temperature={schedule="linear", start=0, stop=3, updates=10}',
+            "agent.inverse_temperature.stop=4",
+            "schedule.kind=offline",
+        ],
+        seed=3,
+    )
+    assert loaded.agent.actor_hidden == (32, 16)
+    assert loaded.agent.solver == "heun"
+    assert loaded.data.source == "ogbench:cube-double-noisy-v0"
+    assert loaded.evaluation.behaviour is True
+    assert loaded.schedule == OfflineSettings()
+    assert loaded.seed == 3
+    linear = LinearTemperature(start=0.0, stop=4.0, updates=10)
+    assert isinstance(loaded.agent, QAMSettings)
+    assert loaded.agent.inverse_temperature == linear
+    assert load(write(tmp_path, loaded.to_toml(), "copy.toml"), ["name=mine"]) == loaded
+
+
+def test_an_empty_override_restores_the_default():
+    loaded = experiment("c4_qam", "data.source=", "data.updates_per_shard=")
+    assert loaded.data.source == "ogbench:cube-quadruple-play-v0"
+
+
+def test_a_constant_schedule_is_a_number(tmp_path):
+    table = 'agent.inverse_temperature={schedule="constant", value=1.0}'
+    assert load(write(tmp_path, VALID), [table]) == load(write(tmp_path, VALID))
+
+
+def test_differences_name_the_keys():
+    one = experiment("al_qam")
+    two = experiment("al_qam", "agent.batch_size=8", "data.directory=here", "name=other")
+    assert one.differences(two) == [
+        ("name", "al_qam", "other"),
+        ("agent.batch_size", 256, 8),
+        ("data.directory", None, "here"),
+    ]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ('batch_size = "256"', 'found "256" (a string); write a positive integer, e.g. 256'),
+        ("batch_size = 0", "found 0; write a positive integer, e.g. 256"),
+        ("batch_size = -1", "found -1; write a positive integer, e.g. 256"),
+        ("batch_size = 2.5", "found 2.5 (a number); write a positive integer, e.g. 256"),
+        ("batch_size = true", "found true (a boolean); write a positive integer, e.g. 256"),
+        ("learning_rate = nan", "found nan; write a positive number, e.g. 0.0003"),
+        ("learning_rate = inf", "found inf; write a positive number, e.g. 0.0003"),
+        ("discount = 1.0", "found 1.0; write a number from 0 to below 1, e.g. 0.99"),
+        ("pessimism = -0.5", "found -0.5; write a number of at least 0, e.g. 0.5"),
+        ("target_rate = 0", "found 0; write a number above 0, at most 1, e.g. 0.005"),
+        ("critic_layer_norm = 1", "found 1 (an integer); write true or false, e.g. true"),
+        ("solver = 'eulr'", 'found "eulr"; did you mean "euler"?'),
+        (
+            "actor_hidden = [512, '512']",
+            'found [512, "512"] (a list); '
+            "write a list of positive integers, e.g. [512, 512, 512, 512]",
+        ),
+        (
+            "gradient_clip = 'off'",
+            'found "off" (a string); write a positive number, or "none" for no clipping, e.g. 1.0',
+        ),
+        (
+            "inverse_temperature = 0.0",
+            "found 0.0; write a positive number, or a table such as "
+            '{ schedule = "linear", ... }, e.g. 1.0',
+        ),
+        ("method = 'qam_edt'", 'unknown method "qam_edt"; did you mean "qam_edit"?'),
+        ("id = 'cube-quadrupel-play'", 'found "cube-quadrupel-play"; did you mean'),
+        ("id = 'antmaze-giant-explore'", 'found "antmaze-giant-explore"; did you mean'),
+        ("id = 'gym:x'", 'unknown environment scheme "gym"; known: ogbench'),
+        ("task = 6", "found 6; write an integer from 1 to 5, e.g. 2"),
+        ("reward = 'sprase'", 'found "sprase"; did you mean "sparse"?'),
+        ("edit_scal = 0.1", "unknown key; known: "),
+        ("batch_sise = 1", 'unknown key; did you mean "batch_size"?'),
+    ],
+)
+def test_a_bad_value_names_file_key_and_remedy(tmp_path, change, line):
+    key = change.partition(" =")[0]
+    section = "environment" if key in ("id", "task", "reward") else "agent"
+    (found,) = problems_of(tmp_path, change)
+    assert found.startswith(f"mine.toml: {section}.{key}: {line}")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("agent.edit_scal=0.1", 'agent.edit_scal: unknown key; did you mean "edit_scale"?'),
+        ("agent.edit_scale=0", "agent.edit_scale: found 0; write a number above 0, at most 2"),
+        ("agent.horizon=ten", 'agent.horizon: found "ten" (a string); write a positive integer'),
+        ("agent.method=7", "agent.method: found 7 (an integer); known: qam, "),
+        ("agent=3", "agent: found 3; write a table [agent]"),
+        ("agent.actor_hidden=[1", "agent.actor_hidden: found [1, which is not TOML"),
+        ("agent.inverse_temperature.stop=1", "agent.inverse_temperature.stop: agent.inverse_temp"),
+        ("agent.inverse_temperature={schedule='up'}", "agent.inverse_temperature.schedule: unk"),
+        ("agent.inverse_temperature={}", "agent.inverse_temperature.schedule: missing; known: c"),
+        ("schedule.kind=ofline", 'schedule.kind: unknown schedule "ofline"; did you'),
+        ("schedule.online_warmup=500000", "schedule.online_warmup: 500000 warm-up steps leave no"),
+        ("data.source=npz:x", 'data.source: unknown data scheme "npz"; known: ogbench'),
+        ("data.source=ogbench:cube-duble-play-v0", 'data.source: found "ogbench:cube-duble-play'),
+        ("data.source=cube-double-play", 'data.source: found "cube-double-play"; did you mean "c'),
+        ("data.source=ogbench:scene-play-v0", 'data.source: "ogbench:scene-play-v0" has the obs'),
+        ("data.updates_per_shard=10", "data.updates_per_shard: found 10, but "),
+        ("data.updates_per_shard=x", 'data.updates_per_shard: found "x" (a string); write a pos'),
+        ("data.generate_seed=1", "data.generate_seed: found 1 without generate_episodes"),
+        ("evalution.every=3", 'evalution: unknown table; did you mean "evaluation"?'),
+        ("sed=3", 'sed: unknown key; did you mean "seed"?'),
+        ("name=a/b", 'name: found "a/b"; write a file name of letters'),
+        ("logging.wandb=on", 'logging.wandb: found "on"; known: disabled, offline, online'),
+        ("extends=x.toml", "extends: stands in the file alone"),
+        ("nothing", 'found "nothing"; write section.key=value'),
+    ],
+)
+def test_a_bad_override_is_laid_to_set(tmp_path, override, line):
+    file = write(tmp_path, VALID.replace('"qam"', '"qam_edit"') + "edit_scale = 0.1\n")
+    (found,) = problems(file, override)
+    assert found.startswith(f"--set: {line}")
+
+
+def test_a_bad_seed_is_laid_to_seed(tmp_path):
+    (found,) = problems(write(tmp_path, VALID), seed=-1)
+    assert found == "--seed: seed: found -1; write an integer of at least 0, e.g. 10001"
+
+
+def test_shards_need_a_rhythm(tmp_path):
+    source = '[data]\nsource = "ogbench:cube-double-play-100m-v0"\n'
+    assert problems(write(tmp_path, VALID + source)) == [
+        "mine.toml: data.updates_per_shard: missing, and "
+        '"ogbench:cube-double-play-100m-v0" is a folder of shards; '
+        "write a positive integer, e.g. 1000"
+    ]
+
+
+def test_problems_inside_a_schedule_of_the_temperature(tmp_path):
+    table = 'inverse_temperature = { schedule = "linear", stop = -1.0, updates = 0, begin = 2 }'
+    assert problems_of(tmp_path, table) == [
+        "mine.toml: agent.inverse_temperature.start: missing; write a number of at least 0",
+        "mine.toml: agent.inverse_temperature.stop: found -1.0; write a positive number",
+        "mine.toml: agent.inverse_temperature.updates: found 0; write a positive integer",
+        "mine.toml: agent.inverse_temperature.begin: "
+        "unknown key; known: schedule, start, stop, updates",
+    ]
+
+
+def test_all_problems_come_at_once_with_the_file_that_has_them(tmp_path):
+    base = VALID.replace("0.99", "1.5") + "pessimist = 1\n[evaluation]\nevery = 0\n"
+    write(tmp_path, base, "base.toml")
+    own = (
+        'extends = "base.toml"\nsede = 1\nplugins = ["not_there_at_all"]\n'
+        '[agent]\nmethod = "qam_fqi"\nbatch_size = "8"\n[environment]\ntask = 0\n'
+        '[schedul]\nkind = "offline"\n'
+    )
+    found = problems(write(tmp_path, own), "agent.flow_steps=0", "checkpoint.kep=1", "seed")
+    starts = (
+        '--set: found "seed"',
+        'mine.toml: plugins: plugin "not_there_at_all" is neither installed nor',
+        'mine.toml: sede: unknown key; did you mean "seed"?',
+        'mine.toml: schedul: unknown table; did you mean "schedule"?',
+        "mine.toml: environment.task: found 0",
+        'mine.toml: agent.method: unknown method "qam_fqi"; did you mean "qam_',
+        "base.toml: agent.discount: found 1.5",
+        "--set: agent.flow_steps: found 0",
+        'mine.toml: agent.batch_size: found "8"',
+        "base.toml: evaluation.every: found 0",
+        '--set: checkpoint.kep: unknown key; did you mean "keep"?',
+    )
+    assert len(found) == len(starts)
+    for start in starts:
+        assert sum(line.startswith(start) for line in found) == 1, start
+
+
+def test_environment_and_source_are_both_reported(tmp_path):
+    bad = VALID.replace("cube-double-play", "cube-duble-play")
+    source = '[data]\nsource = "ogbench:cube-doble-play-v0"\n'
+    assert problems(write(tmp_path, bad + source)) == [
+        'mine.toml: environment.id: found "cube-duble-play"; did you mean "cube-double-play"?',
+        'mine.toml: data.source: found "ogbench:cube-doble-play-v0"; '
+        'did you mean "cube-double-play-v0"?',
+    ]
+
+
+def test_missing_keys_say_what_to_write(tmp_path):
+    assert problems(write(tmp_path, "")) == [
+        'mine.toml: environment.id: missing; write a string, e.g. "cube-quadruple-play"',
+        "mine.toml: environment.task: missing; write an integer from 1 to 5, e.g. 2",
+        "mine.toml: agent.method: missing; known: qam, qam_fql, qam_edit",
+        "mine.toml: agent.horizon: missing; write a positive integer, e.g. 5",
+        "mine.toml: agent.discount: missing; write a number from 0 to below 1, e.g. 0.99",
+        "mine.toml: agent.pessimism: missing; write a number of at least 0, e.g. 0.5",
+    ]
+
+
+# Files that cannot be read
+
+
+def test_a_syntax_error_has_line_and_column(tmp_path):
+    (found,) = problems(write(tmp_path, "seed = 1\n[agent\n"))
+    assert found.startswith("mine.toml: line 2, column 7: ")
+
+
+def test_a_missing_file_suggests_a_near_one(tmp_path):
+    write(tmp_path, VALID, "cube_qam.toml")
+    (found,) = problems(tmp_path / "cube_qm.toml")
+    assert found == 'cube_qm.toml: no such file; did you mean "cube_qam.toml"?'
+    (found,) = problems(tmp_path / "nowhere" / "x.toml")
+    assert "no such file, nor a folder" in found
+
+
+def test_a_missing_base_suggests_a_near_one_and_own_keys_are_still_checked(tmp_path):
+    write(tmp_path, VALID, "domains/c4.toml")
+    file = write(tmp_path, 'extends = "domains/c5.toml"\n[agent]\nbatch_size = 0\n')
+    assert problems(file) == [
+        'mine.toml: extends: found "domains/c5.toml": no such file; did you mean "c4.toml"?',
+        "mine.toml: agent.batch_size: found 0; write a positive integer, e.g. 256",
+    ]
+
+
+def test_a_base_extends_nothing(tmp_path):
+    write(tmp_path, VALID, "one.toml")
+    write(tmp_path, 'extends = "one.toml"\n', "two.toml")
+    (found,) = problems(write(tmp_path, 'extends = "two.toml"\n'))
+    assert found.startswith("two.toml: extends: only one level: mine.toml extends this file")
+
+
+def test_extends_is_a_path(tmp_path):
+    (found,) = problems(write(tmp_path, "extends = 3\n" + VALID))
+    assert found == 'mine.toml: extends: found 3; write a path, e.g. "base.toml"'
+
+
+def test_not_text(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b"\xff\xfe\x00")
+    assert problems(file) == ["mine.toml: not a UTF-8 text file"]
+
+
+# Registry and plugins
+
+
+def entries() -> Registry:
+    mine = Registry("method")
+    mine.register("one", settings=QAMSettings, builder="a:b", summary="")
+    return mine
+
+
+def test_a_taken_name_is_refused_and_the_same_again_is_not():
+    mine = entries()
+    mine.register("one", settings=QAMSettings, builder="a:b", summary="again")
+    with pytest.raises(RegistryError, match='method "one" is taken by a:b'):
+        mine.register("one", settings=QAMSettings, builder="a:c", summary="")
+    assert [entry.summary for entry in mine] == ["again"]
+
+
+def test_an_unknown_name_suggests_a_near_one():
+    with pytest.raises(RegistryError, match='unknown method "oen"; did you mean "one"'):
+        entries()["oen"]
+
+
+def test_entries_import_when_asked():
+    assert registry.agents["qam_edit"].load_settings() is QAMEditSettings
+    mine = entries()
+    mine.register("two", settings=QAMSettings, builder="qamx.config:load", summary="")
+    assert mine["two"].load_builder() is load
+
+
+PLUGIN = """
+from pydantic import Field
+from qamx import registry
+from qamx.config import AgentSettings, InverseTemperature
+
+class Mine(AgentSettings):
+    method: str = "mine"
+    bc_weight: float = Field(gt=0)
+    heat: InverseTemperature
+
+registry.register_agent("mine", settings=Mine, builder="nowhere:build", summary="A method of mine")
+"""
+MINE = VALID.replace('"qam"', '"mine"').replace("inverse_temperature", "bc_weight = 2\nheat")
+
+
+def qamx(folder: Path, *arguments: str, path: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "qamx", *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": f"{ROOT}:{path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("place", ["here", "there"], ids=["current directory", "file's folder"])
+def test_a_plugin_named_in_the_file(tmp_path, place):
+    write(tmp_path, PLUGIN, f"{place}/my_plugin.py")
+    file = write(tmp_path, 'plugins = ["my_plugin"]\n' + MINE, "there/mine.toml")
+    (tmp_path / "here").mkdir(exist_ok=True)
+    shown = qamx(tmp_path / "here", "show", str(file))
+    assert shown.returncode == 0, shown.stderr
+    agent = tomli.loads(shown.stdout)["agent"]
+    assert (agent["method"], agent["bc_weight"], agent["heat"]) == ("mine", 2.0, 1.0)
+    bad = qamx(tmp_path / "here", "show", str(file), "--set", "agent.bc_weight=0", "agent.heat=0")
+    assert bad.returncode == 2
+    assert bad.stderr.splitlines() == [
+        "--set: agent.bc_weight: found 0; Input should be greater than 0",
+        "--set: agent.heat: found 0; write a positive number, "
+        'or a table such as { schedule = "linear", ... }',
+    ]
+
+
+def test_a_plugin_of_an_installed_package(tmp_path):
+    site = tmp_path / "site"
+    write(site, PLUGIN, "my_plugin.py")
+    write(site, "[qamx.plugins]\nmy = my_plugin\n", "mine-1.dist-info/entry_points.txt")
+    write(site, "Metadata-Version: 2.1\nName: mine\nVersion: 1\n", "mine-1.dist-info/METADATA")
+    file = write(tmp_path, MINE)
+    assert qamx(tmp_path, "check", str(file), path=site).stdout == f"ok {file}\n"
+    assert "A method of mine" in qamx(tmp_path, "list", path=site).stdout
+
+
+def test_a_plugin_that_fails_says_how(tmp_path):
+    write(tmp_path, "import a_module_it_lacks\n", "my_broken_plugin.py")
+    found = problems(write(tmp_path, 'plugins = ["my_broken_plugin", "my_brokn_plugin"]\n' + VALID))
+    assert found[0] == (
+        'mine.toml: plugins: plugin "my_broken_plugin" does not import: '
+        "ModuleNotFoundError: No module named 'a_module_it_lacks'"
+    )
+    assert found[1].endswith('did you mean "my_broken_plugin"?')
+
+
+def test_a_plugin_may_not_take_a_name(tmp_path):
+    taken = "from qamx import registry\nregistry.register_agent('qam', settings='a:b', "
+    write(tmp_path, taken + "builder='a:b', summary='')\n", "my_taking_plugin.py")
+    (found,) = problems(write(tmp_path, 'plugins = ["my_taking_plugin"]\n' + VALID))
+    assert 'RegistryError: method "qam" is taken by ' in found
+
+
+# The reference page
+
+
+def test_the_reference_names_every_key():
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    loaded = [experiment(name) for name in ("c4_qam_edit", "c4_qam_fql", "quickstart")]
+    for section in ("environment", "data", "agent", "schedule"):
+        for settings in (getattr(one, section) for one in loaded):
+            missing = [key for key in type(settings).model_fields if f"| `{key}` |" not in page]
+            assert missing == [], section
+    for section in ("evaluation", "checkpoint", "logging"):
+        for key in type(getattr(loaded[0], section)).model_fields:
+            assert f"| `{section}.{key}` |" in page
