@@ -1,0 +1,16 @@
+"""Data sets made on the spot by scripted behaviours, in the format that OGBench reads."""
+
+from qamx.data.generate.catalogue import Dataset, dataset_names, describe, lookup
+from qamx.data.generate.generation import generate
+from qamx.data.generate.plan import Plan, default_directory, shard_folder
+
+__all__ = [
+    "Dataset",
+    "Plan",
+    "dataset_names",
+    "default_directory",
+    "describe",
+    "generate",
+    "lookup",
+    "shard_folder",
+]

@@ -1,0 +1,158 @@
+"""The robot arm: it moves cubes, presses buttons and slides drawers, one random task after another.
+
+Source: OGBench's `generate_manipspace.py` with the arguments of its published data sets.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qamx.data.generate.catalogue import Dataset
+from qamx.data.generate.disturbance import Disturbance, NoisyActions, Undisturbed
+from qamx.data.generate.oracles import Oracles, markov_oracles, plan_oracles
+from qamx.data.generate.recipe import Episode, Row
+from qamx.data.generate.seeding import EpisodeSeeds
+
+# The range of the probability that a cube's new place is on top of another cube, drawn for each
+# episode; where a scene has other things than cubes it is a half.
+_STACKING = {
+    "cube-single": (0.0, 0.0),
+    "cube-double": (0.0, 0.25),
+    "cube-triple": (0.05, 0.35),
+    "cube-quadruple": (0.1, 0.5),
+    "cube-octuple": (0.0, 0.35),
+}
+_STACKING_ELSEWHERE = (0.5, 0.5)
+_CUBE_POSITION = slice(14, 17)  # in qpos, after six joints of the arm and eight of the gripper
+
+
+def anything_goes(episode: Episode) -> bool:
+    """Accepts every episode."""
+    return True
+
+
+def cube_in_sight(episode: Episode) -> bool:
+    """Whether the scene's cube is in view throughout, unless it is inside the drawer.
+
+    Where it could be out of view, the image of a goal would not determine the goal. Positions in
+    metres: too far right is y >= 0.29; y <= -0.3 is too far left, except at the heights 0.06 to
+    0.08 that a cube has in the drawer.
+    """
+    position = episode["qpos"][:, _CUBE_POSITION]
+    y, z = position[:, 1], position[:, 2]
+    too_far_right = y >= 0.29
+    too_far_left = (y <= -0.3) & ((z < 0.06) | (z > 0.08))
+    return not np.any(too_far_right | too_far_left)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What distinguishes the families of manipulation environments.
+
+    **Arguments:**
+
+    - `tasks`: the kinds of object to be moved.
+    - `random_action`: the probability of a random action in `noisy`.
+    - `oracle_settings`: arguments for every oracle.
+    - `accepts`: whether an episode may stay.
+    """
+
+    tasks: tuple[str, ...]
+    random_action: float = 0.1
+    oracle_settings: dict[str, Any] = field(default_factory=dict)
+    accepts: Callable[[Episode], bool] = anything_goes
+
+
+_DOMAINS = {
+    "cube": Domain(("cube",)),
+    "scene": Domain(("cube", "button", "drawer", "window"), accepts=cube_in_sight),
+    "puzzle": Domain(("button",), 0.2, {"gripper_always_closed": True}),
+}
+
+
+class ManipulationRecipe:
+    """Episodes of the robot arm.
+
+    **Arguments:**
+
+    - `environment`: an OGBench manipulation environment in its mode for data collection.
+    - `oracles`: who acts, for each kind of task.
+    - `disturbance`: how the arm departs from the oracle.
+    - `stacking`: the range of an episode's stacking probability.
+    - `accepts`: whether an episode may stay.
+    """
+
+    def __init__(
+        self,
+        environment: Any,
+        oracles: Oracles,
+        disturbance: Disturbance,
+        stacking: tuple[float, float],
+        accepts: Callable[[Episode], bool],
+    ):
+        self._environment = environment
+        self._oracles = oracles
+        self._disturbance = disturbance
+        self._stacking = stacking
+        self.accepts = accepts
+
+    def play(self, seeds: EpisodeSeeds, steps: int) -> Iterator[Row]:
+        observation, info = self._environment.reset(seed=seeds.environment)
+        stacking = seeds.generator.uniform(*self._stacking)
+        disturb = self._disturbance.begin(seeds.generator)
+        oracle = self._oracle_for(observation, info)
+        for _ in range(steps):
+            action = disturb(lambda o=oracle, s=observation, i=info: o.select_action(s, i))
+            following, _, _, _, info = self._environment.step(action)
+            yield _row(observation, action, info)
+            observation = following
+            if oracle.done:
+                # In OGBench's script a new oracle's first action still sees the `info` of the old
+                # target. Parts of that are left from the episode before, so here it sees its own.
+                retargeted, info = self._environment.unwrapped.set_new_target(p_stack=stacking)
+                oracle = self._oracle_for(retargeted, info)
+
+    def _oracle_for(self, observation: np.ndarray, info: dict[str, Any]) -> Any:
+        oracle = self._oracles[info["privileged/target_task"]]
+        oracle.reset(observation, info)
+        return oracle
+
+
+def _row(observation: np.ndarray, action: np.ndarray, info: dict[str, Any]) -> Row:
+    row = {
+        "observations": observation,
+        "actions": action,
+        "qpos": info["prev_qpos"],
+        "qvel": info["prev_qvel"],
+    }
+    if "prev_button_states" in info:
+        row["button_states"] = info["prev_button_states"]
+    return row
+
+
+def manipulation_recipe(dataset: Dataset) -> ManipulationRecipe:
+    """The recipe of a manipulation data set."""
+    import gymnasium
+    import ogbench.manipspace  # noqa: F401 - registers the environments
+
+    environment = gymnasium.make(
+        dataset.environment_id,
+        terminate_at_goal=False,
+        mode="data_collection",
+        max_episode_steps=dataset.steps,
+        disable_env_checker=True,
+    )
+    domain = _DOMAINS[dataset.environment.partition("-")[0]]
+    build_oracles, disturbance = {
+        "play": (plan_oracles, Undisturbed()),
+        "noisy": (markov_oracles, NoisyActions(domain.random_action)),
+    }[dataset.behaviour]
+    return ManipulationRecipe(
+        environment,
+        build_oracles(environment, domain.tasks, **domain.oracle_settings),
+        disturbance,
+        _STACKING.get(dataset.environment, _STACKING_ELSEWHERE),
+        domain.accepts,
+    )
