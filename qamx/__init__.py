@@ -1,0 +1,72 @@
+"""qamx: reinforcement learning with flow-matching policies.
+
+The names below are imported when they are first used, so that `import qamx` is instant.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qamx._types import Batch, Metrics
+    from qamx.agents import (
+        QAM,
+        QAMFQL,
+        AbstractAgent,
+        Agent,
+        Parts,
+        QAMEdit,
+        TrainState,
+        adam,
+        create_state,
+        update,
+    )
+    from qamx.build import build, build_agent, run
+    from qamx.config import Experiment, load
+    from qamx.errors import UserError
+    from qamx.flow import Integrator
+    from qamx.nn import Networks
+    from qamx.rl import Backup
+
+_HOMES = {
+    "qamx._types": "Batch Metrics",
+    "qamx.agents": (
+        "QAM QAMFQL AbstractAgent Agent Parts QAMEdit TrainState adam create_state update"
+    ),
+    "qamx.build": "build build_agent run",
+    "qamx.config": "Experiment load",
+    "qamx.errors": "UserError",
+    "qamx.flow": "Integrator",
+    "qamx.nn": "Networks",
+    "qamx.rl": "Backup",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "QAM",
+    "QAMFQL",
+    "AbstractAgent",
+    "Agent",
+    "Backup",
+    "Batch",
+    "Experiment",
+    "Integrator",
+    "Metrics",
+    "Networks",
+    "Parts",
+    "QAMEdit",
+    "TrainState",
+    "UserError",
+    "adam",
+    "build",
+    "build_agent",
+    "create_state",
+    "load",
+    "run",
+    "update",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'qamx' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -16,9 +16,7 @@ class QAM(AbstractAgent):
     critic: TemporalDifference
     policy: AdjointMatchedFlow
 
-    def __init__(
-        self, parts: Parts, *, inverse_temperature: AbstractInverseTemperature, key: Key
-    ):
+    def __init__(self, parts: Parts, *, inverse_temperature: AbstractInverseTemperature, key: Key):
         critic_key, flow_key = jax.random.split(key)
         self.critic = parts.temporal_difference(critic_key)
         self.policy = parts.adjoint_matched_flow(inverse_temperature, flow_key)

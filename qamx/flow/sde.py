@@ -54,9 +54,7 @@ def memoryless_terms(
         identity = lx.IdentityLinearOperator(jax.ShapeDtypeStruct(x.shape, x.dtype))
         return identity * schedule.sigma(t)
 
-    return diffrax.MultiTerm(
-        diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, brownian)
-    )
+    return diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, brownian))
 
 
 def sample_memoryless_sde(

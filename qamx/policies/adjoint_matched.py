@@ -75,7 +75,7 @@ class AdjointMatchedFlow(AbstractFlowPolicy):
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         behaviour_key, matching_key = jax.random.split(key)
         cloning, metrics = self.behaviour.loss(critic, batch, behaviour_key)
-        matching, own = self._matching_loss(critic.target, batch.observations, matching_key)
+        matching, own = self.matching_loss(critic.target, batch.observations, matching_key)
         return cloning + matching, (*metrics, own)
 
     def advance(self) -> Self:
@@ -85,7 +85,7 @@ class AdjointMatchedFlow(AbstractFlowPolicy):
             (self.behaviour_pair.advance(), self.inverse_temperature.advance()),
         )
 
-    def _matching_loss(
+    def matching_loss(
         self, critic: AbstractCritic, observation: Float[Array, "batch obs"], key: Key
     ) -> tuple[Scalar, AdjointMatchingMetrics]:
         base = frozen(self.behaviour_pair.target.velocity)
