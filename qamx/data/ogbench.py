@@ -3,12 +3,14 @@
 import contextlib
 import socket
 import urllib.error
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
-from qamx.data.generate import default_directory, generate
+from qamx.data.generate import dataset_names, default_directory, generate
 from qamx.data.sequences import Transitions
 from qamx.envs.ogbench import Reward, make, own_global_randomness, sparse
 from qamx.errors import UserError
@@ -61,7 +63,7 @@ class OGBenchData:
             arrays = load_dataset(str(path), add_info=True)
             with own_global_randomness(0):
                 relabel_dataset(self._environment, env, arrays)
-        except (OSError, KeyError, ValueError, IndexError) as error:
+        except (OSError, KeyError, ValueError, IndexError, BadZipFile, zlib.error) as error:
             raise UserError(
                 f"{path}: not a data set of {self._environment} ({error}); "
                 "delete the file and make or download it again"
@@ -126,8 +128,17 @@ def _download(name: str, directory: Path) -> None:
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise UserError(
             f"{directory / name}.npz: missing, and OGBench's server cannot be reached ({error}). "
-            f"Generate the data set here:\n  {_command(name.removesuffix('-v0'), directory)}"
+            + _remedy(name.removesuffix("-v0"), directory)
         ) from error
+
+
+def _remedy(bare_name: str, directory: Path) -> str:
+    if bare_name not in dataset_names():
+        return (
+            "It takes an expert locomotion policy to make: download it elsewhere and put the "
+            "file and its -val into that folder"
+        )
+    return f"Generate it here:\n  {_command(bare_name, directory)}"
 
 
 def _command(bare_name: str, directory: Path) -> str:

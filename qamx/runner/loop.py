@@ -67,6 +67,11 @@ class Runner:
         return self._training
 
     @property
+    def replay(self) -> Replay:
+        """The present replay buffer."""
+        return self._replay
+
+    @property
     def trainer(self) -> Trainer:
         """What acts and updates."""
         return self._trainer

@@ -1,0 +1,38 @@
+"""The project's checks: `nox -s tests`, `nox -s lint types docs`."""
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["tests", "lint", "types", "docs"]
+nox.options.reuse_existing_virtualenvs = True
+
+CODE = ("qamx", "tests", "benchmarks", "docs", "noxfile.py")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Every test, on all cores."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting and lint."""
+    session.install("-e", ".[lint]")
+    session.run("ruff", "format", "--check", *CODE)
+    session.run("ruff", "check", *CODE)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types."""
+    session.install("-e", ".[types]")
+    session.run("pyright")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, in `site/`; a broken link or reference is an error."""
+    session.install("-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict")

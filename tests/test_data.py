@@ -1,0 +1,94 @@
+"""Windows over transitions and the replay buffer, against a plain reference."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from qamx.data.replay import Replay
+from qamx.data.sequences import Transitions, sample_windows, windows
+from qamx.errors import UserError
+
+GAMMA, HORIZON = 0.9, 4
+
+
+def transitions(lengths, seed=0, solved=()):
+    """Trajectories of the given lengths; observation j is the number j."""
+    size, rng = sum(lengths), np.random.default_rng(seed)
+    ends = np.zeros(size, np.float32)
+    ends[np.cumsum(lengths) - 1] = 1
+    masks = np.ones(size, np.float32)
+    masks[list(solved)] = 0
+    column = np.arange(size, dtype=np.float32)[:, None]
+    return Transitions(
+        column,
+        rng.uniform(-1, 1, (size, 2)).astype(np.float32),
+        rng.normal(size=size).astype(np.float32),
+        masks,
+        ends,
+        column + 0.5,
+    )
+
+
+def reference(data, start):
+    """One window, step by step, as the specification words it."""
+    total, mask, valid, last = 0.0, 1.0, 1.0, start
+    for i in range(HORIZON):
+        j = start + i
+        total += GAMMA**i * data.rewards[j]
+        mask, last = min(mask, data.masks[j]), j
+        if data.ends[j]:
+            valid = 1.0 if i == HORIZON - 1 else 0.0
+            break
+    return total, mask, valid, data.next_observations[last]
+
+
+def test_windows_are_what_the_specification_says():
+    data = transitions([5, 2, 7, 1, 6], solved=(3, 8, 15))
+    starts = np.arange(len(data) - HORIZON + 1)
+    batch = windows(jax.tree.map(jnp.asarray, data), jnp.asarray(starts), HORIZON, GAMMA)
+    for start in starts:
+        total, mask, valid, after = reference(data, start)
+        assert float(batch.rewards[start]) == pytest.approx(total, rel=1e-5, abs=1e-6)
+        assert float(batch.masks[start]) == mask
+        assert float(batch.valid[start]) == valid
+        np.testing.assert_array_equal(batch.next_observations[start], after)
+        np.testing.assert_array_equal(batch.observations[start], data.observations[start])
+        chunk = data.actions[start : start + HORIZON].reshape(-1)
+        np.testing.assert_array_equal(batch.actions[start], chunk)
+
+
+def test_starts_are_uniform_over_the_filled_rows():
+    data = jax.tree.map(jnp.asarray, transitions([30]))
+    size = jnp.asarray(12)
+    batch = sample_windows(data, size, 18_000, HORIZON, GAMMA, jax.random.key(0))
+    counts = np.bincount(np.asarray(batch.observations[:, 0], int), minlength=9)
+    assert len(counts) == 9  # Starts 0 to 12 - 4.
+    # Each count is binomial with mean 2,000 and deviation 42.
+    assert np.abs(counts - 2000).max() < 5 * 42
+
+
+def test_a_window_of_one_step():
+    data = jax.tree.map(jnp.asarray, transitions([1, 2]))
+    batch = windows(data, jnp.arange(3), 1, GAMMA)
+    np.testing.assert_array_equal(batch.valid, jnp.ones(3))
+    np.testing.assert_allclose(batch.rewards, data.rewards)
+
+
+def test_replay_appends_behind_the_offline_rows():
+    offline, new = transitions([4, 3]), transitions([2], seed=1)
+    replay = Replay.create(offline, 5).append(new)
+    assert int(replay.size) == 9
+    np.testing.assert_array_equal(replay.rows.rewards[:7], offline.rewards)
+    np.testing.assert_array_equal(replay.rows.rewards[7:9], new.rewards)
+    np.testing.assert_array_equal(replay.online_rows(1, 2).actions, new.actions[1:])
+
+
+def test_a_shard_takes_the_place_of_the_one_before():
+    other, new = transitions([7], seed=2), transitions([2], seed=1)
+    replay = Replay.create(transitions([4, 3]), 5).append(new).replace_offline(other)
+    np.testing.assert_array_equal(replay.rows.rewards[:7], other.rewards)
+    np.testing.assert_array_equal(replay.rows.rewards[7:9], new.rewards)
+    assert int(replay.size) == 9
+    with pytest.raises(UserError, match="8 transitions and the first one 7"):
+        replay.replace_offline(transitions([8]))

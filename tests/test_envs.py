@@ -1,0 +1,116 @@
+"""Real OGBench environments and data sets through our interface."""
+
+import numpy as np
+import ogbench
+import pytest
+
+from qamx.data.generate import generate
+from qamx.data.ogbench import OGBenchData, find_files
+from qamx.envs import ChunkExecutor, OGBenchEnvironment
+from qamx.errors import UserError
+
+
+def play(env, seed, steps=20):
+    rng = np.random.default_rng(0)
+    seen = [env.reset(seed)]
+    for _ in range(steps):
+        seen.append(env.step(rng.uniform(-1, 1, env.action_size).astype(np.float32)).observation)
+    return np.array(seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("pointmaze-medium-navigate", (2, 2)),
+        ("antmaze-large-navigate", (29, 8)),
+        ("humanoidmaze-medium-navigate", (69, 21)),
+        ("cube-quadruple-play", (55, 5)),
+        ("puzzle-3x3-play", (55, 5)),
+        ("scene-play", (40, 5)),
+    ],
+)
+def test_an_episode_is_a_function_of_its_seed_and_actions(name, sizes):
+    env = OGBenchEnvironment(name, 1)
+    assert (env.observation_size, env.action_size) == sizes
+    first = play(env, 7)
+    play(env, 8)
+    np.random.seed(3)
+    np.testing.assert_array_equal(play(env, 7), first)
+    # The global random state is as before: other users of it are not disturbed.
+    undisturbed = np.random.RandomState(3).uniform()
+    assert np.random.uniform() == undisturbed
+    env.close()
+
+
+def test_rewards_of_the_default_and_the_sparse_kind():
+    default, sparse = (OGBenchEnvironment("scene-play", 2, kind) for kind in ("default", "sparse"))
+    default.reset(0)
+    sparse.reset(0)
+    still = np.zeros(5, np.float32)
+    rewards = [env.step(still) for env in (default, sparse)]
+    assert rewards[0].reward < -1.0
+    assert rewards[1].reward == -1.0
+    assert not rewards[1].success
+
+
+def test_a_chunk_is_played_whole():
+    executor = ChunkExecutor(2)
+    assert executor.needs_chunk
+    executor.load(np.arange(6))
+    np.testing.assert_array_equal(executor.pop(), [0, 1])
+    np.testing.assert_array_equal(executor.pop(), [2, 3])
+    assert not executor.needs_chunk
+    executor.drop()
+    assert executor.needs_chunk
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("puzzle-3x3-play", "pointmaze-medium-navigate"):
+        generate(name, episodes=2, directory=folder, workers=1, progress=False)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["puzzle-3x3-play", "pointmaze-medium-navigate"])
+def test_transitions_equal_ogbench_s_own_relabelling(folder, name):
+    task = f"{name}-singletask-task1-v0"
+    _, theirs, _ = ogbench.make_env_and_datasets(task, dataset_dir=str(folder))
+    files = find_files(f"{name}-v0", folder)
+    ours = OGBenchData(name, 1, "default", files).load(0)
+    np.testing.assert_array_equal(ours.observations, theirs["observations"])
+    np.testing.assert_array_equal(ours.next_observations, theirs["next_observations"])
+    np.testing.assert_array_equal(ours.rewards, theirs["rewards"])
+    np.testing.assert_array_equal(ours.masks, theirs["masks"])
+    np.testing.assert_array_equal(ours.ends, theirs["terminals"])
+    np.testing.assert_allclose(ours.actions, theirs["actions"], atol=1.1e-5)
+    assert np.abs(ours.actions).max() <= 1 - 1e-5
+    sparse = OGBenchData(name, 1, "sparse", files).load(0)
+    np.testing.assert_array_equal(sparse.rewards, np.where(theirs["rewards"] != 0, -1, 0))
+
+
+def test_a_missing_set_names_the_command_that_makes_it(folder, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise ogbench.utils.urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(ogbench.utils.urllib.request, "urlopen", unreachable)
+    with pytest.raises(UserError, match="qamx data generate cube-double-play --directory"):
+        find_files("cube-double-play-v0", folder)
+    with pytest.raises(UserError, match=r"generate cube-quadruple-play .*--shards 100"):
+        find_files("cube-quadruple-play-100m-v0", folder)
+
+
+def test_an_expert_s_set_is_not_offered_for_generation(folder, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise ogbench.utils.urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(ogbench.utils.urllib.request, "urlopen", unreachable)
+    with pytest.raises(UserError, match="expert locomotion policy"):
+        find_files("antmaze-large-navigate-v0", folder)
+
+
+def test_a_broken_file_is_one_clear_message(folder):
+    broken = folder / "cube-double-play-v0.npz"
+    broken.write_bytes((folder / "puzzle-3x3-play-v0.npz").read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"cube-double-play-v0\.npz: not a data set"):
+        OGBenchData("cube-double-play", 1, "default", [broken]).load(0)

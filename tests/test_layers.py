@@ -1,0 +1,75 @@
+"""Imports run one way."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "qamx"
+
+# Each layer and the layers that it may import. What is not named here may import anything.
+LAYERS = {
+    "_types": set(),
+    "errors": set(),
+    "nn": {"_types"},
+    "schedules": {"_types"},
+    "flow": {"_types", "nn"},
+    "rl": {"_types", "nn"},
+    "policies": {"_types", "nn", "flow", "rl", "schedules"},
+    "agents": {"_types", "nn", "flow", "rl", "schedules", "policies"},
+    "data": {"_types", "errors", "envs"},
+    "envs": {"_types", "errors"},
+    "registry": {"errors"},
+    "config": {"errors", "registry"},
+    "runner": {"_types", "errors", "agents", "data", "envs", "schedules"},
+    "build": {
+        "_types",
+        "agents",
+        "config",
+        "data",
+        "envs",
+        "errors",
+        "flow",
+        "nn",
+        "registry",
+        "rl",
+        "runner",
+        "schedules",
+    },
+    "cli": {"build", "config", "data", "errors", "registry"},
+}
+
+
+def layer_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_layers(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "qamx" and len(parts) > 1:
+                yield parts[1]
+
+
+FILES = sorted(path for path in ROOT.rglob("*.py") if layer_of(path) in LAYERS)
+
+
+def test_every_layer_is_checked():
+    found = {layer_of(path) for path in ROOT.rglob("*.py")} - {"__init__", "__main__"}
+    assert found == set(LAYERS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    own = layer_of(path)
+    allowed = LAYERS[own] | {own}
+    modules = {name for name in imported_layers(path) if (ROOT / name).exists()}
+    modules |= {n for n in imported_layers(path) if (ROOT / f"{n}.py").exists()}
+    assert modules <= allowed, f"{path.name} imports {sorted(modules - allowed)}"

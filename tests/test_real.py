@@ -1,0 +1,162 @@
+"""Experiments from the file to the trained policy on real OGBench environments.
+
+Data of a few episodes, small networks, a few dozen steps in each phase.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qamx.cli import main
+from qamx.config import load
+from qamx.data.generate import generate
+from qamx.runner.loop import INTERRUPTED
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+SMALL = (
+    "agent.actor_hidden=[16, 16]",
+    "agent.critic_hidden=[16, 16]",
+    "agent.ensemble_size=2",
+    "agent.flow_steps=3",
+    "agent.batch_size=16",
+    "schedule.offline_steps=30",
+    "schedule.online_steps=30",
+    "schedule.online_warmup=6",
+    "evaluation.every=30",
+    "evaluation.episodes=1",
+    "checkpoint.every=20",
+    "logging.every=10",
+)
+
+
+def run(file, out, *overrides):
+    return main(["run", str(EXPERIMENTS / file), "--out", str(out), "--set", *SMALL, *overrides])
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "shards"),
+    [
+        ("scene_qam_fql.toml", "scene-play", None),
+        ("p33_qam_edit.toml", "puzzle-3x3-play", None),
+        ("p44_qam_edit.toml", "puzzle-4x4-play", 2),
+        ("c2_qam.toml", "cube-double-play", None),
+        ("c3_qam_fql.toml", "cube-triple-play", None),
+        ("c4_qam_edit.toml", "cube-quadruple-play", 2),
+    ],
+)
+def test_a_method_of_each_manipulation_domain(file, name, shards, tmp_path):
+    generate(name, episodes=1, shards=shards, directory=tmp_path, workers=1, progress=False)
+    swap = ["data.updates_per_shard=10"] if shards else []
+    out = tmp_path / "run"
+    assert run(file, out, f"data.directory={tmp_path}", *swap) == 0
+    metrics = rows(out / "metrics.jsonl")
+    assert [row["step"] for row in metrics] == [10, 20, 30, 40, 50, 60]
+    assert {row["phase"] for row in metrics} == {"offline", "online"}
+    assert [row["step"] for row in rows(out / "evaluations.jsonl")] == [30, 60]
+    assert sorted(int(path.name) for path in (out / "checkpoints").iterdir()) == [40, 60]
+    # The resolved experiment beside the results runs by itself.
+    resolved = load(out / "config.toml")
+    assert resolved.environment.name == name
+    assert resolved.agent.batch_size == 16
+
+
+@pytest.fixture(scope="module")
+def maze(tmp_path_factory):
+    """The quickstart's arguments, cut down, with its data made by the run itself."""
+    folder = tmp_path_factory.mktemp("maze")
+    return [f"data.directory={folder}", "data.generate_episodes=2"]
+
+
+def test_the_quickstart_makes_its_data_and_logs_to_wandb_offline(maze, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert run("quickstart.toml", tmp_path, *maze, "logging.wandb=offline") == 0
+    row = rows(tmp_path / "evaluations.jsonl")[-1]
+    assert {"success", "behaviour_success"} <= row.keys()
+    logs = list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(logs) == 1
+    written = logs[0].read_bytes()
+    assert b"critic/loss" in written
+    assert b"evaluation/success" in written
+
+
+def test_another_configuration_in_the_same_directory_is_refused(maze, tmp_path, capsys):
+    assert run("quickstart.toml", tmp_path, *maze) == 0
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    assert run("quickstart.toml", tmp_path, *maze, "agent.inverse_temperature=1.0") == 2
+    said = capsys.readouterr().err
+    assert "agent.inverse_temperature: 10.0 there, 1.0 here" in said
+    assert "--out" in said
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_finished_run_can_be_made_longer(maze, tmp_path, capsys):
+    assert run("quickstart.toml", tmp_path, *maze) == 0
+    assert run("quickstart.toml", tmp_path, *maze, "schedule.online_steps=40") == 0
+    assert [row["step"] for row in rows(tmp_path / "evaluations.jsonl")] == [30, 60, 70]
+    capsys.readouterr()
+    assert run("quickstart.toml", tmp_path, *maze, "schedule.online_steps=40") == 0
+    assert "at step 70" in capsys.readouterr().out
+
+
+def command(out, *overrides):
+    arguments = ["run", str(EXPERIMENTS / "quickstart.toml"), "--out", str(out), "--set"]
+    return [sys.executable, "-m", "qamx", *arguments, *SMALL, *overrides]
+
+
+def finished(command):
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def wait_for(path, process, lines):
+    """Until a file has that many lines and the process still runs."""
+    for _ in range(1200):
+        if path.exists() and len(path.read_text().splitlines()) >= lines:
+            return
+        assert process.poll() is None, "ended before it could be interrupted"
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has no {lines} lines after two minutes")
+
+
+def test_a_run_that_is_killed_or_told_to_stop_continues_exactly(maze, tmp_path):
+    longer = [*maze, "schedule.online_steps=1200", "evaluation.every=1230", "checkpoint.every=50"]
+    whole = finished(command(tmp_path / "whole", *longer))
+    assert whole.returncode == 0, whole.stderr
+    out = tmp_path / "interrupted"
+    for number, lines in ((signal.SIGKILL, 20), (signal.SIGTERM, 70)):
+        process = subprocess.Popen(command(out, *longer), stdout=subprocess.DEVNULL)
+        wait_for(out / "metrics.jsonl", process, lines)
+        process.send_signal(number)
+        expected = INTERRUPTED if number == signal.SIGTERM else -signal.SIGKILL
+        assert process.wait(60) == expected
+    again = finished(command(out, *longer))
+    assert again.returncode == 0, again.stderr
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_missing_data_set_is_one_message(tmp_path, capsys):
+    assert run("c4_qam_edit.toml", tmp_path / "run", f"data.directory={tmp_path}") == 2
+    said = capsys.readouterr().err
+    assert "qamx data generate cube-quadruple-play" in said
+    assert "--shards" in said
+    assert "Traceback" not in said
+
+
+def test_the_policy_learns_to_solve_a_real_task(maze, tmp_path):
+    # Enough updates for the critic's loss to fall far below that of its first values.
+    assert run("quickstart.toml", tmp_path, *maze, "schedule.offline_steps=400") == 0
+    losses = [row["behaviour_flow/loss"] for row in rows(tmp_path / "metrics.jsonl")]
+    assert np.mean(losses[30:40]) < 0.8 * losses[0]
+    assert os.listdir(tmp_path / "replay")

@@ -1,0 +1,271 @@
+"""The runner: phases and events, exact continuation, compilation, and what a user sees."""
+
+import json
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy import DISCOUNT, HORIZON, Corner, RandomWalks, leaves, make_plan
+
+from qamx.agents import create_state
+from qamx.data.replay import Replay
+from qamx.errors import UserError
+from qamx.runner.collect import Collector
+from qamx.runner.evaluate import play_episodes, summarise
+from qamx.runner.logs import Logs
+from qamx.runner.loop import DONE, INTERRUPTED, Divergence, Runner
+from qamx.runner.step import Trainer
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def start(plan, directory):
+    directory.mkdir(exist_ok=True)
+    return Runner(plan, directory, Logs(directory))
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def kill_at(runner, step):
+    """Ends the run when all of `step` is done, as a kill between two steps does."""
+    events = runner._events
+
+    def then_die(*arguments):
+        events(*arguments)
+        if runner._step >= step:
+            runner._checkpoints.wait()
+            raise Killed
+
+    runner._events = then_die
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing interrupted."""
+    directory = tmp_path_factory.mktemp("whole")
+    runner = start(make_plan(), directory)
+    assert runner.run() == DONE
+    return directory, leaves(runner)
+
+
+def test_events_come_when_they_are_due(whole):
+    directory, _ = whole
+    metrics = rows(directory / "metrics.jsonl")
+    assert [(r["step"], r["phase"]) for r in metrics] == [
+        *((step, "offline") for step in (7, 14, 21, 28, 35, 40)),
+        *((step, "online") for step in (49, 56, 63, 70, 77, 80)),
+    ]
+    evaluations = rows(directory / "evaluations.jsonl")
+    assert [r["step"] for r in evaluations] == [20, 40, 60, 80]
+    assert {"success", "behaviour_success", "return", "length"} <= evaluations[0].keys()
+    assert all(np.isfinite(v) for r in metrics for v in r.values() if not isinstance(v, str))
+
+
+def test_the_replay_holds_what_was_played(whole):
+    _, arrays = whole
+    offline = len(RandomWalks().load(0))
+    assert arrays["[1].size"] == offline + 40
+    observations, after = (
+        arrays[f"[1].rows.{name}"][offline:] for name in ("observations", "next_observations")
+    )
+    ends = arrays["[1].rows.ends"][offline:]
+    continued = ends[:-1] == 0
+    np.testing.assert_array_equal(observations[1:][continued], after[:-1][continued])
+    assert not np.array_equal(observations[1:][~continued], after[:-1][~continued])
+
+
+@pytest.mark.parametrize("step", [13, 40, 43, 58, 71])
+def test_a_killed_run_continues_to_the_same_end(whole, tmp_path, step):
+    runner = start(make_plan(), tmp_path)
+    kill_at(runner, step)
+    with pytest.raises(Killed):
+        runner.run()
+    again = start(make_plan(), tmp_path)
+    assert again.run() == DONE
+    directory, expected = whole
+    found = leaves(again)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        assert (tmp_path / name).read_bytes() == (directory / name).read_bytes()
+
+
+def test_a_stopped_run_saves_and_says_that_it_can_continue(whole, tmp_path):
+    runner = start(make_plan(), tmp_path)
+    events = runner._events
+
+    def stop_in_mid_chunk(*arguments):
+        if runner._step == 54:
+            runner._request_stop(15, None)
+        events(*arguments)
+
+    runner._events = stop_in_mid_chunk
+    assert runner.run() == INTERRUPTED
+    again = start(make_plan(), tmp_path)
+    assert again.run() == DONE
+    for name, value in whole[1].items():
+        np.testing.assert_array_equal(leaves(again)[name], value, err_msg=name)
+
+
+def test_a_finished_run_has_nothing_left_to_do(whole):
+    directory, expected = whole
+    before = (directory / "metrics.jsonl").read_bytes()
+    again = start(make_plan(), directory)
+    assert again.run() == DONE
+    assert (directory / "metrics.jsonl").read_bytes() == before
+    np.testing.assert_array_equal(leaves(again)["[0].state.updates"], expected["[0].state.updates"])
+
+
+def test_the_seed_determines_the_run(whole, tmp_path):
+    same = start(make_plan(), tmp_path / "same")
+    other = start(make_plan(seed=1), tmp_path / "other")
+    assert same.run() == other.run() == DONE
+    expected = (whole[0] / "metrics.jsonl").read_bytes()
+    assert (tmp_path / "same/metrics.jsonl").read_bytes() == expected
+    assert (tmp_path / "other/metrics.jsonl").read_bytes() != expected
+
+
+def test_shards_take_turns_offline_and_online(tmp_path):
+    data = RandomWalks(shards=3, updates_per_shard=10)
+    runner = start(make_plan(offline=25, online=20, warmup=5, data=data), tmp_path)
+    assert runner.run() == DONE
+    # 25 updates offline, 15 online: shards 0, 1, 2 and, after update 30, 0 again.
+    assert data.loaded == [0, 1, 2, 0]
+    np.testing.assert_array_equal(
+        leaves(runner)["[1].rows.rewards"][: len(data.load(0))], data.load(0).rewards
+    )
+    assert int(runner.training.state.updates) == 40
+
+
+def test_each_program_is_compiled_once_a_run(tmp_path, caplog):
+    data = RandomWalks(episodes=21)  # A size that no other test has compiled for.
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        assert start(make_plan(every=9, data=data), tmp_path).run() == DONE
+    compiled = [r.getMessage() for r in caplog.records if "Compiling jit(" in r.getMessage()]
+    assert sum("jit(_updates)" in message for message in compiled) == 1
+    assert sum("jit(_append)" in message for message in compiled) == 1
+    # One act for the environment's single observation, one for evaluation's pairs, one cloned.
+    assert sum("jit(_actions)" in message for message in compiled) == 3
+
+
+def make_trainer(plan=None):
+    plan = make_plan() if plan is None else plan
+    agent = plan.make_agent(2, 2, jax.random.key(0))
+    state = create_state(agent, plan.optimiser, jax.random.key(1))
+    return Trainer(state, plan.optimiser, plan.sampling, jax.random.key(2))
+
+
+def test_the_update_is_one_program_without_callbacks():
+    trainer, replay = make_trainer(), Replay.create(RandomWalks().load(0), 4)
+    training = trainer.begin(replay)
+    traced = trainer._run.trace(training, replay.rows, replay.size, np.int32(1))
+    text = str(traced.jaxpr)
+    assert "callback" not in text
+    assert "debug" not in text
+
+
+def test_how_updates_are_portioned_does_not_matter():
+    trainer, replay = make_trainer(), Replay.create(RandomWalks().load(0), 4)
+    ends = []
+    for portions in ((6,), (1, 2, 3)):
+        training = trainer.begin(replay)
+        for updates in portions:
+            training = trainer.run(training, replay, updates)
+        ends.append(training)
+    assert int(ends[0].counted) == int(ends[1].counted) == 6
+    for one, other in zip(
+        jax.tree.leaves(ends[0].totals), jax.tree.leaves(ends[1].totals), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_infinite_reward_stops_the_run_and_names_the_term(tmp_path):
+    class Broken(RandomWalks):
+        def load(self, shard):
+            data = super().load(shard)
+            data.rewards[:] = np.inf
+            return data
+
+    with pytest.raises(Divergence, match=r"critic/loss.* not finite"):
+        start(make_plan(data=Broken()), tmp_path).run()
+
+
+def test_data_of_another_environment_is_refused(tmp_path):
+    class Wide(Corner):
+        observation_size = 3
+
+    with pytest.raises(UserError, match=r"observations of 2 .*environment 3"):
+        start(make_plan(make_environment=Wide), tmp_path)
+
+
+def test_data_shorter_than_a_chunk_is_refused(tmp_path):
+    class Short(RandomWalks):
+        def load(self, shard):
+            return jax.tree.map(lambda column: column[: HORIZON - 1], super().load(shard))
+
+    with pytest.raises(UserError, match="2 transitions, fewer than one chunk of 3"):
+        start(make_plan(data=Short()), tmp_path)
+
+
+def test_evaluation_calls_the_policy_once_a_chunk():
+    calls = []
+
+    def act(observations, call):
+        calls.append((call, observations.shape))
+        return np.ones((len(observations), 2 * HORIZON), np.float32)
+
+    episodes = play_episodes(act, [Corner(), Corner()], seeds=[1, 2, 3])
+    assert [call for call, _ in calls] == list(range(len(calls)))
+    assert {shape for _, shape in calls} == {(2, 2)}
+    longest = max(episodes[0].length, episodes[1].length)
+    assert len(calls) == -(-longest // HORIZON) + -(-episodes[2].length // HORIZON)
+    # Going to the corner solves it; the return counts the steps before.
+    assert all(episode.success for episode in episodes)
+    assert [e.total_reward for e in episodes] == [1.0 - e.length for e in episodes]
+    summary = summarise(episodes)
+    assert summary["success"] == 1.0
+    assert summary["length"] == pytest.approx(np.mean([e.length for e in episodes]))
+
+
+def test_episodes_do_not_depend_on_how_many_are_played_together():
+    def act(observations, call):
+        return np.tile(-np.sign(observations), HORIZON).astype(np.float32)
+
+    alone = play_episodes(act, [Corner()], seeds=[1, 2, 3])
+    together = play_episodes(act, [Corner(), Corner()], seeds=[1, 2, 3])
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.observations, other.observations)
+
+
+def test_collection_is_restored_in_mid_chunk():
+    def act(observation, call):
+        return np.random.default_rng(call).uniform(-1, 1, (1, 2 * HORIZON))
+
+    collector, played = Collector(Corner(), seed=3), []
+    for _ in range(LAST := 2 * 17 + 8):
+        played.append(collector.step(act))
+    position = json.loads(json.dumps(collector.position()))
+    assert position["length"] == LAST - 34
+    assert len(position["chunk"]) == 3 * HORIZON - LAST % 17
+    actions = np.concatenate([t.actions for t in played[-position["length"] :]])
+    restored = Collector(Corner(), seed=3)
+    restored.restore(position, actions)
+    for _ in range(30):
+        one, other = collector.step(act), restored.step(act)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_returns_are_discounted_per_step_inside_the_chunk():
+    plan = make_plan()
+    assert (plan.sampling.discount, plan.sampling.horizon) == (DISCOUNT, HORIZON)
+    agent = plan.make_agent(2, 2, jax.random.key(0))
+    assert agent.critic.backup.discount == DISCOUNT
+    batch = jnp.zeros((1, 2))
+    assert agent.act(batch, jax.random.key(0)).shape == (1, 2 * HORIZON)

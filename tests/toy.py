@@ -1,0 +1,95 @@
+"""A small problem for the runner's tests: a point that must reach the corner of a square."""
+
+import jax
+import numpy as np
+
+from qamx import QAM, Backup, Integrator, Networks, Parts
+from qamx.agents import adam
+from qamx.data.sequences import Transitions
+from qamx.envs import Step
+from qamx.runner.plan import Evaluation, Intervals, RunPlan
+from qamx.runner.step import Sampling
+from qamx.schedules import Constant, Offline, Online, Schedule
+
+HORIZON, DISCOUNT, LIMIT = 3, 0.9, 17
+
+
+class Corner:
+    """A point in [-1, 1]^2, moved by a tenth of the action; solved near (1, 1)."""
+
+    observation_size, action_size = 2, 2
+
+    def reset(self, seed):
+        self._rng = np.random.default_rng(seed)
+        self._x = self._rng.uniform(-1, 1, 2).astype(np.float32)
+        self._steps = 0
+        return self._x
+
+    def step(self, action):
+        noise = self._rng.normal(0, 0.01, 2)
+        self._x = np.clip(self._x + 0.1 * action + noise, -1, 1).astype(np.float32)
+        self._steps += 1
+        solved = bool(np.linalg.norm(self._x - 1) < 0.3)
+        return Step(self._x, float(solved) - 1.0, solved, self._steps == LIMIT, solved)
+
+    def close(self):
+        pass
+
+
+class RandomWalks:
+    """Shards of random behaviour in the corner problem."""
+
+    def __init__(self, shards=2, updates_per_shard=None, episodes=20):
+        self.shards, self.updates_per_shard = shards, updates_per_shard
+        self._episodes = episodes
+        self.loaded = []
+
+    def load(self, shard):
+        self.loaded.append(shard)
+        rng, env = np.random.default_rng(shard), Corner()
+        rows = []
+        while len(rows) < self._episodes * LIMIT:
+            x, done = env.reset(int(rng.integers(2**31))), False
+            while not done and len(rows) < self._episodes * LIMIT:
+                action = rng.uniform(-1, 1, 2).astype(np.float32)
+                step = env.step(action)
+                done = step.done or len(rows) + 1 == self._episodes * LIMIT
+                rows.append((x, action, step.reward, 1 - step.terminated, done, step.observation))
+                x = step.observation
+        columns = [np.asarray(column, np.float32) for column in zip(*rows, strict=True)]
+        return Transitions(*columns)
+
+
+def make_agent(observation_size, action_size, key):
+    networks = Networks(observation_size, HORIZON * action_size, (16,), (16,), ensemble_size=2)
+    parts = Parts(networks, Backup(DISCOUNT, HORIZON, 0.5), Integrator(3))
+    return QAM(parts, inverse_temperature=Constant(1.0), key=key)
+
+
+def make_plan(offline=40, online=40, warmup=5, every=10, data=None, seed=0, **changes):
+    values = {
+        "seed": seed,
+        "make_agent": make_agent,
+        "optimiser": adam(1e-3, 1.0),
+        "sampling": Sampling(8, HORIZON, DISCOUNT),
+        "schedule": Schedule((Offline(offline), Online(online, warmup, 1))),
+        "data": RandomWalks() if data is None else data,
+        "make_environment": Corner,
+        "intervals": Intervals(logging=7, evaluation=20, checkpoint=every),
+        "evaluation": Evaluation(episodes=3, environments=2, behaviour=True),
+        "keep_checkpoints": 2,
+    }
+    return RunPlan(**(values | changes))
+
+
+def leaves(runner):
+    """Every array of training and of the replay, by name, as NumPy arrays."""
+    tree = (runner.training, runner.replay)
+    named = jax.tree.leaves_with_path(tree)
+    arrays = {}
+    for path, leaf in named:
+        is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        arrays[jax.tree_util.keystr(path)] = np.asarray(
+            jax.random.key_data(leaf) if is_key else leaf
+        )
+    return arrays
