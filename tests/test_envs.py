@@ -1,5 +1,9 @@
 """Real OGBench environments and data sets through our interface."""
 
+import urllib.error
+import urllib.request
+from typing import Any
+
 import numpy as np
 import ogbench
 import pytest
@@ -75,7 +79,8 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("name", ["puzzle-3x3-play", "pointmaze-medium-navigate"])
 def test_transitions_equal_ogbench_s_own_relabelling(folder, name):
     task = f"{name}-singletask-task1-v0"
-    _, theirs, _ = ogbench.make_env_and_datasets(task, dataset_dir=str(folder))
+    made: Any = ogbench.make_env_and_datasets(task, dataset_dir=str(folder))
+    _, theirs, _ = made
     files = find_files(f"{name}-v0", folder)
     ours = OGBenchData(name, 1, "default", files).load(0)
     np.testing.assert_array_equal(ours.observations, theirs["observations"])
@@ -91,9 +96,9 @@ def test_transitions_equal_ogbench_s_own_relabelling(folder, name):
 
 def test_a_missing_set_names_the_command_that_makes_it(folder, monkeypatch):
     def unreachable(*args, **kwargs):
-        raise ogbench.utils.urllib.error.URLError("no route to host")
+        raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(ogbench.utils.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     with pytest.raises(UserError, match="qamx data generate cube-double-play --directory"):
         find_files("cube-double-play-v0", folder)
     with pytest.raises(UserError, match=r"generate cube-quadruple-play .*--shards 100"):
@@ -102,9 +107,9 @@ def test_a_missing_set_names_the_command_that_makes_it(folder, monkeypatch):
 
 def test_an_expert_s_set_is_not_offered_for_generation(folder, monkeypatch):
     def unreachable(*args, **kwargs):
-        raise ogbench.utils.urllib.error.URLError("no route to host")
+        raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(ogbench.utils.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     with pytest.raises(UserError, match="expert locomotion policy"):
         find_files("antmaze-large-navigate-v0", folder)
 

@@ -4,10 +4,9 @@ import json
 import logging
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import DISCOUNT, HORIZON, Corner, RandomWalks, leaves, make_plan
+from toy import HORIZON, Corner, RandomWalks, leaves, make_plan
 
 from qamx.agents import create_state
 from qamx.data.replay import Replay
@@ -32,17 +31,26 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-def kill_at(runner, step):
-    """Ends the run when all of `step` is done, as a kill between two steps does."""
+def after_events(monkeypatch, runner, action):
+    """Calls `action` with the step when all of a step is done."""
     events = runner._events
 
-    def then_die(*arguments):
-        events(*arguments)
-        if runner._step >= step:
+    def then(phase, end, display):
+        events(phase, end, display)
+        action(runner._step)
+
+    monkeypatch.setattr(runner, "_events", then)
+
+
+def kill_at(monkeypatch, runner, last):
+    """Ends the run as a kill between two steps does."""
+
+    def die(step):
+        if step >= last:
             runner._checkpoints.wait()
             raise Killed
 
-    runner._events = then_die
+    after_events(monkeypatch, runner, die)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +89,9 @@ def test_the_replay_holds_what_was_played(whole):
 
 
 @pytest.mark.parametrize("step", [13, 40, 43, 58, 71])
-def test_a_killed_run_continues_to_the_same_end(whole, tmp_path, step):
+def test_a_killed_run_continues_to_the_same_end(whole, tmp_path, monkeypatch, step):
     runner = start(make_plan(), tmp_path)
-    kill_at(runner, step)
+    kill_at(monkeypatch, runner, step)
     with pytest.raises(Killed):
         runner.run()
     again = start(make_plan(), tmp_path)
@@ -96,16 +104,14 @@ def test_a_killed_run_continues_to_the_same_end(whole, tmp_path, step):
         assert (tmp_path / name).read_bytes() == (directory / name).read_bytes()
 
 
-def test_a_stopped_run_saves_and_says_that_it_can_continue(whole, tmp_path):
+def test_a_stopped_run_saves_and_says_that_it_can_continue(whole, tmp_path, monkeypatch):
     runner = start(make_plan(), tmp_path)
-    events = runner._events
 
-    def stop_in_mid_chunk(*arguments):
-        if runner._step == 54:
+    def stop_in_mid_chunk(step):
+        if step == 53:
             runner._request_stop(15, None)
-        events(*arguments)
 
-    runner._events = stop_in_mid_chunk
+    after_events(monkeypatch, runner, stop_in_mid_chunk)
     assert runner.run() == INTERRUPTED
     again = start(make_plan(), tmp_path)
     assert again.run() == DONE
@@ -260,12 +266,3 @@ def test_collection_is_restored_in_mid_chunk():
         one, other = collector.step(act), restored.step(act)
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
             np.testing.assert_array_equal(a, b)
-
-
-def test_returns_are_discounted_per_step_inside_the_chunk():
-    plan = make_plan()
-    assert (plan.sampling.discount, plan.sampling.horizon) == (DISCOUNT, HORIZON)
-    agent = plan.make_agent(2, 2, jax.random.key(0))
-    assert agent.critic.backup.discount == DISCOUNT
-    batch = jnp.zeros((1, 2))
-    assert agent.act(batch, jax.random.key(0)).shape == (1, 2 * HORIZON)

@@ -4,6 +4,8 @@ The base flow is exact, the tilt of a Gaussian mixture by a linear or quadratic 
 mixture again, and the samples' weights, means and covariances are compared with it.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,14 +33,14 @@ TILTS = {
 STEPS, BATCH, UPDATES = 60, 256, 600
 
 
-def train(linear, quadratic):
+def train(linear, quadratic) -> MixtureVelocity:
     """The velocity after training by the policy's own adjoint-matching loss, from the base."""
     exact = MixtureVelocity(BASE)
     behaviour = WithTarget(BehaviourFlow(exact, Integrator(STEPS), 2))
     policy = AdjointMatchedFlow(behaviour, exact, Constant(TAU))
     critic = QuadraticCritic(jnp.asarray(linear, jnp.float32), jnp.asarray(quadratic, jnp.float32))
     observation = jnp.zeros((BATCH, 1))
-    optimiser = optax.adam(optax.cosine_decay_schedule(2e-2, UPDATES))
+    optimiser: Any = optax.adam(optax.cosine_decay_schedule(2e-2, UPDATES))
 
     def loss(velocity, key):
         learner = eqx.tree_at(lambda p: p.velocity, policy, velocity)

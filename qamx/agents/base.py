@@ -1,6 +1,6 @@
 """The agent: critic learning x policy, one summed loss, one optimiser step."""
 
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import equinox as eqx
 import jax
@@ -11,16 +11,19 @@ from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.policies import AbstractPolicy
 from qamx.rl import AbstractCriticLearning, frozen, trainable
 
+C = TypeVar("C", bound=AbstractCriticLearning, covariant=True)
+P = TypeVar("P", bound=AbstractPolicy, covariant=True)
 
-class AbstractAgent(eqx.Module):
+
+class AbstractAgent(eqx.Module, Generic[C, P]):
     """A critic and a policy that learn together.
 
     A method is a final subclass that names its two parts. The same objective serves offline
     and online.
     """
 
-    critic: eqx.AbstractVar[AbstractCriticLearning]
-    policy: eqx.AbstractVar[AbstractPolicy]
+    critic: C
+    policy: P
 
     def act(self, observation: Float[Array, "batch obs"], key: Key) -> Float[Array, "batch dim"]:
         """An action chunk (flat, entries in [-1, 1]) for each observation."""
@@ -52,14 +55,8 @@ class AbstractAgent(eqx.Module):
         )
 
 
-class Agent(AbstractAgent):
+class Agent(AbstractAgent[C, P]):
     """Any critic learning with any policy: the agent to compose your own method with."""
-
-    critic: AbstractCriticLearning
-    policy: AbstractPolicy
-
-
-A = TypeVar("A", bound=AbstractAgent)
 
 
 class UpdateMetrics(Metrics):

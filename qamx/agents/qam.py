@@ -10,11 +10,8 @@ from qamx.rl import TemporalDifference
 from qamx.schedules.temperature import AbstractInverseTemperature
 
 
-class QAM(AbstractAgent):
+class QAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
     """TD critic x adjoint-matched flow; acts and backs up with the fine-tuned flow's ODE."""
-
-    critic: TemporalDifference
-    policy: AdjointMatchedFlow
 
     def __init__(self, parts: Parts, *, inverse_temperature: AbstractInverseTemperature, key: Key):
         critic_key, flow_key = jax.random.split(key)
@@ -22,11 +19,8 @@ class QAM(AbstractAgent):
         self.policy = parts.adjoint_matched_flow(inverse_temperature, flow_key)
 
 
-class QAMFQL(AbstractAgent):
+class QAMFQL(AbstractAgent[TemporalDifference, OneStepPolicy]):
     """QAM with a one-step policy that follows the fine-tuned flow and climbs the critic."""
-
-    critic: TemporalDifference
-    policy: OneStepPolicy
 
     def __init__(
         self,
@@ -42,11 +36,8 @@ class QAMFQL(AbstractAgent):
         self.policy = parts.one_step(flow, distill_weight, policy_key)
 
 
-class QAMEdit(AbstractAgent):
+class QAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
     """QAM with a Gaussian edit of the fine-tuned flow's actions."""
-
-    critic: TemporalDifference
-    policy: EditPolicy
 
     def __init__(
         self,

@@ -1,24 +1,30 @@
 """Transitions in the order in which they happened, and the action-chunk windows over them."""
 
+from typing import TypeAlias
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from qamx._types import Batch, Key
+
+AnyArray: TypeAlias = Array | np.ndarray
+"""On the device or on the host."""
 
 
 class Transitions(eqx.Module):
     """One row a transition; trajectories follow each other without gaps."""
 
-    observations: Float[Array, "size obs"]
-    actions: Float[Array, "size act"]
-    rewards: Float[Array, " size"]
-    masks: Float[Array, " size"]
+    observations: Float[AnyArray, "size obs"]
+    actions: Float[AnyArray, "size act"]
+    rewards: Float[AnyArray, " size"]
+    masks: Float[AnyArray, " size"]
     """0 where the task is solved, so that nothing is bootstrapped, else 1."""
-    ends: Float[Array, " size"]
+    ends: Float[AnyArray, " size"]
     """1 at the last transition of a trajectory, else 0."""
-    next_observations: Float[Array, "size obs"]
+    next_observations: Float[AnyArray, "size obs"]
 
     def __len__(self) -> int:
         return self.rewards.shape[0]
@@ -32,6 +38,7 @@ def windows(
     The return is \(R=\sum_i\gamma^i r_i\) up to the end of the trajectory; a window is valid if
     no trajectory ends strictly inside it; s' follows the last step inside the trajectory.
     """
+    transitions = jax.tree.map(jnp.asarray, transitions)
     steps = jnp.arange(horizon)
     rows = starts[:, None] + steps
     # alive[b, i]: no trajectory ended on the steps before i.

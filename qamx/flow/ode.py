@@ -1,6 +1,7 @@
 """Sampling a flow by its ordinary differential equation."""
 
 import diffrax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx.flow.integrator import Integrator
@@ -11,7 +12,7 @@ def ode_term(
     velocity: AbstractVelocityField, observation: Float[Array, "*batch obs"]
 ) -> diffrax.ODETerm:
     """dx/dt = v(s, x, t) as a Diffrax term."""
-    return diffrax.ODETerm(lambda t, x, args: velocity(observation, x, t))
+    return diffrax.ODETerm(lambda t, x, args: velocity(observation, x, jnp.asarray(t)))
 
 
 def sample_ode(

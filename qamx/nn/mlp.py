@@ -32,7 +32,10 @@ class Linear(eqx.Module):
 
 
 class LayerNorm(eqx.Module):
-    """Normalises the last axis to mean 0 and variance 1, then scales and shifts (arXiv 1607.06450)."""
+    """Normalises the last axis to mean 0 and variance 1, then scales and shifts.
+
+    **Source:** Ba et al., arXiv 1607.06450.
+    """
 
     scale: Float[Array, " size"]
     bias: Float[Array, " size"]

@@ -12,10 +12,12 @@ from qamx.nn import Temperature
 class EntropyTarget(eqx.Module):
     r"""Keeps a policy's entropy H near H* by a learned temperature alpha.
 
-    The policy's term is \(-\mathrm{sg}(\alpha)H\), the temperature's \(\alpha\,\mathrm{sg}(H-H^*)\),
-    with \(H = -\mathbb{E}\log\pi\) (Haarnoja et al., arXiv 1812.05905, section 5).
+    The policy's term is \(-\mathrm{sg}(\alpha)H\) and the temperature's
+    \(\alpha\,\mathrm{sg}(H-H^*)\), with \(H = -\mathbb{E}\log\pi\).
 
     **Arguments:** `target` is H* in nats; H* = -0.5 d is the usual choice for d action entries.
+
+    **Source:** Haarnoja et al., arXiv 1812.05905, section 5.
     """
 
     temperature: Temperature

@@ -6,7 +6,8 @@ import equinox as eqx
 import jax
 from jaxtyping import Bool, PyTree
 
-M = TypeVar("M", bound=PyTree)
+M = TypeVar("M", bound=PyTree, covariant=True)
+T = TypeVar("T", bound=PyTree)
 
 
 class Fixed(eqx.Module, Generic[M]):
@@ -30,7 +31,7 @@ def trainable(tree: PyTree) -> PyTree[Bool]:
     return jax.tree.map(mark, tree, is_leaf=_is_fixed)
 
 
-def frozen(tree: M) -> M:
+def frozen(tree: T) -> T:
     """The same tree with no gradient to its arrays."""
     return jax.tree.map(
         lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree

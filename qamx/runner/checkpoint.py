@@ -87,7 +87,8 @@ class Checkpoints:
                 f"checkpoint array {name}: found {value.dtype}{value.shape}, "
                 f"expected {expected.dtype}{expected.shape}; it belongs to another experiment"
             )
-        return jax.random.wrap_key_data(value) if _is_key(leaf) else jnp.asarray(value)
+        array = jnp.asarray(value)
+        return jax.random.wrap_key_data(array) if _is_key(leaf) else array
 
 
 class OnlineRows:

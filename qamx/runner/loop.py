@@ -85,11 +85,12 @@ class Runner:
         try:
             for index, phase in enumerate(self._plan.schedule.phases):
                 end = self._plan.schedule.start(index) + phase.steps
-                if self._step < end and not self._stop_requested:
-                    run_phase = (
-                        self._run_offline if isinstance(phase, Offline) else self._run_online
-                    )
-                    run_phase(phase, end, display)
+                if self._step >= end or self._stop_requested:
+                    continue
+                if isinstance(phase, Offline):
+                    self._run_offline(phase, end, display)
+                else:
+                    self._run_online(phase, end, display)
             self._checkpoints.wait()
         finally:
             display.close()

@@ -25,7 +25,7 @@ class Sampling(NamedTuple):
 
 
 class Training(eqx.Module):
-    """What training changes: the train state, the key of batches, and metrics since the last row."""
+    """What training changes: train state, key of batches, metrics since the last row."""
 
     state: TrainState
     batch_key: Key
