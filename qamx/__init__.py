@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         create_state,
         update,
     )
-    from qamx.build import build, build_agent, run
+    from qamx.build import build, build_agent, load_agent, run
     from qamx.config import Experiment, load
     from qamx.errors import UserError
     from qamx.flow import Integrator
@@ -32,7 +32,7 @@ _HOMES = {
     "qamx.agents": (
         "QAM QAMFQL AbstractAgent Agent Parts QAMEdit TrainState adam create_state update"
     ),
-    "qamx.build": "build build_agent run",
+    "qamx.build": "build build_agent load_agent run",
     "qamx.config": "Experiment load",
     "qamx.errors": "UserError",
     "qamx.flow": "Integrator",
@@ -61,6 +61,7 @@ __all__ = [
     "build_agent",
     "create_state",
     "load",
+    "load_agent",
     "run",
     "update",
 ]

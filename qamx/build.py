@@ -15,6 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax
+
 from qamx import registry
 from qamx._types import Key
 from qamx.agents import QAM, QAMFQL, AbstractAgent, Parts, QAMEdit, adam
@@ -30,6 +33,7 @@ from qamx.errors import UserError
 from qamx.flow import SOLVERS, Integrator
 from qamx.nn import Networks
 from qamx.rl import Backup
+from qamx.runner.checkpoint import Checkpoints
 from qamx.runner.logs import Logs, Sink, WandbSink
 from qamx.runner.loop import DONE, INTERRUPTED, Runner
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
@@ -91,6 +95,29 @@ def build(experiment: Experiment) -> RunPlan:
         evaluation=Evaluation(evaluation.episodes, evaluation.environments, evaluation.behaviour),
         keep_checkpoints=experiment.checkpoint.keep,
     )
+
+
+def load_agent(directory: Path | str) -> AbstractAgent:
+    """The agent of a run, as its newest checkpoint has it.
+
+    **Raises:** `UserError` if the directory holds no run or no checkpoint.
+    """
+    directory = Path(directory)
+    experiment = load(directory / "config.toml")
+    env = _builder(registry.environments, scheme_of(experiment.environment.id))(
+        experiment.environment
+    )()
+    sizes = env.observation_size, env.action_size
+    env.close()
+    template = build_agent(experiment.agent, *sizes, jax.random.key(experiment.seed))
+    checkpoints = Checkpoints(directory / "checkpoints", experiment.checkpoint.keep)
+    step = checkpoints.latest_step()
+    if step is None:
+        raise UserError(f"{directory / 'checkpoints'}: no checkpoint yet; let the run go on")
+    arrays, static = eqx.partition(template, eqx.is_array)
+    restored, _ = checkpoints.restore(step, arrays, prefix=".state.agent")
+    checkpoints.close()
+    return eqx.combine(restored, static)
 
 
 def build_agent(

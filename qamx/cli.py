@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from qamx.errors import UserError
+from qamx.errors import RunError, UserError
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -24,13 +24,20 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status: 0, 2 for the user's error, 130 for Ctrl-C."""
+    """Runs one command and returns its exit status.
+
+    0 is done, 1 a run that failed, 2 the user's error, 75 a run that was stopped and can be
+    continued, 130 Ctrl-C elsewhere.
+    """
     arguments = build_parser().parse_args(argv)
     try:
         return arguments.handler(arguments)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except RunError as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

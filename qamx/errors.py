@@ -8,6 +8,10 @@ class UserError(Exception):
     """A mistake the user can correct; its message says what to do instead."""
 
 
+class RunError(Exception):
+    """A run that cannot go on, through no mistake in its file; its message says what was seen."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What to write for a name that is not known: the nearest one, or else all of them."""
     names = sorted(known)

@@ -12,7 +12,13 @@ from qamx.config.agents import (
     QAMSettings,
 )
 from qamx.config.experiment import Experiment
-from qamx.config.fields import Settings
+from qamx.config.fields import (
+    Allowed,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+)
 from qamx.config.loader import load
 from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
 from qamx.config.problems import ConfigError, Problem
@@ -35,6 +41,7 @@ from qamx.config.temperatures import (
 __all__ = [
     "AdjointMatchingSettings",
     "AgentSettings",
+    "Allowed",
     "CheckpointSettings",
     "ConfigError",
     "ConstantTemperature",
@@ -45,10 +52,13 @@ __all__ = [
     "InverseTemperature",
     "LinearTemperature",
     "LoggingSettings",
+    "NonNegativeFloat",
     "OGBenchDataSettings",
     "OGBenchEnvironmentSettings",
     "OfflineSettings",
     "OfflineToOnlineSettings",
+    "PositiveFloat",
+    "PositiveInt",
     "Problem",
     "QAMEditSettings",
     "QAMFQLSettings",

@@ -137,7 +137,7 @@ def _worded(
     if field is None or kind in ("problem", "value_error", "assertion_error"):
         return Finding(key, details["msg"].removeprefix("Value error, "))
     if kind == "missing":
-        return Finding(key, f"missing; {_expected(field)}", "missing")
+        return Finding(key, "; ".join(filter(None, ("missing", _expected(field)))), "missing")
     options = _options(field)
     if options and isinstance(value, str):
         return Finding(key, f"found {show(value)}; {suggestion(value, options)}")
@@ -158,9 +158,11 @@ def _expected(field: FieldInfo) -> str:
     if options:
         return "known: " + ", ".join(sorted(options))
     allowed = next(_marks(field.metadata, field.annotation), None)
-    text = f"write {allowed.text}" if allowed else ""
     example = _example(field)
-    return text + (f", e.g. {show(example)}" if text and example is not None else "")
+    parts = [allowed.text] if allowed else []
+    if example is not None:
+        parts.append(f"e.g. {show(example)}")
+    return f"write {', '.join(parts)}" if parts else ""
 
 
 def _options(field: FieldInfo) -> tuple[str, ...]:

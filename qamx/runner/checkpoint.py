@@ -20,14 +20,22 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _named(tree: PyTree) -> dict[str, Any]:
-    leaves, _ = jax.tree.flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-
-
 def _to_host(leaf: Any) -> np.ndarray:
     # A copy: the device's buffer is donated to the next update while the save goes on.
     return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _fitted(name: str, arrays: dict[str, Any], leaf: Any) -> Any:
+    """A saved array in the place of `leaf`."""
+    expected = _to_host(leaf)
+    value = np.asarray(arrays.get(name))
+    if (value.shape, value.dtype) != (expected.shape, expected.dtype):
+        raise UserError(
+            f"checkpoint array {name}: found {value.dtype}{value.shape}, "
+            f"expected {expected.dtype}{expected.shape}; it belongs to another experiment"
+        )
+    array = jnp.asarray(value)
+    return jax.random.wrap_key_data(array) if _is_key(leaf) else array
 
 
 class Checkpoints:
@@ -46,7 +54,8 @@ class Checkpoints:
 
     def save(self, step: int, tree: PyTree, position: dict[str, Any]) -> None:
         """Saves in the background; the one before is waited for."""
-        arrays = {name: _to_host(leaf) for name, leaf in _named(tree).items()}
+        leaves = jax.tree.leaves_with_path(tree)
+        arrays = {jax.tree_util.keystr(path): _to_host(leaf) for path, leaf in leaves}
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -54,22 +63,27 @@ class Checkpoints:
             ),
         )
 
-    def restore(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
+    def restore(
+        self, step: int, template: PyTree, prefix: str = ""
+    ) -> tuple[PyTree, dict[str, Any]]:
         """The tree that was saved, in the form of `template`, and the position.
+
+        **Arguments:** `prefix` is the path of `template` inside the tree that was saved.
 
         **Raises:** `UserError` if an array is missing or has another shape or type.
         """
-        expected = {name: _to_host(leaf) for name, leaf in _named(template).items()}
-        restored = self._manager.restore(
+        saved = self._manager.restore(
             step,
             args=ocp.args.Composite(
-                arrays=ocp.args.StandardRestore(expected), position=ocp.args.JsonRestore()
+                arrays=ocp.args.StandardRestore(), position=ocp.args.JsonRestore()
             ),
         )
-        arrays = restored["arrays"]
         leaves, structure = jax.tree.flatten_with_path(template)
-        found = [self._fitted(jax.tree_util.keystr(path), arrays, leaf) for path, leaf in leaves]
-        return jax.tree.unflatten(structure, found), restored["position"]
+        found = [
+            _fitted(prefix + jax.tree_util.keystr(path), saved["arrays"], leaf)
+            for path, leaf in leaves
+        ]
+        return jax.tree.unflatten(structure, found), saved["position"]
 
     def wait(self) -> None:
         """Returns when every save is on disk."""
@@ -78,17 +92,6 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, then frees the manager."""
         self._manager.close()
-
-    @staticmethod
-    def _fitted(name: str, arrays: dict[str, Any], leaf: Any) -> Any:
-        value, expected = np.asarray(arrays[name]), _to_host(leaf)
-        if (value.shape, value.dtype) != (expected.shape, expected.dtype):
-            raise UserError(
-                f"checkpoint array {name}: found {value.dtype}{value.shape}, "
-                f"expected {expected.dtype}{expected.shape}; it belongs to another experiment"
-            )
-        array = jnp.asarray(value)
-        return jax.random.wrap_key_data(array) if _is_key(leaf) else array
 
 
 class OnlineRows:

@@ -67,6 +67,10 @@ class Collector:
         if position["chunk"]:
             self._executor.load(np.asarray(position["chunk"], np.float32).reshape(-1))
 
+    def close(self) -> None:
+        """Frees the environment."""
+        self._env.close()
+
     def _next_episode(self) -> None:
         self._episode += 1
         self._length = 0

@@ -61,7 +61,7 @@ class Bar:
 
 
 class Lines:
-    """A line now and then: every tenth of the run or half minute, whichever is later."""
+    """A line every half minute."""
 
     SECONDS = 30.0
 

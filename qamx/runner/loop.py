@@ -13,7 +13,7 @@ from qamx.agents import create_state
 from qamx.data.replay import Replay
 from qamx.data.sequences import Transitions
 from qamx.envs import Environment
-from qamx.errors import UserError
+from qamx.errors import RunError, UserError
 from qamx.runner.checkpoint import Checkpoints, OnlineRows
 from qamx.runner.collect import EVALUATION_STREAM, Collector, derived_seed
 from qamx.runner.display import Display, make_display
@@ -30,7 +30,7 @@ DISPATCH_SECONDS = 0.25
 """Updates go to the device in portions of about this long, so that progress stays live."""
 
 
-class Divergence(Exception):
+class Divergence(RunError):
     """A metric is no longer finite."""
 
 
@@ -80,6 +80,9 @@ class Runner:
         """Runs all phases from the present step on; returns an exit code."""
         if self._step:
             self._restore()
+        else:  # What a run wrote that ended before its first checkpoint is written again.
+            self._logs.cut({"metrics": 0, "evaluations": 0})
+            self._online_rows.discard_after(0)
         display = make_display(self._plan.schedule.steps, self._step)
         previous = [signal.signal(s, self._request_stop) for s in (signal.SIGINT, signal.SIGTERM)]
         try:
@@ -97,8 +100,8 @@ class Runner:
             for number, handler in zip((signal.SIGINT, signal.SIGTERM), previous, strict=True):
                 signal.signal(number, handler)
             self._checkpoints.close()
-            for env in self._environments:
-                env.close()
+            for closing in (*self._environments, *filter(None, [self._collector])):
+                closing.close()
         return INTERRUPTED if self._stop_requested else DONE
 
     # --- phases ---

@@ -1,0 +1,112 @@
+"""Time of one update against the floor of its matrix products on the same machine.
+
+    python benchmarks/update.py experiments/c4_qam_edit.toml --observation 55 --action 5
+
+Data is random; no environment is made. Prints a table, or JSON with `--json`.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import numpy as np
+from matmuls import count, floor_seconds
+
+from qamx.agents import adam, create_state, update
+from qamx.build import build_agent
+from qamx.config import load
+from qamx.data.replay import Replay
+from qamx.data.sequences import Transitions, sample_windows
+from qamx.runner.step import Sampling, Trainer
+
+
+def random_transitions(rows: int, observation: int, action: int) -> Transitions:
+    """Unstructured data of the right sizes."""
+    rng = np.random.default_rng(0)
+    ends = np.zeros(rows, np.float32)
+    ends[999::1000] = 1
+    return Transitions(
+        rng.standard_normal((rows, observation), np.float32),
+        rng.uniform(-1, 1, (rows, action)).astype(np.float32),
+        -np.ones(rows, np.float32),
+        np.ones(rows, np.float32),
+        ends,
+        rng.standard_normal((rows, observation), np.float32),
+    )
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float | str]:
+    """All figures of one experiment's update."""
+    settings = load(arguments.experiment, arguments.set).agent
+    agent = build_agent(settings, arguments.observation, arguments.action, jax.random.key(0))
+    clip = None if settings.gradient_clip == "none" else float(settings.gradient_clip)
+    optimiser = adam(settings.learning_rate, clip)
+    state = create_state(agent, optimiser, jax.random.key(1))
+    sampling = Sampling(settings.batch_size, settings.horizon, settings.discount)
+    trainer = Trainer(state, optimiser, sampling, jax.random.key(2))
+    replay = Replay.create(random_transitions(10_000, arguments.observation, arguments.action), 0)
+
+    arrays, static = eqx.partition(state, eqx.is_array)
+    batch = sample_windows(replay.rows, replay.size, *sampling, key=jax.random.key(3))
+    products = count(
+        lambda arrays, batch: eqx.filter(
+            update(eqx.combine(arrays, static), batch, optimiser), eqx.is_array
+        ),
+        arrays,
+        batch,
+    )
+    training = trainer.begin(replay)
+    began = time.perf_counter()
+    training = trainer.run(training, replay, 1)
+    jax.block_until_ready(training)
+    compiled = time.perf_counter() - began
+
+    def timed(updates: int, calls: int) -> float:
+        nonlocal training
+        best = float("inf")
+        for _ in range(arguments.repeats):
+            began = time.perf_counter()
+            for _ in range(calls):
+                training = trainer.run(training, replay, updates)
+            jax.block_until_ready(training)
+            best = min(best, (time.perf_counter() - began) / (updates * calls))
+        return best
+
+    many, single = timed(arguments.updates, 1), timed(1, arguments.updates)
+    floor = floor_seconds(products)
+    flops = sum(product.flops * times for product, times in products.items())
+    return {
+        "experiment": str(arguments.experiment),
+        "device": jax.devices()[0].device_kind,
+        "matrix products": sum(products.values()),
+        "GFLOP": flops / 1e9,
+        "floor ms": floor * 1e3,
+        "update ms, many a call": many * 1e3,
+        "update ms, one a call": single * 1e3,
+        "over the floor": many / floor,
+        "compile s": compiled,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("experiment", type=Path)
+    parser.add_argument("--observation", type=int, required=True, help="observation size")
+    parser.add_argument("--action", type=int, required=True, help="action size")
+    parser.add_argument("--set", nargs="+", default=[], metavar="key=value")
+    parser.add_argument("--updates", type=int, default=10, help="updates a timed call")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls; the best counts")
+    parser.add_argument("--json", action="store_true")
+    figures = measure(arguments := parser.parse_args())
+    if arguments.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:<24}{value if isinstance(value, str) else format(value, '.3f')}")
+
+
+if __name__ == "__main__":
+    main()
