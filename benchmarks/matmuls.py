@@ -67,25 +67,49 @@ def _product(equation: Any) -> Product:
     )
 
 
-def floor_seconds(products: Counter[Product], repeats: int = 20) -> float:
-    """The time that the products take one after the other, each timed alone."""
-    return sum(times * _seconds(product, repeats) for product, times in products.items())
+class Floor:
+    """The time that the products take one after the other, each timed alone.
+
+    Timed in rounds, the shortest of each product counts: a machine that others use is slow at
+    times, and rounds can be taken in turn with whatever is compared with the floor.
+    """
+
+    TOGETHER = 8
+    """Products in one timed program, so that the cost of a call does not count."""
+
+    def __init__(self, products: Counter[Product]):
+        self._products = products
+        self._calls = {product: _call(product, self.TOGETHER) for product in products}
+        self._best = dict.fromkeys(products, float("inf"))
+
+    def round(self) -> None:
+        """Times every product once more."""
+        for product, call in self._calls.items():
+            seconds = elapsed(call) / self.TOGETHER
+            self._best[product] = min(self._best[product], seconds)
+
+    @property
+    def seconds(self) -> float:
+        """The floor, by the shortest times so far."""
+        return sum(times * self._best[product] for product, times in self._products.items())
 
 
-def _seconds(product: Product, repeats: int, together: int = 16) -> float:
-    # Several in one program, so that the cost of a call does not count.
+def _call(product: Product, together: int) -> Callable[[], Any]:
     lefts = jnp.ones((together, product.batch, product.m, product.k))
     right = jnp.ones((product.batch, product.k, product.n))
     multiply = jax.jit(lambda lefts, right: jax.lax.map(lambda left: left @ right, lefts))
-    return best_seconds(lambda: multiply(lefts, right), repeats) / together
+    jax.block_until_ready(multiply(lefts, right))
+    return lambda: multiply(lefts, right)
+
+
+def elapsed(call: Callable[[], Any]) -> float:
+    """Seconds until what `call` returns is there."""
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - began
 
 
 def best_seconds(call: Callable[[], Any], repeats: int) -> float:
     """The shortest of several timed calls, after one that compiles."""
     jax.block_until_ready(call())
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return min(elapsed(call) for _ in range(repeats))

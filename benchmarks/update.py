@@ -7,13 +7,12 @@ Data is random; no environment is made. Prints a table, or JSON with `--json`.
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import equinox as eqx
 import jax
 import numpy as np
-from matmuls import count, floor_seconds
+from matmuls import Floor, count, elapsed
 
 from qamx.agents import adam, create_state, update
 from qamx.build import build_agent
@@ -59,34 +58,29 @@ def measure(arguments: argparse.Namespace) -> dict[str, float | str]:
         batch,
     )
     training = trainer.begin(replay)
-    began = time.perf_counter()
-    training = trainer.run(training, replay, 1)
-    jax.block_until_ready(training)
-    compiled = time.perf_counter() - began
 
-    def timed(updates: int, calls: int) -> float:
+    def run(updates: int, calls: int) -> jax.Array:
         nonlocal training
-        best = float("inf")
-        for _ in range(arguments.repeats):
-            began = time.perf_counter()
-            for _ in range(calls):
-                training = trainer.run(training, replay, updates)
-            jax.block_until_ready(training)
-            best = min(best, (time.perf_counter() - began) / (updates * calls))
-        return best
+        for _ in range(calls):
+            training = trainer.run(training, replay, updates)
+        return training.counted
 
-    many, single = timed(arguments.updates, 1), timed(1, arguments.updates)
-    floor = floor_seconds(products)
+    compiled = elapsed(lambda: run(1, 1))
+    floor, many, single = Floor(products), float("inf"), float("inf")
+    for _ in range(arguments.rounds):
+        many = min(many, elapsed(lambda: run(arguments.updates, 1)) / arguments.updates)
+        floor.round()
+        single = min(single, elapsed(lambda: run(1, arguments.updates)) / arguments.updates)
     flops = sum(product.flops * times for product, times in products.items())
     return {
         "experiment": str(arguments.experiment),
         "device": jax.devices()[0].device_kind,
         "matrix products": sum(products.values()),
         "GFLOP": flops / 1e9,
-        "floor ms": floor * 1e3,
+        "floor ms": floor.seconds * 1e3,
         "update ms, many a call": many * 1e3,
         "update ms, one a call": single * 1e3,
-        "over the floor": many / floor,
+        "over the floor": many / floor.seconds,
         "compile s": compiled,
     }
 
@@ -98,7 +92,7 @@ def main() -> None:
     parser.add_argument("--action", type=int, required=True, help="action size")
     parser.add_argument("--set", nargs="+", default=[], metavar="key=value")
     parser.add_argument("--updates", type=int, default=10, help="updates a timed call")
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls; the best counts")
+    parser.add_argument("--rounds", type=int, default=10, help="timed rounds; the best counts")
     parser.add_argument("--json", action="store_true")
     figures = measure(arguments := parser.parse_args())
     if arguments.json:
