@@ -45,7 +45,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float | str]:
     optimiser = adam(settings.learning_rate, clip)
     state = create_state(agent, optimiser, jax.random.key(1))
     sampling = Sampling(settings.batch_size, settings.horizon, settings.discount)
-    trainer = Trainer(state, optimiser, sampling, jax.random.key(2))
+    trainer = Trainer(state, optimiser, sampling)
     replay = Replay.create(random_transitions(10_000, arguments.observation, arguments.action), 0)
 
     arrays, static = eqx.partition(state, eqx.is_array)
@@ -57,7 +57,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float | str]:
         arrays,
         batch,
     )
-    training = trainer.begin(replay)
+    training = trainer.begin(state, replay, jax.random.key(2))
 
     def run(updates: int, calls: int) -> jax.Array:
         nonlocal training

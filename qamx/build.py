@@ -47,7 +47,7 @@ from qamx.schedules import (
     Schedule,
 )
 
-CHANGEABLE = ("logging.", "checkpoint.", "evaluation.environments", "data.directory")
+CHANGEABLE = ("logging.", "checkpoint.", "data.directory")
 """Keys that may change between the start of a run and its continuation."""
 
 
@@ -60,8 +60,13 @@ def run(experiment: Experiment, directory: Path) -> int:
     **Raises:** `UserError` if the directory holds a run of another configuration, or the data
     cannot be had.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    claim(directory, experiment)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        claim(directory, experiment)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: cannot hold a run ({error.strerror}); name another with --out"
+        ) from error
     plan = build(experiment)
     logs = Logs(directory, _sinks(experiment, directory))
     try:
@@ -110,14 +115,22 @@ def load_agent(directory: Path | str) -> AbstractAgent:
     sizes = env.observation_size, env.action_size
     env.close()
     template = build_agent(experiment.agent, *sizes, jax.random.key(experiment.seed))
-    checkpoints = Checkpoints(directory / "checkpoints", experiment.checkpoint.keep)
-    step = checkpoints.latest_step()
-    if step is None:
-        raise UserError(f"{directory / 'checkpoints'}: no checkpoint yet; let the run go on")
     arrays, static = eqx.partition(template, eqx.is_array)
-    restored, _ = checkpoints.restore(step, arrays, prefix=".state.agent")
-    checkpoints.close()
-    return eqx.combine(restored, static)
+    return eqx.combine(_restored(directory / "checkpoints", arrays), static)
+
+
+def _restored(directory: Path, arrays: AbstractAgent) -> AbstractAgent:
+    missing = UserError(f"{directory}: no checkpoint yet; let the run go on")
+    if not directory.is_dir():
+        raise missing
+    checkpoints = Checkpoints(directory)
+    try:
+        step = checkpoints.latest_step()
+        if step is None:
+            raise missing
+        return checkpoints.restore(step, arrays, prefix=".state.agent")[0]
+    finally:
+        checkpoints.close()
 
 
 def build_agent(
@@ -149,8 +162,9 @@ def claim(directory: Path, experiment: Experiment) -> None:
 
     **Raises:** `UserError` with every differing key.
     """
-    path = directory / "config.toml"
-    if path.exists():
+    path, checkpoints = directory / "config.toml", directory / "checkpoints"
+    # Before the first checkpoint there is nothing that another configuration could spoil.
+    if path.exists() and checkpoints.is_dir() and any(checkpoints.iterdir()):
         differences = [
             f"  {key}: {theirs!r} there, {mine!r} here"
             for key, mine, theirs in experiment.differences(load(path))
@@ -162,12 +176,14 @@ def claim(directory: Path, experiment: Experiment) -> None:
                 + "\n".join(differences)
                 + "\nname another directory with --out, or delete this one"
             )
-    path.write_text(experiment.to_toml(), encoding="utf-8")
+    partial = path.with_suffix(".partial")
+    partial.write_text(experiment.to_toml(), encoding="utf-8")
+    partial.replace(path)
 
 
 def _grows(key: str, mine: Any, theirs: Any) -> bool:
     """A finished run may go on: the last phase may be made longer."""
-    return key == "schedule.online_steps" and mine >= theirs
+    return key == "schedule.online_steps" and None not in (mine, theirs) and mine >= theirs
 
 
 def _builder(kind: registry.Registry, name: str) -> Callable[..., Any]:

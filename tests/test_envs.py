@@ -46,6 +46,19 @@ def test_an_episode_is_a_function_of_its_seed_and_actions(name, sizes):
     env.close()
 
 
+def test_teleports_are_a_function_of_the_seed_too():
+    # Their exits are drawn in mid-episode, from NumPy's global random state.
+    env = OGBenchEnvironment("pointmaze-teleport-navigate", 1)
+    paths = []
+    for disturbance in (0, 1):
+        np.random.seed(disturbance)
+        env.reset(5)
+        env._env.unwrapped.set_xy(np.array(env._env.unwrapped.ij_to_xy((4, 6))))
+        paths.append([env.step(np.zeros(2, np.float32)).observation for _ in range(3)])
+    np.testing.assert_array_equal(paths[0], paths[1])
+    assert np.abs(paths[0][-1] - env._env.unwrapped.ij_to_xy((4, 6))).max() > 2
+
+
 def test_rewards_of_the_default_and_the_sparse_kind():
     default, sparse = (OGBenchEnvironment("scene-play", 2, kind) for kind in ("default", "sparse"))
     default.reset(0)
@@ -114,8 +127,25 @@ def test_an_expert_s_set_is_not_offered_for_generation(folder, monkeypatch):
         find_files("antmaze-large-navigate-v0", folder)
 
 
-def test_a_broken_file_is_one_clear_message(folder):
+def test_shards_of_unequal_length_are_refused_at_the_start(folder, tmp_path):
+    generate("pointmaze-medium-navigate", episodes=1, directory=tmp_path, workers=1, progress=False)
+    name = "pointmaze-medium-navigate-v0.npz"
+    with pytest.raises(UserError, match=r"1,000 transitions, .* has 2,000"):
+        OGBenchData(
+            "pointmaze-medium-navigate", 1, "default", [folder / name, tmp_path / name], 1000
+        )
+
+
+def test_a_generated_set_of_another_size_is_not_taken_silently(folder):
+    files = find_files("pointmaze-medium-navigate-v0", folder, generate_episodes=2)
+    assert files[0].exists()
+    with pytest.raises(UserError, match="pointmaze-medium-navigate-v0"):
+        find_files("pointmaze-medium-navigate-v0", folder, generate_episodes=3)
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_broken_file_is_one_clear_message(folder, size):
     broken = folder / "cube-double-play-v0.npz"
-    broken.write_bytes((folder / "puzzle-3x3-play-v0.npz").read_bytes()[:5000])
+    broken.write_bytes((folder / "puzzle-3x3-play-v0.npz").read_bytes()[:size])
     with pytest.raises(UserError, match=r"cube-double-play-v0\.npz: not a data set"):
         OGBenchData("cube-double-play", 1, "default", [broken]).load(0)

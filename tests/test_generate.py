@@ -11,7 +11,7 @@ import numpy as np
 import ogbench
 import pytest
 
-from qamx.data.generate import Plan, dataset_names, default_directory, describe, generate, lookup
+from qamx.data.generate import Plan, dataset_names, default_directory, generate, lookup
 from qamx.data.generate import crew as crew_module
 from qamx.data.generate.disturbance import NoisyActions, Undisturbed
 from qamx.data.generate.episode import draw_episode
@@ -72,8 +72,12 @@ def test_names_cover_every_family_and_say_their_size():
     assert len(names) == len(set(names)) == 28
     assert {"cube-octuple-noisy", "scene-play", "puzzle-4x6-noisy"} <= set(names)
     assert "pointmaze-giant-stitch" in names
-    assert describe("cube-triple-play-v0") == "cube-triple-play: 3,000 episodes of 1,001 steps"
-    assert describe("pointmaze-giant-navigate").endswith("500 episodes of 2,001 steps")
+    assert (lookup("cube-triple-play-v0").episodes, lookup("cube-triple-play").steps) == (
+        3000,
+        1001,
+    )
+    giant = lookup("pointmaze-giant-navigate")
+    assert (giant.episodes, giant.steps) == (500, 2001)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

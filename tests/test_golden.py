@@ -22,7 +22,7 @@ from qamx.nn import Networks
 from qamx.rl import Backup, trainable
 from qamx.schedules.temperature import Constant
 
-FOLDER = Path(os.environ.get("QAMX_GOLDEN", Path(__file__).parent / "golden"))
+FOLDER = Path(os.environ.get("QAMX_GOLDEN") or Path(__file__).parent / "golden").expanduser()
 FILES = sorted(FOLDER.glob("*.npz"))
 
 
@@ -196,6 +196,8 @@ def _load(golden, agent):
 
 
 def _agent(golden):
+    known = ", ".join(BUILDERS)
+    assert golden.method in BUILDERS, f"no method {golden.method!r} here; known: {known}"
     return _load(golden, BUILDERS[golden.method](golden))
 
 
@@ -208,7 +210,7 @@ TERMS = {
     "info/critic/q_mean": "CriticMetrics.q_mean",
     "info/critic/q_min": "CriticMetrics.q_min",
     "info/critic/q_max": "CriticMetrics.q_max",
-    "info/actor/flow_loss": "FlowMatchingMetrics.loss",
+    "info/actor/flow_loss": "BehaviourFlowMetrics.loss",
     "info/actor/fast_loss": "AdjointMatchingMetrics.loss",
     "info/actor/adj_loss": "AdjointMatchingMetrics.loss",
     "info/actor/adj_mean": "AdjointMatchingMetrics.boundary_mean",
@@ -298,6 +300,12 @@ def test_gradients(outcome):
                 assert not np.any(expected[slot]), f"{name}/{slot}"
                 continue
             _close(actual, expected[slot], 1e-3, f"{name}/{slot}")
+
+
+def test_the_gradient_norm_that_is_clipped_is_that_of_all_networks(outcome):
+    gradients = {k: v for k, v in outcome.golden.arrays.items() if k.startswith("grads/")}
+    norm = np.sqrt(sum(np.sum(np.square(value, dtype=float)) for value in gradients.values()))
+    _close(outcome.metrics["UpdateMetrics.gradient_norm"], norm, 1e-3, "gradient norm")
 
 
 def test_updated_parameters(outcome):

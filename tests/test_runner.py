@@ -2,20 +2,38 @@
 
 import json
 import logging
+import shutil
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import HORIZON, Corner, RandomWalks, leaves, make_plan
+from toy import (
+    DISCOUNT,
+    HORIZON,
+    Corner,
+    RandomWalks,
+    leaves,
+    make_agent,
+    make_edit_agent,
+    make_fql_agent,
+    make_plan,
+    make_strong_agent,
+)
 
-from qamx.agents import create_state
+from qamx.agents import adam, create_state, update
 from qamx.data.replay import Replay
+from qamx.data.sequences import windows
 from qamx.errors import UserError
 from qamx.runner.collect import Collector
-from qamx.runner.evaluate import play_episodes, summarise
+from qamx.runner.evaluate import Evaluator, summarise
 from qamx.runner.logs import Logs
 from qamx.runner.loop import DONE, INTERRUPTED, Divergence, Runner
-from qamx.runner.step import Trainer
+from qamx.runner.plan import Evaluation, Intervals
+from qamx.runner.step import Sampling, Trainer
+
+WALKS = RandomWalks().load(0)
 
 
 def rows(path):
@@ -53,13 +71,29 @@ def kill_at(monkeypatch, runner, last):
     after_events(monkeypatch, runner, die)
 
 
+def full_plan(**changes):
+    """QAM-EDIT on three shards, through both phases: everything that a run has to restore."""
+    data = RandomWalks(shards=3, updates_per_shard=12)
+    return make_plan(data=data, make_agent=make_edit_agent, **changes)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing interrupted."""
     directory = tmp_path_factory.mktemp("whole")
-    runner = start(make_plan(), directory)
+    runner = start(full_plan(), directory)
     assert runner.run() == DONE
     return directory, leaves(runner)
+
+
+def assert_same_end(whole, directory, runner):
+    """The run ended bitwise like the uninterrupted one, logs included."""
+    expected_directory, expected = whole
+    found = leaves(runner)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        assert (directory / name).read_bytes() == (expected_directory / name).read_bytes()
 
 
 def test_events_come_when_they_are_due(whole):
@@ -88,49 +122,105 @@ def test_the_replay_holds_what_was_played(whole):
     assert not np.array_equal(observations[1:][~continued], after[:-1][~continued])
 
 
-@pytest.mark.parametrize("step", [13, 40, 43, 58, 71])
+@pytest.mark.parametrize("step", [5, 13, 40, 43, 58, 71])
 def test_a_killed_run_continues_to_the_same_end(whole, tmp_path, monkeypatch, step):
-    runner = start(make_plan(), tmp_path)
+    # Before the first checkpoint, offline, at the phase's end, in warm-up, in mid-chunk, in
+    # mid-episode.
+    runner = start(full_plan(), tmp_path)
     kill_at(monkeypatch, runner, step)
     with pytest.raises(Killed):
         runner.run()
-    again = start(make_plan(), tmp_path)
+    again = start(full_plan(), tmp_path)
     assert again.run() == DONE
-    directory, expected = whole
-    found = leaves(again)
-    for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
-    for name in ("metrics.jsonl", "evaluations.jsonl"):
-        assert (tmp_path / name).read_bytes() == (directory / name).read_bytes()
+    assert_same_end(whole, tmp_path, again)
+
+
+def test_a_run_killed_inside_a_save_continues_to_the_same_end(whole, tmp_path, monkeypatch):
+    runner = start(full_plan(), tmp_path)
+    save = runner._checkpoints.save
+
+    def die_between_rows_and_checkpoint(step, tree, position):
+        if step == 60:
+            runner._checkpoints.wait()
+            raise Killed
+        save(step, tree, position)
+
+    monkeypatch.setattr(runner._checkpoints, "save", die_between_rows_and_checkpoint)
+    with pytest.raises(Killed):
+        runner.run()
+    assert (tmp_path / "replay" / "000000010-000000020.npz").exists()
+    again = start(full_plan(), tmp_path)
+    assert again.run() == DONE
+    assert_same_end(whole, tmp_path, again)
 
 
 def test_a_stopped_run_saves_and_says_that_it_can_continue(whole, tmp_path, monkeypatch):
-    runner = start(make_plan(), tmp_path)
-
-    def stop_in_mid_chunk(step):
-        if step == 53:
-            runner._request_stop(15, None)
-
-    after_events(monkeypatch, runner, stop_in_mid_chunk)
+    # The request comes when the step's events are over: it must be saved all the same.
+    runner = start(full_plan(), tmp_path)
+    after_events(monkeypatch, runner, lambda step: step == 54 and runner.stop.make())
     assert runner.run() == INTERRUPTED
-    again = start(make_plan(), tmp_path)
+    assert (tmp_path / "checkpoints" / "54").is_dir()
+    again = start(full_plan(), tmp_path)
     assert again.run() == DONE
-    for name, value in whole[1].items():
-        np.testing.assert_array_equal(leaves(again)[name], value, err_msg=name)
+    assert_same_end(whole, tmp_path, again)
+
+
+@pytest.mark.parametrize("every", [10, 9])
+def test_a_stop_does_not_wait_for_an_evaluation(whole, tmp_path, monkeypatch, every):
+    # With a checkpoint on the same step, and without one.
+    runner = start(full_plan(every=every), tmp_path)
+    play, calls = runner._play, []
+
+    def stop_in_the_middle(*, behaviour):
+        calls.append(runner._step)
+        if runner._step == 60:
+            runner.stop.make()
+        return play(behaviour=behaviour)
+
+    monkeypatch.setattr(runner, "_play", stop_in_the_middle)
+    assert runner.run() == INTERRUPTED
+    assert calls[-1] == 60
+    assert [row["step"] for row in rows(tmp_path / "evaluations.jsonl")] == [20, 40]
+    again = start(full_plan(every=every), tmp_path)
+    assert again.run() == DONE
+    assert_same_end(whole, tmp_path, again)
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_start_over(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(UserError, match="logs up to step 80 but no checkpoint"):
+        start(full_plan(), tmp_path).run()
+    assert len(rows(tmp_path / "metrics.jsonl")) == 12
+
+
+def test_a_run_whose_logs_are_gone_says_so(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"metrics\.jsonl: shorter than"):
+        start(full_plan(), tmp_path).run()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_one_message(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / "checkpoints" / "80" / "position").rglob("*"):
+        path.write_text("{")
+    with pytest.raises(UserError, match="80: the checkpoint cannot be read"):
+        start(full_plan(), tmp_path).run()
 
 
 def test_a_finished_run_has_nothing_left_to_do(whole):
     directory, expected = whole
     before = (directory / "metrics.jsonl").read_bytes()
-    again = start(make_plan(), directory)
+    again = start(full_plan(), directory)
     assert again.run() == DONE
     assert (directory / "metrics.jsonl").read_bytes() == before
     np.testing.assert_array_equal(leaves(again)["[0].state.updates"], expected["[0].state.updates"])
 
 
 def test_the_seed_determines_the_run(whole, tmp_path):
-    same = start(make_plan(), tmp_path / "same")
-    other = start(make_plan(seed=1), tmp_path / "other")
+    same = start(full_plan(), tmp_path / "same")
+    other = start(full_plan(seed=1), tmp_path / "other")
     assert same.run() == other.run() == DONE
     expected = (whole[0] / "metrics.jsonl").read_bytes()
     assert (tmp_path / "same/metrics.jsonl").read_bytes() == expected
@@ -149,27 +239,59 @@ def test_shards_take_turns_offline_and_online(tmp_path):
     assert int(runner.training.state.updates) == 40
 
 
-def test_each_program_is_compiled_once_a_run(tmp_path, caplog):
-    data = RandomWalks(episodes=21)  # A size that no other test has compiled for.
+@pytest.mark.parametrize("make_agent", [make_agent, make_edit_agent, make_fql_agent])
+def test_each_program_is_compiled_once_a_run(tmp_path, caplog, make_agent):
+    plan = make_plan(every=9, make_agent=make_agent)
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
-        assert start(make_plan(every=9, data=data), tmp_path).run() == DONE
+        assert start(plan, tmp_path).run() == DONE
     compiled = [r.getMessage() for r in caplog.records if "Compiling jit(" in r.getMessage()]
     assert sum("jit(_updates)" in message for message in compiled) == 1
-    assert sum("jit(_append)" in message for message in compiled) == 1
+    # Appending is compiled for a size of buffer, which an earlier test may have done.
+    assert sum("jit(_append)" in message for message in compiled) <= 1
     # One act for the environment's single observation, one for evaluation's pairs, one cloned.
     assert sum("jit(_actions)" in message for message in compiled) == 3
+
+
+def test_an_update_in_user_code_is_compiled_once(caplog):
+    agent = make_edit_agent(2, 2, jax.random.key(0))
+    optimiser = adam(1e-3, 1.0)
+    state = create_state(agent, optimiser, jax.random.key(1))
+    batch = windows(jax.tree.map(jnp.asarray, WALKS), jnp.arange(7), HORIZON, 0.9)
+    step = eqx.filter_jit(update)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        for _ in range(3):
+            state, _ = step(state, batch, optimiser)
+    compiled = [r for r in caplog.records if "Compiling jit(update)" in r.getMessage()]
+    assert len(compiled) == 1
+
+
+def test_qam_solves_what_its_clone_of_the_data_does_not(tmp_path):
+    plan = make_plan(
+        offline=1500,
+        online=20,
+        data=RandomWalks(episodes=200),
+        make_agent=make_strong_agent,
+        optimiser=adam(3e-3, 1.0),
+        sampling=Sampling(64, HORIZON, DISCOUNT),
+        intervals=Intervals(logging=500, evaluation=1500, checkpoint=5000),
+        evaluation=Evaluation(episodes=30, environments=10, behaviour=True),
+    )
+    assert start(plan, tmp_path).run() == DONE
+    first = rows(tmp_path / "evaluations.jsonl")[0]
+    assert first["success"] > first["behaviour_success"] + 0.3
 
 
 def make_trainer(plan=None):
     plan = make_plan() if plan is None else plan
     agent = plan.make_agent(2, 2, jax.random.key(0))
     state = create_state(agent, plan.optimiser, jax.random.key(1))
-    return Trainer(state, plan.optimiser, plan.sampling, jax.random.key(2))
+    trainer, replay = Trainer(state, plan.optimiser, plan.sampling), Replay.create(WALKS, 4)
+    return trainer, replay, lambda: trainer.begin(state, replay, jax.random.key(2))
 
 
 def test_the_update_is_one_program_without_callbacks():
-    trainer, replay = make_trainer(), Replay.create(RandomWalks().load(0), 4)
-    training = trainer.begin(replay)
+    trainer, replay, begin = make_trainer()
+    training = begin()
     traced = trainer._run.trace(training, replay.rows, replay.size, np.int32(1))
     text = str(traced.jaxpr)
     assert "callback" not in text
@@ -177,10 +299,10 @@ def test_the_update_is_one_program_without_callbacks():
 
 
 def test_how_updates_are_portioned_does_not_matter():
-    trainer, replay = make_trainer(), Replay.create(RandomWalks().load(0), 4)
+    trainer, replay, begin = make_trainer()
     ends = []
     for portions in ((6,), (1, 2, 3)):
-        training = trainer.begin(replay)
+        training = begin()
         for updates in portions:
             training = trainer.run(training, replay, updates)
         ends.append(training)
@@ -226,7 +348,7 @@ def test_evaluation_calls_the_policy_once_a_chunk():
         calls.append((call, observations.shape))
         return np.ones((len(observations), 2 * HORIZON), np.float32)
 
-    episodes = play_episodes(act, [Corner(), Corner()], seeds=[1, 2, 3])
+    episodes = Evaluator([Corner(), Corner()]).play(act, [1, 2, 3])
     assert [call for call, _ in calls] == list(range(len(calls)))
     assert {shape for _, shape in calls} == {(2, 2)}
     longest = max(episodes[0].length, episodes[1].length)
@@ -243,8 +365,8 @@ def test_episodes_do_not_depend_on_how_many_are_played_together():
     def act(observations, call):
         return np.tile(-np.sign(observations), HORIZON).astype(np.float32)
 
-    alone = play_episodes(act, [Corner()], seeds=[1, 2, 3])
-    together = play_episodes(act, [Corner(), Corner()], seeds=[1, 2, 3])
+    alone = Evaluator([Corner()]).play(act, [1, 2, 3])
+    together = Evaluator([Corner(), Corner()]).play(act, [1, 2, 3])
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.observations, other.observations)
 

@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 
-from qamx import QAM, Backup, Integrator, Networks, Parts
+from qamx import QAM, QAMFQL, Backup, Integrator, Networks, Parts, QAMEdit
 from qamx.agents import adam
 from qamx.data.sequences import Transitions
 from qamx.envs import Step
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
 from qamx.runner.step import Sampling
-from qamx.schedules import Constant, Offline, Online, Schedule
+from qamx.schedules import Constant, Linear, Offline, Online, Schedule
 
 HORIZON, DISCOUNT, LIMIT = 3, 0.9, 17
 
@@ -60,10 +60,29 @@ class RandomWalks:
         return Transitions(*columns)
 
 
+def make_parts(observation_size, action_size, hidden=(16,)):
+    networks = Networks(observation_size, HORIZON * action_size, hidden, hidden, ensemble_size=2)
+    return Parts(networks, Backup(DISCOUNT, HORIZON, 0.5), Integrator(3), target_rate=0.05)
+
+
 def make_agent(observation_size, action_size, key):
-    networks = Networks(observation_size, HORIZON * action_size, (16,), (16,), ensemble_size=2)
-    parts = Parts(networks, Backup(DISCOUNT, HORIZON, 0.5), Integrator(3))
+    parts = make_parts(observation_size, action_size)
     return QAM(parts, inverse_temperature=Constant(1.0), key=key)
+
+
+def make_strong_agent(observation_size, action_size, key):
+    parts = make_parts(observation_size, action_size, (64, 64))
+    return QAM(parts, inverse_temperature=Constant(20.0), key=key)
+
+
+def make_edit_agent(observation_size, action_size, key):
+    parts, tau = make_parts(observation_size, action_size), Linear(0.0, 2.0, 50)
+    return QAMEdit(parts, inverse_temperature=tau, edit_scale=0.2, key=key)
+
+
+def make_fql_agent(observation_size, action_size, key):
+    parts, tau = make_parts(observation_size, action_size), Constant(1.0)
+    return QAMFQL(parts, inverse_temperature=tau, distill_weight=3.0, key=key)
 
 
 def make_plan(offline=40, online=40, warmup=5, every=10, data=None, seed=0, **changes):

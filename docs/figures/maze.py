@@ -17,7 +17,7 @@ from matplotlib.patches import Circle, Rectangle
 from qamx import load, load_agent
 from qamx.envs import OGBenchEnvironment
 from qamx.envs.ogbench import make
-from qamx.runner.evaluate import Episode, play_episodes
+from qamx.runner.evaluate import Episode, Evaluator
 
 EPISODES, PATH, SOLVED, WALL = 20, "#7a8793", "#0072b2", "#d5d9de"
 
@@ -29,7 +29,7 @@ def play(agent_act, env: OGBenchEnvironment, seed: int) -> list[Episode]:
     def chunk(observations: np.ndarray, call: int) -> np.ndarray:
         return np.asarray(act(observations, jax.random.key(seed + call)))
 
-    return play_episodes(chunk, [env], range(seed, seed + EPISODES))
+    return Evaluator([env]).play(chunk, range(seed, seed + EPISODES))
 
 
 def draw(axes: Axes, maze, episodes: list[Episode], title: str) -> None:

@@ -4,6 +4,7 @@ from typing import Generic, Self, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -79,8 +80,15 @@ def create_state(
     agent: AbstractAgent, optimiser: optax.GradientTransformation, key: Key
 ) -> TrainState:
     """The state before the first update; `key` seeds every draw that updates make."""
+    agent = jax.tree.map(_strongly_typed, agent)
     parameters = eqx.filter(agent, trainable(agent))
-    return TrainState(agent, optimiser.init(parameters), key, jax.numpy.zeros((), jax.numpy.int32))
+    return TrainState(agent, optimiser.init(parameters), key, jnp.zeros((), jnp.int32))
+
+
+def _strongly_typed(leaf: PyTree) -> PyTree:
+    # An array made of a bare Python number is typed weakly, and strongly after the first update:
+    # the update would be compiled twice.
+    return jnp.asarray(leaf, leaf.dtype) if eqx.is_inexact_array(leaf) else leaf
 
 
 def update(

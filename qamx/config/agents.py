@@ -34,7 +34,7 @@ class AgentSettings(Settings):
     method: Text = Field(examples=["qam"])
     horizon: PositiveInt = Field(examples=[5])
     discount: Discount = Field(examples=[0.99])
-    pessimism: NonNegativeFloat = Field(examples=[0.5])
+    pessimism: NonNegativeFloat = 0.0
     target_rate: Fraction = 0.005
     ensemble_size: PositiveInt = 10
     flow_steps: PositiveInt = 10

@@ -80,11 +80,6 @@ class OGBenchDataSettings(DataSettings):
         """The OGBench domain that the data comes from."""
         return DOMAIN_OF[_environment_of(self.source)]
 
-    @property
-    def sharded(self) -> bool:
-        """Whether the data is a folder of shards."""
-        return _is_sharded(self.source)
-
     @field_validator("source")
     @classmethod
     def _known(cls, source: str) -> str:
@@ -108,6 +103,17 @@ class OGBenchDataSettings(DataSettings):
                 f'named "...{SHARDED}-v0"); leave it out'
             )
         return updates
+
+    @field_validator("generate_episodes")
+    @classmethod
+    def _one_file(cls, episodes: int | None, info: ValidationInfo) -> int | None:
+        source = info.data.get("source")
+        if episodes is not None and source is not None and _is_sharded(source):
+            raise value_problem(
+                f"found {episodes}, but {show(source)} is a folder of shards; leave it out and "
+                "make the shards with qamx data generate"
+            )
+        return episodes
 
     @field_validator("generate_seed")
     @classmethod

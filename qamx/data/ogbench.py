@@ -1,18 +1,21 @@
 """OGBench's data sets, rewarded for one task."""
 
 import contextlib
+import functools
+import http.client
 import socket
-import urllib.error
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from qamx.data.generate import dataset_names, default_directory, generate
+from qamx.data.generate.archive import read_stamp
 from qamx.data.sequences import Transitions
-from qamx.envs.ogbench import Reward, make, own_global_randomness, sparse
+from qamx.envs.ogbench import GlobalRandomness, Reward, make, sparse
 from qamx.errors import UserError
 
 ACTION_LIMIT = 1.0 - 1e-5
@@ -31,6 +34,8 @@ class OGBenchData:
       `qamx.envs.OGBenchEnvironment`.
     - `files`: the shards, in the order in which they are used.
     - `updates_per_shard`: given for more than one file.
+
+    **Raises:** `UserError` if shards differ in length.
     """
 
     def __init__(
@@ -44,10 +49,31 @@ class OGBenchData:
         self._environment, self._task, self._sparse = environment, task, reward == "sparse"
         self.files = files
         self.updates_per_shard = updates_per_shard
+        if len(files) > 1:
+            self._check_lengths()
 
     @property
     def shards(self) -> int:
         return len(self.files)
+
+    @functools.cached_property
+    def _goal(self) -> Any:
+        """An environment of the task, which knows what is rewarded."""
+        return make(self._environment, self._task)
+
+    def _check_lengths(self) -> None:
+        """Shards take each other's place in the buffer: they must be equally long."""
+        lengths = [self._length(path) for path in self.files]
+        odd = [index for index, length in enumerate(lengths) if length != lengths[0]]
+        if odd:
+            raise UserError(
+                f"{self.files[odd[0]]}: {lengths[odd[0]]:,} transitions, and {self.files[0].name} "
+                f"has {lengths[0]:,}; shards of one data set must be equally long"
+            )
+
+    def _length(self, path: Path) -> int:
+        with _reading(path, self._environment), np.load(path, allow_pickle=False) as file:
+            return int(np.sum(file["terminals"] == 0))
 
     def load(self, shard: int) -> Transitions:
         """Reads a shard through OGBench and relabels it.
@@ -58,18 +84,10 @@ class OGBenchData:
         from ogbench.utils import load_dataset
 
         path = self.files[shard]
-        env = make(self._environment, self._task)
-        try:
+        with _reading(path, self._environment):
             arrays = load_dataset(str(path), add_info=True)
-            with own_global_randomness(0):
-                relabel_dataset(self._environment, env, arrays)
-        except (OSError, KeyError, ValueError, IndexError, BadZipFile, zlib.error) as error:
-            raise UserError(
-                f"{path}: not a data set of {self._environment} ({error}); "
-                "delete the file and make or download it again"
-            ) from error
-        finally:
-            env.close()
+            with GlobalRandomness(0):
+                relabel_dataset(self._environment, self._goal, arrays)
         rewards = sparse(arrays["rewards"]) if self._sparse else arrays["rewards"]
         return Transitions(
             observations=arrays["observations"],
@@ -100,8 +118,15 @@ def find_files(
     if "-100m-" in name:
         return _shards(name, directory)
     path = directory / f"{name}.npz"
-    if not path.exists() and generate_episodes is not None:
-        generate(name, episodes=generate_episodes, seed=generate_seed, directory=directory)
+    if generate_episodes is not None and (not path.exists() or read_stamp(path) is not None):
+        # A file that was generated before is compared with what is asked for now.
+        generate(
+            name,
+            episodes=generate_episodes,
+            seed=generate_seed,
+            directory=directory,
+            progress=not path.exists(),
+        )
     elif not path.exists():
         _download(name, directory)
     return [path]
@@ -114,7 +139,8 @@ def _shards(name: str, directory: Path) -> list[Path]:
         bare = name.removesuffix("-100m-v0")
         raise UserError(
             f"{folder}: no shards of the data set {name}. Download the folder from OGBench's "
-            f"100M collection, or generate shards here:\n  {_command(bare, directory)} --shards 100"
+            "100M collection, or generate shards here (100 of them are OGBench's size; fewer "
+            f"serve as well):\n  {_command(bare, directory)} --shards 100"
         )
     return files
 
@@ -125,7 +151,7 @@ def _download(name: str, directory: Path) -> None:
     try:
         with _network_timeout(NETWORK_TIMEOUT):
             ogbench.download_datasets([name], str(directory))
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"{directory / name}.npz: missing, and OGBench's server cannot be reached ({error}). "
             + _remedy(name.removesuffix("-v0"), directory)
@@ -144,6 +170,18 @@ def _remedy(bare_name: str, directory: Path) -> str:
 def _command(bare_name: str, directory: Path) -> str:
     place = "" if directory == default_directory() else f" --directory {directory}"
     return f"qamx data generate {bare_name}{place}"
+
+
+@contextlib.contextmanager
+def _reading(path: Path, environment: str) -> Iterator[None]:
+    broken = (OSError, EOFError, KeyError, ValueError, IndexError, BadZipFile, zlib.error)
+    try:
+        yield
+    except broken as error:
+        raise UserError(
+            f"{path}: not a data set of {environment} ({error}); "
+            "delete the file and make or download it again"
+        ) from error
 
 
 @contextlib.contextmanager

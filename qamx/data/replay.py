@@ -1,5 +1,7 @@
 """The buffer that updates draw from: offline rows first, online rows behind them."""
 
+import dataclasses
+import functools
 from typing import Self
 
 import equinox as eqx
@@ -27,12 +29,11 @@ class Replay(eqx.Module):
     def create(cls, offline: Transitions, room: int) -> Self:
         """A buffer that holds `offline` and has room for `room` more transitions."""
 
-        def extend(array) -> Array:
-            space = np.zeros((room, *array.shape[1:]), np.float32)
-            return jnp.asarray(np.concatenate([array, space]) if room else array)
-
-        rows = jax.tree.map(extend, offline)
-        return cls(rows, jnp.asarray(len(offline), jnp.int32), len(offline))
+        count = len(offline)
+        rows = jax.tree.map(
+            lambda array: jnp.zeros((count + room, *array.shape[1:]), jnp.float32), offline
+        )
+        return cls(_put_first(rows, _closed(offline)), jnp.asarray(count, jnp.int32), count)
 
     def append(self, new: Transitions) -> "Replay":
         """The buffer with the rows of `new` behind its filled ones (room is not checked)."""
@@ -49,7 +50,7 @@ class Replay(eqx.Module):
                 f"a shard holds {len(offline):,} transitions and the first one "
                 f"{self.offline_size:,}; shards of one data set must be equally long"
             )
-        rows = _overwrite(self.rows, jnp.zeros((), jnp.int32), offline)
+        rows = _put_first(self.rows, _closed(offline))
         return Replay(rows, self.size, self.offline_size)
 
     def online_rows(self, first: int, last: int) -> Transitions:
@@ -58,7 +59,13 @@ class Replay(eqx.Module):
         return jax.tree.map(lambda array: np.asarray(array[span]), self.rows)
 
 
-@jax.jit
+def _closed(offline: Transitions) -> Transitions:
+    """The same with an end at the last row: no window reaches from the data into online rows."""
+    ends = np.array(offline.ends, np.float32)
+    ends[-1] = 1.0
+    return dataclasses.replace(offline, ends=ends)
+
+
 def _write(rows: Transitions, start: Array, new: Transitions) -> Transitions:
     def put(array, value):
         return jax.lax.dynamic_update_slice_in_dim(array, value.astype(array.dtype), start, 0)
@@ -66,11 +73,11 @@ def _write(rows: Transitions, start: Array, new: Transitions) -> Transitions:
     return jax.tree.map(put, rows, new)
 
 
-@jax.jit(donate_argnums=(0, 1))
+@functools.partial(jax.jit, donate_argnums=(0, 1))
 def _append(rows: Transitions, size: Array, new: Transitions) -> tuple[Transitions, Array]:
     return _write(rows, size, new), size + len(new)
 
 
-@jax.jit(donate_argnums=0)
-def _overwrite(rows: Transitions, start: Array, new: Transitions) -> Transitions:
-    return _write(rows, start, new)
+@functools.partial(jax.jit, donate_argnums=0)
+def _put_first(rows: Transitions, new: Transitions) -> Transitions:
+    return _write(rows, jnp.zeros((), jnp.int32), new)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -14,31 +13,36 @@ from qamx.envs.base import Step
 Reward = Literal["default", "sparse"]
 
 
-@contextlib.contextmanager
-def own_global_randomness(seed: int) -> Iterator[None]:
-    """NumPy's global random state seeded inside, and as before outside.
+class GlobalRandomness:
+    """A state of NumPy's global random generator that is in force inside `with`, and only there.
 
-    OGBench's mazes draw start positions from it, so that environments in one process would
-    disturb each other.
+    OGBench's mazes draw start positions (and the exits of teleports) from it, so that
+    environments in one process would disturb each other.
     """
-    state = np.random.get_state()
-    np.random.seed(seed % 2**32)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+
+    def __init__(self, seed: int):
+        self._inside = np.random.RandomState(seed % 2**32).get_state()
+        self._outside = self._inside
+
+    def __enter__(self) -> None:
+        self._outside = np.random.get_state()
+        np.random.set_state(self._inside)
+
+    def __exit__(self, *exception: object) -> None:
+        self._inside = np.random.get_state()
+        np.random.set_state(self._outside)
 
 
 def make(environment: str, task: int) -> Any:
     """The Gymnasium environment of one task, e.g. `make("cube-double-play", 2)`."""
     # Rendering is not needed to act; without a display GLFW would warn at every start.
     os.environ.setdefault("MUJOCO_GL", "egl")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import ogbench
+    import ogbench
 
-        name = f"{environment}-singletask-task{task}-v0"
-        return ogbench.make_env_and_datasets(name, env_only=True)
+    # OGBench's arm makes its action space anew at each use, and Gymnasium warns each time.
+    warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
+    name = f"{environment}-singletask-task{task}-v0"
+    return ogbench.make_env_and_datasets(name, env_only=True)
 
 
 def sparse(rewards: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -59,16 +63,22 @@ class OGBenchEnvironment:
     def __init__(self, environment: str, task: int, reward: Reward = "default"):
         self._env = make(environment, task)
         self._sparse = reward == "sparse"
+        # Only teleports draw from the global state in mid-episode; swapping it costs time.
+        self._draws_in_steps = "teleport" in environment
+        self._randomness = GlobalRandomness(0)
         self.observation_size: int = self._env.observation_space.shape[0]
         self.action_size: int = self._env.action_space.shape[0]
 
     def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
-        with own_global_randomness(seed):
+        self._env.unwrapped.action_space.seed(seed % 2**31)
+        self._randomness = GlobalRandomness(seed)
+        with self._randomness:
             observation, _ = self._env.reset(seed=seed)
         return np.asarray(observation, np.float32)
 
     def step(self, action: Float[np.ndarray, " act"]) -> Step:
-        observation, reward, terminated, truncated, info = self._env.step(action)
+        with self._randomness if self._draws_in_steps else contextlib.nullcontext():
+            observation, reward, terminated, truncated, info = self._env.step(action)
         if self._sparse:
             reward = sparse(np.asarray(reward))
         return Step(

@@ -12,7 +12,7 @@ class Temperature(eqx.Module):
     log_value: Scalar
 
     def __init__(self, initial: float = 1.0):
-        self.log_value = jnp.log(jnp.asarray(initial))
+        self.log_value = jnp.log(jnp.asarray(initial, jnp.float32))
 
     def __call__(self) -> Scalar:
         return jnp.exp(self.log_value)

@@ -2,7 +2,7 @@
 
 from qamx.policies.adjoint_matched import AdjointMatchedFlow, AdjointMatchingMetrics
 from qamx.policies.base import AbstractFlowPolicy, AbstractPolicy, Critic
-from qamx.policies.behaviour_flow import BehaviourFlow, FlowMatchingMetrics
+from qamx.policies.behaviour_flow import BehaviourFlow, BehaviourFlowMetrics
 from qamx.policies.edit import EditMetrics, EditPolicy
 from qamx.policies.one_step import OneStepMetrics, OneStepPolicy
 
@@ -12,10 +12,10 @@ __all__ = [
     "AdjointMatchedFlow",
     "AdjointMatchingMetrics",
     "BehaviourFlow",
+    "BehaviourFlowMetrics",
     "Critic",
     "EditMetrics",
     "EditPolicy",
-    "FlowMatchingMetrics",
     "OneStepMetrics",
     "OneStepPolicy",
 ]

@@ -12,7 +12,7 @@ from qamx.nn import AbstractVelocityField
 from qamx.policies.base import AbstractFlowPolicy, Critic, clip_action
 
 
-class FlowMatchingMetrics(Metrics):
+class BehaviourFlowMetrics(Metrics):
     """The flow-matching loss of the behaviour flow."""
 
     loss: Scalar
@@ -50,7 +50,7 @@ class BehaviourFlow(AbstractFlowPolicy):
         loss = flow_matching_loss(
             self.velocity, batch.observations, batch.actions, noise, time, batch.valid
         )
-        return loss, (FlowMatchingMetrics(loss),)
+        return loss, (BehaviourFlowMetrics(loss),)
 
     def advance(self) -> Self:
         return self

@@ -4,6 +4,7 @@ from typing import Generic, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Bool, PyTree
 
 M = TypeVar("M", bound=PyTree, covariant=True)
@@ -55,7 +56,10 @@ class WithTarget(eqx.Module, Generic[M]):
         if not 0.0 < rate <= 1.0:
             raise ValueError(f"the target rate is in (0, 1]; found {rate}, try 0.005")
         self.online = online
-        self.copy = Fixed(online)
+        # Buffers of its own, so that both can be donated to a compiled update.
+        self.copy = Fixed(
+            jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, online)
+        )
         self.rate = rate
 
     @property

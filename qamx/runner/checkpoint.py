@@ -41,11 +41,12 @@ def _fitted(name: str, arrays: dict[str, Any], leaf: Any) -> Any:
 class Checkpoints:
     """The checkpoints of a run: arrays by name, and the loop's position as JSON.
 
-    **Arguments:** `directory` holds a folder a step, the latest `keep` of them.
+    **Arguments:** `directory` holds a folder a step, the latest `keep` of them (or all).
     """
 
-    def __init__(self, directory: Path, keep: int):
+    def __init__(self, directory: Path, keep: int | None = None):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._directory = directory
         self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
 
     def latest_step(self) -> int | None:
@@ -72,12 +73,16 @@ class Checkpoints:
 
         **Raises:** `UserError` if an array is missing or has another shape or type.
         """
-        saved = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardRestore(), position=ocp.args.JsonRestore()
-            ),
+        form = ocp.args.Composite(
+            arrays=ocp.args.StandardRestore(), position=ocp.args.JsonRestore()
         )
+        try:
+            saved = self._manager.restore(step, args=form)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{self._directory / str(step)}: the checkpoint cannot be read ({error}); remove "
+                "that folder to go on from the one before"
+            ) from error
         leaves, structure = jax.tree.flatten_with_path(template)
         found = [
             _fitted(prefix + jax.tree_util.keystr(path), saved["arrays"], leaf)

@@ -1,6 +1,5 @@
 """Collecting transitions in the environment, chunk by chunk."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,7 @@ from jaxtyping import Float
 
 from qamx.data.sequences import Transitions
 from qamx.envs import ChunkExecutor, Environment, Step
-
-Act = Callable[[Float[np.ndarray, "one obs"], int], Float[np.ndarray, "one dim"]]
+from qamx.runner.evaluate import Act
 
 
 def derived_seed(*parts: int) -> int:

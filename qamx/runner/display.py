@@ -1,6 +1,7 @@
 """What a person sees of a run: a progress bar on a terminal, plain lines elsewhere."""
 
 import time
+from collections import deque
 from typing import Protocol
 
 from rich.console import Console
@@ -10,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 class Display(Protocol):
     """Shows how far a run is."""
 
-    def say(self, message: str) -> None:
-        """A line that stays."""
+    def say(self, message: str, success: float) -> None:
+        """A line that stays, and the success rate that it reports."""
         ...
 
     def advance(self, phase: str, step: int) -> None:
@@ -30,7 +31,7 @@ def make_display(total: int, first: int) -> Display:
 
 
 class Bar:
-    """A bar with phase, steps, rate, time and the latest message's headline."""
+    """A bar with phase, steps, rate, time, and the latest success rate."""
 
     def __init__(self, console: Console, total: int, first: int):
         self._progress = Progress(
@@ -41,16 +42,18 @@ class Bar:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[success]}"),
             console=console,
         )
         self._task = self._progress.add_task(
-            "run", total=total, completed=first, phase="start", rate=""
+            "run", total=total, completed=first, phase="start", rate="", success=""
         )
         self._rate = Rate(first)
         self._progress.start()
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, success: float) -> None:
         self._progress.console.print(message, highlight=False)
+        self._progress.update(self._task, success=f"success {success:.2f}")
 
     def advance(self, phase: str, step: int) -> None:
         rate = f"{self._rate.update(step):,.0f} steps/s"
@@ -69,7 +72,7 @@ class Lines:
         self._total, self._rate = total, Rate(first)
         self._shown = time.monotonic()
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, success: float) -> None:
         print(message, flush=True)
 
     def advance(self, phase: str, step: int) -> None:
@@ -94,13 +97,13 @@ class Rate:
     WINDOW = 30.0
 
     def __init__(self, first: int):
-        self._marks = [(time.monotonic(), first)]
+        self._marks = deque([(time.monotonic(), first)])
 
     def update(self, step: int) -> float:
         """The rate after reaching `step`."""
         now = time.monotonic()
         self._marks.append((now, step))
         while len(self._marks) > 2 and now - self._marks[0][0] > self.WINDOW:
-            self._marks.pop(0)
+            self._marks.popleft()
         then, before = self._marks[0]
         return (step - before) / (now - then) if now > then else 0.0

@@ -26,45 +26,50 @@ class Episode:
         return len(self.observations) - 1
 
 
-def play_episodes(
-    act: Act, environments: Sequence[Environment], seeds: Sequence[int]
-) -> list[Episode]:
-    """Plays an episode from each reset seed; the policy is called once a chunk for a whole group.
+class Evaluator:
+    """Plays an episode from each reset seed, as many at a time as there are environments.
 
     An episode is a success if its last step is. Episodes that begin together stay on the same
-    chunk boundary, so that one batched call serves them all.
+    chunk boundary, so that one batched call of the policy serves them all.
     """
-    episodes: list[Episode] = []
-    calls = 0
-    for first in range(0, len(seeds), len(environments)):
-        group = seeds[first : first + len(environments)]
-        played, calls = _play_group(act, environments[: len(group)], group, calls, environments)
-        episodes += played
-    return episodes
+
+    def __init__(self, environments: Sequence[Environment]):
+        self._environments = environments
+
+    def play(self, act: Act, seeds: Sequence[int]) -> list[Episode]:
+        """One episode for each seed, in their order."""
+        episodes: list[Episode] = []
+        calls = 0
+        for first in range(0, len(seeds), len(self._environments)):
+            group = [
+                Episode(observations=[env.reset(seed)])
+                for env, seed in zip(self._environments, seeds[first:], strict=False)
+            ]
+            calls = self._play_together(act, group, calls)
+            episodes += group
+        return episodes
+
+    def _play_together(self, act: Act, episodes: list[Episode], calls: int) -> int:
+        """Plays a group to its end; returns the number of policy calls so far."""
+        shape = (len(self._environments), self._environments[0].observation_size)
+        # The compiled policy has one batch shape: rows of finished episodes are padding.
+        observations = np.zeros(shape, np.float32)
+        active = list(range(len(episodes)))
+        while active:
+            for i in active:
+                observations[i] = episodes[i].observations[-1]
+            chunks = act(observations, calls)
+            calls += 1
+            active = [
+                i for i in active if not _play_chunk(self._environments[i], chunks[i], episodes[i])
+            ]
+        return calls
 
 
-def _play_group(act, playing, seeds, calls, environments):
-    episodes = [
-        Episode(observations=[env.reset(seed)]) for env, seed in zip(playing, seeds, strict=True)
-    ]
-    active = set(range(len(playing)))
-    executors = [ChunkExecutor(env.action_size) for env in playing]
-    # The compiled policy has one batch shape: rows of finished episodes are padding.
-    observations = np.zeros((len(environments), playing[0].observation_size), np.float32)
-    while active:
-        for i in active:
-            observations[i] = episodes[i].observations[-1]
-        chunks = act(observations, calls)
-        calls += 1
-        for i in sorted(active):
-            executors[i].load(chunks[i])
-            if _play_chunk(playing[i], executors[i], episodes[i]):
-                active.discard(i)
-    return episodes, calls
-
-
-def _play_chunk(env: Environment, executor: ChunkExecutor, episode: Episode) -> bool:
-    """Plays what is left of a chunk; says whether the episode ended."""
+def _play_chunk(env: Environment, chunk: Float[np.ndarray, " dim"], episode: Episode) -> bool:
+    """Plays a chunk to its end or the episode's; says whether the episode ended."""
+    executor = ChunkExecutor(env.action_size)
+    executor.load(chunk)
     while not executor.needs_chunk:
         step = env.step(executor.pop())
         episode.observations.append(step.observation)

@@ -1,8 +1,12 @@
 """The run's records: JSON lines on disk (the source of truth) and, where asked for, wandb."""
 
+import functools
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Protocol
+
+from qamx.errors import UserError
 
 
 class JsonLines:
@@ -12,6 +16,7 @@ class JsonLines:
     """
 
     def __init__(self, path: Path):
+        self._path = path
         self._file = path.open("a+", encoding="utf-8")
 
     def write(self, row: dict[str, Any]) -> None:
@@ -25,7 +30,15 @@ class JsonLines:
         return self._file.tell()
 
     def cut(self, position: int) -> None:
-        """Drops all that was written after `position`."""
+        """Drops all that was written after `position`.
+
+        **Raises:** `UserError` if the file has lost rows from before.
+        """
+        if self.position() < position:
+            raise UserError(
+                f"{self._path}: shorter than when the checkpoint was saved; restore the file, or "
+                "start a run in a new directory"
+            )
         self._file.truncate(position)
         self._file.seek(0, 2)
 
@@ -61,16 +74,24 @@ class WandbSink:
 
     def __init__(self, directory: Path, project: str, name: str, mode: str, config: dict[str, Any]):
         import wandb
+        import wandb.errors
 
-        self._run = wandb.init(
+        # The same for each continuation in this directory, and for no other run.
+        place = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]
+        begin = functools.partial(
+            wandb.init,
             project=project,
             name=name,
-            id=name,
+            id=f"{name}-{place}",
             resume="allow",
-            mode="offline" if mode == "offline" else "online",
             dir=str(directory),
             config=config,
         )
+        try:
+            self._run = begin(mode="offline" if mode == "offline" else "online")
+        except wandb.errors.Error as error:
+            print(f"wandb: {error}; logging offline in {directory}", flush=True)
+            self._run = begin(mode="offline")
 
     def write(self, row: dict[str, Any]) -> None:
         values = {key: value for key, value in row.items() if key != "step"}

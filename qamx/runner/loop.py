@@ -1,7 +1,6 @@
 """The loop of a run: phases, and the events between updates."""
 
 import math
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,15 @@ import numpy as np
 from qamx.agents import create_state
 from qamx.data.replay import Replay
 from qamx.data.sequences import Transitions
-from qamx.envs import Environment
 from qamx.errors import RunError, UserError
 from qamx.runner.checkpoint import Checkpoints, OnlineRows
 from qamx.runner.collect import EVALUATION_STREAM, Collector, derived_seed
 from qamx.runner.display import Display, make_display
-from qamx.runner.evaluate import play_episodes, summarise
+from qamx.runner.evaluate import Evaluator, summarise
 from qamx.runner.logs import Logs
 from qamx.runner.plan import RunPlan
 from qamx.runner.step import Trainer, Training
+from qamx.runner.stop import Stopped, StopRequest
 from qamx.schedules import Offline, Online, is_due, next_due
 
 DONE, INTERRUPTED = 0, 75
@@ -39,27 +38,32 @@ class Runner:
 
     The same plan in the same directory continues; the result does not depend on where a run was
     interrupted.
+
+    **Raises:** `UserError` if data and environment do not fit each other, or the directory's
+    checkpoints are gone.
     """
 
     def __init__(self, plan: RunPlan, directory: Path, logs: Logs):
-        self._plan, self._logs = plan, logs
+        self._plan, self._logs, self._directory = plan, logs, directory
         keys = jax.random.split(jax.random.key(plan.seed), 5)
         agent_key, update_key, batch_key, self._act_key, self._evaluation_key = keys
+        self.stop = StopRequest()
         self._checkpoints = Checkpoints(directory / "checkpoints", plan.keep_checkpoints)
         self._online_rows = OnlineRows(directory / "replay")
-        self._environments: list[Environment] = []
+        self._saved_rows = 0
+        self._saved_step = self._step = self._checkpoints.latest_step() or 0
+        self._evaluation_due = False
+        self._shard = self._shard_at(plan.schedule.updates_at(self._step))
+        count = min(plan.evaluation.environments, plan.evaluation.episodes)
+        self._environments = [plan.make_environment() for _ in range(count)]
         self._collector: Collector | None = None
-        self._stop_requested = False
-        self._step = self._checkpoints.latest_step() or 0
-        self._shard = self._shard_at(self._updates_at(self._step))
         offline = plan.data.load(self._shard)
         self._check_sizes(offline)
-        agent = plan.make_agent(offline.observations.shape[1], offline.actions.shape[1], agent_key)
-        state = create_state(agent, plan.optimiser, update_key)
-        self._trainer = Trainer(state, plan.optimiser, plan.sampling, batch_key)
+        sizes = offline.observations.shape[1], offline.actions.shape[1]
+        state = create_state(plan.make_agent(*sizes, agent_key), plan.optimiser, update_key)
+        self._trainer = Trainer(state, plan.optimiser, plan.sampling)
         self._replay = Replay.create(offline, plan.schedule.online_steps)
-        self._training = self._trainer.begin(self._replay)
-        self._saved_rows = 0
+        self._training = self._trainer.begin(state, self._replay, batch_key)
 
     @property
     def training(self) -> Training:
@@ -71,47 +75,47 @@ class Runner:
         """The present replay buffer."""
         return self._replay
 
-    @property
-    def trainer(self) -> Trainer:
-        """What acts and updates."""
-        return self._trainer
-
     def run(self) -> int:
         """Runs all phases from the present step on; returns an exit code."""
         if self._step:
             self._restore()
-        else:  # What a run wrote that ended before its first checkpoint is written again.
-            self._logs.cut({"metrics": 0, "evaluations": 0})
-            self._online_rows.discard_after(0)
+        else:
+            self._clear()
         display = make_display(self._plan.schedule.steps, self._step)
-        previous = [signal.signal(s, self._request_stop) for s in (signal.SIGINT, signal.SIGTERM)]
         try:
-            for index, phase in enumerate(self._plan.schedule.phases):
-                end = self._plan.schedule.start(index) + phase.steps
-                if self._step >= end or self._stop_requested:
-                    continue
-                if isinstance(phase, Offline):
-                    self._run_offline(phase, end, display)
-                else:
-                    self._run_online(phase, end, display)
+            with self.stop.listening():
+                self._run_phases(display)
+                if self.stop.made and self._saved_step != self._step:
+                    self._save()
             self._checkpoints.wait()
         finally:
             display.close()
-            for number, handler in zip((signal.SIGINT, signal.SIGTERM), previous, strict=True):
-                signal.signal(number, handler)
             self._checkpoints.close()
             for closing in (*self._environments, *filter(None, [self._collector])):
                 closing.close()
-        return INTERRUPTED if self._stop_requested else DONE
+        return INTERRUPTED if self.stop.made else DONE
 
     # --- phases ---
 
-    def _run_offline(self, phase: Offline, end: int, display: Display) -> None:
-        portion = 1
-        while self._step < end and not self._stop_requested:
+    def _run_phases(self, display: Display) -> None:
+        schedule = self._plan.schedule
+        if self._evaluation_due:
+            self._evaluate(schedule.phase_at(self._step).name, display)
+        for index, phase in enumerate(schedule.phases):
+            begin = schedule.start(index)
+            if isinstance(phase, Offline):
+                self._run_offline(phase, begin, display)
+            else:
+                self._run_online(phase, begin, display)
+
+    def _run_offline(self, phase: Offline, begin: int, display: Display) -> None:
+        end, portion = begin + phase.steps, 1
+        intervals = self._plan.intervals
+        while self._step < end and not self.stop.made:
             self._use_shard()
-            stop = next_due(self._step, self._event_intervals(), end)
-            updates = min(portion, stop - self._step)
+            events = (intervals.logging, intervals.evaluation, intervals.checkpoint)
+            left = min(next_due(self._step, events, end) - self._step, self._left_of_shard())
+            updates = min(portion, left)
             began = time.monotonic()
             self._training = self._trainer.run(self._training, self._replay, updates)
             jax.block_until_ready(self._training.counted)
@@ -120,11 +124,11 @@ class Runner:
             portion = max(1, int(rate * DISPATCH_SECONDS))
             self._events(phase.name, end, display)
 
-    def _run_online(self, phase: Online, end: int, display: Display) -> None:
-        begin = end - phase.steps
-        if self._collector is None:
+    def _run_online(self, phase: Online, begin: int, display: Display) -> None:
+        end = begin + phase.steps
+        if self._collector is None and self._step < end:
             self._collector = Collector(self._plan.make_environment(), self._plan.seed)
-        while self._step < end and not self._stop_requested:
+        while self._collector is not None and self._step < end and not self.stop.made:
             self._use_shard()
             self._replay = self._replay.append(self._collector.step(self._act))
             self._step += 1
@@ -140,71 +144,66 @@ class Runner:
 
     # --- shards ---
 
-    def _updates_at(self, step: int) -> int:
-        """Gradient updates that have been made when the run reaches `step`."""
-        updates = 0
-        for index, phase in enumerate(self._plan.schedule.phases):
-            done = min(max(step - self._plan.schedule.start(index), 0), phase.steps)
-            if isinstance(phase, Online):
-                done = max(done - phase.warmup, 0) * phase.updates_per_step
-            updates += done
-        return updates
-
     def _shard_at(self, updates: int) -> int:
         every = self._plan.data.updates_per_shard
         return 0 if every is None else updates // every % self._plan.data.shards
 
+    def _left_of_shard(self) -> int:
+        """Updates until the next shard takes the place of the present one."""
+        every = self._plan.data.updates_per_shard
+        done = self._plan.schedule.updates_at(self._step)
+        return self._plan.schedule.steps if every is None else every - done % every
+
     def _use_shard(self) -> None:
         """Puts the shard of the present update in the place of the one before."""
-        shard = self._shard_at(self._updates_at(self._step))
+        shard = self._shard_at(self._plan.schedule.updates_at(self._step))
         if shard != self._shard:
             self._replay = self._replay.replace_offline(self._plan.data.load(shard))
             self._shard = shard
 
-    def _event_intervals(self) -> tuple[int, ...]:
-        intervals = self._plan.intervals
-        shard = self._plan.data.updates_per_shard
-        events = (intervals.logging, intervals.evaluation, intervals.checkpoint)
-        return events if shard is None else (*events, shard)
-
     # --- events ---
 
     def _events(self, phase: str, end: int, display: Display) -> None:
-        """Logs, evaluates and saves where it is due, in this order."""
+        """Logs, saves and evaluates where it is due, in this order.
+
+        An evaluation changes nothing but its log, so that the state is saved before it, with a
+        note that it is due.
+        """
         intervals, step = self._plan.intervals, self._step
         if is_due(step, intervals.logging, end):
             self._log(phase)
-        if is_due(step, intervals.evaluation, end):
-            self._evaluate(phase, display)
-        if is_due(step, intervals.checkpoint, end) or self._stop_requested:
+        self._evaluation_due = is_due(step, intervals.evaluation, end)
+        if is_due(step, intervals.checkpoint, end):
             self._save()
+        if self._evaluation_due:
+            self._evaluate(phase, display)
         display.advance(phase, step)
 
     def _log(self, phase: str) -> None:
         if int(self._training.counted) == 0:
             return
-        means = self._training.means()
-        broken = [name for name, value in means.items() if not math.isfinite(value)]
-        if broken:
-            raise Divergence(
-                f"step {self._step:,}: {', '.join(broken)} not finite. The last checkpoint is of "
-                f"step {self._checkpoints.latest_step() or 0:,}; look at the data's range, lower "
-                "the learning rate or the inverse temperature"
-            )
-        self._logs.write_metrics({"step": self._step, "phase": phase, **means})
+        self._check_finite()
+        self._logs.write_metrics({"step": self._step, "phase": phase, **self._training.means()})
         self._training = self._training.cleared()
 
     def _evaluate(self, phase: str, display: Display) -> None:
-        results = self.evaluate()
+        try:
+            results = self.evaluate()
+        except Stopped:
+            return
         row: dict[str, Any] = {"step": self._step, "phase": phase, **results}
         self._logs.write_evaluation(row)
+        self._evaluation_due = False
         said = f"step {self._step:>9,}  {phase:<7}  success {results['success']:.2f}"
         if "behaviour_success" in results:
             said += f"  (behaviour cloning {results['behaviour_success']:.2f})"
-        display.say(f"{said}  return {results['return']:.1f}")
+        display.say(f"{said}  return {results['return']:.1f}", results["success"])
 
     def evaluate(self) -> dict[str, float]:
-        """The protocol's episodes with the present policy, the same reset seeds each time."""
+        """The protocol's episodes with the present policy, the same reset seeds each time.
+
+        **Raises:** `Stopped` if a stop is requested meanwhile.
+        """
         results = self._play(behaviour=False)
         if self._plan.evaluation.behaviour:
             cloned = self._play(behaviour=True)
@@ -212,52 +211,71 @@ class Runner:
         return results
 
     def _play(self, *, behaviour: bool) -> dict[str, float]:
-        evaluation, seed = self._plan.evaluation, self._plan.seed
-        count = min(evaluation.environments, evaluation.episodes)
-        while len(self._environments) < count:
-            self._environments.append(self._plan.make_environment())
         key = jax.random.fold_in(self._evaluation_key, self._step)
 
         def act(observations: np.ndarray, call: int) -> np.ndarray:
+            self.stop.check()
             chunk_key = jax.random.fold_in(key, call)
             return self._trainer.act(self._training, observations, chunk_key, behaviour=behaviour)
 
-        seeds = [derived_seed(seed, EVALUATION_STREAM, i) for i in range(evaluation.episodes)]
-        return summarise(play_episodes(act, self._environments, seeds))
+        count = range(self._plan.evaluation.episodes)
+        seeds = [derived_seed(self._plan.seed, EVALUATION_STREAM, index) for index in count]
+        return summarise(Evaluator(self._environments).play(act, seeds))
 
     # --- saving ---
 
     def _save(self) -> None:
+        self._check_finite()
         count = int(self._replay.size) - self._replay.offline_size
         self._online_rows.save(self._saved_rows, self._replay.online_rows(self._saved_rows, count))
-        self._saved_rows = count
         position = {
             "online_rows": count,
             "logs": self._logs.positions(),
+            "evaluation_due": self._evaluation_due,
             "collector": None if self._collector is None else self._collector.position(),
         }
         self._checkpoints.save(self._step, self._training, position)
+        self._saved_rows, self._saved_step = count, self._step
 
     def _restore(self) -> None:
         self._training, position = self._checkpoints.restore(self._step, self._training)
         self._logs.cut(position["logs"])
+        self._evaluation_due = position["evaluation_due"]
         count = self._saved_rows = position["online_rows"]
         self._online_rows.discard_after(count)
         rows = self._online_rows.load(count)
         if rows is not None:
             self._replay = self._replay.append(rows)
-        if position["collector"] is not None:
+        if position["collector"] is not None and rows is not None:
             self._collector = Collector(self._plan.make_environment(), self._plan.seed)
-            length = position["collector"]["length"]
-            actions = rows.actions[count - length :] if rows is not None else np.zeros((0, 0))
-            self._collector.restore(position["collector"], np.asarray(actions))
+            episode = rows.actions[count - position["collector"]["length"] :]
+            self._collector.restore(position["collector"], np.asarray(episode))
+
+    def _clear(self) -> None:
+        """Removes what a run wrote that ended before its first checkpoint."""
+        every, end = (self._plan.intervals.checkpoint,), self._plan.schedule.phases[0].steps
+        # A second save waits for the first, so that rows beyond it prove that there was one.
+        second = next_due(next_due(0, every, end), every, end)
+        reached = max((row["step"] for row in self._logs.metrics.rows()), default=0)
+        if reached > second:
+            raise UserError(
+                f"{self._directory} has logs up to step {reached:,} but no checkpoint to go on "
+                "from; restore its folder checkpoints, or name another directory with --out"
+            )
+        self._logs.cut({"metrics": 0, "evaluations": 0})
+        self._online_rows.discard_after(0)
 
     # --- guards ---
 
-    def _request_stop(self, number: int, frame: object) -> None:
-        if self._stop_requested:
-            raise KeyboardInterrupt
-        self._stop_requested = True
+    def _check_finite(self) -> None:
+        means = self._training.means()
+        broken = [name for name, value in means.items() if not math.isfinite(value)]
+        if broken:
+            raise Divergence(
+                f"step {self._step:,}: {', '.join(broken)} not finite. The last checkpoint is of "
+                f"step {self._saved_step:,}; look at the data's range, lower the learning rate or "
+                "the inverse temperature"
+            )
 
     def _check_sizes(self, offline: Transitions) -> None:
         horizon = self._plan.sampling.horizon
@@ -265,10 +283,9 @@ class Runner:
             raise UserError(
                 f"the data holds {len(offline)} transitions, fewer than one chunk of {horizon}"
             )
-        probe = self._plan.make_environment()
-        wanted = (probe.observation_size, probe.action_size)
+        env = self._environments[0]
+        wanted = (env.observation_size, env.action_size)
         found = (offline.observations.shape[1], offline.actions.shape[1])
-        self._environments.append(probe)
         if wanted != found:
             raise UserError(
                 f"the data has observations of {found[0]} and actions of {found[1]} entries, the "

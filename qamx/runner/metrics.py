@@ -6,25 +6,21 @@ from jaxtyping import Array
 
 from qamx._types import Metrics
 
-SECTIONS = {
-    "UpdateMetrics": "update",
-    "CriticMetrics": "critic",
-    "FlowMatchingMetrics": "behaviour_flow",
-    "AdjointMatchingMetrics": "adjoint_matching",
-    "OneStepMetrics": "one_step",
-    "EditMetrics": "edit",
-}
-
 
 def section(record: Metrics) -> str:
-    """The part of a key before the slash; for a class of your own, its name in snake case."""
-    name = type(record).__name__
-    snake = re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Metrics")).lower()
-    return SECTIONS.get(name, snake)
+    """The part of a key before the slash: the record's class in snake case, less "Metrics"."""
+    name = type(record).__name__.removesuffix("Metrics")
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def flatten(records: tuple[Metrics, ...]) -> dict[str, Array]:
-    """`section/field` for every scalar of the records."""
+    """`section/field` for every scalar of the records.
+
+    **Raises:** `ValueError` if two records have the same class, and so the same names.
+    """
+    sections = [section(record) for record in records]
+    if len(set(sections)) < len(sections):
+        raise ValueError(f"two metrics records of one class: {', '.join(sections)}")
     return {
         f"{section(record)}/{name}": value
         for record in records

@@ -49,26 +49,21 @@ class Trainer:
     The number of updates is an argument of the compiled program, so that one compilation serves
     a whole phase; batches are drawn inside it, and its buffers are donated.
 
-    **Arguments:** `state` is the state before the first update, `sampling` how batches are drawn,
-    `key` seeds them.
+    **Arguments:** `state` is of the form that will be trained (its arrays are not kept),
+    `sampling` says how batches are drawn.
     """
 
     def __init__(
-        self,
-        state: TrainState,
-        optimiser: optax.GradientTransformation,
-        sampling: Sampling,
-        key: Key,
+        self, state: TrainState, optimiser: optax.GradientTransformation, sampling: Sampling
     ):
         self._optimiser, self._sampling = optimiser, sampling
-        arrays, self._static = eqx.partition(state, eqx.is_array)
+        _, self._static = eqx.partition(state, eqx.is_array)
         self._run = jax.jit(self._updates, donate_argnums=0)
         self._act = jax.jit(self._actions, static_argnums=3)
-        self._initial = (arrays, key)
 
-    def begin(self, replay: Replay) -> Training:
-        """Training before its first update (owns its buffers)."""
-        arrays, key = jax.tree.map(jnp.copy, self._initial)
+    def begin(self, state: TrainState, replay: Replay, key: Key) -> Training:
+        """Training before its first update, with buffers of its own; `key` seeds batches."""
+        arrays, key = jax.tree.map(jnp.copy, (eqx.filter(state, eqx.is_array), key))
         shapes = jax.eval_shape(self._one, arrays, key, replay.rows, replay.size)
         totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[2])
         return Training(arrays, key, totals, jnp.zeros((), jnp.int32))

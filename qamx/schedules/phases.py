@@ -11,6 +11,10 @@ class Offline:
     steps: int
     name = "offline"
 
+    def updates_after(self, steps: int) -> int:
+        """Gradient updates that the first `steps` of the phase bring."""
+        return steps
+
 
 @dataclass(frozen=True)
 class Online:
@@ -24,6 +28,10 @@ class Online:
     warmup: int
     updates_per_step: int
     name = "online"
+
+    def updates_after(self, steps: int) -> int:
+        """Gradient updates that the first `steps` of the phase bring."""
+        return max(steps - self.warmup, 0) * self.updates_per_step
 
 
 Phase: TypeAlias = Offline | Online
@@ -52,3 +60,16 @@ class Schedule:
     def start(self, index: int) -> int:
         """The step at which phase `index` begins."""
         return sum(phase.steps for phase in self.phases[:index])
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase that brings the run to `step`."""
+        reached = (p for i, p in enumerate(self.phases) if step <= self.start(i) + p.steps)
+        return next(reached, self.phases[-1])
+
+    def updates_at(self, step: int) -> int:
+        """Gradient updates of all phases together when the run reaches `step`."""
+        spans = (
+            (phase, min(max(step - self.start(index), 0), phase.steps))
+            for index, phase in enumerate(self.phases)
+        )
+        return sum(phase.updates_after(steps) for phase, steps in spans)

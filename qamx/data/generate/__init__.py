@@ -1,6 +1,6 @@
 """Data sets made on the spot by scripted behaviours, in the format that OGBench reads."""
 
-from qamx.data.generate.catalogue import Dataset, dataset_names, describe, lookup
+from qamx.data.generate.catalogue import Dataset, dataset_names, lookup
 from qamx.data.generate.generation import generate
 from qamx.data.generate.plan import Plan, default_directory, shard_folder
 
@@ -9,7 +9,6 @@ __all__ = [
     "Plan",
     "dataset_names",
     "default_directory",
-    "describe",
     "generate",
     "lookup",
     "shard_folder",

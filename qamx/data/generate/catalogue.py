@@ -92,12 +92,3 @@ def lookup(name: str) -> Dataset:
         )
     near = difflib.get_close_matches(bare, _DATASETS, n=3, cutoff=0.0)
     raise UserError(f"{name!r} can't be generated; the nearest names are {', '.join(near)}.")
-
-
-def describe(name: str) -> str:
-    """One line on what `generate(name)` makes by default, such as `1,000 episodes of 1,001 steps`.
-
-    **Raises:** `UserError` for a name that can't be generated.
-    """
-    dataset = lookup(name)
-    return f"{dataset.name}: {dataset.episodes:,} episodes of {dataset.steps:,} steps"

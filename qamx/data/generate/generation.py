@@ -55,7 +55,7 @@ def generate(
     Source: OGBench (Park et al., 2025), section on data collection, and its generation scripts.
     """
     plan = Plan.of(name, episodes=episodes, shards=shards, seed=seed)
-    workers = (os.cpu_count() or 1) if workers is None else workers
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
         raise UserError(f"workers must be at least 1, got {workers}.")
     return carry_out(
