@@ -171,9 +171,9 @@ def test_a_trained_agent_can_be_loaded(maze, tmp_path):
     # It is the trained one: the fresh one of the same seed acts otherwise.
     fresh = build_agent(load(tmp_path / "config.toml").agent, 2, 2, jax.random.key(0))
     assert not np.allclose(chunks, fresh.act(jnp.zeros((3, 2)), jax.random.key(0)))
+    (tmp_path / "new").mkdir()
+    shutil.copy(tmp_path / "config.toml", tmp_path / "new")
     with pytest.raises(UserError, match="no checkpoint yet"):
-        (tmp_path / "new").mkdir()
-        shutil.copy(tmp_path / "config.toml", tmp_path / "new")
         load_agent(tmp_path / "new")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["config.toml"]
 
