@@ -18,7 +18,7 @@ import pytest
 from qamx._types import Batch
 from qamx.agents import QAM, QAMFQL, Parts, QAMEdit, adam, create_state, update
 from qamx.flow import Integrator
-from qamx.nn import Networks
+from qamx.nn import LayerNorm, Networks
 from qamx.rl import Backup, trainable
 from qamx.schedules.temperature import Constant
 
@@ -182,10 +182,21 @@ def _trunk_slots(trunk, where):
     return slots
 
 
+def _with_norms_of(values, place, agent):
+    """The agent whose network has a layer norm where, and only where, the file has one."""
+    trunk = getattr(place(agent), "trunk", None)
+    normed = any("LayerNorm" in slot for slot in values)
+    if trunk is None or normed == bool(trunk.norms):
+        return agent
+    norms = tuple(LayerNorm(layer.bias.shape[-1]) for layer in trunk.layers) if normed else ()
+    return eqx.tree_at(lambda a: place(a).trunk.norms, agent, norms)
+
+
 def _load(golden, agent):
     """The agent with every array of the file in its place."""
     for name, place in PLACES[golden.method].items():
         values = golden.network("params", name)
+        agent = _with_norms_of(values, place, agent)
         slots = _slots(place(agent))
         assert slots.keys() == values.keys(), name
         for slot, get in slots.items():

@@ -19,6 +19,8 @@ class Networks:
     - `action_dim`: entries of a flat action chunk, horizon x action size.
     - `actor_hidden`, `critic_hidden`: hidden widths.
     - `ensemble_size`: number of critics, K.
+    - `actor_layer_norm`: layer norms in velocities and one-step policies.
+    - `critic_layer_norm`: layer norms in critics.
     """
 
     observation_size: int
@@ -61,11 +63,7 @@ class Networks:
         )
 
     def edit(self, key: Key) -> GaussianActor:
-        """A Gaussian over edits on [s, a~]."""
+        """A Gaussian over edits on [s, a~]; layer norms are an option of flows, not of this."""
         return GaussianActor(
-            self.observation_size + self.action_dim,
-            self.action_dim,
-            self.actor_hidden,
-            layer_norm=self.actor_layer_norm,
-            key=key,
+            self.observation_size + self.action_dim, self.action_dim, self.actor_hidden, key=key
         )
