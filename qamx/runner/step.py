@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from qamx._types import Key
-from qamx.agents import AbstractAgent, TrainState, update
+from qamx.agents import TrainState, update
 from qamx.data.replay import Replay
 from qamx.data.sequences import Transitions, sample_windows
 from qamx.runner.metrics import flatten
@@ -82,10 +82,6 @@ class Trainer:
     ) -> Float[np.ndarray, "batch dim"]:
         """Action chunks of the present policy, or of its clone of the data."""
         return np.asarray(self._act(training.state, observations, key, behaviour))
-
-    def agent(self, training: Training) -> AbstractAgent:
-        """The present agent."""
-        return self._combine(training.state).agent
 
     def _combine(self, arrays: TrainState) -> TrainState:
         return eqx.combine(arrays, self._static)

@@ -135,10 +135,9 @@ def _row(observation: np.ndarray, action: np.ndarray, info: dict[str, Any]) -> R
 def manipulation_recipe(dataset: Dataset) -> ManipulationRecipe:
     """The recipe of a manipulation data set."""
     import gymnasium
-    import ogbench.manipspace  # noqa: F401 - registers the environments
 
     environment = gymnasium.make(
-        dataset.environment_id,
+        f"ogbench.manipspace:{dataset.environment_id}",
         terminate_at_goal=False,
         mode="data_collection",
         max_episode_steps=dataset.steps,

@@ -129,10 +129,9 @@ class MazeRecipe:
 def maze_recipe(dataset: Dataset) -> MazeRecipe:
     """The recipe of a point maze data set."""
     import gymnasium
-    import ogbench.locomaze  # noqa: F401 - registers the environments
 
     environment = gymnasium.make(
-        dataset.environment_id,
+        f"ogbench.locomaze:{dataset.environment_id}",
         terminate_at_goal=False,
         max_episode_steps=dataset.steps,
         disable_env_checker=True,
