@@ -1,5 +1,7 @@
 """Real OGBench environments and data sets through our interface."""
 
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from typing import Any
@@ -59,6 +61,27 @@ def test_teleports_are_a_function_of_the_seed_too():
     assert np.abs(paths[0][-1] - env._env.unwrapped.ij_to_xy((4, 6))).max() > 2
 
 
+@pytest.mark.parametrize("name", ["cube-double-play", "pointmaze-medium-navigate"])
+def test_acting_needs_no_rendering(name):
+    # A process without a display, EGL or OSMesa, as on a cluster's node; no warning either.
+    script = f"""
+import os, sys
+os.environ.pop("DISPLAY", None)
+os.environ.pop("MUJOCO_GL", None)
+sys.modules["OpenGL"] = None
+import numpy as np
+from qamx.envs import OGBenchEnvironment
+env = OGBenchEnvironment({name!r}, 1)
+print(env.reset(0).shape, env.step(np.zeros(env.action_size)).success)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "False" in done.stdout
+    assert "warn" not in done.stderr.lower()
+
+
 def test_rewards_of_the_default_and_the_sparse_kind():
     default, sparse = (OGBenchEnvironment("scene-play", 2, kind) for kind in ("default", "sparse"))
     default.reset(0)
@@ -107,22 +130,24 @@ def test_transitions_equal_ogbench_s_own_relabelling(folder, name):
     np.testing.assert_array_equal(sparse.rewards, np.where(theirs["rewards"] != 0, -1, 0))
 
 
-def test_a_missing_set_names_the_command_that_makes_it(folder, monkeypatch):
+@pytest.fixture
+def no_network(monkeypatch):
     def unreachable(*args, **kwargs):
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_missing_set_names_the_command_that_makes_it(folder):
     with pytest.raises(UserError, match="qamx data generate cube-double-play --directory"):
         find_files("cube-double-play-v0", folder)
     with pytest.raises(UserError, match=r"generate cube-quadruple-play .*--shards 100"):
         find_files("cube-quadruple-play-100m-v0", folder)
 
 
-def test_an_expert_s_set_is_not_offered_for_generation(folder, monkeypatch):
-    def unreachable(*args, **kwargs):
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+@pytest.mark.usefixtures("no_network")
+def test_an_expert_s_set_is_not_offered_for_generation(folder):
     with pytest.raises(UserError, match="expert locomotion policy"):
         find_files("antmaze-large-navigate-v0", folder)
 

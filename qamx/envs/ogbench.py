@@ -1,7 +1,6 @@
 """OGBench's single-task environments."""
 
 import contextlib
-import os
 import warnings
 from typing import Any, Literal
 
@@ -35,12 +34,13 @@ class GlobalRandomness:
 
 def make(environment: str, task: int) -> Any:
     """The Gymnasium environment of one task, e.g. `make("cube-double-play", 2)`."""
-    # Rendering is not needed to act; without a display GLFW would warn at every start.
-    os.environ.setdefault("MUJOCO_GL", "egl")
-    import ogbench
-
+    # Acting needs no rendering: that GLFW finds no display is no news. (Naming a backend in
+    # MUJOCO_GL would make its absence an error.)
+    warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing.*")
     # OGBench's arm makes its action space anew at each use, and Gymnasium warns each time.
     warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
+    import ogbench
+
     name = f"{environment}-singletask-task{task}-v0"
     return ogbench.make_env_and_datasets(name, env_only=True)
 
