@@ -12,7 +12,7 @@ LAYERS = {
     "_types": set(),
     "errors": set(),
     "nn": {"_types"},
-    "schedules": {"_types"},
+    "schedules": {"_types", "rl"},
     "flow": {"_types", "nn"},
     "rl": {"_types", "nn"},
     "policies": {"_types", "nn", "flow", "rl", "schedules"},

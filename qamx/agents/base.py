@@ -1,6 +1,7 @@
 """The agent: critic learning x policy, one summed loss, one optimiser step."""
 
-from typing import Generic, Self, TypeVar
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,7 +13,7 @@ from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.policies import AbstractPolicy
 from qamx.rl import AbstractCriticLearning, frozen, trainable
 
-C = TypeVar("C", bound=AbstractCriticLearning, covariant=True)
+C = TypeVar("C", bound=AbstractCriticLearning[Any], covariant=True)
 P = TypeVar("P", bound=AbstractPolicy, covariant=True)
 
 
@@ -27,14 +28,25 @@ class AbstractAgent(eqx.Module, Generic[C, P]):
     policy: P
 
     def act(self, observation: Float[Array, "batch obs"], key: Key) -> Float[Array, "batch dim"]:
-        """An action chunk (flat, entries in [-1, 1]) for each observation."""
-        return self.policy.sample(self.critic.critic, observation, key)
+        """An action chunk (flat, entries in [-1, 1]) for each observation, to collect data with."""
+        return self.policy.sample(self.critic, observation, key)
+
+    def act_in_evaluation(
+        self, observation: Float[Array, "batch obs"], key: Key
+    ) -> Float[Array, "batch dim"]:
+        """An action chunk as an evaluation plays it; most methods act the same in both."""
+        return self.policy.for_evaluation().sample(self.critic, observation, key)
 
     def act_as_behaviour(
         self, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
-        """An action chunk of the clone of the data inside this agent."""
-        return self.policy.behaviour.sample(self.critic.critic, observation, key)
+        """An action chunk of the clone of the data inside this agent.
+
+        **Raises:** `ValueError` if the method keeps no clone apart from what it improves.
+        """
+        if self.policy.behaviour is None:
+            raise ValueError(f"{type(self.policy).__name__} keeps no clone of the data to act with")
+        return self.policy.behaviour.sample(self.critic, observation, key)
 
     def loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         """The sum of all objectives.
@@ -43,17 +55,23 @@ class AbstractAgent(eqx.Module, Generic[C, P]):
         frozen there), the policy by its own alone (the critic is frozen there).
         """
         critic_key, policy_key = jax.random.split(key)
-        critic_loss, critic_metrics = self.critic.loss(batch, frozen(self).act, critic_key)
-        policy_loss, metrics = self.policy.loss(frozen(self.critic.critic), batch, policy_key)
+        actor = frozen(self.policy).for_backup()
+        critic_loss, critic_metrics = self.critic.loss(batch, actor, critic_key)
+        policy_loss, metrics = self.policy.loss(frozen(self.critic), batch, policy_key)
         return critic_loss + policy_loss, (*critic_metrics, *metrics)
 
-    def advance(self) -> Self:
-        """The agent after an optimiser step: targets and schedules move on."""
-        return eqx.tree_at(
-            lambda agent: (agent.critic, agent.policy),
-            self,
-            (self.critic.advance(), self.policy.advance()),
-        )
+    def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        """The objective of the policy's clone of the data alone."""
+        return self.policy.cloning_loss(batch, key)
+
+    def advance(self, metrics: tuple[Metrics, ...]) -> Self:
+        """The agent after an optimiser step on `loss`: targets and schedules move on."""
+        parts = self.critic.advance(), self.policy.advance(metrics)
+        return eqx.tree_at(lambda agent: (agent.critic, agent.policy), self, parts)
+
+    def start_from(self, clone: PyTree) -> Self:
+        """The agent whose policy starts from a clone of the data (`policy.clone` of another)."""
+        return eqx.tree_at(lambda agent: agent.policy, self, self.policy.start_from(clone))
 
 
 class Agent(AbstractAgent[C, P]):
@@ -65,6 +83,9 @@ class UpdateMetrics(Metrics):
 
     loss: Scalar
     gradient_norm: Scalar
+
+
+Objective: TypeAlias = Callable[[AbstractAgent, Batch, Key], tuple[Scalar, tuple[Metrics, ...]]]
 
 
 class TrainState(eqx.Module):
@@ -99,14 +120,33 @@ def update(
     Pure and traceable; compile it (`equinox.filter_jit`, or the runner's loop of many updates).
     Targets follow the parameters of after the step.
     """
+    state, metrics = _step(state, batch, optimiser, type(state.agent).loss)
+    return _with_agent(state, state.agent.advance(metrics)), metrics
+
+
+def clone(
+    state: TrainState, batch: Batch, optimiser: optax.GradientTransformation
+) -> tuple[TrainState, tuple[Metrics, ...]]:
+    """One optimiser step of behaviour cloning; all that is refined from the clone starts there."""
+    state, metrics = _step(state, batch, optimiser, type(state.agent).cloning_loss)
+    return _with_agent(state, state.agent.start_from(state.agent.policy.clone)), metrics
+
+
+def _step(
+    state: TrainState, batch: Batch, optimiser: optax.GradientTransformation, objective: Objective
+) -> tuple[TrainState, tuple[Metrics, ...]]:
     key, loss_key = jax.random.split(state.key)
     trained, rest = eqx.partition(state.agent, trainable(state.agent))
 
     def total(trained: AbstractAgent) -> tuple[Scalar, tuple[Metrics, ...]]:
-        return eqx.combine(trained, rest).loss(batch, loss_key)
+        return objective(eqx.combine(trained, rest), batch, loss_key)
 
     (loss, metrics), gradients = eqx.filter_value_and_grad(total, has_aux=True)(trained)
     steps, optimiser_state = optimiser.update(gradients, state.optimiser_state, trained)
-    agent = eqx.combine(eqx.apply_updates(trained, steps), rest).advance()
+    agent = eqx.combine(eqx.apply_updates(trained, steps), rest)
     own = UpdateMetrics(loss, optax.global_norm(gradients))
     return TrainState(agent, optimiser_state, key, state.updates + 1), (own, *metrics)
+
+
+def _with_agent(state: TrainState, agent: AbstractAgent) -> TrainState:
+    return eqx.tree_at(lambda s: s.agent, state, agent)

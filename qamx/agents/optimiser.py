@@ -1,6 +1,13 @@
 """The one optimiser of a method."""
 
+import functools
+from typing import Any
+
+import jax
 import optax
+from jaxtyping import PyTree
+
+from qamx.rl import Delayed
 
 
 def adam(
@@ -8,10 +15,49 @@ def adam(
 ) -> optax.GradientTransformation:
     """Adam over all trained networks together (Kingma and Ba, arXiv 1412.6980).
 
+    Parts marked `Delayed` take a step, and their moments move, every `period`-th time only.
+
     **Arguments:** `gradient_clip`, where given, bounds the global gradient norm (critic and
     policy together) before Adam sees it.
     """
-    step = optax.adam(learning_rate)
-    if gradient_clip is None:
-        return step
-    return optax.chain(optax.clip_by_global_norm(gradient_clip), step)
+
+    def of(parameters: PyTree) -> optax.GradientTransformation:
+        step = _by_period(learning_rate, _periods(parameters))
+        if gradient_clip is None:
+            return step
+        return optax.chain(optax.clip_by_global_norm(gradient_clip), step)
+
+    def update(gradients: Any, state: Any, parameters: Any = None) -> Any:
+        return of(gradients).update(gradients, state, parameters)
+
+    return optax.GradientTransformation(lambda parameters: of(parameters).init(parameters), update)
+
+
+def _by_period(learning_rate: float, periods: PyTree[int]) -> optax.GradientTransformation:
+    found = set(jax.tree.leaves(periods))
+    if found <= {1}:
+        return optax.adam(learning_rate)
+    steps = {period: _every(period, optax.adam(learning_rate)) for period in found}
+    return optax.partition(steps, periods)
+
+
+def _every(period: int, step: optax.GradientTransformation) -> optax.GradientTransformation:
+    return optax.transforms.conditionally_mask(step, functools.partial(_is_due, period))
+
+
+def _is_due(period: int, count: Any) -> Any:
+    return count % period == 0
+
+
+def _periods(parameters: PyTree) -> PyTree[int]:
+    """At every how many updates each parameter takes a step."""
+
+    def is_delayed(node: PyTree) -> bool:
+        return isinstance(node, Delayed)
+
+    def period(node: PyTree) -> PyTree[int]:
+        if is_delayed(node):
+            return jax.tree.map(lambda _: node.period, node)
+        return 1
+
+    return jax.tree.map(period, parameters, is_leaf=is_delayed)

@@ -1,8 +1,10 @@
 """The parts that methods are put together from, in the sizes of one problem."""
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import jax
+from jaxtyping import PyTree
 
 from qamx._types import Key
 from qamx.flow import Integrator
@@ -14,9 +16,12 @@ from qamx.policies import (
     BehaviourFlow,
     EditPolicy,
     OneStepPolicy,
+    SlowBehaviourFlow,
 )
-from qamx.rl import Backup, EntropyTarget, TemporalDifference, WithTarget
+from qamx.rl import Backup, Clock, EntropyTarget, TemporalDifference, WithTarget
 from qamx.schedules.temperature import AbstractInverseTemperature
+
+M = TypeVar("M", bound=PyTree)
 
 
 @dataclass(frozen=True)
@@ -29,42 +34,59 @@ class Parts:
     - `backup`: discount, horizon and pessimism of the critic's target.
     - `integrator`: the grid of every flow.
     - `target_rate`: the Polyak rate of critics and of behaviour flows that have a target.
+    - `target_period`: targets move at every so many updates.
     """
 
     networks: Networks
     backup: Backup
     integrator: Integrator = field(default_factory=Integrator)
     target_rate: float = 0.005
+    target_period: int = 1
+
+    @property
+    def action_dim(self) -> int:
+        """Entries of a flat action chunk."""
+        return self.networks.action_dim
+
+    def with_target(self, online: M) -> WithTarget[M]:
+        """A part with the slow copy that follows it."""
+        clock = Clock(self.target_period) if self.target_period > 1 else None
+        return WithTarget(online, self.target_rate, clock)
 
     def temporal_difference(self, key: Key) -> TemporalDifference:
         """A critic ensemble with its target, learning by TD."""
-        return TemporalDifference(
-            WithTarget(self.networks.critic(key), self.target_rate), self.backup
-        )
+        return TemporalDifference(self.with_target(self.networks.critic(key)), self.backup)
 
     def behaviour_flow(self, key: Key) -> BehaviourFlow:
         """A flow-matching clone of the data."""
-        networks = self.networks
-        return BehaviourFlow(networks.velocity(key), self.integrator, networks.action_dim)
+        return BehaviourFlow(self.networks.velocity(key), self.integrator, self.action_dim)
+
+    def slow_behaviour_flow(self, key: Key) -> SlowBehaviourFlow:
+        """A flow-matching clone of the data that acts by its target."""
+        return SlowBehaviourFlow(self.with_target(self.behaviour_flow(key)))
 
     def adjoint_matched_flow(
         self, inverse_temperature: AbstractInverseTemperature, key: Key
     ) -> AdjointMatchedFlow:
         """A behaviour flow with its target, and the flow that is fine-tuned from it."""
         behaviour_key, velocity_key = jax.random.split(key)
-        behaviour = WithTarget(self.behaviour_flow(behaviour_key), self.target_rate)
         return AdjointMatchedFlow(
-            behaviour, self.networks.velocity(velocity_key), inverse_temperature
+            self.slow_behaviour_flow(behaviour_key),
+            self.networks.velocity(velocity_key),
+            inverse_temperature,
+            self.backup.horizon,
         )
 
-    def one_step(self, flow: AbstractFlowPolicy, distill_weight: float, key: Key) -> OneStepPolicy:
-        """A one-step policy that follows `flow`."""
-        return OneStepPolicy(flow, self.networks.one_step(key), distill_weight)
+    def one_step(self, base: AbstractFlowPolicy, distill_weight: float, key: Key) -> OneStepPolicy:
+        """A one-step policy that follows `base`."""
+        return OneStepPolicy(base, self.networks.one_step(key), distill_weight)
 
     def edit(
-        self, policy: AbstractPolicy, scale: float, target_entropy_scale: float, key: Key
+        self, base: AbstractPolicy, scale: float, target_entropy_scale: float, key: Key
     ) -> EditPolicy:
-        """An edit policy on `policy`; its target entropy is -`target_entropy_scale` x d nats."""
-        target = -target_entropy_scale * self.networks.action_dim
-        entropy = EntropyTarget(Temperature(), target)
-        return EditPolicy(policy, self.networks.edit(key), entropy, scale)
+        """An edit policy on `base`; its target entropy is -`target_entropy_scale` x d nats."""
+        return EditPolicy(base, self.networks.edit(key), self.entropy(target_entropy_scale), scale)
+
+    def entropy(self, target_entropy_scale: float) -> EntropyTarget:
+        """A target entropy of -`target_entropy_scale` x d nats and its temperature."""
+        return EntropyTarget(Temperature(), -target_entropy_scale * self.action_dim)

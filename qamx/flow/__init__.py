@@ -1,6 +1,12 @@
 """Flow matching, its ODE and memoryless SDE, and adjoint matching: the mathematics of QAM."""
 
-from qamx.flow.adjoint import adjoint_matching_loss, lean_adjoint, lean_adjoint_term
+from qamx.flow.adjoint import (
+    adjoint_matching_loss,
+    lean_adjoint,
+    lean_adjoint_term,
+    path_kl,
+    velocity_change,
+)
 from qamx.flow.integrator import SOLVERS, Integrator
 from qamx.flow.interpolant import interpolate
 from qamx.flow.matching import flow_matching_loss
@@ -20,6 +26,8 @@ __all__ = [
     "lean_adjoint_term",
     "memoryless_terms",
     "ode_term",
+    "path_kl",
     "sample_memoryless_sde",
     "sample_ode",
+    "velocity_change",
 ]

@@ -62,13 +62,22 @@ def lean_adjoint(
     return backward[:0:-1]
 
 
-def adjoint_matching_loss(
+def velocity_change(
     velocity: AbstractVelocityField,
     base: AbstractVelocityField,
     observation: Float[Array, "batch obs"],
     states: Float[Array, "steps batch dim"],
-    adjoints: Float[Array, "steps batch dim"],
     times: Float[Array, " steps"],
+) -> Float[Array, "steps batch dim"]:
+    """v - v_base at the states x_t of a path."""
+    t = times[:, None]
+    observation = jnp.broadcast_to(observation, (*states.shape[:-1], observation.shape[-1]))
+    return velocity(observation, states, t) - base(observation, states, t)
+
+
+def adjoint_matching_loss(
+    change: Float[Array, "steps batch dim"],
+    adjoints: Float[Array, "steps batch dim"],
     sigma: Float[Array, " steps"],
 ) -> Scalar:
     r"""Regresses the control of the fine-tuned flow onto the lean adjoint.
@@ -77,12 +86,24 @@ def adjoint_matching_loss(
       + \sigma_t g_t\Big\rVert^2$$
 
     Its only critical point generates the law proportional to
-    \(\pi_{base}(x)\exp(r(x))\) when the boundary of g is \(-\nabla r\). States and adjoints
-    are data: pass them without gradient.
+    \(\pi_{base}(x)\exp(r(x))\) when the boundary of g is \(-\nabla r\).
+
+    **Arguments:** `change` is v - v_base at the states of a path (`velocity_change`), `adjoints`
+    their g_t. States and adjoints are data: pass them without gradient.
 
     **Source:** Domingo-Enrich et al., arXiv 2409.08861, eq. 37; Li and Levine, arXiv 2601.14234.
     """
-    t, sigma = times[:, None], sigma[:, None, None]
-    observation = jnp.broadcast_to(observation, (*states.shape[:-1], observation.shape[-1]))
-    control = velocity(observation, states, t) - base(observation, states, t)
-    return jnp.mean(jnp.sum((2.0 / sigma * control + sigma * adjoints) ** 2, axis=(0, -1)))
+    sigma = sigma[:, None, None]
+    return jnp.mean(jnp.sum((2.0 / sigma * change + sigma * adjoints) ** 2, axis=(0, -1)))
+
+
+def path_kl(
+    change: Float[Array, "steps batch dim"], sigma: Float[Array, " steps"], step_size: float
+) -> Scalar:
+    r"""The divergence of the fine-tuned SDE's paths from the base's,
+    \(\mathbb E\sum_t\tfrac{2h}{\sigma_t^2}\lVert v-v_{base}\rVert^2\) (Girsanov).
+
+    **Source:** Domingo-Enrich et al., arXiv 2409.08861, eq. 13; Dong et al., arXiv 2605.27079.
+    """
+    weight = 2.0 * step_size / sigma[:, None, None] ** 2
+    return jnp.mean(jnp.sum(weight * change**2, axis=(0, -1)))

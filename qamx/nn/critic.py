@@ -48,3 +48,28 @@ class EnsembleCritic(AbstractCritic):
         inputs = jnp.concatenate([observation, action], axis=-1)
         values = eqx.filter_vmap(lambda member: member(inputs))(self.members)
         return values[..., 0]
+
+
+class FlowTimeCritic(AbstractCritic):
+    """K values Q_k(s, x, t) of partly noised actions x at flow time t; Q_k(s, a) is that at t = 1.
+
+    **Source:** energies along a flow, Lu et al., arXiv 2304.12824; reversal states, Oberai et al.,
+    arXiv 2606.17551.
+    """
+
+    ensemble: EnsembleCritic
+
+    def at(
+        self,
+        observation: Float[Array, "*batch obs"],
+        x: Float[Array, "*batch dim"],
+        t: Float[Array, "*#batch"],
+    ) -> Float[Array, "ensemble *batch"]:
+        """All K values at flow time `t`, which broadcasts against the batch axes."""
+        time = jnp.broadcast_to(t, x.shape[:-1])[..., None]
+        return self.ensemble(observation, jnp.concatenate([x, time], axis=-1))
+
+    def __call__(
+        self, observation: Float[Array, "*batch obs"], action: Float[Array, "*batch dim"]
+    ) -> Float[Array, "ensemble *batch"]:
+        return self.at(observation, action, jnp.ones(()))

@@ -24,10 +24,20 @@ class TanhNormal(eqx.Module):
     ) -> tuple[Float[Array, "*batch dim"], Float[Array, "*batch"]]:
         """The sample that `noise` ~ N(0, I) is sent to, and its log density."""
         pre_tanh = self.mean + jnp.exp(self.log_std) * noise
+        return jnp.tanh(pre_tanh), self._log_prob(pre_tanh, noise)
+
+    def log_prob(self, action: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
+        """The log density at `action`, whose entries are strictly inside (-1, 1)."""
+        pre_tanh = jnp.arctanh(action)
+        return self._log_prob(pre_tanh, (pre_tanh - self.mean) / jnp.exp(self.log_std))
+
+    def _log_prob(
+        self, pre_tanh: Float[Array, "*batch dim"], noise: Float[Array, "*batch dim"]
+    ) -> Float[Array, "*batch"]:
         normal = -0.5 * (noise**2 + jnp.log(2 * jnp.pi)) - self.log_std
         # log(1 - tanh(x)^2), in the form that does not cancel for large |x|.
         log_slope = 2.0 * (jnp.log(2.0) - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))
-        return jnp.tanh(pre_tanh), jnp.sum(normal - log_slope, axis=-1)
+        return jnp.sum(normal - log_slope, axis=-1)
 
 
 class GaussianActor(eqx.Module):

@@ -18,13 +18,17 @@ def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 class Linear(eqx.Module):
-    """An affine map with a Glorot-uniform kernel and a zero bias (Glorot and Bengio, 2010)."""
+    """An affine map with a Glorot-uniform kernel and a zero bias (Glorot and Bengio, 2010).
+
+    **Arguments:** `scale` multiplies the variance of the initial kernel.
+    """
 
     kernel: Float[Array, "in out"]
     bias: Float[Array, " out"]
 
-    def __init__(self, in_size: int, out_size: int, *, key: Key):
-        self.kernel = jax.nn.initializers.glorot_uniform()(key, (in_size, out_size))
+    def __init__(self, in_size: int, out_size: int, *, scale: float = 1.0, key: Key):
+        glorot = jax.nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
+        self.kernel = glorot(key, (in_size, out_size))
         self.bias = jnp.zeros(out_size)
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:

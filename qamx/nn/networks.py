@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from qamx._types import Key
-from qamx.nn.critic import EnsembleCritic
+from qamx.nn.critic import EnsembleCritic, FlowTimeCritic
+from qamx.nn.deterministic_actor import DeterministicActor
 from qamx.nn.gaussian_actor import GaussianActor
 from qamx.nn.mlp import MLP
+from qamx.nn.noise_predictor import NoisePredictor
 from qamx.nn.velocity_field import VelocityField
 
 
@@ -19,7 +21,8 @@ class Networks:
     - `action_dim`: entries of a flat action chunk, horizon x action size.
     - `actor_hidden`, `critic_hidden`: hidden widths.
     - `ensemble_size`: number of critics, K.
-    - `actor_layer_norm`: layer norms in velocities and one-step policies.
+    - `actor_layer_norm`: layer norms in velocities, noise predictors, one-step and deterministic
+      policies.
     - `critic_layer_norm`: layer norms in critics.
     """
 
@@ -33,11 +36,18 @@ class Networks:
 
     def critic(self, key: Key) -> EnsembleCritic:
         """K action values on [s, a]."""
-        return EnsembleCritic(
+        return self._ensemble(self.action_dim, key)
+
+    def flow_time_critic(self, key: Key) -> FlowTimeCritic:
+        """K values on [s, x, t]."""
+        return FlowTimeCritic(self._ensemble(self.action_dim + 1, key))
+
+    def value(self, key: Key) -> MLP:
+        """A state value, of the critics' widths."""
+        return MLP(
             self.observation_size,
-            self.action_dim,
             self.critic_hidden,
-            ensemble_size=self.ensemble_size,
+            1,
             layer_norm=self.critic_layer_norm,
             key=key,
         )
@@ -45,6 +55,16 @@ class Networks:
     def velocity(self, key: Key) -> VelocityField:
         """A velocity on [s, x, t]."""
         return VelocityField(
+            self.observation_size,
+            self.action_dim,
+            self.actor_hidden,
+            layer_norm=self.actor_layer_norm,
+            key=key,
+        )
+
+    def noise_predictor(self, key: Key) -> NoisePredictor:
+        """A noise predictor on [x, s, k]."""
+        return NoisePredictor(
             self.observation_size,
             self.action_dim,
             self.actor_hidden,
@@ -62,8 +82,32 @@ class Networks:
             key=key,
         )
 
+    def deterministic(self, key: Key) -> DeterministicActor:
+        """A map from [s] to an action chunk."""
+        return DeterministicActor(
+            self.observation_size,
+            self.action_dim,
+            self.actor_hidden,
+            layer_norm=self.actor_layer_norm,
+            key=key,
+        )
+
+    def gaussian(self, key: Key) -> GaussianActor:
+        """A squashed Gaussian of the chunk's size on [s]; without layer norms, as `edit`."""
+        return GaussianActor(self.observation_size, self.action_dim, self.actor_hidden, key=key)
+
     def edit(self, key: Key) -> GaussianActor:
         """A Gaussian over edits on [s, a~]; layer norms are an option of flows, not of this."""
         return GaussianActor(
             self.observation_size + self.action_dim, self.action_dim, self.actor_hidden, key=key
+        )
+
+    def _ensemble(self, action_size: int, key: Key) -> EnsembleCritic:
+        return EnsembleCritic(
+            self.observation_size,
+            action_size,
+            self.critic_hidden,
+            ensemble_size=self.ensemble_size,
+            layer_norm=self.critic_layer_norm,
+            key=key,
         )

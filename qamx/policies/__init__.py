@@ -1,21 +1,70 @@
 """Policies: what acts, and the objective that extracts it from a critic."""
 
-from qamx.policies.adjoint_matched import AdjointMatchedFlow, AdjointMatchingMetrics
-from qamx.policies.base import AbstractFlowPolicy, AbstractPolicy, Critic
-from qamx.policies.behaviour_flow import BehaviourFlow, BehaviourFlowMetrics
+from qamx.policies.base import (
+    AbstractDerivedFlow,
+    AbstractDerivedPolicy,
+    AbstractFlowPolicy,
+    AbstractPolicy,
+    Critic,
+)
+from qamx.policies.behaviour_flow import BehaviourFlow, BehaviourFlowMetrics, SlowBehaviourFlow
+from qamx.policies.best_of_n import BestOfN
+from qamx.policies.deterministic import DeterministicPolicy
+from qamx.policies.diffusion import (
+    AbstractDiffusionPolicy,
+    CriticGuidedDiffusion,
+    ScoreMatchedDiffusion,
+    VariancePreserving,
+    clean_step,
+    clipped_step,
+    posterior_step,
+)
 from qamx.policies.edit import EditMetrics, EditPolicy
+from qamx.policies.fine_tuned import (
+    AbstractFineTunedFlow,
+    AdjointMatchedFlow,
+    AdjointMatchingMetrics,
+    BackpropagatedFlow,
+)
+from qamx.policies.flow_actor import AbstractImprovedFlow, AdvantageWeightedFlow, FlowActor
+from qamx.policies.gaussian import GaussianPolicy
+from qamx.policies.guided import GuidedFlow, GuidedVelocity
+from qamx.policies.latent import LatentPolicy
 from qamx.policies.one_step import OneStepMetrics, OneStepPolicy
+from qamx.policies.reversal import ReversalFlow
 
 __all__ = [
+    "AbstractDerivedFlow",
+    "AbstractDerivedPolicy",
+    "AbstractDiffusionPolicy",
+    "AbstractFineTunedFlow",
     "AbstractFlowPolicy",
+    "AbstractImprovedFlow",
     "AbstractPolicy",
     "AdjointMatchedFlow",
     "AdjointMatchingMetrics",
+    "AdvantageWeightedFlow",
+    "BackpropagatedFlow",
     "BehaviourFlow",
     "BehaviourFlowMetrics",
+    "BestOfN",
     "Critic",
+    "CriticGuidedDiffusion",
+    "DeterministicPolicy",
     "EditMetrics",
     "EditPolicy",
+    "FlowActor",
+    "GaussianPolicy",
+    "GuidedFlow",
+    "GuidedVelocity",
+    "LatentPolicy",
     "OneStepMetrics",
     "OneStepPolicy",
+    "ReversalFlow",
+    "ScoreMatchedDiffusion",
+    "SlowBehaviourFlow",
+    "VariancePreserving",
+    "clean_step",
+    "clipped_step",
+    "posterior_step",
 ]

@@ -1,18 +1,19 @@
 """The interfaces of policies."""
 
 from abc import abstractmethod
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.nn import AbstractCritic
-from qamx.rl import WithTarget
+from qamx.nn import AbstractCritic, FlowTimeCritic
+from qamx.rl import AbstractCriticLearning
 
-Critic: TypeAlias = WithTarget[AbstractCritic]
+Critic: TypeAlias = AbstractCriticLearning[Any]
+"""The critic's half of an agent; policies use its `online` and `target` values."""
 
 
 class AbstractPolicy(eqx.Module):
@@ -24,8 +25,21 @@ class AbstractPolicy(eqx.Module):
 
     @property
     @abstractmethod
-    def behaviour(self) -> "AbstractPolicy":
-        """The part that clones the data, for comparison with the policy itself."""
+    def behaviour(self) -> "AbstractPolicy | None":
+        """The part that clones the data and nothing else, for comparison; None if there is none."""
+
+    @property
+    @abstractmethod
+    def clone(self) -> PyTree:
+        """The network that `cloning_loss` trains."""
+
+    @abstractmethod
+    def start_from(self, clone: PyTree) -> Self:
+        """The policy with another clone, everything that is refined from the clone set to it."""
+
+    @abstractmethod
+    def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        """The objective of behaviour cloning by itself, without a critic."""
 
     @abstractmethod
     def sample(
@@ -37,9 +51,49 @@ class AbstractPolicy(eqx.Module):
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         """The sum of the objectives that train this policy; `critic` comes frozen."""
 
-    @abstractmethod
-    def advance(self) -> Self:
-        """The policy after an optimiser step: targets and schedules move on."""
+    def advance(self, metrics: tuple[Metrics, ...]) -> Self:
+        """The policy after an optimiser step; `metrics` are the records of the loss."""
+        return self
+
+    def for_backup(self) -> Self:
+        """The policy as the critic's backup samples it."""
+        return self
+
+    def for_evaluation(self) -> Self:
+        """The policy as an evaluation samples it."""
+        return self
+
+
+class AbstractDerivedPolicy(AbstractPolicy):
+    """A policy built on another one, its `base`."""
+
+    base: eqx.AbstractVar[AbstractPolicy]
+
+    @property
+    def behaviour(self) -> AbstractPolicy | None:
+        return self.base.behaviour
+
+    @property
+    def clone(self) -> PyTree:
+        return self.base.clone
+
+    def start_from(self, clone: PyTree) -> Self:
+        return self._with_base(self.base.start_from(clone))
+
+    def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        return self.base.cloning_loss(batch, key)
+
+    def advance(self, metrics: tuple[Metrics, ...]) -> Self:
+        return self._with_base(self.base.advance(metrics))
+
+    def for_backup(self) -> Self:
+        return self._with_base(self.base.for_backup())
+
+    def for_evaluation(self) -> Self:
+        return self._with_base(self.base.for_evaluation())
+
+    def _with_base(self, base: AbstractPolicy) -> Self:
+        return eqx.tree_at(lambda policy: policy.base, self, base)
 
 
 class AbstractFlowPolicy(AbstractPolicy):
@@ -66,6 +120,16 @@ class AbstractFlowPolicy(AbstractPolicy):
         return jax.random.normal(key, (observation.shape[0], self.action_dim))
 
 
+class AbstractDerivedFlow(AbstractDerivedPolicy, AbstractFlowPolicy):
+    """A flow policy built on another one."""
+
+    base: eqx.AbstractVar[AbstractFlowPolicy]
+
+    @property
+    def action_dim(self) -> int:
+        return self.base.action_dim
+
+
 def clip_action(action: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
     """Actions live in the box [-1, 1]."""
     return jnp.clip(action, -1.0, 1.0)
@@ -78,3 +142,21 @@ def mean_value(
 ) -> Scalar:
     """mean_B mean_k Q_k(s, clip a), the value that a policy is pushed towards."""
     return jnp.mean(critic(observation, clip_action(action)))
+
+
+def row_gradient(value: Any, action: Float[Array, "batch dim"]) -> Float[Array, "batch dim"]:
+    """The gradient of each row's own value, `value` giving an ensemble's values of all rows."""
+    return jax.grad(lambda a: jnp.sum(jnp.mean(value(a), axis=0)))(action)
+
+
+def require_flow_time(critic: AbstractCritic) -> FlowTimeCritic:
+    """The critic itself, if it is one on flow time.
+
+    **Raises:** `TypeError` if it is not.
+    """
+    if not isinstance(critic, FlowTimeCritic):
+        raise TypeError(
+            "this policy needs critics on flow time (Networks.flow_time_critic); found "
+            f"{type(critic).__name__}"
+        )
+    return critic

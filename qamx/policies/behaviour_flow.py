@@ -1,4 +1,4 @@
-"""The behaviour flow: a flow-matching clone of the data."""
+"""Behaviour flows: flow-matching clones of the data."""
 
 from typing import Self
 
@@ -10,6 +10,7 @@ from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.flow import Integrator, flow_matching_loss, sample_ode
 from qamx.nn import AbstractVelocityField
 from qamx.policies.base import AbstractFlowPolicy, Critic, clip_action
+from qamx.rl import WithTarget
 
 
 class BehaviourFlowMetrics(Metrics):
@@ -35,6 +36,13 @@ class BehaviourFlow(AbstractFlowPolicy):
         return self
 
     @property
+    def clone(self) -> AbstractVelocityField:
+        return self.velocity
+
+    def start_from(self, clone: AbstractVelocityField) -> Self:
+        return eqx.tree_at(lambda flow: flow.velocity, self, clone)
+
+    @property
     def action_dim(self) -> int:
         return self.dim
 
@@ -44,13 +52,72 @@ class BehaviourFlow(AbstractFlowPolicy):
         return clip_action(sample_ode(self.velocity, observation, noise, self.integrator))
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
-        noise_key, time_key = jax.random.split(key)
-        noise = self.noise(batch.observations, noise_key)
-        time = jax.random.uniform(time_key, batch.valid.shape)
-        loss = flow_matching_loss(
-            self.velocity, batch.observations, batch.actions, noise, time, batch.valid
-        )
+        return self.cloning_loss(batch, key)
+
+    def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        loss = self.matching_loss(batch, batch.valid, key)
         return loss, (BehaviourFlowMetrics(loss),)
 
-    def advance(self) -> Self:
-        return self
+    def matching_loss(self, batch: Batch, weight: Float[Array, " batch"], key: Key) -> Scalar:
+        """Flow matching on the batch's chunks, each row weighed by `weight`."""
+        noise, time = self.draw_points(batch, key)
+        return flow_matching_loss(
+            self.velocity, batch.observations, batch.actions, noise, time, weight
+        )
+
+    def draw_points(
+        self, batch: Batch, key: Key
+    ) -> tuple[Float[Array, "batch dim"], Float[Array, " batch"]]:
+        """Noise and flow times, a row for each of the batch."""
+        noise_key, time_key = jax.random.split(key)
+        noise = self.noise(batch.observations, noise_key)
+        return noise, jax.random.uniform(time_key, batch.valid.shape)
+
+
+class SlowBehaviourFlow(AbstractFlowPolicy):
+    """A behaviour flow that acts, and is refined, by the slow copy of what it trains.
+
+    **Source:** Li and Levine, arXiv 2601.14234, the target of v_b.
+    """
+
+    pair: WithTarget[BehaviourFlow]
+
+    @property
+    def behaviour(self) -> BehaviourFlow:
+        return self.pair.online
+
+    @property
+    def clone(self) -> AbstractVelocityField:
+        return self.behaviour.velocity
+
+    def start_from(self, clone: AbstractVelocityField) -> Self:
+        restarted = self.pair.restarted(self.behaviour.start_from(clone))
+        return eqx.tree_at(lambda flow: flow.pair, self, restarted)
+
+    @property
+    def action_dim(self) -> int:
+        return self.behaviour.action_dim
+
+    @property
+    def integrator(self) -> Integrator:
+        """The grid of the flow."""
+        return self.behaviour.integrator
+
+    @property
+    def velocity(self) -> AbstractVelocityField:
+        """The slow copy of v_b."""
+        return self.pair.target.velocity
+
+    def transport(
+        self, observation: Float[Array, "batch obs"], noise: Float[Array, "batch dim"]
+    ) -> Float[Array, "batch dim"]:
+        return self.pair.target.transport(observation, noise)
+
+    def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        return self.behaviour.loss(critic, batch, key)
+
+    def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        return self.behaviour.cloning_loss(batch, key)
+
+    def advance(self, metrics: tuple[Metrics, ...]) -> Self:
+        return eqx.tree_at(lambda flow: flow.pair, self, self.pair.advance())

@@ -1,15 +1,18 @@
 """A Gaussian policy that edits the actions of another one."""
 
-from typing import Self
-
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import GaussianActor
-from qamx.policies.base import AbstractPolicy, Critic, clip_action, mean_value
+from qamx.policies.base import (
+    AbstractDerivedPolicy,
+    AbstractPolicy,
+    Critic,
+    clip_action,
+    mean_value,
+)
 from qamx.rl import EntropyTarget, frozen
 
 
@@ -23,7 +26,7 @@ class EditMetrics(Metrics):
     temperature: Scalar
 
 
-class EditPolicy(AbstractPolicy):
+class EditPolicy(AbstractDerivedPolicy):
     r"""Draws a~ from a policy and plays clip(a~ + c e), e ~ pi_e(.|[s, a~]) tanh-Gaussian.
 
     $$-\mathbb{E}\,\mathrm{mean}_k Q_k(s, \mathrm{clip}(\tilde a + c\,e))
@@ -31,7 +34,7 @@ class EditPolicy(AbstractPolicy):
 
     (sg(alpha) in the second term.) The edited policy is frozen here and trained by its own loss.
 
-    **Arguments:** `policy` is the edited policy, `actor` the law of edits, `entropy` its target
+    **Arguments:** `base` is the edited policy, `actor` the law of edits, `entropy` its target
     and temperature, `scale` c, the largest edit of an entry.
 
     **Raises:** `ValueError` if the scale is not positive.
@@ -40,7 +43,7 @@ class EditPolicy(AbstractPolicy):
     over an adjoint-matched one (Li and Levine, arXiv 2601.14234).
     """
 
-    policy: AbstractPolicy
+    base: AbstractPolicy
     actor: GaussianActor
     entropy: EntropyTarget
     scale: float
@@ -52,22 +55,18 @@ class EditPolicy(AbstractPolicy):
                 "For no edits use the edited policy itself"
             )
 
-    @property
-    def behaviour(self) -> AbstractPolicy:
-        return self.policy.behaviour
-
     def sample(
         self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
         policy_key, edit_key = jax.random.split(key)
-        action = self.policy.sample(critic, observation, policy_key)
+        action = self.base.sample(critic, observation, policy_key)
         edited, _ = self._edit(observation, action, edit_key)
         return clip_action(edited)
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         policy_key, action_key, edit_key = jax.random.split(key, 3)
-        policy_loss, metrics = self.policy.loss(critic, batch, policy_key)
-        action = frozen(self.policy).sample(critic, batch.observations, action_key)
+        policy_loss, metrics = self.base.loss(critic, batch, policy_key)
+        action = frozen(self.base).sample(critic, batch.observations, action_key)
         edited, log_prob = self._edit(batch.observations, action, edit_key)
         q_loss = -mean_value(critic.online, batch.observations, edited)
         entropy_loss, temperature_loss, entropy = self.entropy.losses(log_prob)
@@ -75,9 +74,6 @@ class EditPolicy(AbstractPolicy):
         alpha = self.entropy.temperature()
         own = EditMetrics(q_loss, entropy_loss, temperature_loss, entropy, alpha)
         return loss, (*metrics, own)
-
-    def advance(self) -> Self:
-        return eqx.tree_at(lambda edit: edit.policy, self, self.policy.advance())
 
     def _edit(
         self, observation: Float[Array, "batch obs"], action: Float[Array, "batch dim"], key: Key

@@ -1,15 +1,18 @@
 """A one-step policy, distilled from a flow and improved by the critic."""
 
-from typing import Self
-
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import MLP
-from qamx.policies.base import AbstractFlowPolicy, AbstractPolicy, Critic, clip_action, mean_value
+from qamx.policies.base import (
+    AbstractDerivedFlow,
+    AbstractFlowPolicy,
+    Critic,
+    clip_action,
+    mean_value,
+)
 from qamx.rl import frozen
 
 
@@ -20,13 +23,13 @@ class OneStepMetrics(Metrics):
     q_loss: Scalar
 
 
-class OneStepPolicy(AbstractFlowPolicy):
+class OneStepPolicy(AbstractDerivedFlow):
     r"""A map mu(s, z) that follows a flow's transport of the same noise and climbs the critic.
 
     $$w\,\mathbb{E}\,\tfrac1d\lVert\mu(s, z) - \mathrm{flow}(s, z)\rVert^2
       - \mathbb{E}\,\mathrm{mean}_k Q_k(s, \mathrm{clip}\,\mu(s, z))$$
 
-    **Arguments:** `flow` is the policy that is followed (frozen here, trained by its own loss),
+    **Arguments:** `base` is the policy that is followed (frozen here, trained by its own loss),
     `network` maps [s, z] to a chunk, `distill_weight` is w.
 
     **Raises:** `ValueError` if the weight is not positive.
@@ -35,7 +38,7 @@ class OneStepPolicy(AbstractFlowPolicy):
     arXiv 2601.14234) over an adjoint-matched flow.
     """
 
-    flow: AbstractFlowPolicy
+    base: AbstractFlowPolicy
     network: MLP
     distill_weight: float
 
@@ -46,14 +49,6 @@ class OneStepPolicy(AbstractFlowPolicy):
                 "policy that follows no flow is not defined: use the flow policy itself"
             )
 
-    @property
-    def behaviour(self) -> AbstractPolicy:
-        return self.flow.behaviour
-
-    @property
-    def action_dim(self) -> int:
-        return self.flow.action_dim
-
     def transport(
         self, observation: Float[Array, "batch obs"], noise: Float[Array, "batch dim"]
     ) -> Float[Array, "batch dim"]:
@@ -61,17 +56,14 @@ class OneStepPolicy(AbstractFlowPolicy):
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         flow_key, noise_key = jax.random.split(key)
-        flow_loss, metrics = self.flow.loss(critic, batch, flow_key)
+        flow_loss, metrics = self.base.loss(critic, batch, flow_key)
         noise = self.noise(batch.observations, noise_key)
-        followed = frozen(self.flow).transport(batch.observations, noise)
+        followed = frozen(self.base).transport(batch.observations, noise)
         action = self._map(batch.observations, noise)
         distill = jnp.mean((action - followed) ** 2)
         q_loss = -mean_value(critic.online, batch.observations, action)
         loss = flow_loss + self.distill_weight * distill + q_loss
         return loss, (*metrics, OneStepMetrics(distill, q_loss))
-
-    def advance(self) -> Self:
-        return eqx.tree_at(lambda policy: policy.flow, self, self.flow.advance())
 
     def _map(
         self, observation: Float[Array, "batch obs"], noise: Float[Array, "batch dim"]

@@ -1,26 +1,40 @@
 """Reinforcement-learning pieces: backups, critics, entropy, target networks."""
 
-from qamx.rl.backup import Backup, pessimistic_value, td_loss
+from qamx.rl.backup import Backup, expectile_loss, pessimistic_value, td_loss
 from qamx.rl.critic_learning import (
     AbstractCriticLearning,
-    Act,
+    Actor,
     CriticMetrics,
     TemporalDifference,
 )
 from qamx.rl.entropy import EntropyTarget
-from qamx.rl.target import Fixed, WithTarget, frozen, trainable
+from qamx.rl.noisy_critic import NoisyTemporalDifference, linex, squared_error
+from qamx.rl.reversal import ReversalLearning
+from qamx.rl.state_value import AdvantageLearning, ImplicitQLearning, data_value, td_value
+from qamx.rl.target import Clock, Delayed, Fixed, WithTarget, frozen, trainable
 
 __all__ = [
     "AbstractCriticLearning",
-    "Act",
+    "Actor",
+    "AdvantageLearning",
     "Backup",
+    "Clock",
     "CriticMetrics",
+    "Delayed",
     "EntropyTarget",
     "Fixed",
+    "ImplicitQLearning",
+    "NoisyTemporalDifference",
+    "ReversalLearning",
     "TemporalDifference",
     "WithTarget",
+    "data_value",
+    "expectile_loss",
     "frozen",
+    "linex",
     "pessimistic_value",
+    "squared_error",
     "td_loss",
+    "td_value",
     "trainable",
 ]

@@ -56,3 +56,12 @@ def td_loss(
 ) -> Scalar:
     """Mean over ensemble and batch of valid (Q_k - target)^2."""
     return jnp.mean(valid * (values - target) ** 2)
+
+
+def expectile_loss(error: Float[Array, "*shape"], expectile: float) -> Float[Array, "*shape"]:
+    r"""\(|\kappa-\mathbb 1(u<0)|\,u^2\) of the errors u = target - prediction; 1/2 is the mean,
+    and with kappa near 1 the prediction nears the largest target.
+
+    **Source:** Kostrikov et al., arXiv 2110.06169, eq. 5.
+    """
+    return jnp.where(error < 0, 1.0 - expectile, expectile) * error**2

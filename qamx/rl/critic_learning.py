@@ -1,8 +1,7 @@
 """How a critic learns: the critic half of the seam *critic learning x policy extraction*."""
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,7 +12,18 @@ from qamx.nn import AbstractCritic
 from qamx.rl.backup import Backup, td_loss
 from qamx.rl.target import WithTarget, frozen
 
-Act = Callable[[Float[Array, "batch obs"], Key], Float[Array, "batch dim"]]
+
+class Actor(Protocol):
+    """What critic learning asks of a policy: actions."""
+
+    def sample(
+        self, critic: Any, observation: Float[Array, "batch obs"], key: Key
+    ) -> Float[Array, "batch dim"]:
+        """An action chunk for each observation."""
+        ...
+
+
+A = TypeVar("A", bound=Actor, contravariant=True)
 
 
 class CriticMetrics(Metrics):
@@ -25,21 +35,45 @@ class CriticMetrics(Metrics):
     q_max: Scalar
 
 
-class AbstractCriticLearning(eqx.Module):
+class AbstractCriticLearning(eqx.Module, Generic[A]):
     """A critic with a target copy, and the loss that it learns by."""
 
     critic: eqx.AbstractVar[WithTarget[AbstractCritic]]
 
-    @abstractmethod
-    def loss(self, batch: Batch, act: Act, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
-        """The critic's loss; `act` draws a' from the current policy and carries no gradient."""
+    @property
+    def online(self) -> AbstractCritic:
+        """The critic that learns."""
+        return self.critic.online
+
+    @property
+    def target(self) -> AbstractCritic:
+        """Its slow copy."""
+        return self.critic.target
 
     @abstractmethod
+    def loss(self, batch: Batch, policy: A, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        """The critic's loss; `policy` comes frozen, as it acts in a backup."""
+
     def advance(self) -> Self:
-        """The same after an optimiser step: targets move on."""
+        """The same after an optimiser step: the target moves on."""
+        return eqx.tree_at(lambda learner: learner.critic, self, self.critic.advance())
+
+    def fit(self, batch: Batch, target: Float[Array, " batch"]) -> tuple[Scalar, CriticMetrics]:
+        """The squared error of the values at the data's chunks, and their range."""
+        values = self.online(batch.observations, batch.actions)
+        loss = td_loss(values, target, batch.valid)
+        return loss, CriticMetrics(loss, jnp.mean(values), jnp.min(values), jnp.max(values))
+
+    def td_target(
+        self, backup: Backup, batch: Batch, policy: Actor, key: Key
+    ) -> Float[Array, " batch"]:
+        """The backup of the target critics' values at actions that the policy draws."""
+        next_actions = policy.sample(frozen(self), batch.next_observations, key)
+        next_values = frozen(self.target)(batch.next_observations, next_actions)
+        return backup.target(batch, next_values)
 
 
-class TemporalDifference(AbstractCriticLearning):
+class TemporalDifference(AbstractCriticLearning[Actor]):
     """TD(H) on action chunks towards a pessimistic ensemble.
 
     **Arguments:** `critic` is the ensemble with its target, `backup` its regression target.
@@ -48,13 +82,6 @@ class TemporalDifference(AbstractCriticLearning):
     critic: WithTarget[AbstractCritic]
     backup: Backup
 
-    def loss(self, batch: Batch, act: Act, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
-        next_actions = act(batch.next_observations, key)
-        next_values = frozen(self.critic.target)(batch.next_observations, next_actions)
-        target = self.backup.target(batch, next_values)
-        values = self.critic.online(batch.observations, batch.actions)
-        loss = td_loss(values, target, batch.valid)
-        return loss, (CriticMetrics(loss, jnp.mean(values), jnp.min(values), jnp.max(values)),)
-
-    def advance(self) -> Self:
-        return eqx.tree_at(lambda learner: learner.critic, self, self.critic.advance())
+    def loss(self, batch: Batch, policy: Actor, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        loss, metrics = self.fit(batch, self.td_target(self.backup, batch, policy, key))
+        return loss, (metrics,)

@@ -1,11 +1,11 @@
 """Which parameters learn: trained networks, their Polyak targets, and frozen views."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 M = TypeVar("M", bound=PyTree, covariant=True)
 T = TypeVar("T", bound=PyTree)
@@ -39,11 +39,45 @@ def frozen(tree: T) -> T:
     )
 
 
+class Delayed(eqx.Module, Generic[M]):
+    """Marks a part that takes an optimiser step at every `period`-th update only, from the first.
+
+    Called like the part itself.
+    """
+
+    value: M
+    period: int = eqx.field(static=True)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.value(*arguments)
+
+
+class Clock(eqx.Module):
+    """Counts updates and says on which ones something due every `period` updates happens."""
+
+    period: int = eqx.field(static=True)
+    count: Int[Array, ""]
+
+    def __init__(self, period: int):
+        if period < 1:
+            raise ValueError(f"a period is at least 1 update; found {period}")
+        self.period, self.count = period, jnp.zeros((), jnp.int32)
+
+    def due(self) -> Bool[Array, ""]:
+        """Whether it happens on the present update; it does on the first."""
+        return self.count % self.period == 0
+
+    def advance(self) -> "Clock":
+        """The clock at the next update."""
+        return eqx.tree_at(lambda clock: clock.count, self, self.count + 1)
+
+
 class WithTarget(eqx.Module, Generic[M]):
     r"""A trained part and its slowly following copy, \(\bar\theta\leftarrow
     (1-\lambda)\bar\theta+\lambda\theta\) (Lillicrap et al., arXiv 1509.02971).
 
-    **Arguments:** `online` learns; its target starts as a copy; `rate` is lambda, per update.
+    **Arguments:** `online` learns; its target starts as a copy; `rate` is lambda, per update;
+    with a `clock` the copy moves only on the updates that it names.
 
     **Raises:** `ValueError` if `rate` is not in (0, 1].
     """
@@ -51,29 +85,42 @@ class WithTarget(eqx.Module, Generic[M]):
     online: M
     copy: Fixed[M]
     rate: float
+    clock: Clock | None
 
-    def __init__(self, online: M, rate: float = 0.005):
+    def __init__(self, online: M, rate: float = 0.005, clock: Clock | None = None):
         if not 0.0 < rate <= 1.0:
             raise ValueError(f"the target rate is in (0, 1]; found {rate}, try 0.005")
         self.online = online
-        # Buffers of its own, so that both can be donated to a compiled update.
-        self.copy = Fixed(
-            jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, online)
-        )
-        self.rate = rate
+        self.copy = Fixed(_copied(online))
+        self.rate, self.clock = rate, clock
 
     @property
     def target(self) -> M:
         """The slow copy."""
         return self.copy.value
 
+    def restarted(self, online: M) -> "WithTarget[M]":
+        """The pair with another online part, from which the copy starts anew."""
+        return eqx.tree_at(
+            lambda pair: (pair.online, pair.copy.value), self, (online, _copied(online))
+        )
+
     def advance(self) -> "WithTarget[M]":
         """The pair after one step of the slow copy towards the online part."""
+        rate = self.rate if self.clock is None else jnp.where(self.clock.due(), self.rate, 0.0)
 
         def blend(slow, fast):
             if not eqx.is_inexact_array(slow):
                 return slow
-            return (1.0 - self.rate) * slow + self.rate * fast
+            return (1.0 - rate) * slow + rate * fast
 
         target = jax.tree.map(blend, self.target, self.online)
-        return eqx.tree_at(lambda pair: pair.copy.value, self, target)
+        pair = eqx.tree_at(lambda pair: pair.copy.value, self, target)
+        if self.clock is None:
+            return pair
+        return eqx.tree_at(lambda pair: pair.clock, pair, self.clock.advance())
+
+
+def _copied(part: T) -> T:
+    # Buffers of its own, so that both can be donated to a compiled update.
+    return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, part)

@@ -5,6 +5,18 @@ from typing import TypeAlias
 
 
 @dataclass(frozen=True)
+class Cloning:
+    """`steps` gradient updates of the policy's clone of the data alone, before it is improved."""
+
+    steps: int
+    name = "cloning"
+
+    def updates_after(self, steps: int) -> int:
+        """Gradient updates that the first `steps` of the phase bring."""
+        return steps
+
+
+@dataclass(frozen=True)
 class Offline:
     """`steps` gradient updates on the data set."""
 
@@ -34,7 +46,7 @@ class Online:
         return max(steps - self.warmup, 0) * self.updates_per_step
 
 
-Phase: TypeAlias = Offline | Online
+Phase: TypeAlias = Cloning | Offline | Online
 
 
 @dataclass(frozen=True)

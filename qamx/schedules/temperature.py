@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from qamx._types import Scalar
+from qamx.rl import Fixed
 
 
 class AbstractInverseTemperature(eqx.Module):
@@ -17,9 +18,17 @@ class AbstractInverseTemperature(eqx.Module):
     def value(self) -> Scalar:
         """tau for the present update."""
 
+    def control_price(self) -> Scalar:
+        """The price L of control that the objective is scaled to, 1 unless a schedule sets it.
+
+        tau = c / L is the same for all scales c of the reward; L scales the loss.
+        """
+        return jnp.ones(())
+
     @abstractmethod
-    def advance(self) -> Self:
-        """The schedule after one update."""
+    def advance(self, path_kl: Scalar) -> Self:
+        """The schedule after one update, in which the policy was `path_kl` from its base (the
+        divergence of their paths, in nats per environment step)."""
 
 
 class Constant(AbstractInverseTemperature):
@@ -37,7 +46,7 @@ class Constant(AbstractInverseTemperature):
     def value(self) -> Scalar:
         return jnp.asarray(self.tau)
 
-    def advance(self) -> Self:
+    def advance(self, path_kl: Scalar) -> Self:
         return self
 
 
@@ -64,5 +73,55 @@ class Linear(AbstractInverseTemperature):
         done = jnp.minimum(self.count / self.updates, 1.0)
         return self.start + (self.stop - self.start) * done
 
-    def advance(self) -> Self:
+    def advance(self, path_kl: Scalar) -> Self:
         return eqx.tree_at(lambda schedule: schedule.count, self, self.count + 1)
+
+
+class TrustRegion(AbstractInverseTemperature):
+    r"""Keeps the divergence of the policy's paths from its base's near a budget.
+
+    The price of control is \(L=c\lambda\) at a reward of scale 1, so that tau = 1/L. The dual
+    variable follows a moving average K of the measured divergence, clipped at twice the budget b:
+
+    $$K\leftarrow(1-\beta)K+\beta\min(\mathrm{KL}, 2b),\qquad
+      \lambda\leftarrow\mathrm{clip}(\lambda+\eta(K-b),\ 0.01,\ 100)$$
+
+    **Arguments:** `kl_budget` is b in nats per environment step, `scale` c, `rate` eta,
+    `average_rate` beta.
+
+    **Raises:** `ValueError` if a value is not positive.
+
+    **Source:** TRQAM (Dong et al., arXiv 2605.27079).
+    """
+
+    kl_budget: float
+    scale: float
+    rate: float
+    average_rate: float
+    price: Fixed[Scalar]
+    average: Fixed[Scalar]
+
+    def __init__(
+        self,
+        kl_budget: float,
+        scale: float = 3.0,
+        rate: float = 0.01,
+        average_rate: float = 0.1,
+    ):
+        if min(kl_budget, scale, rate, average_rate) <= 0.0:
+            raise ValueError(f"a trust region's values are positive; found budget {kl_budget}")
+        self.kl_budget, self.scale = kl_budget, scale
+        self.rate, self.average_rate = rate, average_rate
+        self.price, self.average = Fixed(jnp.ones(())), Fixed(jnp.zeros(()))
+
+    def value(self) -> Scalar:
+        return 1.0 / self.control_price()
+
+    def control_price(self) -> Scalar:
+        return self.scale * self.price.value
+
+    def advance(self, path_kl: Scalar) -> Self:
+        clipped = jnp.minimum(path_kl, 2.0 * self.kl_budget)
+        average = (1.0 - self.average_rate) * self.average.value + self.average_rate * clipped
+        price = jnp.clip(self.price.value + self.rate * (average - self.kl_budget), 0.01, 100.0)
+        return eqx.tree_at(lambda s: (s.price.value, s.average.value), self, (price, average))

@@ -1,0 +1,193 @@
+"""Flows that are fine-tuned from a behaviour flow on its memoryless SDE."""
+
+from abc import abstractmethod
+from typing import Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from qamx._types import Batch, Key, Metrics, Scalar
+from qamx.flow import (
+    Integrator,
+    MemorylessSchedule,
+    adjoint_matching_loss,
+    lean_adjoint,
+    path_kl,
+    sample_memoryless_sde,
+    sample_ode,
+    velocity_change,
+)
+from qamx.nn import AbstractCritic, AbstractVelocityField
+from qamx.policies.base import (
+    AbstractDerivedFlow,
+    Critic,
+    clip_action,
+    row_gradient,
+)
+from qamx.policies.behaviour_flow import SlowBehaviourFlow
+from qamx.rl import frozen, pessimistic_value
+from qamx.schedules.temperature import AbstractInverseTemperature
+
+
+class AbstractFineTunedFlow(AbstractDerivedFlow):
+    """A velocity that starts as another flow than its base and is bent by the critic; acts by its
+    ODE. The base is frozen in the fine-tuning and trained by its own loss."""
+
+    base: eqx.AbstractVar[SlowBehaviourFlow]
+    velocity: eqx.AbstractVar[AbstractVelocityField]
+
+    @abstractmethod
+    def fine_tuning_loss(
+        self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
+    ) -> tuple[Scalar, Metrics]:
+        """The objective of the velocity."""
+
+    @property
+    def integrator(self) -> Integrator:
+        """The grid that all flows of the method share."""
+        return self.base.integrator
+
+    def start_from(self, clone: AbstractVelocityField) -> Self:
+        parts = self.base.start_from(clone), clone
+        return eqx.tree_at(lambda policy: (policy.base, policy.velocity), self, parts)
+
+    def transport(
+        self, observation: Float[Array, "batch obs"], noise: Float[Array, "batch dim"]
+    ) -> Float[Array, "batch dim"]:
+        return clip_action(sample_ode(self.velocity, observation, noise, self.integrator))
+
+    def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        base_key, fine_tuning_key = jax.random.split(key)
+        cloning, metrics = self.base.loss(critic, batch, base_key)
+        loss, own = self.fine_tuning_loss(critic, batch.observations, fine_tuning_key)
+        return cloning + loss, (*metrics, own)
+
+    def sample_path(
+        self, velocity: AbstractVelocityField, observation: Float[Array, "batch obs"], key: Key
+    ) -> Float[Array, "steps+1 batch dim"]:
+        """A path of the memoryless SDE of `velocity`, its last step by the base."""
+        start_key, path_key = jax.random.split(key)
+        step_keys = jax.random.split(path_key, self.integrator.steps - 1)
+        step_noise = jax.vmap(lambda step_key: self.noise(observation, step_key))(step_keys)
+        noise = self.noise(observation, start_key)
+        base = frozen(self.base.velocity)
+        return sample_memoryless_sde(
+            velocity, base, observation, noise, step_noise, self.integrator
+        )
+
+    def _change(
+        self, observation: Float[Array, "batch obs"], states: Float[Array, "steps batch dim"]
+    ) -> tuple[Float[Array, "steps batch dim"], Float[Array, " steps"]]:
+        """v - v_base at the states of a path, and sigma_t of each."""
+        times = self.integrator.times[: len(states)]
+        base = frozen(self.base.velocity)
+        change = velocity_change(self.velocity, base, observation, states, times)
+        return change, MemorylessSchedule(self.integrator.step_size).sigma(times)
+
+
+class AdjointMatchingMetrics(Metrics):
+    """The adjoint-matching loss, the entries of |g_1| at the path's end and |g_0| at its start
+    (means over batch and dimensions), tau, and the path KL per environment step."""
+
+    loss: Scalar
+    boundary_mean: Scalar
+    boundary_std: Scalar
+    boundary_max: Scalar
+    start_mean: Scalar
+    inverse_temperature: Scalar
+    path_kl: Scalar
+
+
+class AdjointMatchedFlow(AbstractFineTunedFlow):
+    r"""A flow fine-tuned from the behaviour flow towards
+    \(\pi(a|s)\propto\pi_b(a|s)\exp(\tau Q(s, a))\).
+
+    Paths are drawn from the memoryless SDE of the present velocity, the critic's gradient at its
+    end is carried back by the lean adjoint of the base flow, and the velocity is regressed onto
+    it (`qamx.flow.adjoint_matching_loss`). The base flow is the Polyak target of the behaviour
+    flow, and the critic the target ensemble's mean.
+
+    **Arguments:** `base` is v_b with its target, `velocity` the flow that acts,
+    `inverse_temperature` the schedule of tau, `horizon` the environment steps of a chunk.
+
+    **Source:** Li and Levine, arXiv 2601.14234, algorithm 1.
+    """
+
+    base: SlowBehaviourFlow
+    velocity: AbstractVelocityField
+    inverse_temperature: AbstractInverseTemperature
+    horizon: int = eqx.field(static=True, default=1)
+
+    def fine_tuning_loss(
+        self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
+    ) -> tuple[Scalar, AdjointMatchingMetrics]:
+        return self.matching_loss(critic.target, observation, key)
+
+    def matching_loss(
+        self, critic: AbstractCritic, observation: Float[Array, "batch obs"], key: Key
+    ) -> tuple[Scalar, AdjointMatchingMetrics]:
+        """Adjoint matching against a critic given by itself.
+
+        With the price L of control and the reward scale c, tau = c / L, the loss is that of
+        sigma_t / sqrt(L) in the place of sigma_t and the boundary -c grad Q.
+        """
+        tau, price = jax.lax.stop_gradient(
+            (self.inverse_temperature.value(), self.inverse_temperature.control_price())
+        )
+        states = self.sample_path(frozen(self.velocity), observation, key)
+        boundary = (
+            -tau * price * row_gradient(lambda a: critic(observation, clip_action(a)), states[-1])
+        )
+        base = frozen(self.base.velocity)
+        adjoints = lean_adjoint(base, observation, states[:-1], boundary, self.integrator)
+        change, sigma = self._change(observation, states[:-1])
+        loss = adjoint_matching_loss(change, adjoints, sigma / jnp.sqrt(price))
+        kl = path_kl(change, sigma, self.integrator.step_size) / self.horizon
+        size, start = jnp.abs(boundary), jnp.mean(jnp.abs(adjoints[0]))
+        return loss, AdjointMatchingMetrics(
+            loss, jnp.mean(size), jnp.std(size), jnp.max(size), start, tau, kl
+        )
+
+    def advance(self, metrics: tuple[Metrics, ...]) -> Self:
+        own = next(record for record in metrics if isinstance(record, AdjointMatchingMetrics))
+        parts = self.base.advance(metrics), self.inverse_temperature.advance(own.path_kl)
+        return eqx.tree_at(lambda policy: (policy.base, policy.inverse_temperature), self, parts)
+
+
+class BackpropagatedFlowMetrics(Metrics):
+    """The loss of the fine-tuned flow, and the cost of control in it."""
+
+    loss: Scalar
+    control_cost: Scalar
+
+
+class BackpropagatedFlow(AbstractFineTunedFlow):
+    r"""A flow that is fine-tuned towards \(\pi_b\exp(\tau Q)\) by backpropagation through the
+    whole memoryless SDE ("basic adjoint matching").
+
+    $$-\tau\,\mathbb E\,(\mathrm{mean}_k - \rho\,\mathrm{std}_k)Q_k(s, x_1)
+      + \mathbb E\sum_{t<1-h}\frac{2}{\sigma_t^2}\lVert v - v_{base}\rVert^2$$
+
+    The tuned values of tau assume that the cost of control has no factor h.
+
+    **Arguments:** as `AdjointMatchedFlow`; `pessimism` is rho.
+
+    **Source:** Li and Levine, arXiv 2601.14234, the BAM baseline.
+    """
+
+    base: SlowBehaviourFlow
+    velocity: AbstractVelocityField
+    inverse_temperature: float
+    pessimism: float
+
+    def fine_tuning_loss(
+        self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
+    ) -> tuple[Scalar, BackpropagatedFlowMetrics]:
+        states = self.sample_path(self.velocity, observation, key)
+        change, sigma = self._change(observation, states[:-2])
+        cost = path_kl(change, sigma, step_size=1.0)
+        value = pessimistic_value(critic.online(observation, states[-1]), self.pessimism)
+        loss = cost - self.inverse_temperature * jnp.mean(value)
+        return loss, BackpropagatedFlowMetrics(loss, cost)
