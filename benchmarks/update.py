@@ -18,8 +18,9 @@ from qamx.agents import adam, create_state, update
 from qamx.build import build_agent
 from qamx.config import load
 from qamx.data.replay import Replay
-from qamx.data.sequences import Transitions, sample_windows
-from qamx.runner.step import Sampling, Trainer
+from qamx.data.sampling import UniformSampling
+from qamx.data.sequences import Transitions
+from qamx.runner.step import Trainer
 
 
 def random_transitions(rows: int, observation: int, action: int) -> Transitions:
@@ -44,12 +45,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, float | str]:
     clip = None if settings.gradient_clip == "none" else float(settings.gradient_clip)
     optimiser = adam(settings.learning_rate, clip)
     state = create_state(agent, optimiser, jax.random.key(1))
-    sampling = Sampling(settings.batch_size, settings.horizon, settings.discount)
+    sampling = UniformSampling(settings.batch_size, settings.horizon, settings.discount)
     trainer = Trainer(state, optimiser, sampling)
     replay = Replay.create(random_transitions(10_000, arguments.observation, arguments.action), 0)
 
     arrays, static = eqx.partition(state, eqx.is_array)
-    batch = sample_windows(replay.rows, replay.size, *sampling, key=jax.random.key(3))
+    batch = sampling.draw(replay, jax.random.key(3))
     products = count(
         lambda arrays, batch: eqx.filter(
             update(eqx.combine(arrays, static), batch, optimiser), eqx.is_array

@@ -3,7 +3,8 @@
 The functions that the registry names for the built-in entries stand here too. A plugin's
 builders have the same signatures:
 
-- agent: `(settings, parts, key) -> AbstractAgent`
+- agent: `(settings, parts, key) -> AbstractAgent`, or an agent class, whose keyword arguments are
+  then the settings of the same names
 - schedule: `(settings) -> Schedule`
 - environment: `(settings) -> Callable[[], Environment]`
 - data set: `(settings, environment_settings) -> DataSource`
@@ -11,23 +12,37 @@ builders have the same signatures:
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
+from jaxtyping import PyTree
 
 from qamx import registry
 from qamx._types import Key
-from qamx.agents import QAM, QAMFQL, AbstractAgent, Parts, QAMEdit, adam
+from qamx.agents import AbstractAgent, Parts, adam, best_of_n
 from qamx.config import Experiment, load
-from qamx.config.agents import AgentSettings, QAMEditSettings, QAMFQLSettings, QAMSettings
+from qamx.config.agents import AgentSettings
 from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
-from qamx.config.schedules import OfflineSettings, OfflineToOnlineSettings
+from qamx.config.schedules import (
+    CloningSettings,
+    LearningSettings,
+    OfflineSettings,
+    OfflineToOnlineSettings,
+    OnlineSettings,
+)
 from qamx.config.sections import scheme_of
-from qamx.config.temperatures import ConstantTemperature, LinearTemperature, TemperatureSettings
+from qamx.config.temperatures import (
+    ConstantTemperature,
+    LinearTemperature,
+    TemperatureSettings,
+    TrustRegionTemperature,
+)
 from qamx.data.ogbench import OGBenchData, find_files
+from qamx.data.sampling import BalancedSampling, UniformSampling
 from qamx.envs import Environment, OGBenchEnvironment
 from qamx.errors import UserError
 from qamx.flow import SOLVERS, Integrator
@@ -37,14 +52,15 @@ from qamx.runner.checkpoint import Checkpoints
 from qamx.runner.logs import Logs, Sink, WandbSink
 from qamx.runner.loop import DONE, INTERRUPTED, Runner
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
-from qamx.runner.step import Sampling
 from qamx.schedules import (
     AbstractInverseTemperature,
+    Cloning,
     Constant,
     Linear,
     Offline,
     Online,
     Schedule,
+    TrustRegion,
 )
 
 CHANGEABLE = ("logging.", "checkpoint.", "data.directory")
@@ -82,11 +98,12 @@ def build(experiment: Experiment) -> RunPlan:
     """The objects that an experiment names."""
     agent, evaluation = experiment.agent, experiment.evaluation
     clip = None if agent.gradient_clip == "none" else float(agent.gradient_clip)
+    sampling = {"uniform": UniformSampling, "balanced": BalancedSampling}[agent.sampling]
     return RunPlan(
         seed=experiment.seed,
         make_agent=functools.partial(build_agent, agent),
         optimiser=adam(agent.learning_rate, clip),
-        sampling=Sampling(agent.batch_size, agent.horizon, agent.discount),
+        sampling=sampling(agent.batch_size, agent.horizon, agent.discount),
         schedule=_builder(registry.schedules, experiment.schedule.kind)(experiment.schedule),
         data=_builder(registry.datasets, scheme_of(experiment.data.source))(
             experiment.data, experiment.environment
@@ -99,7 +116,34 @@ def build(experiment: Experiment) -> RunPlan:
         ),
         evaluation=Evaluation(evaluation.episodes, evaluation.environments, evaluation.behaviour),
         keep_checkpoints=experiment.checkpoint.keep,
+        initialise=functools.partial(initialise, run=agent.initialise_from),
     )
+
+
+def initialise(agent: AbstractAgent, run: str | None) -> AbstractAgent:
+    """The agent with the clone of the data that another run learned, if one is named.
+
+    **Raises:** `UserError` if the run cannot be read, or its clone is another kind of network.
+    """
+    if run is None:
+        return agent
+    clone = load_agent(run).policy.clone
+    mine, theirs = (jax.tree.map(_shape, part) for part in (agent.policy.clone, clone))
+    if jax.tree.structure(mine) != jax.tree.structure(theirs) or mine != theirs:
+        raise UserError(
+            f"agent.initialise_from: {run} clones the data with {_describe(clone)}, this method "
+            f"with {_describe(agent.policy.clone)}; name a run whose network is the same"
+        )
+    return agent.start_from(clone)
+
+
+def _shape(leaf: Any) -> Any:
+    return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf
+
+
+def _describe(clone: PyTree) -> str:
+    shapes = [str(leaf.shape) for leaf in jax.tree.leaves(clone) if eqx.is_array(leaf)]
+    return f"a {type(clone).__name__} of arrays {', '.join(shapes)}"
 
 
 def load_agent(directory: Path | str) -> AbstractAgent:
@@ -138,7 +182,25 @@ def build_agent(
 ) -> AbstractAgent:
     """A fresh agent of the registered method, in the sizes of a problem."""
     parts = build_parts(settings, observation_size, action_size)
-    return _builder(registry.agents, settings.method)(settings, parts, key)
+    builder = _builder(registry.agents, settings.method)
+    if not isinstance(builder, type):
+        return _best_of(settings.best_of_n, builder(settings, parts, key))
+    values = {
+        name: _part(getattr(settings, name))
+        for name in inspect.signature(builder).parameters
+        if name not in ("parts", "key")
+    }
+    agent = builder(parts, **values, key=key)
+    return agent if "best_of_n" in values else _best_of(settings.best_of_n, agent)
+
+
+def _part(value: Any) -> Any:
+    """What an agent's argument is for the value of a key."""
+    return inverse_temperature(value) if isinstance(value, TemperatureSettings) else value
+
+
+def _best_of(draws: int | None, agent: AbstractAgent) -> AbstractAgent:
+    return agent if draws is None else best_of_n(agent, draws)
 
 
 def build_parts(settings: AgentSettings, observation_size: int, action_size: int) -> Parts:
@@ -213,29 +275,6 @@ def _say_outcome(code: int, rows: list[dict[str, Any]], directory: Path) -> None
 # --- what the registry's built-in names stand for ---
 
 
-def qam(settings: QAMSettings, parts: Parts, key: Key) -> QAM:
-    """`method = "qam"`."""
-    tau = inverse_temperature(settings.inverse_temperature)
-    return QAM(parts, inverse_temperature=tau, key=key)
-
-
-def qam_fql(settings: QAMFQLSettings, parts: Parts, key: Key) -> QAMFQL:
-    """`method = "qam_fql"`."""
-    tau, weight = inverse_temperature(settings.inverse_temperature), settings.distill_weight
-    return QAMFQL(parts, inverse_temperature=tau, distill_weight=weight, key=key)
-
-
-def qam_edit(settings: QAMEditSettings, parts: Parts, key: Key) -> QAMEdit:
-    """`method = "qam_edit"`."""
-    return QAMEdit(
-        parts,
-        inverse_temperature=inverse_temperature(settings.inverse_temperature),
-        edit_scale=settings.edit_scale,
-        target_entropy_scale=settings.target_entropy_scale,
-        key=key,
-    )
-
-
 def inverse_temperature(settings: TemperatureSettings) -> AbstractInverseTemperature:
     """The registered schedule of an inverse temperature."""
     return _builder(registry.temperatures, settings.schedule)(settings)
@@ -251,15 +290,38 @@ def linear(settings: LinearTemperature) -> Linear:
     return Linear(settings.start, settings.stop, settings.updates)
 
 
+def trust_region(settings: TrustRegionTemperature) -> TrustRegion:
+    """`schedule = "trust_region"`."""
+    return TrustRegion(settings.kl_budget, settings.kl_scale)
+
+
+def cloning(settings: CloningSettings) -> Schedule:
+    """`kind = "cloning"`."""
+    return Schedule((Cloning(settings.cloning_steps),))
+
+
 def offline(settings: OfflineSettings) -> Schedule:
     """`kind = "offline"`."""
-    return Schedule((Offline(settings.offline_steps),))
+    return Schedule((*_cloning(settings), Offline(settings.offline_steps)))
+
+
+def online(settings: OnlineSettings) -> Schedule:
+    """`kind = "online"`."""
+    return Schedule((*_cloning(settings), _online(settings)))
 
 
 def offline_to_online(settings: OfflineToOnlineSettings) -> Schedule:
     """`kind = "offline_to_online"`."""
-    online = Online(settings.online_steps, settings.online_warmup, settings.updates_per_step)
-    return Schedule((Offline(settings.offline_steps), online))
+    phases = Offline(settings.offline_steps), _online(settings)
+    return Schedule((*_cloning(settings), *phases))
+
+
+def _cloning(settings: LearningSettings) -> tuple[Cloning, ...]:
+    return () if settings.cloning_steps is None else (Cloning(settings.cloning_steps),)
+
+
+def _online(settings: OnlineSettings | OfflineToOnlineSettings) -> Online:
+    return Online(settings.online_steps, settings.online_warmup, settings.updates_per_step)
 
 
 def ogbench_environment(settings: OGBenchEnvironmentSettings) -> Callable[[], Environment]:

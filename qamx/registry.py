@@ -107,29 +107,50 @@ register_environment = environments.register
 register_dataset = datasets.register
 register_temperature = temperatures.register
 
-register_agent(
-    "qam",
-    settings="qamx.config.agents:QAMSettings",
-    builder="qamx.build:qam",
-    summary="Q-learning with adjoint matching: a flow fine-tuned against the critic",
-)
-register_agent(
-    "qam_fql",
-    settings="qamx.config.agents:QAMFQLSettings",
-    builder="qamx.build:qam_fql",
-    summary="QAM with a one-step policy that follows the fine-tuned flow",
-)
-register_agent(
-    "qam_edit",
-    settings="qamx.config.agents:QAMEditSettings",
-    builder="qamx.build:qam_edit",
-    summary="QAM with a Gaussian edit of the fine-tuned flow's actions",
+for _name, _agent, _summary in (
+    ("qam", "QAM", "Q-learning with adjoint matching: a flow fine-tuned against the critic"),
+    ("qam_fql", "QAMFQL", "QAM with a one-step policy that follows the fine-tuned flow"),
+    ("qam_edit", "QAMEdit", "QAM with a Gaussian edit of the fine-tuned flow's actions"),
+    ("trqam", "TRQAM", "QAM whose temperature keeps it within a trust region of the behaviour"),
+    ("bam", "BAM", "a flow fine-tuned by backpropagation through its memoryless SDE"),
+    ("fbrac", "FBRAC", "a flow that climbs the critic through all steps of its ODE"),
+    ("fql", "FQL", "a one-step policy that follows the behaviour flow and climbs the critic"),
+    ("fedit", "FEdit", "a Gaussian edit of the behaviour flow's actions"),
+    ("fawac", "FAWAC", "flow matching on the data's chunks weighed by their advantage"),
+    ("cgql", "CGQL", "a behaviour flow guided by the critic's gradient as it acts"),
+    ("cgql_mse", "CGQLMSE", "guidance by a critic of noised actions, fitted by squares"),
+    ("cgql_linex", "CGQLLinex", "guidance by a critic of noised actions, fitted by LINEX"),
+    ("qsm", "QSM", "a diffusion policy whose score is the critic's gradient"),
+    ("dac", "DAC", "a diffusion policy pushed along the critic's gradient"),
+    ("dsrl", "DSRL", "a policy that chooses the noise of the behaviour flow"),
+    ("ifql", "IFQL", "implicit Q-learning, and the best of N samples of the behaviour flow"),
+    ("rebrac", "ReBRAC", "a deterministic policy with a cloning penalty"),
+    ("rlpd", "RLPD", "SAC from scratch online, on old and new data in equal parts"),
+    ("rql", "RQL", "a flow whose every step climbs a critic of its intermediate states"),
+):
+    register_agent(
+        _name,
+        settings=f"qamx.config.agents:{_agent}Settings",
+        builder=f"qamx.agents:{_agent}",
+        summary=_summary,
+    )
+register_schedule(
+    "cloning",
+    settings="qamx.config.schedules:CloningSettings",
+    builder="qamx.build:cloning",
+    summary="clone the data, for other runs to start from",
 )
 register_schedule(
     "offline",
     settings="qamx.config.schedules:OfflineSettings",
     builder="qamx.build:offline",
     summary="learn from the data set alone",
+)
+register_schedule(
+    "online",
+    settings="qamx.config.schedules:OnlineSettings",
+    builder="qamx.build:online",
+    summary="learn in the environment from the start, with the data beside",
 )
 register_schedule(
     "offline_to_online",
@@ -160,6 +181,12 @@ register_temperature(
     settings="qamx.config.temperatures:LinearTemperature",
     builder="qamx.build:linear",
     summary="from start to stop over a number of updates, stop from then on",
+)
+register_temperature(
+    "trust_region",
+    settings="qamx.config.temperatures:TrustRegionTemperature",
+    builder="qamx.build:trust_region",
+    summary="whatever keeps the policy's paths within a divergence of the behaviour's",
 )
 
 

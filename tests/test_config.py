@@ -405,7 +405,7 @@ def test_missing_keys_say_what_to_write(tmp_path):
     assert problems(write(tmp_path, "")) == [
         'mine.toml: environment.id: missing; write a string, e.g. "cube-quadruple-play"',
         "mine.toml: environment.task: missing; write an integer from 1 to 5, e.g. 2",
-        "mine.toml: agent.method: missing; known: qam, qam_fql, qam_edit",
+        "mine.toml: agent.method: missing; known: " + ", ".join(registry.agents.names()),
         "mine.toml: agent.horizon: missing; write a positive integer, e.g. 5",
         "mine.toml: agent.discount: missing; write a number from 0 to below 1, e.g. 0.99",
     ]

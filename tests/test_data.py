@@ -1,12 +1,14 @@
 """Windows over transitions and the replay buffer, against a plain reference."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from qamx.data.replay import Replay
-from qamx.data.sequences import Transitions, sample_windows, windows
+from qamx.data.sampling import BalancedSampling, UniformSampling
+from qamx.data.sequences import Transitions, windows
 from qamx.errors import UserError
 
 GAMMA, HORIZON = 0.9, 4
@@ -59,13 +61,35 @@ def test_windows_are_what_the_specification_says():
 
 
 def test_starts_are_uniform_over_the_filled_rows():
-    data = jax.tree.map(jnp.asarray, transitions([30]))
-    size = jnp.asarray(12)
-    batch = sample_windows(data, size, 18_000, HORIZON, GAMMA, jax.random.key(0))
+    replay = Replay.create(transitions([12]), 18)
+    batch = UniformSampling(18_000, HORIZON, GAMMA).draw(replay, jax.random.key(0))
     counts = np.bincount(np.asarray(batch.observations[:, 0], int), minlength=9)
     assert len(counts) == 9  # Starts 0 to 12 - 4.
     # Each count is binomial with mean 2,000 and deviation 42.
     assert np.abs(counts - 2000).max() < 5 * 42
+
+
+def test_balanced_batches_are_half_old_and_half_new():
+    sampling, key = BalancedSampling(1000, HORIZON, GAMMA), jax.random.key(0)
+
+    def replay(new):
+        return Replay.create(transitions([20]), 10).append(new)
+
+    # Not a whole window is new yet: all of the batch is old, uniform over its 17 starts.
+    early = sampling.draw(replay(transitions([3], seed=1)), key)
+    counts = np.bincount(np.asarray(early.observations[:, 0], int), minlength=17)
+    assert len(counts) == 17
+    assert counts.min() > 30
+    late = sampling.draw(replay(shifted(transitions([6], seed=1), 100.0)), key)
+    first = np.asarray(late.observations[:, 0], int)
+    assert (first >= 100).sum() == 500
+    assert set(first[first >= 100]) == {100, 101, 102}
+    # No window reaches from the old rows into the new ones.
+    assert first[first < 100].max() == 16
+
+
+def shifted(data, by):
+    return eqx.tree_at(lambda rows: rows.observations, data, data.observations + by)
 
 
 def test_a_window_of_one_step():

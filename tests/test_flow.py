@@ -17,8 +17,10 @@ from qamx.flow import (
     lean_adjoint,
     memoryless_terms,
     ode_term,
+    path_kl,
     sample_memoryless_sde,
     sample_ode,
+    velocity_change,
 )
 from qamx.nn import AbstractVelocityField, VelocityField
 
@@ -276,13 +278,22 @@ def test_adjoint_matching_loss_by_hand():
     states, adjoints = jnp.zeros((2, 3, 2)), jnp.ones((2, 3, 2))
     times, sigma = jnp.array([0.0, 0.5]), jnp.array([2.0, 1.0])
     velocity, base = LinearVelocity(A), LinearVelocity(2 * A)
-    at_zero = adjoint_matching_loss(velocity, base, OBSERVATION, states, adjoints, times, sigma)
+    change = velocity_change(velocity, base, OBSERVATION, states, times)
+    at_zero = adjoint_matching_loss(change, adjoints, sigma)
     assert float(at_zero) == pytest.approx(2 * (2.0**2 + 1.0**2), rel=1e-6)
     # With v - v_base = -sigma^2 g / 2 the loss vanishes.
     x = jnp.broadcast_to(POINTS, (2, 3, 2))
     solving = 2.0 / sigma[:, None, None] ** 2 * (x @ A.T)
-    loss = adjoint_matching_loss(velocity, base, OBSERVATION, x, solving, times, sigma)
+    change = velocity_change(velocity, base, OBSERVATION, x, times)
+    loss = adjoint_matching_loss(change, solving, sigma)
     assert float(loss) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_path_kl_by_hand():
+    change, sigma = jnp.full((2, 3, 2), 3.0), jnp.array([2.0, 1.0])
+    # 2 h / sigma^2 times 9, over two entries, at each of the two times.
+    expected = 2 * 0.5 * (9 * 2 / 4 + 9 * 2)
+    assert float(path_kl(change, sigma, 0.5)) == pytest.approx(expected)
 
 
 def test_an_integrator_refuses_no_steps():

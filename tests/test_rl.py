@@ -64,10 +64,11 @@ def test_the_critic_sees_no_gradient_through_its_target():
     critic = WithTarget(EnsembleCritic(3, 4, (8,), ensemble_size=2, key=jax.random.key(0)))
     learner = TemporalDifference(critic, Backup(0.9, 1, 0.5))
 
-    def act(observation, key):
-        return jnp.zeros((2, 4))
+    class Still:
+        def sample(self, critic, observation, key):
+            return jnp.zeros((2, 4))
 
-    grads = jax.grad(lambda c: c.loss(batch(), act, jax.random.key(0))[0])(learner)
+    grads = jax.grad(lambda c: c.loss(batch(), Still(), jax.random.key(0))[0])(learner)
     online, target = grads.critic.online, grads.critic.target
     assert any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(online))
     assert not any(jnp.any(leaf != 0) for leaf in jax.tree.leaves(target))
@@ -117,12 +118,12 @@ def test_entropy_target_by_hand():
 
 
 def test_inverse_temperature_schedules():
-    assert float(Constant(3.0).advance().value()) == 3.0
+    assert float(Constant(3.0).advance(jnp.zeros(())).value()) == 3.0
     schedule = LinearSchedule(0.0, 4.0, 4)
     values = []
     for _ in range(6):
         values.append(float(schedule.value()))
-        schedule = schedule.advance()
+        schedule = schedule.advance(jnp.zeros(()))
     assert values == [0.0, 1.0, 2.0, 3.0, 4.0, 4.0]
     with pytest.raises(ValueError, match="positive"):
         Constant(0.0)

@@ -24,6 +24,7 @@ from toy import (
 
 from qamx.agents import adam, create_state, update
 from qamx.data.replay import Replay
+from qamx.data.sampling import UniformSampling
 from qamx.data.sequences import windows
 from qamx.errors import UserError
 from qamx.runner.collect import Collector
@@ -31,7 +32,7 @@ from qamx.runner.evaluate import Evaluator, summarise
 from qamx.runner.logs import Logs
 from qamx.runner.loop import DONE, INTERRUPTED, Divergence, Runner
 from qamx.runner.plan import Evaluation, Intervals
-from qamx.runner.step import Sampling, Trainer
+from qamx.runner.step import Trainer
 
 WALKS = RandomWalks().load(0)
 
@@ -171,11 +172,11 @@ def test_a_stop_does_not_wait_for_an_evaluation(whole, tmp_path, monkeypatch, ev
     runner = start(full_plan(every=every), tmp_path)
     play, calls = runner._play, []
 
-    def stop_in_the_middle(*, behaviour):
+    def stop_in_the_middle(role):
         calls.append(runner._step)
         if runner._step == 60:
             runner.stop.make()
-        return play(behaviour=behaviour)
+        return play(role)
 
     monkeypatch.setattr(runner, "_play", stop_in_the_middle)
     assert runner.run() == INTERRUPTED
@@ -272,7 +273,7 @@ def test_qam_solves_what_its_clone_of_the_data_does_not(tmp_path):
         data=RandomWalks(episodes=200),
         make_agent=make_strong_agent,
         optimiser=adam(3e-3, 1.0),
-        sampling=Sampling(64, HORIZON, DISCOUNT),
+        sampling=UniformSampling(64, HORIZON, DISCOUNT),
         intervals=Intervals(logging=500, evaluation=1500, checkpoint=5000),
         evaluation=Evaluation(episodes=30, environments=10, behaviour=True),
     )
@@ -292,7 +293,7 @@ def make_trainer(plan=None):
 def test_the_update_is_one_program_without_callbacks():
     trainer, replay, begin = make_trainer()
     training = begin()
-    traced = trainer._run.trace(training, replay.rows, replay.size, np.int32(1))
+    traced = trainer._run.trace(training, replay, np.int32(1))
     text = str(traced.jaxpr)
     assert "callback" not in text
     assert "debug" not in text

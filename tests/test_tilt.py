@@ -15,7 +15,7 @@ import pytest
 from mixture import Mixture, MixtureVelocity, QuadraticCritic
 
 from qamx.flow import Integrator, sample_ode
-from qamx.policies import AdjointMatchedFlow, BehaviourFlow
+from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
 from qamx.rl import WithTarget
 from qamx.schedules import Constant
 
@@ -36,8 +36,8 @@ STEPS, BATCH, UPDATES = 60, 256, 600
 def train(linear, quadratic) -> MixtureVelocity:
     """The velocity after training by the policy's own adjoint-matching loss, from the base."""
     exact = MixtureVelocity(BASE)
-    behaviour = WithTarget(BehaviourFlow(exact, Integrator(STEPS), 2))
-    policy = AdjointMatchedFlow(behaviour, exact, Constant(TAU))
+    base = SlowBehaviourFlow(WithTarget(BehaviourFlow(exact, Integrator(STEPS), 2)))
+    policy = AdjointMatchedFlow(base, exact, Constant(TAU))
     critic = QuadraticCritic(jnp.asarray(linear, jnp.float32), jnp.asarray(quadratic, jnp.float32))
     observation = jnp.zeros((BATCH, 1))
     optimiser: Any = optax.adam(optax.cosine_decay_schedule(2e-2, UPDATES))

@@ -5,10 +5,10 @@ import numpy as np
 
 from qamx import QAM, QAMFQL, Backup, Integrator, Networks, Parts, QAMEdit
 from qamx.agents import adam
+from qamx.data.sampling import UniformSampling
 from qamx.data.sequences import Transitions
 from qamx.envs import Step
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
-from qamx.runner.step import Sampling
 from qamx.schedules import Constant, Linear, Offline, Online, Schedule
 
 HORIZON, DISCOUNT, LIMIT = 3, 0.9, 17
@@ -90,7 +90,7 @@ def make_plan(offline=40, online=40, warmup=5, every=10, data=None, seed=0, **ch
         "seed": seed,
         "make_agent": make_agent,
         "optimiser": adam(1e-3, 1.0),
-        "sampling": Sampling(8, HORIZON, DISCOUNT),
+        "sampling": UniformSampling(8, HORIZON, DISCOUNT),
         "schedule": Schedule((Offline(offline), Online(online, warmup, 1))),
         "data": RandomWalks() if data is None else data,
         "make_environment": Corner,

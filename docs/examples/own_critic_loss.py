@@ -1,7 +1,5 @@
 """Gives QAM's critic a Huber loss in the place of the squared one."""
 
-from typing import Self
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,8 +8,7 @@ from build_and_update import ACTION_SIZE, HORIZON, OBSERVATION_SIZE, make_batch
 
 import qamx
 from qamx.nn import AbstractCritic
-from qamx.rl import AbstractCriticLearning, WithTarget, frozen
-from qamx.rl.critic_learning import Act
+from qamx.rl import AbstractCriticLearning, Actor, WithTarget
 from qamx.runner.metrics import flatten
 from qamx.schedules import Constant
 
@@ -24,7 +21,7 @@ class HuberMetrics(qamx.Metrics):
     linear_share: jax.Array
 
 
-class HuberTD(AbstractCriticLearning):
+class HuberTD(AbstractCriticLearning[Actor]):
     """TD on action chunks; errors beyond `delta` count linearly."""
 
     critic: WithTarget[AbstractCritic]
@@ -32,17 +29,12 @@ class HuberTD(AbstractCriticLearning):
     delta: float
 
     def loss(
-        self, batch: qamx.Batch, act: Act, key: jax.Array
+        self, batch: qamx.Batch, policy: Actor, key: jax.Array
     ) -> tuple[jax.Array, tuple[qamx.Metrics, ...]]:
-        next_actions = act(batch.next_observations, key)
-        next_values = frozen(self.critic.target)(batch.next_observations, next_actions)
-        target = self.backup.target(batch, next_values)
-        error = self.critic.online(batch.observations, batch.actions) - target
+        target = self.td_target(self.backup, batch, policy, key)
+        error = self.online(batch.observations, batch.actions) - target
         loss = jnp.mean(batch.valid * optax.huber_loss(error, delta=self.delta))
         return loss, (HuberMetrics(loss, jnp.mean(jnp.abs(error) > self.delta)),)
-
-    def advance(self) -> Self:
-        return eqx.tree_at(lambda learner: learner.critic, self, self.critic.advance())
 
 
 # --8<-- [end:loss]

@@ -29,7 +29,7 @@ class Cosine(AbstractInverseTemperature):
         done = jnp.minimum(self.count / self.updates, 1.0)
         return self.start + (self.stop - self.start) * 0.5 * (1.0 - jnp.cos(jnp.pi * done))
 
-    def advance(self) -> Self:
+    def advance(self, path_kl: jax.Array) -> Self:
         return eqx.tree_at(lambda schedule: schedule.count, self, self.count + 1)
 
 

@@ -8,8 +8,7 @@ from jaxtyping import Array
 
 import qamx
 from qamx.nn import AbstractVelocityField, Linear
-from qamx.policies import AdjointMatchedFlow, BehaviourFlow
-from qamx.rl import WithTarget
+from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
 from qamx.runner.metrics import flatten
 from qamx.schedules import Constant
 
@@ -50,8 +49,9 @@ def make_agent(parts: qamx.Parts, key: Array) -> qamx.Agent:
     critic_key, behaviour_key, velocity_key = jax.random.split(key, 3)
     behaviour_velocity = FiLMVelocity(OBSERVATION_SIZE, DIM, 64, 2, key=behaviour_key)
     velocity = FiLMVelocity(OBSERVATION_SIZE, DIM, 64, 2, key=velocity_key)
-    behaviour = WithTarget(BehaviourFlow(behaviour_velocity, parts.integrator, DIM))
-    policy = AdjointMatchedFlow(behaviour, velocity, Constant(3.0))
+    behaviour = BehaviourFlow(behaviour_velocity, parts.integrator, DIM)
+    base = SlowBehaviourFlow(parts.with_target(behaviour))
+    policy = AdjointMatchedFlow(base, velocity, Constant(3.0))
     return qamx.Agent(parts.temporal_difference(critic_key), policy)
 
 

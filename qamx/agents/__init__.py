@@ -1,7 +1,16 @@
 """Agents: a critic and a policy, and how one update trains both."""
 
 from qamx.agents.actor import RLPD, ReBRAC
-from qamx.agents.base import AbstractAgent, Agent, TrainState, clone, create_state, update
+from qamx.agents.base import (
+    AbstractAgent,
+    Agent,
+    TrainState,
+    best_of_n,
+    clone,
+    create_state,
+    restart_optimiser,
+    update,
+)
 from qamx.agents.diffusion import DAC, QSM
 from qamx.agents.flow import DSRL, FAWAC, FBRAC, FQL, IFQL, FEdit
 from qamx.agents.guidance import CGQL, CGQLMSE, CGQLLinex
@@ -35,7 +44,9 @@ __all__ = [
     "ReBRAC",
     "TrainState",
     "adam",
+    "best_of_n",
     "clone",
     "create_state",
+    "restart_optimiser",
     "update",
 ]

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.policies import AbstractPolicy
+from qamx.policies import AbstractPolicy, BestOfN
 from qamx.rl import AbstractCriticLearning, frozen, trainable
 
 C = TypeVar("C", bound=AbstractCriticLearning[Any], covariant=True)
@@ -78,6 +78,11 @@ class Agent(AbstractAgent[C, P]):
     """Any critic learning with any policy: the agent to compose your own method with."""
 
 
+def best_of_n(agent: AbstractAgent, draws: int) -> Agent:
+    """The agent that plays the best of several draws of another one's policy."""
+    return Agent(agent.critic, BestOfN(agent.policy, draws))
+
+
 class UpdateMetrics(Metrics):
     """The summed loss and the global gradient norm (before clipping)."""
 
@@ -102,8 +107,17 @@ def create_state(
 ) -> TrainState:
     """The state before the first update; `key` seeds every draw that updates make."""
     agent = jax.tree.map(_strongly_typed, agent)
-    parameters = eqx.filter(agent, trainable(agent))
-    return TrainState(agent, optimiser.init(parameters), key, jnp.zeros((), jnp.int32))
+    return TrainState(agent, _start(agent, optimiser), key, jnp.zeros((), jnp.int32))
+
+
+def restart_optimiser(state: TrainState, optimiser: optax.GradientTransformation) -> TrainState:
+    """The state with an optimiser that has not taken a step."""
+    fresh = _start(state.agent, optimiser)
+    return eqx.tree_at(lambda s: s.optimiser_state, state, fresh)
+
+
+def _start(agent: AbstractAgent, optimiser: optax.GradientTransformation) -> PyTree:
+    return optimiser.init(eqx.filter(agent, trainable(agent)))
 
 
 def _strongly_typed(leaf: PyTree) -> PyTree:

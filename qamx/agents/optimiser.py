@@ -1,6 +1,5 @@
 """The one optimiser of a method."""
 
-import functools
 from typing import Any
 
 import jax
@@ -21,16 +20,19 @@ def adam(
     policy together) before Adam sees it.
     """
 
-    def of(parameters: PyTree) -> optax.GradientTransformation:
-        step = _by_period(learning_rate, _periods(parameters))
+    def of(params: PyTree) -> optax.GradientTransformation:
+        step = _by_period(learning_rate, _periods(params))
         if gradient_clip is None:
             return step
         return optax.chain(optax.clip_by_global_norm(gradient_clip), step)
 
-    def update(gradients: Any, state: Any, parameters: Any = None) -> Any:
-        return of(gradients).update(gradients, state, parameters)
+    def init(params: Any) -> Any:
+        return of(params).init(params)
 
-    return optax.GradientTransformation(lambda parameters: of(parameters).init(parameters), update)
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return of(updates).update(updates, state, params)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _by_period(learning_rate: float, periods: PyTree[int]) -> optax.GradientTransformation:
@@ -41,12 +43,11 @@ def _by_period(learning_rate: float, periods: PyTree[int]) -> optax.GradientTran
     return optax.partition(steps, periods)
 
 
-def _every(period: int, step: optax.GradientTransformation) -> optax.GradientTransformation:
-    return optax.transforms.conditionally_mask(step, functools.partial(_is_due, period))
+def _every(period: int, adam: optax.GradientTransformation) -> optax.GradientTransformation:
+    def is_due(step: Any, **_: Any) -> Any:
+        return step % period == 0
 
-
-def _is_due(period: int, count: Any) -> Any:
-    return count % period == 0
+    return optax.transforms.conditionally_mask(adam, is_due)
 
 
 def _periods(parameters: PyTree) -> PyTree[int]:

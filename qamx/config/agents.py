@@ -25,6 +25,9 @@ GradientClip = Annotated[
     PositiveFloat | Literal["none"], Allowed('a positive number, or "none" for no clipping')
 ]
 
+Sampling = Literal["uniform", "balanced"]
+"""How batches are drawn: over old and new data alike, or half from each."""
+
 _HIDDEN = (512, 512, 512, 512)
 
 
@@ -46,6 +49,9 @@ class AgentSettings(Settings):
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 3e-4
     gradient_clip: GradientClip = "none"
+    sampling: Sampling = "uniform"
+    best_of_n: PositiveInt | None = Field(None, examples=[32])
+    initialise_from: Text | None = Field(None, examples=["runs/c4_qam-task2-seed10001"])
 
 
 class AdjointMatchingSettings(AgentSettings):
@@ -68,11 +74,162 @@ class QAMFQLSettings(AdjointMatchingSettings):
     distill_weight: PositiveFloat = Field(examples=[30.0])
 
 
-class QAMEditSettings(AdjointMatchingSettings):
-    """QAM with a Gaussian edit of the fine-tuned flow's actions."""
+class EditSettings(AgentSettings):
+    """What the methods with an edit policy share."""
 
-    method: str = "qam_edit"
     edit_scale: Annotated[float, Field(gt=0, le=2), Allowed("a number above 0, at most 2")] = Field(
         examples=[0.1]
     )
     target_entropy_scale: PositiveFloat = 0.5
+
+
+class QAMEditSettings(EditSettings, AdjointMatchingSettings):
+    """QAM with a Gaussian edit of the fine-tuned flow's actions."""
+
+    method: str = "qam_edit"
+
+
+class TRQAMSettings(AgentSettings):
+    """QAM within a trust region (Dong et al., arXiv 2605.27079)."""
+
+    method: str = "trqam"
+    gradient_clip: GradientClip = 1.0
+    kl_budget: PositiveFloat = 1.0
+    kl_scale: PositiveFloat = 3.0
+
+
+class TiltSettings(AgentSettings):
+    """What the methods with a plain inverse temperature share."""
+
+    inverse_temperature: PositiveFloat = Field(examples=[10.0])
+
+
+class CloningWeightSettings(AgentSettings):
+    """What the methods with a weight on behaviour cloning share."""
+
+    bc_weight: PositiveFloat = Field(examples=[1.0])
+
+
+class BAMSettings(TiltSettings):
+    """Backpropagation through the whole memoryless SDE (Li and Levine, arXiv 2601.14234)."""
+
+    method: str = "bam"
+    gradient_clip: GradientClip = 1.0
+
+
+class FBRACSettings(CloningWeightSettings):
+    """A flow improved through its ODE (Park et al., arXiv 2502.02538)."""
+
+    method: str = "fbrac"
+
+
+class FQLSettings(CloningWeightSettings):
+    """A one-step policy over the behaviour flow (Park et al., arXiv 2502.02538)."""
+
+    method: str = "fql"
+
+
+class FEditSettings(EditSettings):
+    """A Gaussian edit of the behaviour flow's actions (Dong et al., arXiv 2507.07986)."""
+
+    method: str = "fedit"
+
+
+class FAWACSettings(TiltSettings):
+    """Advantage-weighted flow matching (Park et al., arXiv 2502.02538)."""
+
+    method: str = "fawac"
+    value_target: Literal["td", "critic"] = "td"
+
+
+class CGQLSettings(TiltSettings):
+    """A flow guided by a critic of clean actions (Li and Levine, arXiv 2601.14234)."""
+
+    method: str = "cgql"
+    guidance_scale: PositiveFloat = Field(examples=[0.1])
+
+
+class NoisyCGQLSettings(CGQLSettings):
+    """What the guided methods share whose critic knows noised actions."""
+
+    noisy_critic_weight: PositiveFloat = Field(examples=[0.1])
+
+
+class CGQLMSESettings(NoisyCGQLSettings):
+    """A flow guided by a critic of noised actions, fitted by squares."""
+
+    method: str = "cgql_mse"
+
+
+class CGQLLinexSettings(NoisyCGQLSettings):
+    """A flow guided by a critic of noised actions, fitted by the LINEX loss."""
+
+    method: str = "cgql_linex"
+
+
+class DiffusionSettings(CloningWeightSettings):
+    """What the methods on a diffusion policy share."""
+
+    gradient_clip: GradientClip = 1.0
+    diffusion_steps: PositiveInt = 10
+
+
+class QSMSettings(DiffusionSettings, TiltSettings):
+    """Q-score matching (Psenka et al., arXiv 2312.11752)."""
+
+    method: str = "qsm"
+    sampler: Literal["ddpm", "clean"] = "ddpm"
+
+
+class DACSettings(DiffusionSettings):
+    """Diffusion actor-critic (Fang et al., arXiv 2405.20555)."""
+
+    method: str = "dac"
+
+
+class DSRLSettings(AgentSettings):
+    """A policy over the noise of the behaviour flow (Wagenmaker et al., arXiv 2506.15799)."""
+
+    method: str = "dsrl"
+    noise_scale: PositiveFloat = Field(examples=[1.0])
+    target_entropy_scale: PositiveFloat = 0.5
+
+
+class ExpectileSettings(AgentSettings):
+    """What the methods with an expectile regression share."""
+
+    expectile: Annotated[float, Field(gt=0, lt=1), Allowed("a number between 0 and 1")] = Field(
+        examples=[0.9]
+    )
+
+
+class IFQLSettings(ExpectileSettings):
+    """Implicit Q-learning and the best of N flow samples (Park et al., arXiv 2502.02538)."""
+
+    method: str = "ifql"
+    best_of_n: PositiveInt = 32
+
+
+class ReBRACSettings(CloningWeightSettings):
+    """A deterministic policy with a cloning penalty (Tarasov et al., arXiv 2305.09836)."""
+
+    method: str = "rebrac"
+    actor_noise: NonNegativeFloat = Field(examples=[0.0])
+    policy_delay: PositiveInt = 2
+    delayed: Literal["actor", "targets"] = "actor"
+
+
+class RLPDSettings(AgentSettings):
+    """SAC on old and new data in equal parts (Ball et al., arXiv 2302.02948)."""
+
+    method: str = "rlpd"
+    bc_weight: NonNegativeFloat = 0.0
+    target_entropy_scale: PositiveFloat = 0.5
+    sampling: Sampling = "balanced"
+
+
+class RQLSettings(CloningWeightSettings, ExpectileSettings):
+    """Reversal Q-learning (Oberai, Park and Levine, arXiv 2606.17551)."""
+
+    method: str = "rql"
+    actor_target_rate: Fraction = 0.001

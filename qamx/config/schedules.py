@@ -1,20 +1,54 @@
 """The settings of the built-in schedules."""
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from qamx.config.fields import Count, PositiveInt
 from qamx.config.problems import value_problem
 from qamx.config.sections import ScheduleSettings
 
 
-class OfflineSettings(ScheduleSettings):
+class CloningSettings(ScheduleSettings):
+    """Behaviour cloning alone, for other runs to start from."""
+
+    kind: str = "cloning"
+    cloning_steps: PositiveInt = 300_000
+
+
+class LearningSettings(ScheduleSettings):
+    """What schedules share that go on to learn from the critic."""
+
+    cloning_steps: PositiveInt | None = Field(None, examples=[300_000])
+
+
+class OfflineSettings(LearningSettings):
     """Learning from the data alone."""
 
     kind: str = "offline"
     offline_steps: PositiveInt = 1_000_000
 
 
-class OfflineToOnlineSettings(ScheduleSettings):
+def _leaves_steps(cls: type, warmup: int, info: ValidationInfo) -> int:
+    steps = info.data.get("online_steps")
+    if steps is not None and warmup >= steps:
+        raise value_problem(
+            f"{warmup} warm-up steps leave no update in {steps} online steps; "
+            f"write an integer below {steps}"
+        )
+    return warmup
+
+
+class OnlineSettings(LearningSettings):
+    """Learning from the environment and the data together, from the first update on."""
+
+    kind: str = "online"
+    online_steps: PositiveInt = 500_000
+    online_warmup: Count = 5_000
+    updates_per_step: PositiveInt = 1
+
+    _check_warmup = field_validator("online_warmup")(classmethod(_leaves_steps))
+
+
+class OfflineToOnlineSettings(LearningSettings):
     """Learning from the data, then from the data and the environment together."""
 
     kind: str = "offline_to_online"
@@ -23,13 +57,4 @@ class OfflineToOnlineSettings(ScheduleSettings):
     online_warmup: Count = 5_000
     updates_per_step: PositiveInt = 1
 
-    @field_validator("online_warmup")
-    @classmethod
-    def _leaves_steps(cls, warmup: int, info: ValidationInfo) -> int:
-        steps = info.data.get("online_steps")
-        if steps is not None and warmup >= steps:
-            raise value_problem(
-                f"{warmup} warm-up steps leave no update in {steps} online steps; "
-                f"write an integer below {steps}"
-            )
-        return warmup
+    _check_warmup = field_validator("online_warmup")(classmethod(_leaves_steps))

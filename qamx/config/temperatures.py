@@ -7,7 +7,7 @@ An inverse temperature is written as a number, or as a table that names its sche
 from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from qamx import registry
 from qamx.config.fields import Allowed, NonNegativeFloat, PositiveFloat, PositiveInt, Settings, Text
@@ -41,6 +41,14 @@ class LinearTemperature(TemperatureSettings):
     start: NonNegativeFloat
     stop: PositiveFloat
     updates: PositiveInt
+
+
+class TrustRegionTemperature(TemperatureSettings):
+    """Kept by a dual variable so that the policy stays within a divergence of its base."""
+
+    schedule: str = "trust_region"
+    kl_budget: PositiveFloat = Field(examples=[1.0])
+    kl_scale: PositiveFloat = 3.0
 
 
 _VARIANTS = Variants(registry.temperatures, "schedule")

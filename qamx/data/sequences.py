@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from qamx._types import Batch, Key
+from qamx._types import Batch
 
 AnyArray: TypeAlias = Array | np.ndarray
 """On the device or on the host."""
@@ -53,16 +53,3 @@ def windows(
         valid=alive[:, -1],
         next_observations=transitions.next_observations[last],
     )
-
-
-def sample_windows(
-    transitions: Transitions,
-    size: Int[Array, ""],
-    batch_size: int,
-    horizon: int,
-    discount: float,
-    key: Key,
-) -> Batch:
-    """Windows uniform over all start rows among the first `size` rows."""
-    starts = jax.random.randint(key, (batch_size,), 0, size - horizon + 1)
-    return windows(transitions, starts, horizon, discount)

@@ -99,7 +99,7 @@ class WithTarget(eqx.Module, Generic[M]):
         """The slow copy."""
         return self.copy.value
 
-    def restarted(self, online: M) -> "WithTarget[M]":
+    def restarted(self, online: Any) -> "WithTarget[M]":
         """The pair with another online part, from which the copy starts anew."""
         return eqx.tree_at(
             lambda pair: (pair.online, pair.copy.value), self, (online, _copied(online))

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qamx.agents import create_state
+from qamx.agents import AbstractAgent, clone, create_state, update
 from qamx.data.replay import Replay
 from qamx.data.sequences import Transitions
 from qamx.errors import RunError, UserError
@@ -18,9 +18,9 @@ from qamx.runner.display import Display, make_display
 from qamx.runner.evaluate import Evaluator, summarise
 from qamx.runner.logs import Logs
 from qamx.runner.plan import RunPlan
-from qamx.runner.step import Trainer, Training
+from qamx.runner.step import Role, Trainer, Training
 from qamx.runner.stop import Stopped, StopRequest
-from qamx.schedules import Offline, Online, is_due, next_due
+from qamx.schedules import Cloning, Offline, Online, Phase, is_due, next_due
 
 DONE, INTERRUPTED = 0, 75
 """Exit codes: complete, and stopped on request with all state saved (EX_TEMPFAIL)."""
@@ -45,6 +45,7 @@ class Runner:
 
     def __init__(self, plan: RunPlan, directory: Path, logs: Logs):
         self._plan, self._logs, self._directory = plan, logs, directory
+        optimiser = plan.optimiser
         keys = jax.random.split(jax.random.key(plan.seed), 5)
         agent_key, update_key, batch_key, self._act_key, self._evaluation_key = keys
         self.stop = StopRequest()
@@ -60,9 +61,15 @@ class Runner:
         offline = plan.data.load(self._shard)
         self._check_sizes(offline)
         sizes = offline.observations.shape[1], offline.actions.shape[1]
-        state = create_state(plan.make_agent(*sizes, agent_key), plan.optimiser, update_key)
-        self._trainer = Trainer(state, plan.optimiser, plan.sampling)
+        agent = plan.make_agent(*sizes, agent_key)
+        self._check_clone(agent)
+        state = create_state(agent if self._step else plan.initialise(agent), optimiser, update_key)
         self._replay = Replay.create(offline, plan.schedule.online_steps)
+        self._trainers = {
+            name: Trainer(state, optimiser, plan.sampling, one)
+            for name, one in (("cloning", clone), ("learning", update))
+        }
+        self._trainer = self._trainer_of(plan.schedule.phase_at(self._step))
         self._training = self._trainer.begin(state, self._replay, batch_key)
 
     @property
@@ -103,12 +110,25 @@ class Runner:
             self._evaluate(schedule.phase_at(self._step).name, display)
         for index, phase in enumerate(schedule.phases):
             begin = schedule.start(index)
-            if isinstance(phase, Offline):
-                self._run_offline(phase, begin, display)
-            else:
+            if self.stop.made or self._step >= begin + phase.steps:
+                continue
+            self._use_trainer(phase)
+            if isinstance(phase, Online):
                 self._run_online(phase, begin, display)
+            else:
+                self._run_offline(phase, begin, display)
 
-    def _run_offline(self, phase: Offline, begin: int, display: Display) -> None:
+    def _trainer_of(self, phase: Phase) -> Trainer:
+        return self._trainers["cloning" if isinstance(phase, Cloning) else "learning"]
+
+    def _use_trainer(self, phase: Phase) -> None:
+        """At the end of cloning, goes over to the method's own objective with a fresh optimiser."""
+        trainer = self._trainer_of(phase)
+        if trainer is not self._trainer:
+            self._training = trainer.take_over(self._training, self._replay)
+            self._trainer = trainer
+
+    def _run_offline(self, phase: Cloning | Offline, begin: int, display: Display) -> None:
         end, portion = begin + phase.steps, 1
         intervals = self._plan.intervals
         while self._step < end and not self.stop.made:
@@ -204,19 +224,19 @@ class Runner:
 
         **Raises:** `Stopped` if a stop is requested meanwhile.
         """
-        results = self._play(behaviour=False)
+        results = self._play("evaluate")
         if self._plan.evaluation.behaviour:
-            cloned = self._play(behaviour=True)
+            cloned = self._play("behaviour")
             results |= {f"behaviour_{name}": value for name, value in cloned.items()}
         return results
 
-    def _play(self, *, behaviour: bool) -> dict[str, float]:
+    def _play(self, role: Role) -> dict[str, float]:
         key = jax.random.fold_in(self._evaluation_key, self._step)
 
         def act(observations: np.ndarray, call: int) -> np.ndarray:
             self.stop.check()
             chunk_key = jax.random.fold_in(key, call)
-            return self._trainer.act(self._training, observations, chunk_key, behaviour=behaviour)
+            return self._trainer.act(self._training, observations, chunk_key, role)
 
         count = range(self._plan.evaluation.episodes)
         seeds = [derived_seed(self._plan.seed, EVALUATION_STREAM, index) for index in count]
@@ -275,6 +295,13 @@ class Runner:
                 f"step {self._step:,}: {', '.join(broken)} not finite. The last checkpoint is of "
                 f"step {self._saved_step:,}; look at the data's range, lower the learning rate or "
                 "the inverse temperature"
+            )
+
+    def _check_clone(self, agent: AbstractAgent) -> None:
+        if self._plan.evaluation.behaviour and agent.policy.behaviour is None:
+            raise UserError(
+                "evaluation.behaviour: found true, but this method keeps no clone of the data "
+                "apart from what it improves; write false"
             )
 
     def _check_sizes(self, offline: Transitions) -> None:

@@ -7,9 +7,9 @@ import optax
 
 from qamx._types import Key
 from qamx.agents import AbstractAgent
+from qamx.data.sampling import Sampling
 from qamx.data.source import DataSource
 from qamx.envs import Environment
-from qamx.runner.step import Sampling
 from qamx.schedules import Schedule
 
 
@@ -36,7 +36,8 @@ class RunPlan:
     """One run.
 
     **Arguments:** `make_agent(observation_size, action_size, key)` is called once the data's
-    sizes are known; `seed` determines every random draw of the run.
+    sizes are known, `initialise` changes the agent where the run begins (not where it goes on);
+    `seed` determines every random draw of the run.
     """
 
     seed: int
@@ -49,3 +50,4 @@ class RunPlan:
     intervals: Intervals
     evaluation: Evaluation
     keep_checkpoints: int
+    initialise: Callable[[AbstractAgent], AbstractAgent] = lambda agent: agent

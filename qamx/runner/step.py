@@ -1,6 +1,7 @@
 """The compiled part of training: many updates in one call."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import equinox as eqx
 import jax
@@ -9,19 +10,19 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from qamx._types import Key
-from qamx.agents import TrainState, update
+from qamx._types import Batch, Key, Metrics
+from qamx.agents import TrainState, restart_optimiser, update
 from qamx.data.replay import Replay
-from qamx.data.sequences import Transitions, sample_windows
+from qamx.data.sampling import Sampling
 from qamx.runner.metrics import flatten
 
+Update: TypeAlias = Callable[
+    [TrainState, Batch, optax.GradientTransformation], tuple[TrainState, tuple[Metrics, ...]]
+]
+"""One update of a phase: `qamx.agents.update` or `qamx.agents.clone`."""
 
-class Sampling(NamedTuple):
-    """How batches are drawn: `batch_size` windows of `horizon` steps, `discount` per step."""
-
-    batch_size: int
-    horizon: int
-    discount: float
+Role: TypeAlias = Literal["collect", "evaluate", "behaviour"]
+"""What an agent acts for: new data, an evaluation, or an evaluation of its clone of the data."""
 
 
 class Training(eqx.Module):
@@ -50,13 +51,17 @@ class Trainer:
     a whole phase; batches are drawn inside it, and its buffers are donated.
 
     **Arguments:** `state` is of the form that will be trained (its arrays are not kept),
-    `sampling` says how batches are drawn.
+    `sampling` says how batches are drawn, `update` what one update is.
     """
 
     def __init__(
-        self, state: TrainState, optimiser: optax.GradientTransformation, sampling: Sampling
+        self,
+        state: TrainState,
+        optimiser: optax.GradientTransformation,
+        sampling: Sampling,
+        update: Update = update,
     ):
-        self._optimiser, self._sampling = optimiser, sampling
+        self._optimiser, self._sampling, self._update = optimiser, sampling, update
         _, self._static = eqx.partition(state, eqx.is_array)
         self._run = jax.jit(self._updates, donate_argnums=0)
         self._act = jax.jit(self._actions, static_argnums=3)
@@ -64,48 +69,55 @@ class Trainer:
     def begin(self, state: TrainState, replay: Replay, key: Key) -> Training:
         """Training before its first update, with buffers of its own; `key` seeds batches."""
         arrays, key = jax.tree.map(jnp.copy, (eqx.filter(state, eqx.is_array), key))
-        shapes = jax.eval_shape(self._one, arrays, key, replay.rows, replay.size)
+        shapes = jax.eval_shape(self._one, arrays, key, replay)
         totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[2])
         return Training(arrays, key, totals, jnp.zeros((), jnp.int32))
 
+    def take_over(self, training: Training, replay: Replay) -> Training:
+        """What another trainer trained, with a fresh optimiser and no metrics counted."""
+        state = restart_optimiser(self._combine(training.state), self._optimiser)
+        return self.begin(state, replay, training.batch_key)
+
     def run(self, training: Training, replay: Replay, updates: int) -> Training:
         """`training` after that many updates; the old one's buffers are given up."""
-        return self._run(training, replay.rows, replay.size, np.int32(updates))
+        return self._run(training, replay, np.int32(updates))
 
     def act(
         self,
         training: Training,
         observations: Float[np.ndarray, "batch obs"],
         key: Key,
-        *,
-        behaviour: bool = False,
+        role: Role = "collect",
     ) -> Float[np.ndarray, "batch dim"]:
         """Action chunks of the present policy, or of its clone of the data."""
-        return np.asarray(self._act(training.state, observations, key, behaviour))
+        return np.asarray(self._act(training.state, observations, key, role))
 
     def _combine(self, arrays: TrainState) -> TrainState:
         return eqx.combine(arrays, self._static)
 
     def _one(
-        self, arrays: TrainState, key: Key, rows: Transitions, size: Array
+        self, arrays: TrainState, key: Key, replay: Replay
     ) -> tuple[TrainState, Key, dict[str, Array]]:
         key, batch_key = jax.random.split(key)
-        batch = sample_windows(rows, size, *self._sampling, key=batch_key)
-        state, metrics = update(self._combine(arrays), batch, self._optimiser)
+        batch = self._sampling.draw(replay, batch_key)
+        state, metrics = self._update(self._combine(arrays), batch, self._optimiser)
         return eqx.filter(state, eqx.is_array), key, flatten(metrics)
 
-    def _updates(
-        self, training: Training, rows: Transitions, size: Array, updates: Array
-    ) -> Training:
+    def _updates(self, training: Training, replay: Replay, updates: Array) -> Training:
         def body(_, carry: Training) -> Training:
-            arrays, key, metrics = self._one(carry.state, carry.batch_key, rows, size)
+            arrays, key, metrics = self._one(carry.state, carry.batch_key, replay)
             totals = jax.tree.map(jnp.add, carry.totals, metrics)
             return Training(arrays, key, totals, carry.counted + 1)
 
         return jax.lax.fori_loop(0, updates, body, training)
 
     def _actions(
-        self, arrays: TrainState, observations: Array, key: Key, behaviour: bool
+        self, arrays: TrainState, observations: Array, key: Key, role: Role
     ) -> PyTree[Array]:
         agent = self._combine(arrays).agent
-        return (agent.act_as_behaviour if behaviour else agent.act)(observations, key)
+        act = {
+            "collect": agent.act,
+            "evaluate": agent.act_in_evaluation,
+            "behaviour": agent.act_as_behaviour,
+        }
+        return act[role](observations, key)
