@@ -324,6 +324,10 @@ def test_a_bad_value_names_file_key_and_remedy(tmp_path, change, line):
         ("data.source=ogbench:scene-play-v0", 'data.source: "ogbench:scene-play-v0" has the obs'),
         ("data.updates_per_shard=10", "data.updates_per_shard: found 10, but "),
         ("data.updates_per_shard=x", 'data.updates_per_shard: found "x" (a string); write a pos'),
+        (
+            "data.shards=10",
+            'data.shards: found 10, but "ogbench:cube-double-play-v0" has no shards',
+        ),
         ("data.generate_seed=1", "data.generate_seed: found 1 without generate_episodes"),
         ("evalution.every=3", 'evalution: unknown table; did you mean "evaluation"?'),
         ("sed=3", 'sed: unknown key; did you mean "seed"?'),
