@@ -224,6 +224,13 @@ def test_defaults_are_the_papers():
     assert (loaded.evaluation.every, loaded.evaluation.episodes) == (50_000, 50)
 
 
+def test_the_methods_clip_gradients_that_do_in_the_paper():
+    clipping = {"qam", "qam_fql", "qam_edit", "bam", "qsm", "dac", "trqam"}
+    for entry in registry.agents:
+        default = entry.load_settings().model_fields["gradient_clip"].default
+        assert default == (1.0 if entry.name in clipping else "none"), entry.name
+
+
 def test_the_quickstart_generates_its_own_data():
     data = experiment("quickstart").data
     assert isinstance(data, OGBenchDataSettings)
