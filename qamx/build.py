@@ -336,6 +336,7 @@ def ogbench_data(
     files = find_files(
         settings.name,
         None if settings.directory is None else Path(settings.directory),
+        shards=settings.shards,
         generate_episodes=settings.generate_episodes,
         generate_seed=settings.generate_seed or 0,
     )

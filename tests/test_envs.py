@@ -152,6 +152,34 @@ def test_an_expert_s_set_is_not_offered_for_generation(folder):
         find_files("antmaze-large-navigate-v0", folder)
 
 
+def test_an_expert_s_shards_are_not_offered_for_generation(folder):
+    with pytest.raises(UserError, match="expert locomotion policy") as caught:
+        find_files("antmaze-giant-navigate-100m-v0", folder)
+    assert "qamx data generate" not in str(caught.value)
+
+
+@pytest.fixture
+def three_shards(tmp_path):
+    """A folder of three shards by name, with the held-out file that belongs to each."""
+    shards = tmp_path / "cube-triple-play-100m-v0"
+    shards.mkdir()
+    for index in (2, 0, 1):
+        (shards / f"cube-triple-play-v0-00{index}.npz").touch()
+        (shards / f"cube-triple-play-v0-00{index}-val.npz").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("wanted", "taken"), [(None, "012"), (2, "01"), (3, "012")])
+def test_the_first_shards_by_name_are_taken(three_shards, wanted, taken):
+    files = find_files("cube-triple-play-100m-v0", three_shards, shards=wanted)
+    assert [file.name for file in files] == [f"cube-triple-play-v0-00{i}.npz" for i in taken]
+
+
+def test_fewer_shards_than_asked_for_are_refused(three_shards):
+    with pytest.raises(UserError, match=r"data\.shards asks for 10, and there are 3; add"):
+        find_files("cube-triple-play-100m-v0", three_shards, shards=10)
+
+
 def test_shards_of_unequal_length_are_refused_at_the_start(folder, tmp_path):
     generate("pointmaze-medium-navigate", episodes=1, directory=tmp_path, workers=1, progress=False)
     name = "pointmaze-medium-navigate-v0.npz"

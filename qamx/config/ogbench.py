@@ -72,6 +72,7 @@ class OGBenchDataSettings(DataSettings):
 
     directory: Text | None = Field(None, examples=["data"])
     updates_per_shard: PositiveInt | None = Field(None, examples=[1000])
+    shards: PositiveInt | None = Field(None, examples=[10])
     generate_episodes: PositiveInt | None = Field(None, examples=[1000])
     generate_seed: Count | None = Field(None, examples=[0])
 
@@ -97,12 +98,12 @@ class OGBenchDataSettings(DataSettings):
                 f"missing, and {show(source)} is a folder of shards; "
                 "write a positive integer, e.g. 1000"
             )
-        if source is not None and not _is_sharded(source) and updates is not None:
-            raise value_problem(
-                f"found {updates}, but {show(source)} has no shards (a folder of them is "
-                f'named "...{SHARDED}-v0"); leave it out'
-            )
-        return updates
+        return _for_shards_alone(updates, source)
+
+    @field_validator("shards")
+    @classmethod
+    def _of_a_folder(cls, shards: int | None, info: ValidationInfo) -> int | None:
+        return _for_shards_alone(shards, info.data.get("source"))
 
     @field_validator("generate_episodes")
     @classmethod
@@ -121,6 +122,16 @@ class OGBenchDataSettings(DataSettings):
         if seed is not None and info.data.get("generate_episodes", seed) is None:
             raise value_problem(f"found {seed} without generate_episodes; write both or neither")
         return seed
+
+
+def _for_shards_alone(value: int | None, source: str | None) -> int | None:
+    """The value, or a problem if it is written beside a source that is one file."""
+    if value is not None and source is not None and not _is_sharded(source):
+        raise value_problem(
+            f"found {value}, but {show(source)} has no shards (a folder of them is "
+            f'named "...{SHARDED}-v0"); leave it out'
+        )
+    return value
 
 
 def _is_sharded(source: str) -> bool:

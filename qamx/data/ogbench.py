@@ -103,20 +103,26 @@ def find_files(
     name: str,
     directory: Path | None = None,
     *,
+    shards: int | None = None,
     generate_episodes: int | None = None,
     generate_seed: int = 0,
 ) -> list[Path]:
-    """The files of a data set: one, or all shards of a folder; made or downloaded if missing.
+    """The files of a data set: one, or the shards of a folder; made or downloaded if missing.
 
-    **Arguments:** `name` is OGBench's, such as `cube-double-play-v0`, or a folder of shards,
-    such as `cube-quadruple-play-100m-v0`; with `generate_episodes` a missing set is generated
-    here, otherwise OGBench's downloader is asked.
+    **Arguments:**
 
-    **Raises:** `UserError` with the command that generates the set, if it can't be had.
+    - `name`: OGBench's, such as `cube-double-play-v0`, or a folder of shards, such as
+      `cube-quadruple-play-100m-v0`.
+    - `shards`: take the first so many of a folder; all of them where it is not given.
+    - `generate_episodes`: generate a missing set here with this many training episodes;
+      without it OGBench's downloader is asked.
+
+    **Raises:** `UserError` with what to do, if the set can't be had or a folder holds fewer
+    shards.
     """
     directory = default_directory() if directory is None else directory.expanduser()
     if "-100m-" in name:
-        return _shards(name, directory)
+        return _shards(name, directory, shards)
     path = directory / f"{name}.npz"
     if generate_episodes is not None and (not path.exists() or read_stamp(path) is not None):
         # A file that was generated before is compared with what is asked for now.
@@ -132,17 +138,29 @@ def find_files(
     return [path]
 
 
-def _shards(name: str, directory: Path) -> list[Path]:
+def _shards(name: str, directory: Path, wanted: int | None) -> list[Path]:
     folder = directory / name
     files = sorted(p for p in folder.glob("*.npz") if not p.stem.endswith("-val"))
     if not files:
-        bare = name.removesuffix("-100m-v0")
+        raise UserError(f"{folder}: no shards of the data set {name}. {_missing(name, directory)}")
+    if wanted is not None and len(files) < wanted:
         raise UserError(
-            f"{folder}: no shards of the data set {name}. Download the folder from OGBench's "
-            "100M collection, or generate shards here (100 of them are OGBench's size; fewer "
-            f"serve as well):\n  {_command(bare, directory)} --shards 100"
+            f"{folder}: data.shards asks for {wanted}, and there are {len(files)}; "
+            "add the others, or ask for as many as there are"
         )
-    return files
+    return files[:wanted]
+
+
+def _missing(name: str, directory: Path) -> str:
+    """How to come by a folder of shards."""
+    bare = name.removesuffix("-100m-v0")
+    if bare not in dataset_names():
+        return "It takes an expert locomotion policy to make: put its files into that folder"
+    command = f"{_command(bare, directory)} --shards 100"
+    return (
+        "Download the folder from OGBench's 100M collection, or generate shards here "
+        f"(100 of them are OGBench's size; fewer serve as well):\n  {command}"
+    )
 
 
 def _download(name: str, directory: Path) -> None:
