@@ -83,7 +83,7 @@ class EditSettings(AgentSettings):
     target_entropy_scale: PositiveFloat = 0.5
 
 
-class QAMEditSettings(EditSettings, AdjointMatchingSettings):
+class QAMEditSettings(AdjointMatchingSettings, EditSettings):
     """QAM with a Gaussian edit of the fine-tuned flow's actions."""
 
     method: str = "qam_edit"
