@@ -137,6 +137,14 @@ def test_commands_parse(place, arguments, monkeypatch):
             load(file)
 
 
+def test_every_include_is_one():
+    """A mark that is not written exactly so would stand in the page as it is."""
+    for page in PAGES:
+        for line in page.read_text().splitlines():
+            if re.match(r"-+ ?8 ?<", line):
+                assert INCLUDE.match(line), f"{page.name}: {line}"
+
+
 def test_there_are_commands_and_blocks():
     assert len(commands()) > 10
     assert len(blocks("python")) > 5
