@@ -6,6 +6,8 @@ Prints a Markdown table of every registered method. Programs are traced, not com
 the figures are counts, the same on every machine.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 from jaxtyping import PyTree
@@ -44,7 +46,7 @@ def state_of(settings: AgentSettings) -> TrainState:
 def batch_of(settings: AgentSettings) -> Batch:
     """The shapes of a batch."""
 
-    def rows(*shape: int) -> jax.ShapeDtypeStruct:
+    def rows(*shape: int) -> Any:
         return jax.ShapeDtypeStruct((settings.batch_size, *shape), "float32")
 
     observation, actions = rows(OBSERVATION), rows(settings.horizon * ACTION)
