@@ -1,15 +1,27 @@
 """The agents: who learns from what, and that composition is free."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qamx import QAM, QAMFQL, Backup, Batch, Integrator, Networks, Parts, QAMEdit
-from qamx.agents import Agent, adam, create_state, update
-from qamx.policies import BehaviourFlow
+import qamx
+from qamx import Backup, Batch, Integrator, Networks, Parts, registry
+from qamx.agents import Agent, adam, best_of_n, clone, create_state, update
+from qamx.policies import AdvantageWeightedFlow, BehaviourFlow, GuidedFlow
 from qamx.schedules import Constant, Linear
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Compiling takes longer than running here."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
 
 OBS, ACT, HORIZON = 5, 2, 3
 PARTS = Parts(
@@ -19,14 +31,36 @@ PARTS = Parts(
 )
 KEY = jax.random.key(0)
 TAU = Constant(2.0)
+GUIDED = {"inverse_temperature": 2.0, "guidance_scale": 0.1}
 AGENTS = {
-    "qam": QAM(PARTS, inverse_temperature=TAU, key=KEY),
-    "qam_fql": QAMFQL(PARTS, inverse_temperature=TAU, distill_weight=3.0, key=KEY),
-    "qam_edit": QAMEdit(PARTS, inverse_temperature=TAU, edit_scale=0.2, key=KEY),
+    "qam": qamx.QAM(PARTS, inverse_temperature=TAU, key=KEY),
+    "qam_fql": qamx.QAMFQL(PARTS, inverse_temperature=TAU, distill_weight=3.0, key=KEY),
+    "qam_edit": qamx.QAMEdit(PARTS, inverse_temperature=TAU, edit_scale=0.2, key=KEY),
+    "trqam": qamx.TRQAM(PARTS, kl_budget=1.0, key=KEY),
+    "bam": qamx.BAM(PARTS, inverse_temperature=2.0, key=KEY),
+    "fbrac": qamx.FBRAC(PARTS, bc_weight=3.0, key=KEY),
+    "fql": qamx.FQL(PARTS, bc_weight=3.0, key=KEY),
+    "fedit": qamx.FEdit(PARTS, edit_scale=0.2, key=KEY),
+    "fawac": qamx.FAWAC(PARTS, inverse_temperature=2.0, key=KEY),
+    "cgql": qamx.CGQL(PARTS, **GUIDED, key=KEY),
+    "cgql_mse": qamx.CGQLMSE(PARTS, **GUIDED, noisy_critic_weight=0.1, key=KEY),
+    "cgql_linex": qamx.CGQLLinex(PARTS, **GUIDED, noisy_critic_weight=0.1, key=KEY),
+    "qsm": qamx.QSM(PARTS, inverse_temperature=2.0, bc_weight=3.0, key=KEY),
+    "dac": qamx.DAC(PARTS, bc_weight=3.0, key=KEY),
+    "dsrl": qamx.DSRL(PARTS, noise_scale=1.0, key=KEY),
+    "ifql": qamx.IFQL(PARTS, expectile=0.9, best_of_n=4, key=KEY),
+    "rebrac": qamx.ReBRAC(PARTS, bc_weight=0.1, actor_noise=0.1, key=KEY),
+    "rlpd": qamx.RLPD(PARTS, bc_weight=0.1, key=KEY),
+    "rql": qamx.RQL(PARTS, bc_weight=3.0, expectile=0.7, key=KEY),
 }
+QAM_FAMILY = ("qam", "qam_fql", "qam_edit")
 
 
-def with_temperature(tau) -> QAM:
+def test_every_registered_method_is_here():
+    assert set(AGENTS) == set(registry.agents.names())
+
+
+def with_temperature(tau) -> qamx.QAM:
     return eqx.tree_at(lambda a: a.policy.inverse_temperature, AGENTS["qam"], tau)
 
 
@@ -73,7 +107,12 @@ def test_actions_are_chunks_inside_the_box_and_depend_on_the_key(name):
     assert float(jnp.abs(one).max()) <= 1.0
     np.testing.assert_array_equal(one, agent.act(observation, KEY))
     assert float(jnp.abs(one - two).max()) > 1e-3
-    assert agent.act_as_behaviour(observation, KEY).shape == one.shape
+    assert agent.act_in_evaluation(observation, KEY).shape == one.shape
+    if agent.policy.behaviour is not None:
+        assert agent.act_as_behaviour(observation, KEY).shape == one.shape
+    else:
+        with pytest.raises(ValueError, match="keeps no clone"):
+            agent.act_as_behaviour(observation, KEY)
 
 
 @eqx.filter_jit
@@ -86,7 +125,7 @@ def largest(tree):
     return max(float(jnp.abs(leaf).max()) for leaf in leaves)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", QAM_FAMILY)
 def test_dropped_sequences_teach_neither_critic_nor_behaviour(name):
     flow = (lambda p: p) if name == "qam" else (lambda p: p.base)
     grads = gradients(AGENTS[name], make_batch(valid=jnp.zeros(16)))
@@ -102,12 +141,105 @@ def test_policy_losses_do_not_reach_the_critic(name):
     @eqx.filter_jit
     def critic_alone(agent):
         critic_key, _ = jax.random.split(KEY)
-        return eqx.filter_grad(lambda c: c.loss(batch, agent.policy, critic_key)[0])(agent.critic)
+        return eqx.filter_grad(lambda c: c.loss(batch, agent.policy.for_backup(), critic_key)[0])(
+            agent.critic
+        )
 
     alone, together = critic_alone(agent), gradients(agent, batch).critic
     assert largest(alone) > 0.0
     for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_cloning_teaches_the_clone_alone_and_everything_starts_from_it(name):
+    agent, optimiser = AGENTS[name], adam(1e-2)
+    before = create_state(agent, optimiser, KEY)
+    after, metrics = eqx.filter_jit(clone)(before, make_batch(), optimiser)
+    assert float(metrics[0].loss) > 0.0
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), agent.policy.clone, _clone(after))
+    assert any(jax.tree.leaves(moved))
+    for one, other in zip(
+        jax.tree.leaves(eqx.filter(agent.critic, eqx.is_array)),
+        jax.tree.leaves(eqx.filter(after.agent.critic, eqx.is_array)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    # A policy that refines a flow with a target or a second velocity: all are the clone now.
+    policy = after.agent.policy
+    for refined in ("velocity", "base.velocity", "base.pair.target.velocity"):
+        network = policy
+        for part in refined.split("."):
+            network = getattr(network, part, None)
+        if network is not None:
+            assert eqx.tree_equal(network, policy.clone)
+
+
+def _clone(state):
+    return state.agent.policy.clone
+
+
+def test_a_delayed_actor_and_the_targets_move_on_every_second_update():
+    optimiser = adam(1e-3)
+    states = [create_state(AGENTS["rebrac"], optimiser, KEY)]
+    step = eqx.filter_jit(update)
+    for _ in range(3):
+        states.append(step(states[-1], make_batch(), optimiser)[0])
+
+    def moved(where):
+        return [
+            bool(jnp.any(where(one.agent) != where(other.agent)))
+            for one, other in itertools.pairwise(states)
+        ]
+
+    assert moved(lambda a: a.policy.actor.online.value.mean.kernel) == [True, False, True]
+    assert moved(lambda a: a.policy.actor.target.value.mean.kernel) == [True, False, True]
+    assert moved(lambda a: a.critic.target.members.head.kernel) == [True, False, True]
+    assert moved(lambda a: a.critic.online.members.head.kernel) == [True, True, True]
+
+
+def test_the_release_of_rebrac_delays_the_targets_alone():
+    optimiser = adam(1e-3)
+    agent = qamx.ReBRAC(PARTS, bc_weight=0.1, actor_noise=0.0, delayed="targets", key=KEY)
+    one = eqx.filter_jit(update)(create_state(agent, optimiser, KEY), make_batch(), optimiser)[0]
+    two = eqx.filter_jit(update)(one, make_batch(), optimiser)[0]
+    before, after = one.agent.policy.actor, two.agent.policy.actor
+    assert jnp.any(before.online.mean.kernel != after.online.mean.kernel)
+    np.testing.assert_array_equal(before.target.mean.kernel, after.target.mean.kernel)
+
+
+def test_best_of_n_plays_the_draw_that_all_critics_value_most():
+    agent = AGENTS["fql"]
+    observation = make_batch(4).observations
+    best = best_of_n(agent, 8)
+    drawn = agent.policy.sample(agent.critic, jnp.repeat(observation, 8, axis=0), KEY)
+    values = jnp.min(agent.critic.online(jnp.repeat(observation, 8, axis=0), drawn), axis=0)
+    chosen = best.act(observation, KEY)
+    worth = jnp.min(agent.critic.online(observation, chosen), axis=0)
+    np.testing.assert_allclose(worth, values.reshape(4, 8).max(axis=1), rtol=1e-6)
+
+
+def test_parts_that_need_another_critic_say_so():
+    flow = PARTS.slow_behaviour_flow(KEY)
+    plain = PARTS.temporal_difference(KEY)
+    guided = Agent(plain, GuidedFlow(flow, 1.0, 0.1, jnp.ones_like))
+    with pytest.raises(TypeError, match="critics on flow time"):
+        guided.act(make_batch().observations, KEY)
+    weighted = Agent(plain, AdvantageWeightedFlow(flow.behaviour, 1.0))
+    with pytest.raises(TypeError, match="AdvantageLearning"):
+        weighted.loss(make_batch(), KEY)
+
+
+def test_a_reversal_and_the_flow_are_inverse():
+    policy = AGENTS["rql"].policy
+    batch = make_batch()
+    still = jax.tree.map(
+        lambda leaf: jnp.zeros_like(leaf) if eqx.is_array(leaf) else leaf, policy.clone
+    )
+    constant = eqx.tree_at(lambda v: v.mlp.head.bias, still, jnp.full(ACT * HORIZON, 0.3))
+    flow, length = policy.start_from(constant), jnp.linspace(0.0, 1.0, 16)
+    x = flow.reverse(batch.observations, batch.actions, length)
+    np.testing.assert_allclose(x, batch.actions - 0.3 * length[:, None], atol=1e-6)
 
 
 def test_the_adjoint_matched_flow_teaches_no_behaviour():

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qamx import UserError, build_agent, load_agent
+from qamx import UserError, build_agent, load_agent, registry
 from qamx.cli import main
 from qamx.config import load
 from qamx.data.generate import generate
@@ -72,6 +72,61 @@ def test_a_method_of_each_manipulation_domain(file, name, shards, tmp_path):
     resolved = load(out / "config.toml")
     assert resolved.environment.name == name
     assert resolved.agent.batch_size == 16
+
+
+@pytest.fixture(scope="module")
+def cubes(tmp_path_factory):
+    """A data set of the two cubes."""
+    folder = tmp_path_factory.mktemp("cubes")
+    generate("cube-double-play", episodes=1, directory=folder, workers=1, progress=False)
+    return folder
+
+
+@pytest.mark.parametrize("method", [entry.name for entry in registry.agents])
+def test_every_method_learns_in_every_phase_and_is_evaluated(method, cubes, tmp_path):
+    short = ["online_steps=12", "online_warmup=6"]
+    short += ["offline_steps=" if method == "rlpd" else "offline_steps=4"]
+    short += ["cloning_steps=4"] if method == "trqam" else []
+    every = ("evaluation.every=100", "checkpoint.every=100", "logging.every=100")
+    changes = [f"data.directory={cubes}", *(f"schedule.{key}" for key in short), *every]
+    assert run(f"c2_{method}.toml", tmp_path, *changes) == 0
+    metrics = rows(tmp_path / "metrics.jsonl")
+    learned = [row["phase"] for row in metrics]
+    before = {"trqam": ["cloning", "offline"], "rlpd": []}.get(method, ["offline"])
+    assert learned == [*before, "online"]
+    assert len({row["update/loss"] for row in metrics}) == len(metrics)
+    assert [row["step"] for row in rows(tmp_path / "evaluations.jsonl")] == [
+        row["step"] for row in metrics
+    ]
+
+
+def test_a_run_starts_from_the_clone_of_another(maze, tmp_path, capsys):
+    cloning = [f"schedule.{key}=" for key in ("offline_steps", "online_steps", "online_warmup")]
+    cloning += ["schedule.kind=cloning", "schedule.cloning_steps=30"]
+    assert run("quickstart.toml", tmp_path / "clone", *maze, *cloning) == 0
+    source = load_agent(tmp_path / "clone")
+    start = f"agent.initialise_from={tmp_path / 'clone'}"
+    once = [start, "schedule.offline_steps=1", "checkpoint.every=1", "agent.learning_rate=1e-9"]
+    assert run("quickstart.toml", tmp_path / "tuned", *maze, *once) == 0
+    tuned = load_agent(tmp_path / "tuned")
+    expected = jax.tree.leaves(source.policy.clone)
+    for network in (tuned.policy.clone, tuned.policy.velocity):
+        for one, other in zip(jax.tree.leaves(network), expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+    # Going on, the other run is not needed any more.
+    shutil.move(tmp_path / "clone", tmp_path / "gone")
+    assert run("quickstart.toml", tmp_path / "tuned", *maze, *once) == 0
+    capsys.readouterr()
+    start = f"agent.initialise_from={tmp_path / 'gone'}"
+    wider = [start, "agent.actor_hidden=[8, 8]"]
+    assert run("quickstart.toml", tmp_path / "wider", *maze, *wider) == 2
+    assert "agent.initialise_from: " in capsys.readouterr().err
+
+
+def test_a_method_without_a_clone_says_so(maze, tmp_path, capsys):
+    rebrac = ["agent.method=rebrac", "agent.inverse_temperature=", "agent.bc_weight=1.0"]
+    assert run("quickstart.toml", tmp_path, *maze, *rebrac, "agent.actor_noise=0.0") == 2
+    assert "evaluation.behaviour: found true" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,10 @@ from qamx.data.sequences import windows
 class Sampling(Protocol):
     """Draws batches of action-chunk windows inside a compiled program."""
 
-    horizon: int
+    @property
+    def horizon(self) -> int:
+        """Steps of a window."""
+        ...
 
     def draw(self, replay: Replay, key: Key) -> Batch:
         """A batch of windows over the filled rows."""
