@@ -27,7 +27,10 @@ class Product:
 
 
 def count(function: Callable[..., Any], *arguments: Any) -> Counter[Product]:
-    """Every matrix product that one call makes; loops of known length are counted in full."""
+    """Every matrix product that one call makes; loops of known length are counted in full.
+
+    **Raises:** `ValueError` for products inside a loop whose length is known at run time only.
+    """
     found: Counter[Product] = Counter()
     _walk(jax.make_jaxpr(function)(*arguments).jaxpr, 1, found)
     return found
@@ -43,7 +46,10 @@ def _walk(jaxpr: Any, times: int, found: Counter[Product]) -> None:
         ):
             nested = getattr(value, "jaxpr", value)
             if hasattr(nested, "eqns"):
-                _walk(nested, inner, found)
+                _walk(nested, inner, inside := Counter())
+                if inside and equation.primitive.name == "while":
+                    raise ValueError("a loop without a known length multiplies matrices; use scan")
+                found.update(inside)
 
 
 def _product(equation: Any) -> Product:

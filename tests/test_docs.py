@@ -1,5 +1,6 @@
 """The documentation: its scripts run, its code compiles, its commands and links are good."""
 
+import importlib
 import os
 import pydoc
 import re
@@ -14,8 +15,9 @@ import pytest
 import tomli
 
 from qamx import registry
+from qamx.agents import AbstractAgent
 from qamx.cli import build_parser
-from qamx.config import load
+from qamx.config import AgentSettings, load
 from qamx.registry import PLUGIN_GROUP
 
 ROOT = Path(__file__).parents[1]
@@ -135,6 +137,14 @@ def test_commands_parse(place, arguments, monkeypatch):
             load(file)
 
 
+def test_every_include_is_one():
+    """A mark that is not written exactly so would stand in the page as it is."""
+    for page in PAGES:
+        for line in page.read_text().splitlines():
+            if re.match(r"-+ ?8 ?<", line):
+                assert INCLUDE.match(line), f"{page.name}: {line}"
+
+
 def test_there_are_commands_and_blocks():
     assert len(commands()) > 10
     assert len(blocks("python")) > 5
@@ -153,3 +163,45 @@ def test_names_exist(page):
     """`qamx.some.name` in the text is a module or an attribute of one."""
     for name in set(NAME.findall(page.read_text())) - {PLUGIN_GROUP}:
         assert pydoc.locate(name) is not None, f"{page.name}: {name}"
+
+
+# The page of methods against the code
+
+
+METHODS = (DOCS / "methods.md").read_text()
+CARDS = re.split(r"^#{2,3} ", METHODS, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """The script of the page's table."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("methods")
+
+
+def card_of(name: str) -> str:
+    (card,) = (card for card in CARDS if f'`method = "{name}"`' in card)
+    return card
+
+
+@pytest.mark.parametrize("name", registry.agents.names())
+def test_a_card_names_the_parts_and_keys_of_its_method(name, costs):
+    settings = costs.settings_of(name)
+    agent: AbstractAgent = costs.state_of(settings).agent
+    card = card_of(name)
+    for module, part in (("agents", agent), ("rl", agent.critic), ("policies", agent.policy)):
+        assert f"`qamx.{module}.{type(part).__name__}`" in card
+    own = type(settings).model_fields.keys() - AgentSettings.model_fields.keys()
+    assert {key for key in own if f"`{key}`" not in card} == set()
+    assert "arXiv" in card
+
+
+def test_every_method_has_its_line_in_both_tables():
+    side_by_side = next(card for card in CARDS if card.startswith("All nineteen"))
+    lines = re.findall(r"^\| `(\w+)` \|", side_by_side, re.MULTILINE)
+    assert lines == [*registry.agents.names()] * 2
+
+
+@pytest.mark.parametrize("name", ["qam_edit", "cgql_linex", "dsrl", "ifql", "rql"])
+def test_the_costs_are_those_that_the_script_counts(name, costs):
+    assert costs.row(name) in METHODS.splitlines()

@@ -40,6 +40,11 @@ def test_pessimistic_value_uses_the_population_deviation():
     np.testing.assert_allclose(pessimistic_value(values, 0.5), [2.0 - 0.5 * 1.0, 0.0])
 
 
+def test_pessimism_has_a_gradient_where_the_critics_agree():
+    gradient = jax.grad(lambda v: jnp.sum(pessimistic_value(v, 0.5)))(jnp.ones((2, 3)))
+    np.testing.assert_allclose(gradient, 0.5)
+
+
 def test_backup_by_hand():
     target = Backup(0.9, 2, 0.5).target(batch(), jnp.array([[1.0, 5.0], [3.0, 5.0]]))
     np.testing.assert_allclose(target, [-1.0 + 0.81 * 1.5, -2.0], rtol=1e-6)

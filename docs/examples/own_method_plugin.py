@@ -1,51 +1,35 @@
-"""Registers a method of its own, FQL: a one-step policy over a behaviour flow.
+"""Registers the method of `own_method.py`, so that an experiment file can name it.
 
 Run as a script it trains for a few dozen steps with `own_method.toml`.
 """
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+# --8<-- [start:plugin]
+from typing import Annotated
 
 from pydantic import Field
 
 from qamx import registry
-from qamx.config import AgentSettings
-from qamx.config.fields import PositiveFloat
+from qamx.config import AgentSettings, Allowed, InverseTemperature
 
-if TYPE_CHECKING:
-    import jax
-
-    from qamx.agents import Agent, Parts
+Expectile = Annotated[float, Field(gt=0, lt=1), Allowed("a number between 0 and 1")]
 
 
-# --8<-- [start:plugin]
-class MyFQLSettings(AgentSettings):
+class ImplicitQAMSettings(AgentSettings):
     """The keys of `[agent]` that this method has beside the common ones."""
 
-    method: str = "my_fql"
-    distill_weight: PositiveFloat = Field(examples=[10.0])
-
-
-def build(settings: MyFQLSettings, parts: "Parts", key: "jax.Array") -> "Agent":
-    """A TD critic, and a one-step policy that follows the behaviour flow and climbs the critic."""
-    import jax
-
-    from qamx.agents import Agent
-
-    critic_key, flow_key, policy_key = jax.random.split(key, 3)
-    flow = parts.behaviour_flow(flow_key)
-    return Agent(
-        critic=parts.temporal_difference(critic_key),
-        policy=parts.one_step(flow, settings.distill_weight, policy_key),
-    )
+    method: str = "implicit_qam"
+    inverse_temperature: InverseTemperature = Field(examples=[1.0])
+    expectile: Expectile = 0.9
 
 
 registry.register_agent(
-    "my_fql",
-    settings=MyFQLSettings,
-    builder="own_method_plugin:build",
-    summary="FQL: a one-step policy over a behaviour flow",
+    "implicit_qam",
+    settings=ImplicitQAMSettings,
+    builder="own_method:ImplicitQAM",
+    summary="QAM on a critic of implicit Q-learning",
 )
 # --8<-- [end:plugin]
 

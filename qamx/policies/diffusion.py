@@ -150,16 +150,13 @@ def _weighed(batch: Batch, terms: Float[Array, "batch dim"]) -> Scalar:
 
 
 class ScoreMatchedDiffusion(AbstractDiffusionPolicy):
-    r"""The noise predictor as the score of \(\exp(	au Q)\), at noised actions too:
-        \(c\,\lVert z-\epsilon
-    Vert^2+\lVert-	au
-    abla_xar Q(s, x_k)-\epsilon
-    Vert^2\).
+    r"""The noise predictor as the score of \(\exp(\tau Q)\), at noised actions too:
+    \(c\,\lVert z-\epsilon\rVert^2+\lVert-\tau\nabla_x\bar Q(s, x_k)-\epsilon\rVert^2\).
 
-        **Arguments:** `inverse_temperature` is tau, `bc_weight` c, `reverse_step` a `ReverseStep`.
+    **Arguments:** `inverse_temperature` is tau, `bc_weight` c, `reverse_step` a `ReverseStep`.
 
-        **Source:** QSM (Psenka et al., arXiv 2312.11752), with the cloning term of Li and Levine,
-        arXiv 2601.14234.
+    **Source:** QSM (Psenka et al., arXiv 2312.11752), with the cloning term of Li and Levine,
+    arXiv 2601.14234.
     """
 
     predictor: NoisePredictor
@@ -180,13 +177,11 @@ class ScoreMatchedDiffusion(AbstractDiffusionPolicy):
 
 class CriticGuidedDiffusion(AbstractDiffusionPolicy):
     r"""The noise predictor pushed along the critic's gradient:
-        \(c\,\lVert z-\epsilon
-    Vert^2+\sqrt{1-arlpha_k}\,
-    abla_xar Q(s, x_k)\cdot\epsilon\).
+    \(c\,\lVert z-\epsilon\rVert^2+\sqrt{1-\bar\alpha_k}\,\nabla_x\bar Q(s, x_k)\cdot\epsilon\).
 
-        **Arguments:** `bc_weight` is c, `reverse_step` a `ReverseStep`.
+    **Arguments:** `bc_weight` is c, `reverse_step` a `ReverseStep`.
 
-        **Source:** DAC (Fang et al., arXiv 2405.20555).
+    **Source:** DAC (Fang et al., arXiv 2405.20555).
     """
 
     predictor: NoisePredictor

@@ -13,7 +13,11 @@ def pessimistic_value(
 ) -> Float[Array, "*batch"]:
     r"""\(\mathrm{mean}_k Q_k - \rho\,\mathrm{std}_k Q_k\), the deviation over the ensemble with
     ddof 0 (Ghasemipour et al., arXiv 2205.13703)."""
-    return jnp.mean(values, axis=0) - pessimism * jnp.std(values, axis=0)
+    variance = jnp.var(values, axis=0)
+    # Where all critics agree to the last bit the root has no derivative: give it 0, not NaN.
+    agree = variance == 0.0
+    deviation = jnp.where(agree, 0.0, jnp.sqrt(jnp.where(agree, 1.0, variance)))
+    return jnp.mean(values, axis=0) - pessimism * deviation
 
 
 class Backup(eqx.Module):

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from qamx._types import Batch, Key, Metrics
-from qamx.agents import TrainState, restart_optimiser, update
+from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
 from qamx.data.replay import Replay
 from qamx.data.sampling import Sampling
 from qamx.runner.metrics import flatten
@@ -81,6 +81,10 @@ class Trainer:
     def run(self, training: Training, replay: Replay, updates: int) -> Training:
         """`training` after that many updates; the old one's buffers are given up."""
         return self._run(training, replay, np.int32(updates))
+
+    def agent(self, training: Training) -> AbstractAgent:
+        """The agent as it is trained so far."""
+        return self._combine(training.state).agent
 
     def act(
         self,
