@@ -84,18 +84,21 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _add_check(commands: Subparsers) -> None:
-    parser = _command(commands, "check", "validate experiment files", _check)
+    parser = _command(commands, "check", "validate experiment and suite files", _check)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from qamx.config import load
+    from qamx.config import is_suite_file, load, load_suite
 
     status = 0
     for file in arguments.files:
         try:
-            load(file)
-            print(f"ok {file}")
+            if is_suite_file(file):
+                print(f"ok {file} ({len(load_suite(file).runs())} runs)")
+            else:
+                load(file)
+                print(f"ok {file}")
         except UserError as error:
             print(error, file=sys.stderr)
             status = 2

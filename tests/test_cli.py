@@ -63,7 +63,7 @@ def test_help_shows_each_command_and_examples(capsys):
     text = capsys.readouterr().out
     for line in (
         "    run       train and evaluate the policy of an experiment",
-        "    check     validate experiment files",
+        "    check     validate experiment and suite files",
         "    show      print an experiment with every default, as TOML",
         "    list      list what an experiment file can name, and experiments here",
         "    data      make data sets",

@@ -1,7 +1,8 @@
 """Experiment files: typed, validated, free of JAX.
 
-`load` turns a TOML file into an `Experiment`. The settings classes are what a plugin
-subclasses for a method, schedule, environment or data source of its own.
+`load` turns a TOML file into an `Experiment`, `load_suite` one that lists runs into a `Suite`. The
+settings classes are what a plugin subclasses for a method, schedule, environment or data source of
+its own.
 """
 
 from qamx.config.agents import (
@@ -31,6 +32,8 @@ from qamx.config.sections import (
     LoggingSettings,
     ScheduleSettings,
 )
+from qamx.config.suite import is_suite_file, load_suite
+from qamx.config.suite_runs import Suite, SuiteRun
 from qamx.config.temperatures import (
     ConstantTemperature,
     InverseTemperature,
@@ -65,6 +68,10 @@ __all__ = [
     "QAMSettings",
     "ScheduleSettings",
     "Settings",
+    "Suite",
+    "SuiteRun",
     "TemperatureSettings",
+    "is_suite_file",
     "load",
+    "load_suite",
 ]

@@ -1,9 +1,11 @@
-"""What `qamx list` prints: registered names, and the experiments of a folder."""
+"""What `qamx list` prints: registered names, and the experiments and suites of a folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from qamx import registry
+from qamx.config.problems import ConfigError
+from qamx.config.suite import load_suite
 
 Section = tuple[str, list[tuple[str, str]]]
 
@@ -30,6 +32,16 @@ def _sections(folder: Path) -> Iterator[Section]:
         yield title, [(entry.name, entry.summary) for entry in entries]
     files = sorted(folder.glob("*.toml"))
     yield f"experiments in {folder}", [(str(file), _first_comment(file)) for file in files]
+    suites = sorted((folder / "suites").glob("*.toml"))
+    yield f"suites in {folder / 'suites'}", [(str(file), _suite_summary(file)) for file in suites]
+
+
+def _suite_summary(file: Path) -> str:
+    try:
+        size = f"{len(load_suite(file)):,} runs"
+    except ConfigError:
+        size = "not valid: see qamx check"
+    return f"{_first_comment(file)} ({size})"
 
 
 def _first_comment(file: Path) -> str:

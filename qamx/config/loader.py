@@ -1,6 +1,6 @@
 """From an experiment file to an `Experiment`, or to all that is wrong with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from qamx import registry
 from qamx.config.agents import AgentSettings
 from qamx.config.experiment import Experiment
-from qamx.config.problems import ConfigError, Key, choice_text, findings, show
+from qamx.config.problems import ConfigError, Key, Problem, choice_text, findings, show
 from qamx.config.sections import (
     DEFAULT_SCHEME,
     CheckpointSettings,
@@ -22,7 +22,7 @@ from qamx.config.sections import (
     ScheduleSettings,
     scheme_of,
 )
-from qamx.config.sources import Tree, gather
+from qamx.config.sources import Override, Tree, gather
 from qamx.errors import suggestion
 
 
@@ -38,12 +38,29 @@ def load(path: str | Path, overrides: Sequence[str] = (), seed: int | None = Non
     **Raises:** `ConfigError` with every problem of the file, of the one it extends, and of
     the overrides.
     """
-    tree = gather(Path(path), overrides, seed)
+    return resolve(gather(Path(path), [Override(text) for text in overrides], seed))
+
+
+def resolve(tree: Tree) -> Experiment:
+    """The experiment that a tree of values describes.
+
+    **Raises:** `ConfigError` with every problem of the tree, those noted in it included.
+    """
+    if is_suite(tree.values):
+        raise ConfigError([Problem(str(tree.file), "", _SUITE)])
     _load_plugins(tree)
     parts = _Reader(tree).parts()
     if tree.problems:
         raise ConfigError(tree.problems)
     return Experiment(**parts)
+
+
+def is_suite(table: Mapping[str, Any]) -> bool:
+    """Whether a file's table lists experiments to run, and is none itself."""
+    return not table.keys().isdisjoint(("suite", "group"))
+
+
+_SUITE = "a suite of experiments, which qamx check validates; name one of its experiments instead"
 
 
 def _load_plugins(tree: Tree) -> None:

@@ -111,14 +111,18 @@ def _finding(details: ErrorDetails, root: type[BaseModel], table: Mapping[str, A
     model: type[BaseModel] | None = root
     field: FieldInfo | None = None
     value: object = table
-    for part in map(str, details["loc"]):
+    for part in details["loc"]:
+        if isinstance(part, int) and isinstance(value, list) and isinstance(value[part], Mapping):
+            key, value = (*key, str(part + 1)), value[part]
+            continue
         if not isinstance(value, Mapping):
             break
         if field is not None:
             model = _model_of(field, value)
-        key = (*key, part)
-        field = model.model_fields.get(part) if model else None
-        value = value.get(part)
+        name = str(part)
+        key = (*key, name)
+        field = model.model_fields.get(name) if model else None
+        value = value.get(name)
     return _worded(details, key, model, field, value)
 
 
@@ -149,8 +153,8 @@ def _model_of(field: FieldInfo, value: Mapping[str, Any]) -> type[BaseModel] | N
     for mark in field.metadata:
         if isinstance(mark, Variants):
             return mark.find(value)
-    nested: Any = field.annotation
-    return nested if isinstance(nested, type) and issubclass(nested, BaseModel) else None
+    types: tuple[Any, ...] = (field.annotation, *get_args(field.annotation))
+    return next((t for t in types if isinstance(t, type) and issubclass(t, BaseModel)), None)
 
 
 def _expected(field: FieldInfo) -> str:

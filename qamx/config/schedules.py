@@ -17,7 +17,7 @@ class CloningSettings(ScheduleSettings):
 class LearningSettings(ScheduleSettings):
     """What schedules share that go on to learn from the critic."""
 
-    cloning_steps: PositiveInt | None = Field(None, examples=[300_000])
+    cloning_steps: PositiveInt | None = Field(default=None, examples=[300_000])
 
 
 class OfflineSettings(LearningSettings):

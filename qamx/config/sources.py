@@ -1,4 +1,4 @@
-"""Reading an experiment's TOML: the file, the one it extends, and what the command line sets.
+"""Reading an experiment's TOML: the file, the one it extends, and what is set over them.
 
 The result is one tree of values that remembers where each came from.
 """
@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli
 
@@ -16,6 +16,13 @@ from qamx.config.problems import Key, Problem, show
 from qamx.errors import suggestion
 
 _DOTTED_KEY = re.compile(r"[\w-]+(\.[\w-]+)*")
+
+
+class Override(NamedTuple):
+    """A text `section.key=value`, and what it is laid to if it is wrong."""
+
+    text: str
+    origin: str = "--set"
 
 
 @dataclass
@@ -69,10 +76,10 @@ class Tree:
         place.pop(last, None)
 
 
-def gather(file: Path, overrides: Sequence[str], seed: int | None) -> Tree:
+def gather(file: Path, overrides: Sequence[Override], seed: int | None) -> Tree:
     """Everything that an experiment says, the later over the earlier: base, file, overrides."""
     tree = Tree(file)
-    own = _read_toml(tree, file, str(file), "")
+    own = read_toml(tree, file, str(file), "")
     extends = own.pop("extends", None)
     if extends is not None:
         _put_base(tree, extends)
@@ -85,7 +92,7 @@ def gather(file: Path, overrides: Sequence[str], seed: int | None) -> Tree:
     return tree
 
 
-def _read_toml(tree: Tree, path: Path, named_by: str, key: str) -> dict[str, Any]:
+def read_toml(tree: Tree, path: Path, named_by: str, key: str) -> dict[str, Any]:
     """A file's table; an empty one, with a problem noted, where it cannot be read."""
     try:
         return tomli.loads(path.read_text(encoding="utf-8"))
@@ -117,7 +124,7 @@ def _put_base(tree: Tree, extends: object) -> None:
         tree.partial = True
         return
     path = Path(os.path.normpath(tree.file.parent / extends))
-    base = _read_toml(tree, path, origin, "extends")
+    base = read_toml(tree, path, origin, "extends")
     if "extends" in base:
         tree.complain(str(path), "extends", f"only one level: {origin} extends this file already")
         tree.partial = True
@@ -126,24 +133,25 @@ def _put_base(tree: Tree, extends: object) -> None:
         tree.put((name,), value, str(path))
 
 
-def _put_override(tree: Tree, text: str) -> None:
+def _put_override(tree: Tree, override: Override) -> None:
     """Applies `a.b=value`; an empty value takes the key out."""
-    dotted, equals, written = text.partition("=")
+    dotted, equals, written = override.text.partition("=")
     if not equals or not _DOTTED_KEY.fullmatch(dotted.strip()):
-        tree.complain("--set", "", f"found {show(text)}; write section.key=value")
+        text = f"found {show(override.text)}; write section.key=value"
+        tree.complain(override.origin, "", text)
         return
     key = tuple(dotted.strip().split("."))
     obstacle = _obstacle(tree, key)
     if obstacle:
-        tree.complain("--set", ".".join(key), obstacle)
+        tree.complain(override.origin, ".".join(key), obstacle)
     elif not written.strip():
         tree.remove(key)
     else:
-        _put_written(tree, key, written.strip())
+        _put_written(tree, key, written.strip(), override.origin)
 
 
 def _obstacle(tree: Tree, key: Key) -> str:
-    """Why a key cannot be set from the command line, if it cannot."""
+    """Why an override cannot set a key, if it cannot."""
     if key == ("extends",):
         return "stands in the file alone; name another file instead"
     place: Any = tree.values
@@ -154,11 +162,11 @@ def _obstacle(tree: Tree, key: Key) -> str:
     return ""
 
 
-def _put_written(tree: Tree, key: Key, written: str) -> None:
+def _put_written(tree: Tree, key: Key, written: str, origin: str) -> None:
     try:
-        tree.put(key, _value(written), "--set")
+        tree.put(key, _value(written), origin)
     except tomli.TOMLDecodeError as error:
-        tree.complain("--set", ".".join(key), f"found {written}, which is not TOML: {error.msg}")
+        tree.complain(origin, ".".join(key), f"found {written}, which is not TOML: {error.msg}")
 
 
 def _value(written: str) -> Any:
