@@ -31,7 +31,9 @@ def settings_of(name: str) -> AgentSettings:
         for key, field in model.model_fields.items()
         if field.is_required()
     }
-    return model.model_validate(required)
+    settings = model.model_validate(required)
+    assert isinstance(settings, AgentSettings)
+    return settings
 
 
 def state_of(settings: AgentSettings) -> TrainState:
