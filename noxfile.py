@@ -6,7 +6,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["tests", "lint", "types", "docs"]
 nox.options.reuse_existing_virtualenvs = True
 
-CODE = ("qamx", "tests", "benchmarks", "docs", "noxfile.py")
+CODE = ("qamx", "tests", "benchmarks", "docs", "studies", "noxfile.py")
 
 
 @nox.session

@@ -9,6 +9,7 @@ import json
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -93,7 +94,7 @@ class Golden:
         prefix = f"{section}/modules_{name}/"
         found = {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
         # Only networks of several MLPs need the MLP's name to tell their layers apart.
-        found.pop("log_std_net/kernel", None), found.pop("log_std_net/bias", None)
+        found = {path: value for path, value in found.items() if "log_std_net" not in path}
         single = set() if any("MLP_1" in path for path in found) else {"MLP_0"}
         wrappers = {"value_net", "mlp", "actor_net"} | single
         return {
@@ -293,7 +294,7 @@ def _slots_of(golden, name, module):
         return _slots(module)
     names = {f"Dense_{len(module.trunk.layers)}": "mean_net"}
     return {
-        "/".join(names.get(part, part) for part in slot.split("/")): get
+        "/".join(str(names.get(part, part)) for part in str(slot).split("/")): get
         for slot, get in _slots(module).items()
     }
 
@@ -517,7 +518,8 @@ class Outcome:
     """What our update makes of a file: metrics, gradients, the agent after, a sampled action."""
 
     def __init__(self, golden):
-        self.golden, self.before = golden, _agent(golden)
+        self.golden = golden
+        self.before: Any = _agent(golden)  # each method has other parts
         optimiser = _optimiser(golden)
         state = create_state(self.before, optimiser, jax.random.key(0))
         # A new function each time, so that no trace with other noise is found again.
