@@ -85,7 +85,9 @@ def main() -> None:
     runs = load_suite(arguments.suite).runs()
     if arguments.seeds:
         runs = tuple(run for run in runs if run.seed in arguments.seeds)
-    cache = arguments.out / "compiled"
+    # All experiments with one seed before the next: an early table compares like with like.
+    runs = tuple(sorted(runs, key=lambda run: run.seed))
+    cache = arguments.out.absolute() / "compiled"
     with ThreadPoolExecutor(arguments.jobs) as pool:
         codes = list(pool.map(lambda run: carry_out(run, arguments.out, cache), runs))
     print(table(runs, arguments.out))

@@ -10,16 +10,27 @@ from qamx._types import Batch
 from qamx.nn import EnsembleCritic, Linear, TanhNormal, Temperature
 from qamx.rl import (
     Backup,
+    Clock,
     EntropyTarget,
     Fixed,
     TemporalDifference,
     WithTarget,
+    expectile_loss,
     frozen,
+    linex,
     pessimistic_value,
     td_loss,
     trainable,
 )
-from qamx.schedules import Constant, Offline, Online, Schedule, is_due, next_due
+from qamx.schedules import (
+    Constant,
+    Offline,
+    Online,
+    Schedule,
+    TrustRegion,
+    is_due,
+    next_due,
+)
 from qamx.schedules import Linear as LinearSchedule
 
 
@@ -43,6 +54,58 @@ def test_pessimistic_value_uses_the_population_deviation():
 def test_pessimism_has_a_gradient_where_the_critics_agree():
     gradient = jax.grad(lambda v: jnp.sum(pessimistic_value(v, 0.5)))(jnp.ones((2, 3)))
     np.testing.assert_allclose(gradient, 0.5)
+
+
+def test_expectiles_by_hand():
+    errors = jnp.array([2.0, -2.0])
+    np.testing.assert_allclose(expectile_loss(errors, 0.9), [0.9 * 4, 0.1 * 4], rtol=1e-6)
+    # The 0.9 expectile of a fair coin on 0 and 1 is 0.9.
+    slope = jax.grad(lambda v: jnp.mean(expectile_loss(jnp.array([0.0, 1.0]) - v, 0.9)))(0.9)
+    assert float(slope) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_linex_is_least_at_the_soft_maximum():
+    clean, tau = jnp.array([[0.0, 1.0]]), 2.0
+    soft = jnp.log(jnp.mean(jnp.exp(tau * clean))) / tau
+    slope = jax.grad(lambda q: jnp.mean(linex(jnp.full((1, 2), q), clean, tau)))(soft)
+    assert float(slope) == pytest.approx(0.0, abs=1e-5)
+    # Beyond an exponent of 5 the loss is the exponent, and its gradient is finite.
+    far = jnp.full((1, 1), -100.0)
+    assert float(linex(far, jnp.zeros((1, 1)), tau)[0, 0]) == pytest.approx(200.0)
+    assert float(jax.grad(lambda q: linex(q, jnp.zeros((1, 1)), tau)[0, 0])(far)[0, 0]) == -tau
+
+
+def test_a_trust_region_follows_its_budget():
+    schedule = TrustRegion(0.5, scale=3.0)
+    assert float(schedule.value()) == pytest.approx(1 / 3)
+    # An average of 0.1 x min(KL, 2 x 0.5), and a price that falls while it is under the budget.
+    after = schedule.advance(jnp.asarray(7.0))
+    assert float(after.average.value) == pytest.approx(0.1)
+    assert float(after.price.value) == pytest.approx(1.0 + 0.01 * (0.1 - 0.5))
+    for _ in range(300):
+        after = after.advance(jnp.asarray(7.0))
+    assert float(after.price.value) > 2.0
+    assert not jax.tree.leaves(eqx.filter(after, trainable(after)))
+    with pytest.raises(ValueError, match="budget 0"):
+        TrustRegion(0.0)
+
+
+def test_a_clocked_target_moves_when_it_is_due():
+    pair = WithTarget(Linear(2, 1, key=jax.random.key(0)), 0.5, Clock(2))
+    pair = eqx.tree_at(lambda p: p.online.bias, pair, jnp.array([4.0]))
+    seen = []
+    for _ in range(4):
+        pair = pair.advance()
+        seen.append(float(pair.target.bias[0]))
+    np.testing.assert_allclose(seen, [2.0, 2.0, 3.0, 3.0])
+    with pytest.raises(ValueError, match="at least 1"):
+        Clock(0)
+
+
+def test_the_density_of_an_action_is_that_of_its_sample():
+    law = TanhNormal(jnp.array([[0.3, -1.0]]), jnp.array([[-0.5, 0.2]]))
+    action, log_prob = law.sample_and_log_prob(jnp.array([[0.7, -0.4]]))
+    np.testing.assert_allclose(law.log_prob(action), log_prob, rtol=1e-4)
 
 
 def test_backup_by_hand():

@@ -33,6 +33,7 @@ from qamx.runner.logs import Logs
 from qamx.runner.loop import DONE, INTERRUPTED, Divergence, Runner
 from qamx.runner.plan import Evaluation, Intervals
 from qamx.runner.step import Trainer
+from qamx.schedules import Cloning, Offline, Online, Schedule
 
 WALKS = RandomWalks().load(0)
 
@@ -134,6 +135,46 @@ def test_a_killed_run_continues_to_the_same_end(whole, tmp_path, monkeypatch, st
     again = start(full_plan(), tmp_path)
     assert again.run() == DONE
     assert_same_end(whole, tmp_path, again)
+
+
+def cloning_plan():
+    phases = (Cloning(15), Offline(15), Online(12, 4, 2))
+    return make_plan(schedule=Schedule(phases), make_agent=make_edit_agent)
+
+
+@pytest.fixture(scope="module")
+def cloned(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("cloned")
+    runner = start(cloning_plan(), directory)
+    assert runner.run() == DONE
+    return directory, leaves(runner)
+
+
+def test_cloning_comes_first_and_each_environment_step_has_its_updates(cloned):
+    directory, arrays = cloned
+    metrics = rows(directory / "metrics.jsonl")
+    assert [row["phase"] for row in metrics] == [
+        *["cloning"] * 3,
+        *["offline"] * 3,
+        *["online"] * 2,
+    ]
+    assert "critic/loss" not in metrics[0]
+    assert "critic/loss" in metrics[3]
+    # 15 of cloning, 15 offline, and two after each online step but the 4 of the warm-up.
+    assert arrays["[0].state.updates"] == 15 + 15 + 2 * 8
+
+
+@pytest.mark.parametrize("step", [11, 15, 17, 36])
+def test_a_run_that_began_with_cloning_continues_to_the_same_end(
+    cloned, tmp_path, monkeypatch, step
+):
+    runner = start(cloning_plan(), tmp_path)
+    kill_at(monkeypatch, runner, step)
+    with pytest.raises(Killed):
+        runner.run()
+    again = start(cloning_plan(), tmp_path)
+    assert again.run() == DONE
+    assert_same_end(cloned, tmp_path, again)
 
 
 def test_a_run_killed_inside_a_save_continues_to_the_same_end(whole, tmp_path, monkeypatch):
