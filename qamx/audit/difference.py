@@ -127,8 +127,9 @@ def _parting_row(name: str, place: Parting) -> tuple[str, str, str, str]:
             "a row" if step == place.step else "no row" for step in (place.one, place.other)
         )
         return name, where, one, other
-    more = f" and {len(place.keys) - 1} more keys" if len(place.keys) > 1 else ""
-    return name, f"{where}: {place.keys[0]}{more}", str(place.one), str(place.other)
+    first, *others = place.keys
+    more = f" and {len(others)} more keys" if others else ""
+    return name, f"{where}: {first}{more}", str(place.one), str(place.other)
 
 
 def _last_evaluations(one: Path, other: Path) -> list[tuple[str, str, str]]:
