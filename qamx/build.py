@@ -41,12 +41,14 @@ from qamx.config.temperatures import (
     TemperatureSettings,
     TrustRegionTemperature,
 )
+from qamx.data.checks import CheckedData, files_of
 from qamx.data.ogbench import OGBenchData, find_files
 from qamx.data.sampling import BalancedSampling, UniformSampling
 from qamx.envs import Environment, OGBenchEnvironment
 from qamx.errors import UserError
 from qamx.flow import SOLVERS, Integrator
 from qamx.nn import Networks
+from qamx.passport import stamp
 from qamx.rl import Backup
 from qamx.runner.checkpoint import Checkpoints
 from qamx.runner.logs import Logs, Sink, WandbSink
@@ -84,6 +86,7 @@ def run(experiment: Experiment, directory: Path) -> int:
             f"{directory}: cannot hold a run ({error.strerror}); name another with --out"
         ) from error
     plan = build(experiment)
+    stamp(directory, experiment, files_of(plan.data), continued=holds_state(directory))
     logs = Logs(directory, _sinks(experiment, directory))
     try:
         code = Runner(plan, directory, logs).run()
@@ -105,8 +108,12 @@ def build(experiment: Experiment) -> RunPlan:
         optimiser=adam(agent.learning_rate, clip),
         sampling=sampling(agent.batch_size, agent.horizon, agent.discount),
         schedule=_builder(registry.schedules, experiment.schedule.kind)(experiment.schedule),
-        data=_builder(registry.datasets, scheme_of(experiment.data.source))(
-            experiment.data, experiment.environment
+        data=CheckedData(
+            _builder(registry.datasets, scheme_of(experiment.data.source))(
+                experiment.data, experiment.environment
+            ),
+            experiment.data.source,
+            agent.horizon,
         ),
         make_environment=_builder(registry.environments, scheme_of(experiment.environment.id))(
             experiment.environment
@@ -224,9 +231,8 @@ def claim(directory: Path, experiment: Experiment) -> None:
 
     **Raises:** `UserError` with every differing key.
     """
-    path, checkpoints = directory / "config.toml", directory / "checkpoints"
-    # Before the first checkpoint there is nothing that another configuration could spoil.
-    if path.exists() and checkpoints.is_dir() and any(checkpoints.iterdir()):
+    path = directory / "config.toml"
+    if path.exists() and holds_state(directory):
         differences = [
             f"  {key}: {theirs!r} there, {mine!r} here"
             for key, mine, theirs in experiment.differences(load(path))
@@ -241,6 +247,12 @@ def claim(directory: Path, experiment: Experiment) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(experiment.to_toml(), encoding="utf-8")
     partial.replace(path)
+
+
+def holds_state(directory: Path) -> bool:
+    """Whether a run can go on there; before that, another configuration can spoil nothing."""
+    checkpoints = directory / "checkpoints"
+    return checkpoints.is_dir() and any(checkpoints.iterdir())
 
 
 def _grows(key: str, mine: Any, theirs: Any) -> bool:

@@ -20,6 +20,7 @@ examples:
   qamx run experiments/c4_qam_edit.toml --set environment.task=4 --seed 20002
   qamx check experiments/*.toml
   qamx data generate cube-double-play
+  qamx diff runs/one runs/other
 """
 
 
@@ -126,6 +127,41 @@ def _list(arguments: argparse.Namespace) -> int:
     return _write(listing(Path("experiments"), tables=sys.stdout.isatty()))
 
 
+def _add_diff(commands: Subparsers) -> None:
+    parser = _command(commands, "diff", "say why two runs differ, and where they part", _diff)
+    for name in ("one", "other"):
+        parser.add_argument(name, type=Path, metavar="RUN", help="the folder of a run")
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from qamx.audit.difference import diff
+
+    return diff(arguments.one, arguments.other)
+
+
+def _add_verify(commands: Subparsers) -> None:
+    summary = "kill a short run of an experiment, resume it, and compare it with a whole one"
+    parser = _command(commands, "verify-resume", summary, _verify)
+    _add_experiment(parser)
+    parser.add_argument("--kills", type=int, default=4, metavar="N", help="how often (default: 4)")
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from qamx.audit.rehearsal import verify_resume
+
+    return verify_resume(arguments.file, arguments.set, arguments.seed, arguments.kills)
+
+
+def _add_doctor(commands: Subparsers) -> None:
+    _command(commands, "doctor", "say what this machine lacks, and what to do", _doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from qamx.audit.doctor import doctor
+
+    return doctor()
+
+
 def _add_data(commands: Subparsers) -> None:
     parser = commands.add_parser("data", help="make data sets", description="Make data sets.")
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
@@ -163,6 +199,9 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_show,
     _add_list,
     _add_data,
+    _add_diff,
+    _add_verify,
+    _add_doctor,
 )
 """What adds each subcommand, in the order of the help."""
 

@@ -38,6 +38,9 @@ print("loaded:", *{{name.partition(".")[0] for name in sys.modules}})
         "run --help",
         "check experiments/quickstart.toml experiments/c4_qam_edit.toml",
         "check experiments/none.toml",
+        "run experiments/none.toml",
+        "run experiments/quickstart.toml --set agent.method=qan",
+        "diff runs/none runs/none",
         "show experiments/c4_qam_fql.toml",
         "list",
     ],
@@ -60,16 +63,18 @@ def test_help_shows_each_command_and_examples(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    text = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for line in (
-        "    run       train and evaluate the policy of an experiment",
-        "    check     validate experiment and suite files",
-        "    show      print an experiment with every default, as TOML",
-        "    list      list what an experiment file can name, and experiments here",
-        "    data      make data sets",
-        "  qamx run experiments/quickstart.toml",
+        "run train and evaluate the policy of an experiment",
+        "check validate experiment and suite files",
+        "show print an experiment with every default, as TOML",
+        "list list what an experiment file can name, and experiments here",
+        "data make data sets",
+        "diff say why two runs differ, and where they part",
+        "doctor say what this machine lacks, and what to do",
+        "qamx run experiments/quickstart.toml",
     ):
-        assert line in text.splitlines()
+        assert line in lines
 
 
 def test_version(capsys):

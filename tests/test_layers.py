@@ -22,6 +22,8 @@ LAYERS = {
     "registry": {"errors"},
     "config": {"errors", "registry"},
     "runner": {"_types", "errors", "agents", "data", "envs", "schedules"},
+    "passport": {"config", "errors", "runner"},
+    "audit": {"build", "config", "data", "errors", "passport", "runner"},
     "build": {
         "_types",
         "agents",
@@ -31,12 +33,13 @@ LAYERS = {
         "errors",
         "flow",
         "nn",
+        "passport",
         "registry",
         "rl",
         "runner",
         "schedules",
     },
-    "cli": {"build", "config", "data", "errors", "registry"},
+    "cli": {"audit", "build", "config", "data", "errors", "registry"},
 }
 
 

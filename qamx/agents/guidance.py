@@ -4,9 +4,6 @@ The three variants of Li and Levine (arXiv 2601.14234) differ in what the critic
 actions.
 """
 
-from typing import ClassVar
-
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -31,10 +28,8 @@ class CGQL(AbstractAgent[TemporalDifference, GuidedFlow]):
         self.policy = GuidedFlow(flow, inverse_temperature, guidance_scale, jnp.ones_like)
 
 
-class AbstractNoiseAwareCGQL(AbstractAgent[NoisyTemporalDifference, GuidedFlow]):
-    """A critic that learns the values of noised actions too, and guides with those."""
-
-    noisy_loss: eqx.AbstractClassVar[NoisyLoss]
+class CGQLMSE(AbstractAgent[NoisyTemporalDifference, GuidedFlow]):
+    """A critic that also regresses noised actions' values to the mean of the clean ones'."""
 
     def __init__(
         self,
@@ -45,29 +40,39 @@ class AbstractNoiseAwareCGQL(AbstractAgent[NoisyTemporalDifference, GuidedFlow])
         noisy_critic_weight: float,
         key: Key,
     ):
-        critic_key, flow_key = jax.random.split(key)
-        self.critic = NoisyTemporalDifference(
-            parts.with_target(parts.networks.flow_time_critic(critic_key)),
-            parts.backup,
-            self.noisy_loss,
-            noisy_critic_weight,
-            inverse_temperature,
+        scales = inverse_temperature, guidance_scale
+        self.critic, self.policy = _noise_aware(
+            parts, squared_error, noisy_critic_weight, scales, key
         )
-        flow = parts.slow_behaviour_flow(flow_key)
-        self.policy = GuidedFlow(flow, inverse_temperature, guidance_scale, _same_time)
 
 
-class CGQLMSE(AbstractNoiseAwareCGQL):
-    """The value of a noised action is the mean of the clean ones'."""
+class CGQLLinex(AbstractAgent[NoisyTemporalDifference, GuidedFlow]):
+    """A critic that also regresses noised actions' values to the soft maximum of the clean ones'
+    (the energy of Lu et al., arXiv 2304.12824)."""
 
-    noisy_loss: ClassVar[NoisyLoss] = staticmethod(squared_error)
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        inverse_temperature: float,
+        guidance_scale: float,
+        noisy_critic_weight: float,
+        key: Key,
+    ):
+        scales = inverse_temperature, guidance_scale
+        self.critic, self.policy = _noise_aware(parts, linex, noisy_critic_weight, scales, key)
 
 
-class CGQLLinex(AbstractNoiseAwareCGQL):
-    """The value of a noised action is the soft maximum of the clean ones' (the energy of Lu et al.,
-    arXiv 2304.12824)."""
-
-    noisy_loss: ClassVar[NoisyLoss] = staticmethod(linex)
+def _noise_aware(
+    parts: Parts, loss: NoisyLoss, weight: float, scales: tuple[float, float], key: Key
+) -> tuple[NoisyTemporalDifference, GuidedFlow]:
+    critic_key, flow_key = jax.random.split(key)
+    critic = parts.with_target(parts.networks.flow_time_critic(critic_key))
+    flow = parts.slow_behaviour_flow(flow_key)
+    return (
+        NoisyTemporalDifference(critic, parts.backup, loss, weight, scales[0]),
+        GuidedFlow(flow, *scales, _same_time),
+    )
 
 
 def _same_time(t: jax.Array) -> jax.Array:

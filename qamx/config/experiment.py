@@ -65,17 +65,18 @@ class Experiment:
 
         None stands for a key that one of them does not have.
         """
-        mine, others = _flat(self.to_dict()), _flat(other.to_dict())
+        mine, others = flat(self.to_dict()), flat(other.to_dict())
         keys = dict.fromkeys((*mine, *others))
         values = ((key, mine.get(key), others.get(key)) for key in keys)
         return [(key, one, two) for key, one, two in values if one != two]
 
 
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Tables inside tables as one table of dotted keys."""
+    keys: dict[str, Any] = {}
     for name, value in table.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            keys |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            keys[prefix + name] = value
+    return keys

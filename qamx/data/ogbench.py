@@ -11,7 +11,9 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from jaxtyping import Num
 
+from qamx.data.archive_checks import check_headers, check_terminals, check_values, read_headers
 from qamx.data.generate import dataset_names, default_directory, generate
 from qamx.data.generate.archive import read_stamp
 from qamx.data.sequences import Transitions
@@ -72,22 +74,39 @@ class OGBenchData:
             )
 
     def _length(self, path: Path) -> int:
+        return int(np.sum(self._terminals(path) == 0))
+
+    def _terminals(self, path: Path) -> Num[np.ndarray, " rows"]:
         with _reading(path, self._environment), np.load(path, allow_pickle=False) as file:
-            return int(np.sum(file["terminals"] == 0))
+            return file["terminals"]
+
+    def _check(self, path: Path) -> Num[np.ndarray, " rows"]:
+        """What can be said of a file before it is read whole; returns the ends of its episodes."""
+        spaces = self._goal.observation_space, self._goal.action_space
+        with _reading(path, self._environment):
+            headers = read_headers(path)
+        check_headers(path, headers, (spaces[0].shape[0], spaces[1].shape[0]))
+        terminals = self._terminals(path)
+        check_terminals(path, terminals)
+        return terminals
 
     def load(self, shard: int) -> Transitions:
         """Reads a shard through OGBench and relabels it.
 
-        **Raises:** `UserError` if the file cannot be read or lacks an array.
+        **Raises:** `UserError` naming the file, and the array and row at fault: it cannot be read,
+        lacks an array, is of another environment, marks no ends of episodes, or holds Python
+        objects, values that are not finite or actions outside [-1, 1].
         """
         from ogbench.relabel_utils import relabel_dataset
         from ogbench.utils import load_dataset
 
         path = self.files[shard]
+        terminals = self._check(path)
         with _reading(path, self._environment):
             arrays = load_dataset(str(path), add_info=True)
-            with GlobalRandomness(0):
-                relabel_dataset(self._environment, self._goal, arrays)
+        check_values(path, arrays, terminals)
+        with _reading(path, self._environment), GlobalRandomness(0):
+            relabel_dataset(self._environment, self._goal, arrays)
         rewards = sparse(arrays["rewards"]) if self._sparse else arrays["rewards"]
         return Transitions(
             observations=arrays["observations"],

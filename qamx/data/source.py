@@ -6,7 +6,11 @@ from qamx.data.sequences import Transitions
 
 
 class DataSource(Protocol):
-    """A data set in one or more shards, of which one is in memory at a time."""
+    """A data set in one or more shards, of which one is in memory at a time.
+
+    A source that reads files may list them in an attribute `files`: they are then hashed for the
+    run's passport, and a continued run refuses others.
+    """
 
     @property
     def shards(self) -> int:

@@ -1,0 +1,1 @@
+"""Looking at runs and machines from outside: what differs, what resumes, what is missing."""

@@ -1,0 +1,149 @@
+"""`qamx diff`: why two runs differ, and where their numbers part."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qamx.audit.report import print_table
+from qamx.config.experiment import flat
+from qamx.errors import UserError
+from qamx.passport import read
+
+ABSENT = "-"
+"""What is shown where a run has no such key."""
+
+
+class Difference(NamedTuple):
+    """One thing that two runs do not share: its kind, its key, and both values."""
+
+    kind: str
+    key: str
+    one: str
+    other: str
+
+
+class Parting(NamedTuple):
+    """The first row in which two records differ."""
+
+    step: int
+    phase: str
+    keys: tuple[str, ...]
+    one: Any
+    other: Any
+
+
+def diff(one: Path, other: Path) -> int:
+    """Prints how two runs differ; returns 0 if they do not, 1 if they do.
+
+    **Raises:** `UserError` if a folder holds no run.
+    """
+    header = ("", "", str(one), str(other))
+    found = differences(one, other)
+    if found:
+        print_table("what the runs were given", header, found)
+    partings = {name: parting(one / name, other / name) for name in RECORDS}
+    parted = [_parting_row(name, place) for name, place in partings.items() if place]
+    if parted:
+        print_table("where their records part", ("", "at", str(one), str(other)), parted)
+    last = _last_evaluations(one, other)
+    if last and partings["evaluations.jsonl"]:
+        print_table("their last evaluations", ("", str(one), str(other)), last)
+    print(_verdict(bool(found), bool(parted)))
+    return 1 if found or parted else 0
+
+
+RECORDS = ("metrics.jsonl", "evaluations.jsonl")
+
+
+def differences(one: Path, other: Path) -> list[Difference]:
+    """What differs in the passports of two runs.
+
+    **Raises:** `UserError` if a passport is missing or damaged.
+    """
+    mine, theirs = (_facts(read(directory)) for directory in (one, other))
+    keys = dict.fromkeys((*mine, *theirs))
+    pairs = ((key, mine.get(key, ABSENT), theirs.get(key, ABSENT)) for key in keys)
+    return [Difference(*key, first, second) for key, first, second in pairs if first != second]
+
+
+def parting(one: Path, other: Path) -> Parting | None:
+    """The first row in which two files of JSON lines differ, or None.
+
+    **Raises:** `UserError` if a line is not JSON.
+    """
+    for first, second in itertools.zip_longest(_rows(one), _rows(other), fillvalue={}):
+        keys = [k for k in first | second if repr(first.get(k)) != repr(second.get(k))]
+        if keys:
+            earlier = min((row for row in (first, second) if row), key=lambda row: row["step"])
+            differing = ("step",) if "step" in keys else tuple(keys)
+            values = (row.get(differing[0], ABSENT) for row in (first, second))
+            return Parting(earlier["step"], earlier["phase"], differing, *values)
+    return None
+
+
+def _facts(passport: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """All that a passport says of its run, by kind and key; times are left out."""
+    starts = passport["starts"]
+    config = flat(passport["config"]) | _merged(start["changes"] for start in starts)
+    facts = {("config", key): json.dumps(value) for key, value in config.items()}
+    for index, file in enumerate(passport["data"]):
+        facts["data", Path(file["file"]).name or str(index)] = f"SHA-256 {file['sha256'][:16]}"
+    for key, value in flat(passport["seeds"]).items():
+        facts["seeds", key] = str(value)
+    facts["success", "read at"] = passport["success"]
+    for kind in ("versions", "platform", "device", "flags", "jax"):
+        for key in dict.fromkeys(itertools.chain(*(start[kind] for start in starts))):
+            facts[kind, key] = _through(start[kind].get(key, ABSENT) for start in starts)
+    facts["code", "commit"] = _through(start["commit"] or ABSENT for start in starts)
+    return facts
+
+
+def _merged(changes: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    return {key: value for change in changes for key, value in change.items()}
+
+
+def _through(values: Iterator[Any]) -> str:
+    """A value that was the same at each start of a run, or its course."""
+    return ", then ".join(str(value) for value, _ in itertools.groupby(values))
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}: line {number}: not JSON ({error})") from error
+
+
+def _parting_row(name: str, place: Parting) -> tuple[str, str, str, str]:
+    where = f"step {place.step:,} ({place.phase})"
+    if place.keys == ("step",):  # one has a row there, the other goes on later, or has ended
+        one, other = (
+            "a row" if step == place.step else "no row" for step in (place.one, place.other)
+        )
+        return name, where, one, other
+    first, *others = place.keys
+    more = f" and {len(others)} more keys" if others else ""
+    return name, f"{where}: {first}{more}", str(place.one), str(place.other)
+
+
+def _last_evaluations(one: Path, other: Path) -> list[tuple[str, str, str]]:
+    name = "evaluations.jsonl"
+    last = [list(_rows(path / name))[-1:] or [{}] for path in (one, other)]
+    (mine,), (theirs,) = last
+    return [(k, str(mine.get(k, ABSENT)), str(theirs.get(k, ABSENT))) for k in mine | theirs]
+
+
+def _verdict(given: bool, found: bool) -> str:
+    if given and found:
+        return "the runs differ"
+    if given:
+        return "the runs were given different things and recorded the same numbers"
+    if found:
+        return "the runs were given the same and recorded different numbers"
+    return "the runs are equal"

@@ -1,0 +1,176 @@
+"""`qamx doctor`: what a run needs of this machine, each with a verdict and what to do."""
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import Literal, NamedTuple
+from urllib.parse import urlparse
+
+from qamx.audit.probes import DEVICE, ENVIRONMENT, RENDERING, probe
+from qamx.audit.report import print_table
+from qamx.data.generate import default_directory
+
+GIGABYTE = 10**9
+FEW_FILES = 1024
+"""Open files below which a run with wandb and many environments may hit the limit."""
+
+NETWORK_SECONDS = 3.0
+
+
+class Finding(NamedTuple):
+    """One line of the report; `remedy` is empty where there is nothing to do."""
+
+    subject: str
+    verdict: Literal["ok", "warning", "problem"]
+    found: str
+    remedy: str = ""
+
+
+def doctor() -> int:
+    """Prints what was found; returns 1 if something keeps runs from working, else 0."""
+    with ThreadPoolExecutor(len(CHECKS)) as threads:
+        findings = list(threads.map(lambda check: check(), CHECKS))
+    print_table("this machine", ("", "", "", ""), findings)
+    problems = sum(finding.verdict == "problem" for finding in findings)
+    warnings = sum(finding.verdict == "warning" for finding in findings)
+    print(f"problems: {problems}, warnings: {warnings}")
+    return 1 if problems else 0
+
+
+def device() -> Finding:
+    """Where JAX computes, tried with a sum."""
+    works, said = probe(DEVICE)
+    if not works:
+        remedy = (
+            "see that jax and jaxlib fit each other and the driver; JAX_PLATFORMS=cpu avoids it"
+        )
+        return Finding("device", "problem", said, remedy)
+    if said.startswith("cpu") and shutil.which("nvidia-smi"):
+        remedy = 'install JAX for it: pip install -e ".[cuda13]" (or cuda12)'
+        return Finding("device", "warning", f"{said}; an NVIDIA driver is there", remedy)
+    return Finding("device", "ok", said)
+
+
+def rendering() -> Finding:
+    """Whether an image can be drawn without a display. Training does without."""
+    backend = os.environ.get("MUJOCO_GL") or ("egl" if sys.platform == "linux" else "")
+    variables = {"MUJOCO_GL": backend} if backend else {}
+    works, said = probe(RENDERING, **variables)
+    if works:
+        return Finding("rendering", "ok", f"{backend or 'default'}: {said}")
+    remedy = (
+        "training goes on without; for videos install EGL (Debian: libegl1, libgl1) or set "
+        "MUJOCO_GL=osmesa"
+    )
+    return Finding("rendering", "warning", f"{backend}: {said}", remedy)
+
+
+def environment() -> Finding:
+    """Ten steps in an OGBench environment."""
+    works, said = probe(ENVIRONMENT)
+    if works:
+        return Finding("environment", "ok", said)
+    remedy = (
+        "see that ogbench, gymnasium and mujoco are whole: pip install --force-reinstall ogbench"
+    )
+    return Finding("environment", "problem", said, remedy)
+
+
+def data() -> Finding:
+    """The folder of the data sets, and the sets in it."""
+    folder = default_directory()
+    if not folder.is_dir():
+        remedy = "made when a set is: qamx data generate NAME, or name another in QAMX_DATA"
+        return Finding("data", "warning", f"{folder}: no such folder", remedy)
+    files = {path.stem for path in folder.glob("*.npz") if not path.stem.endswith("-val")}
+    sets = sorted(files | {path.name for path in folder.glob("*-100m-v0") if path.is_dir()})
+    listed = ", ".join(sets[:3]) + (", ..." if len(sets) > 3 else "")
+    found = f"{folder}: {len(sets)} sets{': ' if sets else ''}{listed}"
+    if not os.access(folder, os.W_OK):
+        remedy = "sets can be read, but none made here: name a folder of yours in QAMX_DATA"
+        return Finding("data", "warning", f"{found}; not writable", remedy)
+    if not sets:
+        return Finding("data", "warning", found, "make one: qamx data generate NAME")
+    return Finding("data", "ok", found)
+
+
+def disk() -> Finding:
+    """Room where runs and data go."""
+    places = {"here": Path.cwd(), "data": _existing(default_directory())}
+    free = {name: shutil.disk_usage(place).free / GIGABYTE for name, place in places.items()}
+    found = ", ".join(f"{name}: {room:.0f} GB free" for name, room in free.items())
+    least = min(free.values())
+    if least < 1:
+        return Finding("disk", "problem", found, "a run's checkpoints need about 1 GB: make room")
+    if least < 10:
+        return Finding(
+            "disk", "warning", found, "make room for longer runs, or name --out elsewhere"
+        )
+    return Finding("disk", "ok", found)
+
+
+def wandb() -> Finding:
+    """Whether Weights & Biases could be used; runs do without."""
+    if find_spec("wandb") is None:
+        return Finding("wandb", "warning", "not installed", "pip install wandb, if you want it")
+    number = _version("wandb")
+    host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    if not os.environ.get("WANDB_API_KEY") and not _has_login(host):
+        return Finding(
+            "wandb", "ok", f"{number}, no login: logs offline (wandb login changes that)"
+        )
+    try:
+        socket.create_connection((host, 443), NETWORK_SECONDS).close()
+    except OSError as error:
+        remedy = "--wandb offline keeps the logs, wandb sync sends them later"
+        return Finding("wandb", "warning", f"{number}, {host}: {error}", remedy)
+    return Finding("wandb", "ok", f"{number}, logged in, {host} answers")
+
+
+def files() -> Finding:
+    """How many files a process may open."""
+    if find_spec("resource") is None:
+        return Finding("open files", "ok", "no limit known")
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limit < FEW_FILES:
+        return Finding("open files", "warning", f"at most {limit}", f"ulimit -n {4 * FEW_FILES}")
+    return Finding("open files", "ok", f"at most {limit:,}" if limit >= 0 else "no limit")
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    device,
+    environment,
+    rendering,
+    data,
+    disk,
+    wandb,
+    files,
+)
+"""What is looked at, in the order of the report; all at the same time."""
+
+
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _has_login(host: str) -> bool:
+    try:
+        return netrc().authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "installed"

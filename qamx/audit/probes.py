@@ -1,0 +1,62 @@
+"""What `qamx doctor` tries out in processes of their own: what may hang or die stays there."""
+
+import os
+import subprocess
+import sys
+
+SECONDS = 20.0
+"""After which a probe is given up: they run together, and the command is to end within 30."""
+
+DEVICE = """
+import os
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # look at the memory, leave it
+import jax
+device = jax.devices()[0]
+total = float(jax.numpy.arange(1000.0).sum())
+assert total == 499500.0, f"a sum of numbers gives {total}"
+limit = (device.memory_stats() or {}).get("bytes_limit")
+memory = f", {limit / 2**30:.0f} GiB free to JAX" if limit else ""
+print(f"{jax.default_backend()}: {len(jax.devices())} x {device.device_kind}{memory}")
+"""
+
+RENDERING = """
+import mujoco
+model = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><light pos='0 0 3'/><geom type='sphere' size='.3'/></worldbody></mujoco>"
+)
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 48, 64) as renderer:
+    renderer.update_scene(data)
+    assert renderer.render().std() > 0, "the image is empty"
+print("an image was drawn")
+"""
+
+ENVIRONMENT = """
+import numpy as np
+from qamx.envs import OGBenchEnvironment
+env = OGBenchEnvironment("cube-single-play", 1)
+env.reset(0)
+for _ in range(10):
+    step = env.step(np.zeros(env.action_size, np.float32))
+assert np.isfinite(step.observation).all(), "an observation is not finite"
+print("cube-single-play: 10 steps")
+"""
+
+
+def probe(code: str, **variables: str) -> tuple[bool, str]:
+    """Runs Python code in a process; whether it ended well, and the last line that it said."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"no answer within {SECONDS:.0f} s"
+    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    return done.returncode == 0, said[-1] if said else f"exit status {done.returncode}"

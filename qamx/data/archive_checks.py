@@ -1,0 +1,145 @@
+"""What an OGBench file must be before it is learned from; each fault is one message.
+
+The headers are read first: they say which arrays there are, without unpacking any.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Num
+
+from qamx.data.checks import LARGEST_ACTION, first_row, not_finite, outside
+from qamx.errors import UserError
+
+REQUIRED = ("observations", "actions", "terminals")
+
+
+class Header(NamedTuple):
+    """An array's shape and type, as its header in the archive says."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def read_headers(path: Path) -> dict[str, Header]:
+    """The header of every array of an npz file.
+
+    **Raises:** `UserError` for an array of Python objects: to read one is to run code;
+    `OSError`, `ValueError` or `BadZipFile` if the file is no npz file.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        headers = {name.removesuffix(".npy"): _read_header(archive, name) for name in names}
+    for name, header in headers.items():
+        if header.dtype.hasobject:
+            raise UserError(
+                f"{path}: {name}: holds Python objects (pickled), and reading those can run code; "
+                "store it as an array of numbers"
+            )
+    return headers
+
+
+def _read_header(archive: zipfile.ZipFile, name: str) -> Header:
+    with archive.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(member)
+    return Header(shape, dtype)
+
+
+def check_headers(path: Path, headers: Mapping[str, Header], sizes: tuple[int, int]) -> None:
+    """The arrays are there, equally long, and as wide as the environment's vectors.
+
+    **Arguments:** `sizes` are those of the environment's observations and actions.
+
+    **Raises:** `UserError` naming the file and the array.
+    """
+    for name in REQUIRED:
+        if name not in headers:
+            raise UserError(
+                f"{path}: {name}: missing; the file has {', '.join(headers) or 'no arrays'}. Give "
+                "it OGBench's arrays: observations, actions, terminals, qpos"
+            )
+        if headers[name].dtype.kind not in "fiub":
+            raise UserError(f"{path}: {name}: found {headers[name].dtype}; store it as numbers")
+    rows = headers["terminals"].shape
+    for name in REQUIRED:
+        if headers[name].shape[:1] != rows:
+            raise UserError(
+                f"{path}: {name}: shape {headers[name].shape}, and terminals has {rows}; every "
+                "array has one row a step"
+            )
+    for name, size in zip(REQUIRED, sizes, strict=False):
+        if headers[name].shape[1:] != (size,):
+            raise UserError(
+                f"{path}: {name}: shape {headers[name].shape}, and the environment's {name} have "
+                f"{size} entries; name data of this environment in data.source"
+            )
+
+
+def check_terminals(path: Path, terminals: Num[np.ndarray, " rows"]) -> None:
+    """The ends of episodes are marked: 1 on each last row, 0 elsewhere.
+
+    Without a mark, windows would reach from one episode into the next, and the last
+    observation would be followed by none.
+
+    **Raises:** `UserError` with the row.
+    """
+    odd = first_row((terminals != 0) & (terminals != 1))
+    if odd is not None:
+        raise UserError(
+            f"{path}: terminals: found {terminals[odd]} in row {odd:,}; write 1 on the last row of "
+            "each episode, else 0"
+        )
+    if len(terminals) == 0 or not terminals.any():
+        raise UserError(
+            f"{path}: terminals: no row of {len(terminals):,} ends an episode, so that action "
+            "chunks would reach from one episode into the next; write 1 on each episode's last row"
+        )
+    if not terminals[-1]:
+        last = int(np.flatnonzero(terminals)[-1])
+        raise UserError(
+            f"{path}: terminals: the last episode, from row {last + 1:,} on, has no end; the file "
+            "is cut off, or its last row lacks a 1"
+        )
+
+
+def check_values(
+    path: Path, arrays: Mapping[str, Any], terminals: Num[np.ndarray, " rows"]
+) -> None:
+    """Numbers are finite, and actions inside [-1, 1].
+
+    **Arguments:** `arrays` as OGBench's loader gives them: of an episode's last row, only the
+    observation is kept, as the one that follows.
+
+    **Raises:** `UserError` with the array and the row of the file.
+    """
+    kept = np.flatnonzero(terminals == 0)
+    for name, array in arrays.items():
+        if name == "next_observations":
+            continue
+        row = not_finite(array)
+        if row is not None:
+            raise UserError(_not_finite_text(path, name, array[row], int(kept[row])))
+    last = np.flatnonzero(arrays["terminals"])
+    after = arrays["next_observations"][last]
+    row = not_finite(after)
+    if row is not None:
+        text = _not_finite_text(path, "observations", after[row], int(kept[last[row]]) + 1)
+        raise UserError(text)
+    wild = outside(arrays["actions"], LARGEST_ACTION)
+    if wild is not None:
+        raise UserError(f"{path}: {wild.text(int(kept[wild.row]))}")
+
+
+def _not_finite_text(path: Path, name: str, values: np.ndarray, row: int) -> str:
+    value = np.ravel(values)[~np.isfinite(np.ravel(values))][0]
+    return (
+        f"{path}: {name}: found {value} in row {row:,}; remove the episode, or download or make "
+        "the file again"
+    )

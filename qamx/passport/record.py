@@ -1,0 +1,125 @@
+"""`passport.json` in a run's folder: what the run is, and under what each start of it ran."""
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qamx.config import Experiment
+from qamx.config.experiment import flat
+from qamx.errors import UserError
+from qamx.passport.hashing import sha256_of
+
+FILE_NAME = "passport.json"
+
+SUCCESS = 'info["success"] of an episode\'s last step'
+"""When an episode counts as solved, in OGBench's own evaluation and in this one."""
+
+
+_MEND = "restore the file, or remove it: the run's next start writes a new one"
+
+
+def stamp(directory: Path, experiment: Experiment, files: Sequence[Path], continued: bool) -> None:
+    """Writes a new run's passport, or adds a start to the passport of a run that goes on.
+
+    The first part (configuration, data, seeds) is written once; each start adds its time, its
+    software, device and flags, and the keys that it changes.
+
+    **Arguments:** `files` are the data files that the run reads, `continued` says whether the
+    folder holds state that the run goes on from.
+
+    **Raises:** `UserError` if a data file is not the one that the run began with, or the
+    passport cannot be read.
+    """
+    from qamx.passport.surroundings import surroundings
+
+    path = directory / FILE_NAME
+    data = _data(files)
+    passport = read(directory) if continued and path.exists() else _begun(experiment, data)
+    _compare(passport["data"], data, directory)
+    start = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "changes": _changes(passport["config"], experiment),
+        **surroundings(),
+    }
+    passport["starts"].append(start)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(passport, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """The passport of a run.
+
+    **Raises:** `UserError` if there is none, or it is damaged.
+    """
+    path = directory / FILE_NAME
+    try:
+        passport = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; name the folder of a run") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); {_MEND}") from error
+    if not isinstance(passport, dict) or not passport.keys() >= {"config", "data", "starts"}:
+        raise UserError(f"{path}: not a run's passport; {_MEND}")
+    return passport
+
+
+def _begun(experiment: Experiment, data: list[dict[str, Any]]) -> dict[str, Any]:
+    from qamx.runner.collect import EVALUATION_STREAM, TRAINING_STREAM
+
+    return {
+        "run": experiment.run_name,
+        "config": _as_json(experiment),
+        "data": data,
+        "seeds": {
+            "run": experiment.seed,
+            "generators": "jax.random.split(jax.random.key(run), 5): agent, updates, batches, "
+            "acting, evaluation",
+            "resets": "numpy.random.SeedSequence((run, stream, episode)).generate_state(1)",
+            "streams": {"collection": TRAINING_STREAM, "evaluation": EVALUATION_STREAM},
+        },
+        "success": SUCCESS,
+        "starts": [],
+    }
+
+
+def _data(files: Sequence[Path]) -> list[dict[str, Any]]:
+    hashes = sha256_of(files)
+    return [
+        {"file": str(file), "bytes": file.stat().st_size, "sha256": found}
+        for file, found in zip(files, hashes, strict=True)
+    ]
+
+
+def _compare(before: list[dict[str, Any]], now: list[dict[str, Any]], directory: Path) -> None:
+    """The folder of the data may change, its files may not."""
+    if len(before) != len(now):
+        raise UserError(
+            f"{directory} was begun with {len(before)} data files and finds {len(now)} now; "
+            "restore the data set, or start a run in a new folder with --out"
+        )
+    for old, new in zip(before, now, strict=True):
+        if old["sha256"] != new["sha256"]:
+            raise UserError(
+                f"{new['file']}: not the file that {directory} was begun with\n"
+                f"  then: {old['bytes']:,} bytes, SHA-256 {old['sha256']}\n"
+                f"  now:  {new['bytes']:,} bytes, SHA-256 {new['sha256']}\n"
+                "restore the file, or start a run in a new folder with --out"
+            )
+
+
+def _changes(before: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """The dotted keys whose values differ from those the run was begun with."""
+    then, now = flat(before), flat(_as_json(experiment))
+    return {key: now.get(key) for key in then | now if then.get(key) != now.get(key)}
+
+
+def _as_json(experiment: Experiment) -> dict[str, Any]:
+    """The configuration as it is read back: with lists for tuples."""
+    return json.loads(json.dumps(experiment.to_dict()))
