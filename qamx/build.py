@@ -34,7 +34,7 @@ from qamx.config.schedules import (
     OfflineToOnlineSettings,
     OnlineSettings,
 )
-from qamx.config.sections import scheme_of
+from qamx.config.sections import ScheduleSettings, scheme_of
 from qamx.config.temperatures import (
     ConstantTemperature,
     LinearTemperature,
@@ -107,7 +107,7 @@ def build(experiment: Experiment) -> RunPlan:
         make_agent=functools.partial(build_agent, agent),
         optimiser=adam(agent.learning_rate, clip),
         sampling=sampling(agent.batch_size, agent.horizon, agent.discount),
-        schedule=_builder(registry.schedules, experiment.schedule.kind)(experiment.schedule),
+        schedule=build_schedule(experiment.schedule),
         data=CheckedData(
             _builder(registry.datasets, scheme_of(experiment.data.source))(
                 experiment.data, experiment.environment
@@ -182,6 +182,11 @@ def _restored(directory: Path, arrays: AbstractAgent) -> AbstractAgent:
         return checkpoints.restore(step, arrays, prefix=".state.agent")[0]
     finally:
         checkpoints.close()
+
+
+def build_schedule(settings: ScheduleSettings) -> Schedule:
+    """The phases that `[schedule]` describes."""
+    return _builder(registry.schedules, settings.kind)(settings)
 
 
 def build_agent(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from qamx.build import build_schedule
 from qamx.config import load_suite
 from qamx.config.suite_runs import SuiteRun
 
@@ -24,7 +25,10 @@ RESAMPLES = 5_000
 
 
 def carry_out(run: SuiteRun, folder: Path, cache: Path) -> int:
-    """`qamx run` for one run of the suite; what it prints goes beside it."""
+    """`qamx run` for one run of the suite, unless it is complete; what it prints goes beside it."""
+    last = last_evaluation(run, folder)
+    if last is not None and last["step"] == last_step(run):
+        return 0
     seed = ("--seed", str(run.seed), "--out", str(folder / run.name))
     command = [sys.executable, "-m", "qamx", "run", str(run.file), *seed]
     command += ["--set", *run.overrides] if run.overrides else []
@@ -35,6 +39,11 @@ def carry_out(run: SuiteRun, folder: Path, cache: Path) -> int:
         code = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
     print(f"{'done' if code == 0 else f'exit {code}'}  {run.name}", file=sys.stderr, flush=True)
     return code
+
+
+def last_step(run: SuiteRun) -> int:
+    """The step at which a run is complete."""
+    return build_schedule(run.load().schedule).steps
 
 
 def last_evaluation(run: SuiteRun, folder: Path) -> dict[str, Any] | None:

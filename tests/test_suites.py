@@ -407,7 +407,7 @@ def test_the_quickstart_s_methods_have_the_same_budget():
     first = experiments[0]
     for run, one in zip(runs, experiments, strict=True):
         assert run.name == f"quickstart-{one.agent.method}-task1-seed{one.seed}"
-        assert updates(one.schedule) == 30_000
+        assert updates(one.schedule) == 10_000
         differing = {key.partition(".")[0] for key, _, _ in first.differences(one)}
         allowed = {"name", "seed", "agent", "evaluation"}
         assert differing <= (allowed | {"schedule"} if one.agent.method == "rlpd" else allowed)
@@ -422,13 +422,6 @@ def updates(schedule: object) -> int:
     return schedule.offline_steps
 
 
-def test_the_quickstart_evaluates_a_clone_where_there_is_one():
-    import equinox as eqx
-    import jax
-
-    from qamx.build import build_agent
-
-    for run in load_suite(SUITES / "quickstart.toml").runs()[::3]:
-        experiment = run.load()
-        agent = eqx.filter_eval_shape(build_agent, experiment.agent, 2, 2, jax.random.key(0))
-        assert (agent.policy.behaviour is not None) is experiment.evaluation.behaviour, run.name
+def test_the_quickstart_evaluates_the_clone_once():
+    runs = load_suite(SUITES / "quickstart.toml").runs()
+    assert {run.load().agent.method for run in runs if run.load().evaluation.behaviour} == {"qam"}
