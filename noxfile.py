@@ -1,4 +1,4 @@
-"""The project's checks: `nox -s tests`, `nox -s lint types docs`."""
+"""The project's checks: `nox -s tests`, `nox -s lint types docs`; its study: `nox -s study`."""
 
 import nox
 
@@ -6,7 +6,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["tests", "lint", "types", "docs"]
 nox.options.reuse_existing_virtualenvs = True
 
-CODE = ("qamx", "tests", "benchmarks", "docs", "studies", "noxfile.py")
+CODE = ("qamx", "tests", "benchmarks", "studies", "docs", "noxfile.py")
 
 
 @nox.session
@@ -36,3 +36,11 @@ def docs(session: nox.Session) -> None:
     """The documentation site, in `site/`; a broken link or reference is an error."""
     session.install("-e", ".[docs]")
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def study(session: nox.Session) -> None:
+    """How near each method comes to a known law, and what `docs/studies.md` shows of it."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "studies.tilt")
+    session.run("python", "-m", "studies.report")

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mixture import Mixture, MixtureVelocity
 
 from qamx.flow import (
     GridIncrements,
@@ -23,6 +22,7 @@ from qamx.flow import (
     velocity_change,
 )
 from qamx.nn import AbstractVelocityField, VelocityField
+from studies.mixture import Mixture, MixtureVelocity
 
 THREE_MODES = Mixture(
     [0.5, 0.3, 0.2],

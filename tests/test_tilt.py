@@ -12,23 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from mixture import Mixture, MixtureVelocity, QuadraticCritic
 
 from qamx.flow import Integrator, sample_ode
 from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
 from qamx.rl import WithTarget
 from qamx.schedules import Constant
+from studies.mixture import MixtureVelocity, QuadraticCritic
+from studies.problem import BASE, LINEAR, QUADRATIC
 
-# Well inside [-1, 1], where the critic's argument is clipped.
-BASE = Mixture(
-    [0.5, 0.3, 0.2],
-    [[0.4, 0.4], [-0.45, 0.2], [0.05, -0.5]],
-    [np.diag([0.012, 0.024]), [[0.02, 0.008], [0.008, 0.02]], np.diag([0.024, 0.012])],
-)
 TAU = 3.0
 TILTS = {
     "linear": (np.array([-0.6, -0.3]), np.zeros((2, 2))),
     "quadratic": (np.array([-0.4, 0.0]), np.array([[2.0, -1.0], [-1.0, -4.0]])),
+    "the study's": (LINEAR, QUADRATIC),
 }
 STEPS, BATCH, UPDATES = 60, 256, 600
 

@@ -29,6 +29,22 @@ class Mixture:
             covariances.append(new_cov)
         return Mixture(weights, means, covariances)
 
+    def log_normaliser(self, linear, quadratic):
+        """log E exp(b.x + x.C.x / 2)."""
+        tilted = self.tilted(linear, quadratic)
+        # The quotient of the densities is exp(b.x + x.C.x / 2) over the normaliser: look at x = 0.
+        origin = np.zeros((1, self.means.shape[1]))
+        return float(self.log_density(origin)[0] - tilted.log_density(origin)[0])
+
+    def log_density(self, x):
+        """The log density at each row of `x`."""
+        return np.logaddexp.reduce(self._log_joint(x), axis=0)
+
+    def noised(self, scale, deviation):
+        """The law of scale x + deviation z, z ~ N(0, I)."""
+        noise = deviation**2 * np.eye(self.means.shape[1])
+        return Mixture(self.weights, scale * self.means, scale**2 * self.covariances + noise)
+
     def sample(self, rng, n):
         """`n` draws and the component of each."""
         labels = rng.choice(len(self.weights), n, p=self.weights)
@@ -38,12 +54,17 @@ class Mixture:
 
     def nearest(self, x):
         """The component that each point most probably came from."""
+        return np.argmax(self._log_joint(x), axis=0)
+
+    def _log_joint(self, x):
+        """log w_i + log N(x; mu_i, S_i), a row for each component."""
         log = []
         for w, mu, cov in zip(self.weights, self.means, self.covariances, strict=True):
             d = x - mu
             quad = np.einsum("ni,ij,nj->n", d, np.linalg.inv(cov), d)
-            log.append(np.log(w) - 0.5 * quad - 0.5 * np.linalg.slogdet(cov)[1])
-        return np.argmax(log, axis=0)
+            log_det = np.linalg.slogdet(2.0 * np.pi * cov)[1]
+            log.append(np.log(w) - 0.5 * quad - 0.5 * log_det)
+        return np.array(log)
 
 
 class MixtureVelocity(AbstractVelocityField):

@@ -1,0 +1,1 @@
+"""Studies of what the methods do on problems whose answer is known."""
