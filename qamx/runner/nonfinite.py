@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -87,12 +88,14 @@ def write_evidence(
     directory: Path, update: int, broken: list[str], mark: Mark, trainer: Trainer, replay: Replay
 ) -> str:
     """Writes batch and state of before the update; returns a sentence about the batch."""
-    batch = to_host(trainer.next_batch(mark.training, replay))
+    drawn = to_host(trainer.next_batch(mark.training, replay))
+    batch: dict[str, Any] = {name.strip("."): array for name, array in drawn.items()}
+    state: dict[str, Any] = {**to_host(mark.training.state)}
     directory.mkdir(parents=True, exist_ok=True)
-    np.savez(directory / "batch.npz", **{name.strip("."): a for name, a in batch.items()})
-    np.savez(directory / "state.npz", **to_host(mark.training.state))
+    np.savez(directory / "batch.npz", **batch)
+    np.savez(directory / "state.npz", **state)
     report = {"step": mark.step, "update": update, "not_finite": broken}
     (directory / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-    bad = [name.strip(".") for name, array in batch.items() if not np.isfinite(array).all()]
+    bad = [name for name, array in batch.items() if not np.isfinite(array).all()]
     found = f"the batch's {', '.join(bad)} are not finite" if bad else "the batch is finite"
     return f"{found}; batch and state of before the update are in {directory}"
