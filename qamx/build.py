@@ -11,6 +11,7 @@ builders have the same signatures:
 - inverse temperature: `(settings) -> AbstractInverseTemperature`
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -45,15 +46,18 @@ from qamx.data.checks import CheckedData, files_of
 from qamx.data.ogbench import OGBenchData, find_files
 from qamx.data.sampling import BalancedSampling, UniformSampling
 from qamx.envs import Environment, OGBenchEnvironment
-from qamx.errors import UserError
+from qamx.errors import ExitCode, RunError, UserError
 from qamx.flow import SOLVERS, Integrator
 from qamx.nn import Networks
 from qamx.passport import stamp
 from qamx.rl import Backup
 from qamx.runner.checkpoint import Checkpoints
-from qamx.runner.logs import Logs, Sink, WandbSink
-from qamx.runner.loop import DONE, INTERRUPTED, Runner
+from qamx.runner.lock import locked
+from qamx.runner.logs import JsonLines, Logs, Sink, WandbSink
+from qamx.runner.loop import Runner
+from qamx.runner.memory import OutOfMemory
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
+from qamx.runner.stop import Stopped, leaving_at_once
 from qamx.schedules import (
     AbstractInverseTemperature,
     Cloning,
@@ -72,29 +76,46 @@ CHANGEABLE = ("logging.", "checkpoint.", "data.directory")
 # --- the whole run ---
 
 
-def run(experiment: Experiment, directory: Path) -> int:
+def run(experiment: Experiment, directory: Path) -> ExitCode:
     """Carries out an experiment in a directory, or continues it there; returns an exit code.
 
     **Raises:** `UserError` if the directory holds a run of another configuration, or the data
     cannot be had.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        claim(directory, experiment)
-    except OSError as error:
-        raise UserError(
-            f"{directory}: cannot hold a run ({error.strerror}); name another with --out"
-        ) from error
-    plan = build(experiment)
-    stamp(directory, experiment, files_of(plan.data), continued=holds_state(directory))
-    logs = Logs(directory, _sinks(experiment, directory))
-    try:
-        code = Runner(plan, directory, logs).run()
-        rows = logs.evaluations.rows()
-    finally:
-        logs.close()
+    with contextlib.ExitStack() as held:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(directory))
+            claim(directory, experiment)
+        except OSError as error:
+            raise UserError(
+                f"{directory}: cannot hold a run ({error.strerror}); name another with --out"
+            ) from error
+        try:
+            with leaving_at_once():
+                plan = build(experiment)
+                files, goes_on = files_of(plan.data), holds_state(directory)
+                stamp(directory, experiment, files, continued=goes_on)
+                logs = Logs(directory, _sinks(experiment, directory))
+                held.callback(logs.close)
+                runner = Runner(plan, directory, logs)
+            code = runner.run()
+        except Stopped:
+            code = ExitCode.INTERRUPTED
+        except OutOfMemory as error:
+            raise RunError(f"{error}; {_sizes(experiment)}") from error
+        rows = JsonLines(directory / "evaluations.jsonl").rows()
     _say_outcome(code, rows, directory)
     return code
+
+
+def _sizes(experiment: Experiment) -> str:
+    agent = experiment.agent
+    return (
+        f"lower agent.batch_size ({agent.batch_size}), agent.ensemble_size "
+        f"({agent.ensemble_size}), agent.critic_hidden or actor_hidden, or, for the replay, the "
+        "schedule's online_steps or the size of a data shard"
+    )
 
 
 def build(experiment: Experiment) -> RunPlan:
@@ -171,15 +192,15 @@ def load_agent(directory: Path | str) -> AbstractAgent:
 
 
 def _restored(directory: Path, arrays: AbstractAgent) -> AbstractAgent:
-    missing = UserError(f"{directory}: no checkpoint yet; let the run go on")
+    missing = UserError(f"{directory}: no intact checkpoint; let the run go on")
     if not directory.is_dir():
         raise missing
     checkpoints = Checkpoints(directory)
     try:
-        step = checkpoints.latest_step()
-        if step is None:
+        saved = checkpoints.newest_unmoved()
+        if saved is None:
             raise missing
-        return checkpoints.restore(step, arrays, prefix=".state.agent")[0]
+        return saved.fit(arrays, prefix=".state.agent")
     finally:
         checkpoints.close()
 
@@ -279,10 +300,10 @@ def _sinks(experiment: Experiment, directory: Path) -> tuple[Sink, ...]:
     )
 
 
-def _say_outcome(code: int, rows: list[dict[str, Any]], directory: Path) -> None:
-    if code == INTERRUPTED:
+def _say_outcome(code: ExitCode, rows: list[dict[str, Any]], directory: Path) -> None:
+    if code == ExitCode.INTERRUPTED:
         print(f"stopped; all state is saved in {directory}. The same command continues.")
-    elif code == DONE and rows:
+    elif code == ExitCode.DONE and rows:
         last = rows[-1]
         cloned = last.get("behaviour_success")
         beside = "" if cloned is None else f", behaviour cloning {cloned:.0%}"

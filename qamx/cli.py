@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from qamx.errors import RunError, UserError
+from qamx.errors import ExitCode, RunError, UserError
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -27,18 +27,17 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status.
 
-    0 is done, 1 a run that failed, 2 the user's error, 75 a run that was stopped and can be
-    continued, 130 Ctrl-C elsewhere.
+    One of `ExitCode`, or 130 where Ctrl-C ended something that cannot be continued.
     """
     arguments = build_parser().parse_args(argv)
     try:
         return arguments.handler(arguments)
     except UserError as error:
         print(error, file=sys.stderr)
-        return 2
+        return ExitCode.USER_ERROR
     except RunError as error:
         print(error, file=sys.stderr)
-        return 1
+        return ExitCode.FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

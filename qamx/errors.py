@@ -1,7 +1,20 @@
-"""Errors that are the user's to mend: shown as one message, without a traceback."""
+"""Errors that are shown as one message, without a traceback, and the exit codes of a command."""
 
 import difflib
+import enum
 from collections.abc import Iterable
+
+
+class ExitCode(enum.IntEnum):
+    """What the end of a command tells the scheduler that started it."""
+
+    DONE = 0
+    FAILED = 1
+    """A run that cannot go on (`RunError`), or an error of qamx itself."""
+    USER_ERROR = 2
+    """A mistake that the user can correct (`UserError`)."""
+    INTERRUPTED = 75
+    """Stopped on request with all state saved (EX_TEMPFAIL): the same command continues."""
 
 
 class UserError(Exception):

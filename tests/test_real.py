@@ -20,7 +20,7 @@ from qamx import UserError, build_agent, load_agent, registry
 from qamx.cli import main
 from qamx.config import load
 from qamx.data.generate import generate
-from qamx.runner.loop import INTERRUPTED
+from qamx.errors import ExitCode
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SMALL = (
@@ -196,7 +196,7 @@ def test_a_run_that_is_killed_or_told_to_stop_continues_exactly(maze, tmp_path):
         process = subprocess.Popen(command(out, *longer), stdout=subprocess.DEVNULL)
         wait_for(out / "metrics.jsonl", process, lines)
         process.send_signal(number)
-        expected = INTERRUPTED if number == signal.SIGTERM else -signal.SIGKILL
+        expected = ExitCode.INTERRUPTED if number == signal.SIGTERM else -signal.SIGKILL
         assert process.wait(60) == expected
     again = finished(command(out, *longer))
     assert again.returncode == 0, again.stderr

@@ -25,10 +25,10 @@ from qamx.audit.difference import parting
 from qamx.audit.report import print_table
 from qamx.build import build
 from qamx.config import Experiment, load
-from qamx.errors import RunError, UserError
+from qamx.errors import ExitCode, RunError, UserError
 from qamx.passport import read
 from qamx.runner.logs import Logs
-from qamx.runner.loop import DONE, Runner
+from qamx.runner.loop import Runner
 from qamx.runner.plan import RunPlan
 
 STEPS, WARMUP, SAVE_EVERY, EVALUATE_EVERY = 120, 10, 15, 60
@@ -122,7 +122,7 @@ def _finish(command: list[str], directory: Path) -> None:
     began = time.monotonic()
     with tempfile.TemporaryFile() as errors:
         code = _start(command, directory, errors).wait()
-        _expect(code == DONE, code, errors)
+        _expect(code == ExitCode.DONE, code, errors)
     print(f"{directory.name}: done, {time.monotonic() - began:.0f} s", flush=True)
 
 
@@ -140,9 +140,9 @@ def _kill(command: list[str], directory: Path, moments: list[int], plan: RunPlan
             finally:
                 process.kill()
             code = process.wait()
-            _expect(code in (DONE, -signal.SIGKILL), code, errors)
+            _expect(code in (ExitCode.DONE, -signal.SIGKILL), code, errors)
         step = _last_step(directory)
-        if code == DONE:
+        if code == ExitCode.DONE:
             print(f"kill {number} of {len(moments)}: came after the end", flush=True)
             continue
         killed += 1
@@ -208,7 +208,7 @@ def _state(plan: RunPlan, directory: Path) -> dict[str, dict[str, np.ndarray]]:
         runner = Runner(plan, directory, logs)
         code = runner.run()
         logs.close()
-    if code != DONE:
+    if code != ExitCode.DONE:
         raise RunError(f"{directory}: stopped while it was read")
     return {
         "parameters, optimiser, keys": _named(runner.training),

@@ -1,150 +1,186 @@
-"""Saving and restoring the whole state of a run with Orbax."""
+"""The checkpoints of a run: saved beside training, verified when they are read."""
 
+import json
 import logging
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from qamx.data.sequences import Transitions
-from qamx.errors import UserError
+from qamx.errors import RunError
+from qamx.runner.arrays import fitted, to_host
+from qamx.runner.background import Background
+from qamx.runner.disk import explain
+from qamx.runner.manifest import Damaged, persist, schema_of, verify, verify_schema, write_manifest
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save at length.
 
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _to_host(leaf: Any) -> np.ndarray:
-    # A copy: the device's buffer is donated to the next update while the save goes on.
-    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+QUARANTINE = "quarantine"
+"""The folder, beside the steps, of checkpoints that are not what was saved."""
 
 
-def _fitted(name: str, arrays: dict[str, Any], leaf: Any) -> Any:
-    """A saved array in the place of `leaf`."""
-    expected = _to_host(leaf)
-    value = np.asarray(arrays.get(name))
-    if (value.shape, value.dtype) != (expected.shape, expected.dtype):
-        raise UserError(
-            f"checkpoint array {name}: found {value.dtype}{value.shape}, "
-            f"expected {expected.dtype}{expected.shape}; it belongs to another experiment"
-        )
-    array = jnp.asarray(value)
-    return jax.random.wrap_key_data(array) if _is_key(leaf) else array
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint as it was read: `arrays` by name, and the loop's `position`."""
 
+    step: int
+    arrays: dict[str, np.ndarray]
+    position: dict[str, Any]
 
-class Checkpoints:
-    """The checkpoints of a run: arrays by name, and the loop's position as JSON.
-
-    **Arguments:** `directory` holds a folder a step, the latest `keep` of them (or all).
-    """
-
-    def __init__(self, directory: Path, keep: int | None = None):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._directory = directory
-        self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
-
-    def latest_step(self) -> int | None:
-        """The step of the newest checkpoint."""
-        return self._manager.latest_step()
-
-    def save(self, step: int, tree: PyTree, position: dict[str, Any]) -> None:
-        """Saves in the background; the one before is waited for."""
-        leaves = jax.tree.leaves_with_path(tree)
-        arrays = {jax.tree_util.keystr(path): _to_host(leaf) for path, leaf in leaves}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(arrays), position=ocp.args.JsonSave(position)
-            ),
-        )
-
-    def restore(
-        self, step: int, template: PyTree, prefix: str = ""
-    ) -> tuple[PyTree, dict[str, Any]]:
-        """The tree that was saved, in the form of `template`, and the position.
-
-        **Arguments:** `prefix` is the path of `template` inside the tree that was saved.
+    def fit(self, template: PyTree, prefix: str = "") -> PyTree:
+        """The arrays in the form of `template`, whose path inside what was saved is `prefix`.
 
         **Raises:** `UserError` if an array is missing or has another shape or type.
         """
-        form = ocp.args.Composite(
-            arrays=ocp.args.StandardRestore(), position=ocp.args.JsonRestore()
-        )
-        try:
-            saved = self._manager.restore(step, args=form)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{self._directory / str(step)}: the checkpoint cannot be read ({error}); remove "
-                "that folder to go on from the one before"
-            ) from error
-        leaves, structure = jax.tree.flatten_with_path(template)
-        found = [
-            _fitted(prefix + jax.tree_util.keystr(path), saved["arrays"], leaf)
-            for path, leaf in leaves
-        ]
-        return jax.tree.unflatten(structure, found), saved["position"]
-
-    def wait(self) -> None:
-        """Returns when every save is on disk."""
-        self._manager.wait_until_finished()
-
-    def close(self) -> None:
-        """Waits, then frees the manager."""
-        self._manager.close()
+        return fitted(self.arrays, template, prefix)
 
 
-class OnlineRows:
-    """The online part of the replay on disk: files that are only ever added.
+Prepare = Callable[[], dict[str, Any]]
+"""What a save does first, on its thread; the result is added to the position."""
 
-    A save costs what is new; each file is named by the rows that it holds.
+
+class Checkpoints:
+    """Checkpoints in a folder a step: Orbax's arrays, `position.json`, and the manifest.
+
+    A checkpoint is written under another name, and gets its own when its manifest is on the
+    disk. So a folder with the name of a step is whole, or was damaged later.
+
+    **Arguments:** `directory` holds the latest `keep` checkpoints (or all).
     """
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    def __init__(self, directory: Path, keep: int | None = None):
+        self._directory, self._keep = directory.resolve(), keep
+        self._background = Background()
+        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
-    def save(self, first: int, rows: Transitions) -> None:
-        """Writes the rows from `first` on, atomically."""
-        if len(rows) == 0:
-            return
-        self._directory.mkdir(exist_ok=True)
-        name = f"{first:09d}-{first + len(rows):09d}.npz"
-        partial = self._directory / f"{name}.partial"
-        with partial.open("wb") as file:
-            np.savez(file, **vars(rows))
-        partial.replace(self._directory / name)
+    def steps(self) -> list[int]:
+        """The steps of which there is a checkpoint, newest first."""
+        names = (path.name for path in self._directory.glob("*") if path.name.isdecimal())
+        return sorted(map(int, names), reverse=True)
 
-    def load(self, count: int) -> Transitions | None:
-        """The first `count` rows.
+    def save(
+        self, step: int, tree: PyTree, position: dict[str, Any], prepare: Prepare = dict
+    ) -> None:
+        """Copies the tree and saves it in the background; the save before is waited for.
 
-        **Raises:** `UserError` if a file that holds some of them is missing.
+        **Raises:** `RunError` if the save before failed.
         """
-        parts, reached = [], 0
-        while reached < count:
-            path = self._next(reached, count)
-            with np.load(path, allow_pickle=False) as file:
-                parts.append({name: file[name] for name in file.files})
-            reached += len(parts[-1]["rewards"])
-        if not parts:
-            return None
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return Transitions(**joined)
-
-    def discard_after(self, count: int) -> None:
-        """Removes files that reach beyond `count` rows: a checkpoint that goes back wants none."""
-        for path in self._directory.glob("*.npz"):
-            if int(path.stem.split("-")[1]) > count:
-                path.unlink()
-
-    def _next(self, reached: int, count: int) -> Path:
-        for path in self._directory.glob(f"{reached:09d}-*.npz"):
-            return path
-        raise UserError(
-            f"{self._directory}: no file holds the online transitions from {reached:,} on, and "
-            f"the checkpoint needs {count:,}; restore the folder or start a run in a new directory"
+        self._background.wait()
+        arrays = to_host(tree)
+        self._background.start(
+            lambda: self._write(step, arrays, json.loads(json.dumps(position)), prepare)
         )
+
+    def read(self, step: int) -> Saved:
+        """The checkpoint of `step`, every hash and every array's form checked.
+
+        **Raises:** `Damaged` if it is not what was saved.
+        """
+        directory = self._directory / str(step)
+        schema = verify(directory)
+        try:
+            arrays = self._orbax.restore(directory / "arrays")
+            position = json.loads((directory / "position.json").read_bytes())
+        except (OSError, ValueError, KeyError) as error:
+            raise Damaged(f"{directory}: cannot be read ({error})") from error
+        arrays = {name: np.asarray(array) for name, array in arrays.items()}
+        verify_schema(schema, arrays)
+        return Saved(step, arrays, position)
+
+    def newest(self, check: Callable[[Saved], None] = lambda saved: None) -> Saved | None:
+        """The newest checkpoint that is what was saved; damaged ones move to `quarantine`.
+
+        **Arguments:** `check` may find more that is `Damaged`.
+
+        **Raises:** `RunError` if there are, or were, checkpoints and all are damaged.
+        """
+        self._remove_partial()
+        for step in self.steps():
+            try:
+                saved = self.read(step)
+                check(saved)
+            except Damaged as damage:
+                self._put_aside(step, damage)
+            else:
+                return saved
+        if (self._directory / QUARANTINE).is_dir():
+            raise RunError(
+                f"{self._directory}: no checkpoint is what was saved; the damaged ones are in "
+                f"{QUARANTINE}. Restore one from a copy, or name another directory with --out to "
+                "start over"
+            )
+        return None
+
+    def newest_unmoved(self) -> Saved | None:
+        """The same for a reader beside the run, which moves nothing: warns and goes on."""
+        for step in self.steps():
+            try:
+                return self.read(step)
+            except Damaged as damage:
+                _warn(f"{damage}; the checkpoint before step {step:,} is used")
+        return None
+
+    def check(self) -> None:
+        """Raises `RunError` if a save in the background has failed."""
+        self._background.check()
+
+    def wait(self) -> None:
+        """Returns when every save is on disk; raises `RunError` if one failed."""
+        self._background.wait()
+
+    def close(self) -> None:
+        """Ends the thread, after its save."""
+        self._background.close()
+        self._orbax.close()
+
+    def _write(
+        self, step: int, arrays: dict[str, np.ndarray], position: dict[str, Any], prepare: Prepare
+    ) -> None:
+        partial = self._directory / f"{step}.partial"
+        try:
+            position = {**position, **prepare()}
+            partial.mkdir(parents=True)
+            self._orbax.save(partial / "arrays", args=ocp.args.StandardSave(arrays))
+            (partial / "position.json").write_text(json.dumps(position), encoding="utf-8")
+            write_manifest(partial, schema_of(arrays))
+            partial.rename(self._directory / str(step))
+            persist(self._directory)
+        except Exception as error:
+            shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room
+            last = next(iter(self.steps()), 0)
+            raise RunError(
+                f"step {step:,} was not saved. {explain(error, self._directory.parent)}; the last "
+                f"good checkpoint is of step {last:,}"
+            ) from error
+        for old in self.steps()[self._keep :] if self._keep else ():
+            self._remove(self._directory / str(old))
+
+    def _remove(self, directory: Path) -> None:
+        # Under another name first: a removal that is cut short must not look like damage.
+        partial = directory.with_suffix(".partial")
+        directory.rename(partial)
+        shutil.rmtree(partial)
+
+    def _remove_partial(self) -> None:
+        for path in self._directory.glob("*.partial"):
+            shutil.rmtree(path)
+
+    def _put_aside(self, step: int, damage: Damaged) -> None:
+        quarantine = self._directory / QUARANTINE
+        quarantine.mkdir(exist_ok=True)
+        place, count = quarantine / str(step), 1
+        while place.exists():
+            count += 1
+            place = quarantine / f"{step}-{count}"
+        (self._directory / str(step)).rename(place)
+        _warn(f"{damage}; the checkpoint of step {step:,} is now {place}")
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -7,7 +7,9 @@ from jaxtyping import Float
 
 from qamx.data.sequences import Transitions
 from qamx.envs import ChunkExecutor, Environment, Step
+from qamx.errors import RunError
 from qamx.runner.evaluate import Act
+from qamx.runner.failure import environment_failure
 
 
 def derived_seed(*parts: int) -> int:
@@ -38,7 +40,7 @@ class Collector:
             self._executor.load(act(self._observation[None], self._calls)[0])
             self._calls += 1
         action = self._executor.pop()
-        step = self._env.step(action)
+        step = self._play(action)
         transition = _transition(self._observation, action, step)
         self._observation = step.observation
         self._length += 1
@@ -58,10 +60,11 @@ class Collector:
     def restore(self, position: dict[str, Any], actions: Float[np.ndarray, "length act"]) -> None:
         """Goes back to a position by playing the episode's `actions` again."""
         self._episode, self._calls = position["episode"], position["calls"]
+        self._length = 0
         self._observation = self._reset()
         for action in actions:
-            self._observation = self._env.step(action).observation
-        self._length = position["length"]
+            self._observation = self._play(action).observation
+            self._length += 1
         if position["chunk"]:
             self._executor.load(np.asarray(position["chunk"], np.float32).reshape(-1))
 
@@ -76,7 +79,28 @@ class Collector:
         self._observation = self._reset()
 
     def _reset(self) -> Float[np.ndarray, " obs"]:
-        return self._env.reset(derived_seed(self._seed, TRAINING_STREAM, self._episode))
+        try:
+            return self._env.reset(self._reset_seed)
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _play(self, action: Float[np.ndarray, " act"]) -> Step:
+        try:
+            step = self._env.step(action)
+        except Exception as error:
+            raise self._failure(error) from error
+        if not (np.isfinite(step.observation).all() and np.isfinite(step.reward)):
+            raise self._failure(ValueError("observation or reward is not finite"))
+        return step
+
+    @property
+    def _reset_seed(self) -> int:
+        return derived_seed(self._seed, TRAINING_STREAM, self._episode)
+
+    def _failure(self, error: Exception) -> RunError:
+        return environment_failure(
+            error, f"episode {self._episode}, step {self._length + 1}", self._reset_seed
+        )
 
 
 def _transition(

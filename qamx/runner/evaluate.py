@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.envs import ChunkExecutor, Environment
+from qamx.errors import RunError
+from qamx.runner.failure import environment_failure
 
 Act = Callable[[Float[np.ndarray, "batch obs"], int], Float[np.ndarray, "batch dim"]]
 """Action chunks for observations; the number counts the calls and seeds the draw."""
@@ -14,8 +16,10 @@ Act = Callable[[Float[np.ndarray, "batch obs"], int], Float[np.ndarray, "batch d
 
 @dataclass
 class Episode:
-    """What came of one episode; `observations` holds every one that was seen."""
+    """What came of the episode that `seed` begins; `observations` holds every one that was seen."""
 
+    index: int
+    seed: int
     success: bool = False
     total_reward: float = 0.0
     observations: list[Float[np.ndarray, " obs"]] = field(default_factory=list)
@@ -42,8 +46,8 @@ class Evaluator:
         calls = 0
         for first in range(0, len(seeds), len(self._environments)):
             group = [
-                Episode(observations=[env.reset(seed)])
-                for env, seed in zip(self._environments, seeds[first:], strict=False)
+                Episode(first + i, seed)
+                for i, seed in enumerate(seeds[first : first + len(self._environments)])
             ]
             calls = self._play_together(act, group, calls)
             episodes += group
@@ -54,6 +58,8 @@ class Evaluator:
         shape = (len(self._environments), self._environments[0].observation_size)
         # The compiled policy has one batch shape: rows of finished episodes are padding.
         observations = np.zeros(shape, np.float32)
+        for env, episode in zip(self._environments, episodes, strict=False):
+            _begin(env, episode)
         active = list(range(len(episodes)))
         while active:
             for i in active:
@@ -66,12 +72,27 @@ class Evaluator:
         return calls
 
 
+def _begin(env: Environment, episode: Episode) -> None:
+    try:
+        episode.observations.append(env.reset(episode.seed))
+    except Exception as error:
+        raise _failure(error, episode) from error
+
+
+def _failure(error: Exception, episode: Episode) -> RunError:
+    where = f"evaluation episode {episode.index}, step {len(episode.observations)}"
+    return environment_failure(error, where, episode.seed)
+
+
 def _play_chunk(env: Environment, chunk: Float[np.ndarray, " dim"], episode: Episode) -> bool:
     """Plays a chunk to its end or the episode's; says whether the episode ended."""
     executor = ChunkExecutor(env.action_size)
     executor.load(chunk)
     while not executor.needs_chunk:
-        step = env.step(executor.pop())
+        try:
+            step = env.step(executor.pop())
+        except Exception as error:
+            raise _failure(error, episode) from error
         episode.observations.append(step.observation)
         episode.total_reward += step.reward
         if step.done:

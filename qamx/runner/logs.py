@@ -3,10 +3,12 @@
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from qamx.errors import UserError
+from qamx.errors import RunError, UserError
+from qamx.runner.disk import explain
 
 
 class JsonLines:
@@ -17,12 +19,20 @@ class JsonLines:
 
     def __init__(self, path: Path):
         self._path = path
-        self._file = path.open("a+", encoding="utf-8")
+        # Without a buffer, a row that a full disk refuses is not tried again on closing.
+        self._file = path.open("a+b", buffering=0)
 
     def write(self, row: dict[str, Any]) -> None:
-        """Appends a row."""
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        """Appends a row.
+
+        **Raises:** `RunError` if it cannot be written.
+        """
+        left = memoryview(f"{json.dumps(row)}\n".encode())
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise RunError(explain(error, self._path.parent)) from error
 
     def position(self) -> int:
         """The end of the file, in bytes."""
@@ -89,7 +99,7 @@ class WandbSink:
         )
         try:
             self._run = begin(mode="offline" if mode == "offline" else "online")
-        except wandb.errors.Error as error:
+        except (wandb.errors.Error, OSError) as error:
             print(f"wandb: {error}; logging offline in {directory}", flush=True)
             self._run = begin(mode="offline")
 
@@ -136,8 +146,16 @@ class Logs:
         self.metrics.close()
         self.evaluations.close()
         for sink in self._sinks:
-            sink.close()
+            self._attempt(sink, sink.close)
 
     def _send(self, row: dict[str, Any]) -> None:
         for sink in self._sinks:
-            sink.write(row)
+            self._attempt(sink, functools.partial(sink.write, row))
+
+    def _attempt(self, sink: Sink, action: Callable[[], None]) -> None:
+        """Gives up a sink that fails: training goes on, and the files have every row."""
+        try:
+            action()
+        except Exception as error:
+            print(f"{type(sink).__name__}: {error}; no more rows go there", flush=True)
+            self._sinks = tuple(other for other in self._sinks if other is not sink)

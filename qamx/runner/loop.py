@@ -1,6 +1,5 @@
 """The loop of a run: phases, and the events between updates."""
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,29 @@ import numpy as np
 from qamx.agents import AbstractAgent, clone, create_state, update
 from qamx.data.replay import Replay
 from qamx.data.sequences import Transitions
-from qamx.errors import RunError, UserError
-from qamx.runner.checkpoint import Checkpoints, OnlineRows
+from qamx.errors import ExitCode, UserError
+from qamx.runner.checkpoint import Checkpoints, Saved
 from qamx.runner.collect import EVALUATION_STREAM, Collector, derived_seed
 from qamx.runner.display import Display, make_display
 from qamx.runner.evaluate import Evaluator, summarise
 from qamx.runner.logs import Logs
+from qamx.runner.memory import bytes_of, named_memory, replay_size
+from qamx.runner.nonfinite import (
+    Divergence,
+    Mark,
+    broken_arrays,
+    broken_metrics,
+    rows_at,
+    write_evidence,
+)
+from qamx.runner.online_rows import OnlineRows, Record
 from qamx.runner.plan import RunPlan
 from qamx.runner.step import Role, Trainer, Training
 from qamx.runner.stop import Stopped, StopRequest
 from qamx.schedules import Cloning, Offline, Online, Phase, is_due, next_due
 
-DONE, INTERRUPTED = 0, 75
-"""Exit codes: complete, and stopped on request with all state saved (EX_TEMPFAIL)."""
-
 DISPATCH_SECONDS = 0.25
 """Updates go to the device in portions of about this long, so that progress stays live."""
-
-
-class Divergence(RunError):
-    """A metric is no longer finite."""
 
 
 class Runner:
@@ -51,8 +53,10 @@ class Runner:
         self.stop = StopRequest()
         self._checkpoints = Checkpoints(directory / "checkpoints", plan.keep_checkpoints)
         self._online_rows = OnlineRows(directory / "replay")
+        self._records: list[Record] = []
         self._saved_rows = 0
-        self._saved_step = self._step = self._checkpoints.latest_step() or 0
+        self._saved = self._checkpoints.newest(self._verify_rows)
+        self._saved_step = self._step = 0 if self._saved is None else self._saved.step
         self._evaluation_due = False
         self._shard = self._shard_at(plan.schedule.updates_at(self._step))
         count = min(plan.evaluation.environments, plan.evaluation.episodes)
@@ -61,16 +65,22 @@ class Runner:
         offline = plan.data.load(self._shard)
         self._check_sizes(offline)
         sizes = offline.observations.shape[1], offline.actions.shape[1]
-        agent = plan.make_agent(*sizes, agent_key)
-        self._check_clone(agent)
-        state = create_state(agent if self._step else plan.initialise(agent), optimiser, update_key)
-        self._replay = Replay.create(offline, plan.schedule.online_steps)
+        self._memory = replay_size(len(offline) + plan.schedule.online_steps, *sizes)
+        with named_memory(self._memory):
+            self._replay = Replay.create(offline, plan.schedule.online_steps)
+            agent = plan.make_agent(*sizes, agent_key)
+            self._check_clone(agent)
+            fresh = self._saved is None
+            state = create_state(plan.initialise(agent) if fresh else agent, optimiser, update_key)
+            self._memory += f", the training state {bytes_of(state) / 2**20:,.0f} MiB"
         self._trainers = {
             name: Trainer(state, optimiser, plan.sampling, one)
             for name, one in (("cloning", clone), ("learning", update))
         }
         self._trainer = self._trainer_of(plan.schedule.phase_at(self._step))
-        self._training = self._trainer.begin(state, self._replay, batch_key)
+        with named_memory(self._memory):
+            self._training = self._trainer.begin(state, self._replay, batch_key)
+            self._mark = Mark.of(self._step, self._training)
 
     @property
     def training(self) -> Training:
@@ -82,15 +92,16 @@ class Runner:
         """The present replay buffer."""
         return self._replay
 
-    def run(self) -> int:
+    def run(self) -> ExitCode:
         """Runs all phases from the present step on; returns an exit code."""
-        if self._step:
-            self._restore()
-        else:
+        if self._saved is None:
             self._clear()
+        else:
+            self._restore(self._saved)
+            self._saved = None  # a host copy of everything
         display = make_display(self._plan.schedule.steps, self._step)
         try:
-            with self.stop.listening():
+            with self.stop.listening(), named_memory(self._memory):
                 self._run_phases(display)
                 if self.stop.made and self._saved_step != self._step:
                     self._save()
@@ -100,7 +111,7 @@ class Runner:
             self._checkpoints.close()
             for closing in (*self._environments, *filter(None, [self._collector])):
                 closing.close()
-        return INTERRUPTED if self.stop.made else DONE
+        return ExitCode.INTERRUPTED if self.stop.made else ExitCode.DONE
 
     # --- phases ---
 
@@ -127,6 +138,7 @@ class Runner:
         if trainer is not self._trainer:
             self._training = trainer.take_over(self._training, self._replay)
             self._trainer = trainer
+            self._mark = Mark.of(self._step, self._training)
 
     def _run_offline(self, phase: Cloning | Offline, begin: int, display: Display) -> None:
         end, portion = begin + phase.steps, 1
@@ -178,8 +190,10 @@ class Runner:
         """Puts the shard of the present update in the place of the one before."""
         shard = self._shard_at(self._plan.schedule.updates_at(self._step))
         if shard != self._shard:
+            self._check_finite()
             self._replay = self._replay.replace_offline(self._plan.data.load(shard))
             self._shard = shard
+            self._mark = Mark.of(self._step, self._training)
 
     # --- events ---
 
@@ -189,6 +203,7 @@ class Runner:
         An evaluation changes nothing but its log, so that the state is saved before it, with a
         note that it is due.
         """
+        self._checkpoints.check()
         intervals, step = self._plan.intervals, self._step
         if is_due(step, intervals.logging, end):
             self._log(phase)
@@ -205,6 +220,7 @@ class Runner:
         self._check_finite()
         self._logs.write_metrics({"step": self._step, "phase": phase, **self._training.means()})
         self._training = self._training.cleared()
+        self._mark = Mark.of(self._step, self._training)
 
     def _evaluate(self, phase: str, display: Display) -> None:
         try:
@@ -246,30 +262,42 @@ class Runner:
 
     def _save(self) -> None:
         self._check_finite()
-        count = int(self._replay.size) - self._replay.offline_size
-        self._online_rows.save(self._saved_rows, self._replay.online_rows(self._saved_rows, count))
+        self._check_state()
+        # Thread and loop share nothing but the records, which `save` waits for.
+        self._checkpoints.wait()
+        count, saved = int(self._replay.size) - self._replay.offline_size, self._saved_rows
+        rows = self._replay.online_rows(saved, count)
         position = {
             "online_rows": count,
             "logs": self._logs.positions(),
             "evaluation_due": self._evaluation_due,
             "collector": None if self._collector is None else self._collector.position(),
         }
-        self._checkpoints.save(self._step, self._training, position)
+
+        def write_rows() -> dict[str, Any]:
+            self._records += self._online_rows.save(saved, rows)
+            return {"replay": self._records}
+
+        self._checkpoints.save(self._step, self._training, position, write_rows)
         self._saved_rows, self._saved_step = count, self._step
 
-    def _restore(self) -> None:
-        self._training, position = self._checkpoints.restore(self._step, self._training)
+    def _verify_rows(self, saved: Saved) -> None:
+        self._online_rows.verify(saved.position["replay"])
+
+    def _restore(self, saved: Saved) -> None:
+        self._training, position = saved.fit(self._training), saved.position
         self._logs.cut(position["logs"])
         self._evaluation_due = position["evaluation_due"]
-        count = self._saved_rows = position["online_rows"]
-        self._online_rows.discard_after(count)
-        rows = self._online_rows.load(count)
+        self._saved_rows, self._records = position["online_rows"], position["replay"]
+        self._online_rows.keep_only(self._records)
+        rows = self._online_rows.load(self._records, self._saved_rows)
         if rows is not None:
             self._replay = self._replay.append(rows)
         if position["collector"] is not None and rows is not None:
             self._collector = Collector(self._plan.make_environment(), self._plan.seed)
-            episode = rows.actions[count - position["collector"]["length"] :]
+            episode = rows.actions[self._saved_rows - position["collector"]["length"] :]
             self._collector.restore(position["collector"], np.asarray(episode))
+        self._mark = Mark.of(self._step, self._training)
 
     def _clear(self) -> None:
         """Removes what a run wrote that ended before its first checkpoint."""
@@ -283,19 +311,37 @@ class Runner:
                 "from; restore its folder checkpoints, or name another directory with --out"
             )
         self._logs.cut({"metrics": 0, "evaluations": 0})
-        self._online_rows.discard_after(0)
+        self._online_rows.keep_only([])
 
     # --- guards ---
 
     def _check_finite(self) -> None:
-        means = self._training.means()
-        broken = [name for name, value in means.items() if not math.isfinite(value)]
+        broken = broken_metrics(self._training)
+        if not broken:
+            return
+        # The compiled loop ended with the offending update.
+        offending = int(self._training.state.updates)
+        schedule = self._plan.schedule
+        mark = self._mark.before(offending, self._trainer, self._replay, schedule)
+        directory = self._directory / "nonfinite" / f"step-{mark.step}"
+        replay = rows_at(self._replay, schedule, mark.step)
+        found = write_evidence(directory, offending, broken, mark, self._trainer, replay)
+        raise Divergence(
+            f"step {mark.step:,}, update {offending:,}: {', '.join(broken)} not finite; {found}. "
+            f"{self._last_saved()}; look at the data's range, lower the learning rate or the "
+            "inverse temperature"
+        )
+
+    def _check_state(self) -> None:
+        broken = broken_arrays(self._training)
         if broken:
             raise Divergence(
-                f"step {self._step:,}: {', '.join(broken)} not finite. The last checkpoint is of "
-                f"step {self._saved_step:,}; look at the data's range, lower the learning rate or "
-                "the inverse temperature"
+                f"step {self._step:,}: {', '.join(broken)} not finite, though every metric is. "
+                f"{self._last_saved()}; lower the learning rate, or clip gradients"
             )
+
+    def _last_saved(self) -> str:
+        return f"The last checkpoint is of step {self._saved_step:,}"
 
     def _check_clone(self, agent: AbstractAgent) -> None:
         if self._plan.evaluation.behaviour and agent.policy.behaviour is None:

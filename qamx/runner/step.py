@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from qamx._types import Batch, Key, Metrics
 from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
@@ -86,6 +86,11 @@ class Trainer:
         """The agent as it is trained so far."""
         return self._combine(training.state).agent
 
+    def next_batch(self, training: Training, replay: Replay) -> Batch:
+        """The batch of the next update."""
+        _, batch_key = jax.random.split(training.batch_key)
+        return self._sampling.draw(replay, batch_key)
+
     def act(
         self,
         training: Training,
@@ -108,12 +113,18 @@ class Trainer:
         return eqx.filter(state, eqx.is_array), key, flatten(metrics)
 
     def _updates(self, training: Training, replay: Replay, updates: Array) -> Training:
-        def body(_, carry: Training) -> Training:
-            arrays, key, metrics = self._one(carry.state, carry.batch_key, replay)
-            totals = jax.tree.map(jnp.add, carry.totals, metrics)
-            return Training(arrays, key, totals, carry.counted + 1)
+        # A metric that is not finite ends the loop, so that the counter of updates names the
+        # offending one.
+        def goes_on(carry: tuple[Array, Training]) -> Array:
+            return (carry[0] < updates) & _all_finite(carry[1].totals)
 
-        return jax.lax.fori_loop(0, updates, body, training)
+        def body(carry: tuple[Array, Training]) -> tuple[Array, Training]:
+            count, training = carry
+            arrays, key, metrics = self._one(training.state, training.batch_key, replay)
+            totals = jax.tree.map(jnp.add, training.totals, metrics)
+            return count + 1, Training(arrays, key, totals, training.counted + 1)
+
+        return jax.lax.while_loop(goes_on, body, (jnp.int32(0), training))[1]
 
     def _actions(
         self, arrays: TrainState, observations: Array, key: Key, role: Role
@@ -125,3 +136,7 @@ class Trainer:
             "behaviour": agent.act_as_behaviour,
         }
         return act[role](observations, key)
+
+
+def _all_finite(totals: dict[str, Float[Array, ""]]) -> Bool[Array, ""]:
+    return jnp.all(jnp.isfinite(jnp.stack(list(totals.values()))))

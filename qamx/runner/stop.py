@@ -3,22 +3,26 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 class Stopped(Exception):
     """Raised inside work that can be repeated, when a stop was requested."""
 
 
+SCHEDULER = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""What a scheduler sends: its notice to end, and the warning that Slurm can send before it."""
+
+
 class StopRequest:
-    """Whether the run was asked to stop, by Ctrl-C or by a scheduler (SIGTERM)."""
+    """Whether the run was asked to stop, by Ctrl-C or by a scheduler."""
 
     def __init__(self):
         self.made = False
 
     def make(self, number: int = signal.SIGTERM, frame: object = None) -> None:
-        """Asks for a stop; asking a second time does not wait for the state to be saved."""
-        if self.made:
+        """Asks for a stop; a second Ctrl-C does not wait for the state to be saved."""
+        if self.made and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.made = True
 
@@ -27,16 +31,29 @@ class StopRequest:
         if self.made:
             raise Stopped
 
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Signals make the request inside; Python hears them in the main thread alone."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        previous = [signal.signal(number, self.make) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, previous, strict=True):
-                signal.signal(number, handler)
+    def listening(self) -> contextlib.AbstractContextManager[None]:
+        """Signals make the request inside."""
+        return _handling((signal.SIGINT, *SCHEDULER), self.make)
+
+
+def leaving_at_once() -> contextlib.AbstractContextManager[None]:
+    """A scheduler's signals raise `Stopped` inside: nothing has been done that could be lost."""
+
+    def leave(number: int, frame: object) -> None:
+        raise Stopped
+
+    return _handling(SCHEDULER, leave)
+
+
+@contextlib.contextmanager
+def _handling(numbers: tuple[int, ...], handler: Callable[[int, object], None]) -> Iterator[None]:
+    # Python hears signals in the main thread alone.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, before in zip(numbers, previous, strict=True):
+            signal.signal(number, before)

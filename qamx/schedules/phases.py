@@ -85,3 +85,11 @@ class Schedule:
             for index, phase in enumerate(self.phases)
         )
         return sum(phase.updates_after(steps) for phase, steps in spans)
+
+    def collected_at(self, step: int) -> int:
+        """Environment steps of all online phases together when the run reaches `step`."""
+        return sum(
+            min(max(step - self.start(index), 0), phase.steps)
+            for index, phase in enumerate(self.phases)
+            if isinstance(phase, Online)
+        )

@@ -1,0 +1,76 @@
+"""The online part of the replay on disk: files that are only ever added."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from qamx.data.sequences import Transitions
+from qamx.runner.manifest import Damaged, persist, sha256_of, verify_file
+
+Record: TypeAlias = tuple[str, int, str]
+"""Name, size in bytes and SHA-256 of one file."""
+
+
+class OnlineRows:
+    """The folder of these files; a save costs what is new.
+
+    Each file is named by the rows that it holds. A checkpoint keeps the records of the files
+    that it needs.
+    """
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+
+    def save(self, first: int, rows: Transitions) -> list[Record]:
+        """Writes the rows from `first` on, atomically; returns the file's record, if any."""
+        if len(rows) == 0:
+            return []
+        self._directory.mkdir(exist_ok=True)
+        name = f"{first:09d}-{first + len(rows):09d}.npz"
+        partial = self._directory / f"{name}.partial"
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, **vars(rows))
+            persist(partial)
+            record = name, partial.stat().st_size, sha256_of(partial)
+            partial.replace(self._directory / name)
+        except OSError:
+            partial.unlink(missing_ok=True)  # a full disk needs the room
+            raise
+        persist(self._directory)
+        return [record]
+
+    def verify(self, records: list[Record]) -> None:
+        """Checks files against their records.
+
+        **Raises:** `Damaged` if one is missing or has another content.
+        """
+        for name, size, digest in records:
+            verify_file(self._directory / name, size, digest)
+
+    def load(self, records: list[Record], count: int) -> Transitions | None:
+        """The rows in the recorded files, `count` of them.
+
+        **Raises:** `Damaged` if they do not follow each other up to `count`.
+        """
+        parts, reached = [], 0
+        for name, _, _ in records:
+            with np.load(self._directory / name, allow_pickle=False) as file:
+                parts.append({key: file[key] for key in file.files})
+            if int(name.split("-")[0]) != reached:
+                raise Damaged(f"{self._directory / name}: row {reached:,} should come first")
+            reached += len(parts[-1]["rewards"])
+        if reached != count:
+            raise Damaged(f"{self._directory}: {reached:,} rows, {count:,} were saved")
+        if not parts:
+            return None
+        joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        return Transitions(**joined)
+
+    def keep_only(self, records: list[Record]) -> None:
+        """Removes what is not recorded: it was played after the checkpoint, and will be again."""
+        names = {name for name, _, _ in records}
+        for path in self._directory.glob("*"):
+            if path.name not in names:
+                path.unlink()

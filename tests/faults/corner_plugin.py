@@ -1,0 +1,107 @@
+"""The corner problem under `corner:`, and the fault that `QAMX_FAULT` asks for.
+
+`QAMX_FAULT` is `PLACE@STEP`: the process sends itself SIGKILL there, or another signal, or meets
+the named failure.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from qamx import registry
+from qamx.config.sections import DataSettings, EnvironmentSettings
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+
+def make_environment(settings):
+    from toy import Corner
+
+    return Corner
+
+
+def make_data(settings, environment):
+    from toy import RandomWalks
+
+    data = RandomWalks(shards=3, updates_per_shard=12)
+    place, _, _ = os.environ.get("QAMX_FAULT", "").partition("@")
+    return Poisoned(data) if place == "nan" else data
+
+
+class Poisoned:
+    """Data in which one reward is infinite."""
+
+    def __init__(self, data):
+        self._data, self.shards, self.updates_per_shard = data, data.shards, data.updates_per_shard
+
+    def load(self, shard):
+        rows = self._data.load(shard)
+        rows.rewards[100] = float("inf")
+        return rows
+
+
+registry.register_environment(
+    "corner", settings=EnvironmentSettings, builder="corner_plugin:make_environment", summary="toy"
+)
+registry.register_dataset(
+    "corner", settings=DataSettings, builder="corner_plugin:make_data", summary="toy"
+)
+
+
+def hit(number=signal.SIGKILL):
+    os.kill(os.getpid(), number)
+
+
+def inject(place, step):
+    """Lets the fault happen at `place` once the run has reached `step`."""
+    from qamx.runner import checkpoint, evaluate, loop
+
+    reached = [0]
+    events = loop.Runner._events
+
+    def note(self, *arguments):
+        if place in ("step", "SIGTERM", "SIGUSR1") and self._step == step:
+            hit() if place == "step" else hit(getattr(signal, place))
+        reached[0] = self._step
+        events(self, *arguments)
+        if os.environ.get("QAMX_PROGRESS"):
+            print(f"at {self._step}", flush=True)
+
+    loop.Runner._events = note
+
+    def before(owner, name):
+        original = getattr(owner, name)
+
+        def fault(*arguments, **named):
+            if reached[0] >= step:
+                hit()
+            return original(*arguments, **named)
+
+        setattr(owner, name, fault)
+
+    # Inside a save: before the replay's file, after Orbax's files, before the manifest.
+    if place == "rows":
+        before(loop.OnlineRows, "save")
+    elif place == "manifest":
+        before(checkpoint, "write_manifest")
+    elif place == "commit":
+        before(checkpoint.Path, "rename")
+    elif place == "evaluation":
+        before(evaluate, "_play_chunk")
+    elif place == "raise":
+        from toy import Corner
+
+        play = Corner.step
+
+        def fail(self, action):
+            if reached[0] >= step:
+                raise ValueError("the simulator is unstable")
+            return play(self, action)
+
+        Corner.step = fail
+
+
+fault = os.environ.get("QAMX_FAULT", "")
+if fault or os.environ.get("QAMX_PROGRESS"):
+    inject(fault.partition("@")[0], int(fault.partition("@")[2] or 0))

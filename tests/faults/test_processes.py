@@ -1,0 +1,92 @@
+"""Faults of whole processes: SIGKILL, a scheduler's signals, two runs in one directory."""
+
+import json
+import signal
+import subprocess
+
+import pytest
+from runs import assert_same, command, environment, outcome, qamx
+
+from qamx.errors import ExitCode
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("whole")
+    ended = qamx(directory)
+    assert ended.returncode == ExitCode.DONE, ended.stderr
+    return outcome(directory)
+
+
+def continue_and_compare(directory, expected):
+    ended = qamx(directory)
+    assert ended.returncode == ExitCode.DONE, ended.stderr
+    assert_same(outcome(directory), expected)
+
+
+def test_a_kill_inside_a_save_is_survived(expected, tmp_path):
+    assert qamx(tmp_path, "manifest@70").returncode == -signal.SIGKILL
+    assert list((tmp_path / "checkpoints").glob("*.partial"))
+    continue_and_compare(tmp_path, expected)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "step@3",  # before the first checkpoint
+        "step@14",  # cloning
+        "step@20",  # its end
+        "step@37",  # offline
+        "step@50",  # its end
+        "step@53",  # warm-up
+        "step@64",  # mid-chunk
+        "step@78",  # mid-episode
+        "evaluation@25",
+        "evaluation@75",
+        "rows@70",
+        "manifest@20",
+        "commit@50",
+        "commit@90",
+    ],
+)
+def test_a_kill_is_survived(expected, tmp_path, fault):
+    assert qamx(tmp_path, fault).returncode == -signal.SIGKILL
+    continue_and_compare(tmp_path, expected)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR1", marks=pytest.mark.faults)])
+def test_a_scheduler_gets_a_checkpoint_and_the_resumable_code(expected, tmp_path, name):
+    assert qamx(tmp_path, f"{name}@63").returncode == ExitCode.INTERRUPTED
+    assert (tmp_path / "checkpoints" / "63").is_dir()
+    continue_and_compare(tmp_path, expected)
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_not(expected, tmp_path):
+    with subprocess.Popen(
+        command(tmp_path), env=environment(progress=True), stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        next(line for line in first.stdout if line.startswith("at "))
+        first.send_signal(signal.SIGSTOP)
+        second = qamx(tmp_path)
+        first.kill()
+    assert second.returncode == ExitCode.USER_ERROR
+    assert f"pid {first.pid} on " in second.stderr
+    assert json.loads((tmp_path / "lock.json").read_text())["pid"] == first.pid
+    continue_and_compare(tmp_path, expected)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        ("nan@0", ExitCode.FAILED, "not finite"),
+        ("raise@60", ExitCode.FAILED, "reset seed"),
+    ],
+)
+def test_a_failed_run_has_its_own_code_and_one_message(tmp_path, fault, code, said):
+    ended = qamx(tmp_path, fault)
+    assert ended.returncode == code
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr

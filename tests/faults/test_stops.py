@@ -1,0 +1,139 @@
+"""What stops a run from inside: numbers that are not finite, environments, memory, sinks."""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy import Corner, RandomWalks, leaves, make_plan
+
+from qamx.errors import ExitCode, RunError
+from qamx.runner.logs import Logs
+from qamx.runner.loop import Runner
+from qamx.runner.memory import OutOfMemory
+from qamx.runner.nonfinite import Divergence
+
+
+class Poisoned(RandomWalks):
+    """One reward of the data is infinite."""
+
+    def load(self, shard):
+        rows = super().load(shard)
+        rows.rewards[100] = np.inf
+        return rows
+
+
+class Unstable(Corner):
+    """Rewards beyond float32 from the 12th step of an episode on: the loss overflows."""
+
+    def step(self, action):
+        step = super().step(action)
+        if self._steps < 12:
+            return step
+        return type(step)(step.observation, 3e38, step.terminated, step.truncated, step.success)
+
+
+def start(plan, directory, sinks=()):
+    directory.mkdir(exist_ok=True)
+    return Runner(plan, directory, Logs(directory, sinks))
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"data": Poisoned()}, "rewards"), ({"make_environment": Unstable}, None)],
+    ids=["offline", "online"],
+)
+def test_the_offending_batch_and_the_state_before_it_are_kept(tmp_path, changes, field):
+    runner = start(make_plan(**changes), tmp_path)
+    with pytest.raises(Divergence, match=r"critic/loss.* not finite") as caught:
+        runner.run()
+    step, update = map(int, re.findall(r"step (\d+), update (\d+)", str(caught.value))[0])
+    assert runner._step - step <= 7  # one logging interval
+    evidence = tmp_path / "nonfinite" / f"step-{step}"
+    report = json.loads((evidence / "report.json").read_text())
+    assert report["update"] == update
+    assert "update/loss" in report["not_finite"]
+    with np.load(evidence / "batch.npz", allow_pickle=False) as batch:
+        if field is not None:
+            assert not np.isfinite(batch[field]).all()
+        assert batch["observations"].shape == (8, 2)
+
+    # A run that takes its updates one by one meets the same state just before the update.
+    class Witness(Exception):
+        pass
+
+    changes = {**changes, "data": type(changes["data"])()} if "data" in changes else changes
+    witness = start(make_plan(**changes, every=1000), tmp_path / "witness")
+    events = witness._events
+
+    def look(*arguments):
+        if int(witness.training.state.updates) >= update - 1:
+            raise Witness
+        events(*arguments)
+
+    witness._left_of_shard = lambda: 1
+    witness._events = look
+    with pytest.raises(Witness):
+        witness.run()
+    found = leaves(witness)
+    with np.load(evidence / "state.npz", allow_pickle=False) as state:
+        assert int(state[".updates"]) == update - 1
+        for name in state.files:
+            assert np.isfinite(state[name]).all()
+            np.testing.assert_array_equal(state[name], found[f"[0].state{name}"], err_msg=name)
+
+
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
+    runner = start(make_plan(), tmp_path)
+    events = runner._events
+
+    def spoil(*arguments):
+        if runner._step == 35:
+            spoilt = jax.tree.map(
+                lambda x: x * jnp.nan if x.dtype == jnp.float32 else x,
+                runner._training.state.optimiser_state,
+            )
+            object.__setattr__(runner._training.state, "optimiser_state", spoilt)
+            runner._save()
+        events(*arguments)
+
+    runner._events = spoil
+    with pytest.raises(Divergence, match=r"not finite"):
+        runner.run()
+    assert max(runner._checkpoints.steps()) == 30
+
+
+def test_an_environment_that_raises_names_what_repeats_it(tmp_path, monkeypatch):
+    plan, play = make_plan(), Corner.step
+    runner = start(plan, tmp_path)
+
+    def fail(self, action):
+        if runner._step >= 65 and self is getattr(runner._collector, "_env", None):
+            raise ValueError("the simulator is unstable")
+        return play(self, action)
+
+    monkeypatch.setattr(Corner, "step", fail)
+    with pytest.raises(RunError, match=r"episode \d+, step \d+, reset seed \d+: ValueError: the"):
+        runner.run()
+    monkeypatch.undo()
+    assert start(plan, tmp_path).run() == ExitCode.DONE
+
+
+def test_a_buffer_beyond_memory_is_named(tmp_path):
+    plan = make_plan(online=2 * 10**12)
+    with pytest.raises(OutOfMemory, match=r"RESOURCE_EXHAUSTED.*2,000,000,000,\d+ rows x 36 bytes"):
+        start(plan, tmp_path)
+
+
+def test_a_sink_that_fails_does_not_stop_training(tmp_path, capsys):
+    class Unreachable:
+        def write(self, row):
+            raise ConnectionError("no route to host")
+
+        def close(self):
+            raise ConnectionError("no route to host")
+
+    assert start(make_plan(), tmp_path, (Unreachable(),)).run() == ExitCode.DONE
+    assert capsys.readouterr().out.count("no route to host") == 1
