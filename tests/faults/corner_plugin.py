@@ -53,6 +53,10 @@ def hit(number=signal.SIGKILL):
     os.kill(os.getpid(), number)
 
 
+def replace(owner, name, value):
+    setattr(owner, name, value)
+
+
 def inject(place, step):
     """Lets the fault happen at `place` once the run has reached `step`."""
     from qamx.runner import checkpoint, evaluate, loop
@@ -68,7 +72,7 @@ def inject(place, step):
         if os.environ.get("QAMX_PROGRESS"):
             print(f"at {self._step}", flush=True)
 
-    loop.Runner._events = note
+    replace(loop.Runner, "_events", note)
 
     def before(owner, name):
         original = getattr(owner, name)
@@ -78,7 +82,7 @@ def inject(place, step):
                 hit()
             return original(*arguments, **named)
 
-        setattr(owner, name, fault)
+        replace(owner, name, fault)
 
     # Inside a save: before the replay's file, after Orbax's files, before the manifest.
     if place == "rows":
@@ -99,7 +103,7 @@ def inject(place, step):
                 raise ValueError("the simulator is unstable")
             return play(self, action)
 
-        Corner.step = fail
+        replace(Corner, "step", fail)
 
 
 fault = os.environ.get("QAMX_FAULT", "")

@@ -1,13 +1,17 @@
 """Faults of whole processes: SIGKILL, a scheduler's signals, two runs in one directory."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
+import sys
 
 import pytest
 from runs import assert_same, command, environment, outcome, qamx
 
-from qamx.errors import ExitCode
+from qamx.errors import ExitCode, UserError
+from qamx.runner.lock import locked
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,7 @@ def test_a_scheduler_gets_a_checkpoint_and_the_resumable_code(expected, tmp_path
     continue_and_compare(tmp_path, expected)
 
 
+@pytest.mark.faults
 def test_a_second_process_is_refused_and_a_dead_one_is_not(expected, tmp_path):
     with subprocess.Popen(
         command(tmp_path), env=environment(progress=True), stdout=subprocess.PIPE, text=True
@@ -75,6 +80,25 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not(expected, tmp_path):
     assert f"pid {first.pid} on " in second.stderr
     assert json.loads((tmp_path / "lock.json").read_text())["pid"] == first.pid
     continue_and_compare(tmp_path, expected)
+
+
+def test_a_directory_is_locked_while_its_holder_lives(tmp_path):
+    hold = "import sys, time, pathlib; from qamx.runner.lock import locked\n"
+    hold += "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        message = f"pid {holder.pid} on {socket.gethostname()}"
+        with pytest.raises(UserError, match=message), locked(tmp_path):
+            pass
+        holder.kill()
+    with locked(tmp_path):
+        assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
 
 
 @pytest.mark.faults

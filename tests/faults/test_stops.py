@@ -45,7 +45,9 @@ def start(plan, directory, sinks=()):
     [({"data": Poisoned()}, "rewards"), ({"make_environment": Unstable}, None)],
     ids=["offline", "online"],
 )
-def test_the_offending_batch_and_the_state_before_it_are_kept(tmp_path, changes, field):
+def test_the_offending_batch_and_the_state_before_it_are_kept(
+    tmp_path, monkeypatch, changes, field
+):
     runner = start(make_plan(**changes), tmp_path)
     with pytest.raises(Divergence, match=r"critic/loss.* not finite") as caught:
         runner.run()
@@ -73,8 +75,8 @@ def test_the_offending_batch_and_the_state_before_it_are_kept(tmp_path, changes,
             raise Witness
         events(*arguments)
 
-    witness._left_of_shard = lambda: 1
-    witness._events = look
+    monkeypatch.setattr(witness, "_left_of_shard", lambda: 1)
+    monkeypatch.setattr(witness, "_events", look)
     with pytest.raises(Witness):
         witness.run()
     found = leaves(witness)
@@ -85,7 +87,7 @@ def test_the_offending_batch_and_the_state_before_it_are_kept(tmp_path, changes,
             np.testing.assert_array_equal(state[name], found[f"[0].state{name}"], err_msg=name)
 
 
-def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
     runner = start(make_plan(), tmp_path)
     events = runner._events
 
@@ -99,7 +101,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
             runner._save()
         events(*arguments)
 
-    runner._events = spoil
+    monkeypatch.setattr(runner, "_events", spoil)
     with pytest.raises(Divergence, match=r"not finite"):
         runner.run()
     assert max(runner._checkpoints.steps()) == 30
