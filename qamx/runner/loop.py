@@ -10,6 +10,7 @@ import numpy as np
 from qamx.agents import AbstractAgent, clone, create_state, update
 from qamx.data.replay import Replay
 from qamx.data.sequences import Transitions
+from qamx.envs import Environment
 from qamx.errors import ExitCode, UserError
 from qamx.runner.checkpoint import Checkpoints, Saved
 from qamx.runner.collect import EVALUATION_STREAM, Collector, derived_seed
@@ -29,6 +30,7 @@ from qamx.runner.online_rows import OnlineRows, Record
 from qamx.runner.plan import RunPlan
 from qamx.runner.step import Role, Trainer, Training
 from qamx.runner.stop import Stopped, StopRequest
+from qamx.runner.watchdog import Watchdog, WatchedEnvironment
 from qamx.schedules import Cloning, Offline, Online, Phase, is_due, next_due
 
 DISPATCH_SECONDS = 0.25
@@ -60,7 +62,8 @@ class Runner:
         self._evaluation_due = False
         self._shard = self._shard_at(plan.schedule.updates_at(self._step))
         count = min(plan.evaluation.environments, plan.evaluation.episodes)
-        self._environments = [plan.make_environment() for _ in range(count)]
+        self._watchdog = Watchdog()
+        self._environments = [self._make_environment() for _ in range(count)]
         self._collector: Collector | None = None
         offline = plan.data.load(self._shard)
         self._check_sizes(offline)
@@ -109,6 +112,7 @@ class Runner:
         finally:
             display.close()
             self._checkpoints.close()
+            self._watchdog.close()
             for closing in (*self._environments, *filter(None, [self._collector])):
                 closing.close()
         return ExitCode.INTERRUPTED if self.stop.made else ExitCode.DONE
@@ -159,7 +163,7 @@ class Runner:
     def _run_online(self, phase: Online, begin: int, display: Display) -> None:
         end = begin + phase.steps
         if self._collector is None and self._step < end:
-            self._collector = Collector(self._plan.make_environment(), self._plan.seed)
+            self._collector = Collector(self._make_environment(), self._plan.seed)
         while self._collector is not None and self._step < end and not self.stop.made:
             self._use_shard()
             self._replay = self._replay.append(self._collector.step(self._act))
@@ -169,6 +173,9 @@ class Runner:
                     self._training, self._replay, phase.updates_per_step
                 )
             self._events(phase.name, end, display)
+
+    def _make_environment(self) -> Environment:
+        return WatchedEnvironment(self._plan.make_environment(), self._watchdog)
 
     def _act(self, observations: np.ndarray, call: int) -> np.ndarray:
         key = jax.random.fold_in(self._act_key, call)
@@ -294,7 +301,7 @@ class Runner:
         if rows is not None:
             self._replay = self._replay.append(rows)
         if position["collector"] is not None and rows is not None:
-            self._collector = Collector(self._plan.make_environment(), self._plan.seed)
+            self._collector = Collector(self._make_environment(), self._plan.seed)
             episode = rows.actions[self._saved_rows - position["collector"]["length"] :]
             self._collector.restore(position["collector"], np.asarray(episode))
         self._mark = Mark.of(self._step, self._training)

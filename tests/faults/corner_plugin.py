@@ -7,6 +7,7 @@ the named failure.
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from qamx import registry
@@ -93,17 +94,23 @@ def inject(place, step):
         before(checkpoint.Path, "rename")
     elif place == "evaluation":
         before(evaluate, "_play_chunk")
-    elif place == "raise":
+    elif place in ("raise", "hang"):
         from toy import Corner
+
+        from qamx.runner import watchdog
 
         play = Corner.step
 
         def fail(self, action):
-            if reached[0] >= step:
+            if reached[0] < step:
+                return play(self, action)
+            if place == "raise":
                 raise ValueError("the simulator is unstable")
-            return play(self, action)
+            while True:
+                time.sleep(60.0)
 
         replace(Corner, "step", fail)
+        replace(watchdog, "LIMIT_SECONDS", 2.0)
 
 
 fault = os.environ.get("QAMX_FAULT", "")

@@ -107,6 +107,7 @@ def test_a_directory_is_locked_while_its_holder_lives(tmp_path):
     [
         ("nan@0", ExitCode.FAILED, "not finite"),
         ("raise@60", ExitCode.FAILED, "reset seed"),
+        ("hang@60", ExitCode.FAILED, "did not answer for 2 s"),
     ],
 )
 def test_a_failed_run_has_its_own_code_and_one_message(tmp_path, fault, code, said):

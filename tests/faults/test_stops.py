@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ from qamx.runner.logs import Logs
 from qamx.runner.loop import Runner
 from qamx.runner.memory import OutOfMemory
 from qamx.runner.nonfinite import Divergence
+from qamx.runner.watchdog import Watchdog, WatchedEnvironment
 
 
 class Poisoned(RandomWalks):
@@ -139,3 +142,36 @@ def test_a_sink_that_fails_does_not_stop_training(tmp_path, capsys):
 
     assert start(make_plan(), tmp_path, (Unreachable(),)).run() == ExitCode.DONE
     assert capsys.readouterr().out.count("no route to host") == 1
+
+
+def test_an_environment_that_hangs_ends_the_run_with_a_message():
+    class Stuck(Corner):
+        def step(self, action):
+            released.wait(30.0)
+            return super().step(action)
+
+    released, said = threading.Event(), []
+
+    def end(message):
+        said.append(message)
+        released.set()
+
+    watchdog = Watchdog(seconds=0.2, end=end)
+    env = WatchedEnvironment(Stuck(), watchdog)
+    env.reset(5)
+    env.step(np.zeros(2, np.float32))
+    assert said == [
+        "the environment did not answer for 0 s in step 1 of the episode with reset seed 5. The "
+        "same command continues from the last checkpoint"
+    ]
+
+
+def test_an_environment_that_answers_is_left_alone():
+    said = []
+    watchdog = Watchdog(seconds=0.1, end=said.append)
+    env = WatchedEnvironment(Corner(), watchdog)
+    env.reset(5)
+    time.sleep(0.3)  # between calls: an update may take as long as it likes
+    env.step(np.zeros(2, np.float32))
+    watchdog.close()
+    assert said == []

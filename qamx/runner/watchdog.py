@@ -1,0 +1,89 @@
+"""Ending a run whose environment does not answer."""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import numpy as np
+from jaxtyping import Float
+
+from qamx.envs import Environment, Step
+from qamx.errors import ExitCode
+
+LIMIT_SECONDS = 600.0
+"""How long one reset or step of an environment may take."""
+
+
+def _leave(message: str) -> NoReturn:
+    # The thread that hangs cannot be told to raise: the process ends, its checkpoints stay.
+    faulthandler.dump_traceback()
+    print(message, file=sys.stderr, flush=True)
+    os._exit(ExitCode.FAILED)
+
+
+class Watchdog:
+    """A thread that ends the process when a watched call outlasts `seconds`.
+
+    It sees every hang in which Python still runs: a simulator that releases the interpreter's
+    lock, as MuJoCo does, a wait for a device or a server, a loop without end.
+    """
+
+    def __init__(self, seconds: float | None = None, end: Callable[[str], object] = _leave):
+        self._seconds = LIMIT_SECONDS if seconds is None else seconds
+        self._end, self._call = end, None
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def begin(self, call: str) -> None:
+        """Watches `call`, a description, from now on."""
+        self._call = (time.monotonic(), call)
+
+    def done(self) -> None:
+        """The call has returned."""
+        self._call = None
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(min(1.0, self._seconds / 4)):
+            call = self._call
+            if call is not None and time.monotonic() - call[0] > self._seconds:
+                self._end(
+                    f"the environment did not answer for {self._seconds:,.0f} s in {call[1]}. The "
+                    "same command continues from the last checkpoint"
+                )
+                return
+
+
+class WatchedEnvironment:
+    """An environment whose every call is watched."""
+
+    def __init__(self, env: Environment, watchdog: Watchdog):
+        self._env, self._watchdog = env, watchdog
+        self.observation_size, self.action_size = env.observation_size, env.action_size
+        self._seed, self._steps = 0, 0
+
+    def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
+        self._seed, self._steps = seed, 0
+        self._watchdog.begin(f"a reset with seed {seed}")
+        try:
+            return self._env.reset(seed)
+        finally:
+            self._watchdog.done()
+
+    def step(self, action: Float[np.ndarray, " act"]) -> Step:
+        self._steps += 1
+        self._watchdog.begin(f"step {self._steps} of the episode with reset seed {self._seed}")
+        try:
+            return self._env.step(action)
+        finally:
+            self._watchdog.done()
+
+    def close(self) -> None:
+        self._env.close()
