@@ -23,6 +23,7 @@ TINY = (
 )
 
 
+@pytest.mark.faults
 def test_a_killed_run_is_verified_to_resume(tmp_path, capsys):
     given = [*TINY, f"data.directory={tmp_path}"]
     assert main(["verify-resume", QUICKSTART, "--kills", "2", "--set", *given]) == 0

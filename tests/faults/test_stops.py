@@ -115,7 +115,8 @@ def test_an_environment_that_raises_names_what_repeats_it(tmp_path, monkeypatch)
     runner = start(plan, tmp_path)
 
     def fail(self, action):
-        if runner._step >= 65 and self is getattr(runner._collector, "_env", None):
+        watched = getattr(runner._collector, "_env", None)
+        if runner._step >= 65 and self is getattr(watched, "_env", None):
             raise ValueError("the simulator is unstable")
         return play(self, action)
 
