@@ -67,21 +67,20 @@ def table(runs: tuple[SuiteRun, ...], folder: Path) -> str:
         row = last_evaluation(run, folder)
         if row is not None:
             results[run.load().agent.method].append(row)
-    lines = [
-        "| method | success | 95% interval | seeds | updates' clone |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| method | success | 95% interval | seeds |", "|---|---|---|---|"]
     means = {name: np.mean([row["success"] for row in rows]) for name, rows in results.items()}
     for name in sorted(results, key=lambda name: -means[name]):
-        success = [row["success"] for row in results[name]]
-        clones = [row["behaviour_success"] for row in results[name] if "behaviour_success" in row]
-        low, high = interval(success)
-        clone = f"{np.mean(clones):.0%}" if clones else ""
-        lines.append(
-            f"| `{name}` | {np.mean(success):.0%} | {low:.0%} to {high:.0%} "
-            f"| {len(success)} | {clone} |"
-        )
+        lines.append(_row(f"`{name}`", [row["success"] for row in results[name]]))
+    rows = (row for rows in results.values() for row in rows)
+    clones = [row["behaviour_success"] for row in rows if "behaviour_success" in row]
+    if clones:
+        lines.append(_row("behaviour cloning", clones))
     return "\n".join(lines)
+
+
+def _row(name: str, success: list[float]) -> str:
+    low, high = interval(success)
+    return f"| {name} | {np.mean(success):.0%} | {low:.0%} to {high:.0%} | {len(success)} |"
 
 
 def main() -> None:
