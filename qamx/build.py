@@ -192,14 +192,13 @@ def load_agent(directory: Path | str) -> AbstractAgent:
 
 
 def _restored(directory: Path, arrays: AbstractAgent) -> AbstractAgent:
-    missing = UserError(f"{directory}: no intact checkpoint; let the run go on")
     if not directory.is_dir():
-        raise missing
+        raise UserError(f"{directory}: no checkpoint yet; let the run go on")
     checkpoints = Checkpoints(directory)
     try:
         saved = checkpoints.newest_unmoved()
         if saved is None:
-            raise missing
+            raise UserError(f"{directory}: no intact checkpoint; let the run go on")
         return saved.fit(arrays, prefix=".state.agent")
     finally:
         checkpoints.close()
