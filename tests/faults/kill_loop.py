@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from runs import END, assert_same, command, environment, outcome, qamx
+from processes import END, assert_same, command, environment, outcome, qamx
 
 KILLS_A_RUN = 4
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from runs import assert_same, command, environment, outcome, qamx
+from processes import assert_same, command, environment, outcome, qamx
 
 from qamx.errors import ExitCode, UserError
 from qamx.runner.lock import locked
