@@ -103,16 +103,16 @@ def test_replay_appends_behind_the_offline_rows():
     offline, new = transitions([4, 3]), transitions([2], seed=1)
     replay = Replay.create(offline, 5).append(new)
     assert int(replay.size) == 9
-    np.testing.assert_array_equal(replay.rows.rewards[:7], offline.rewards)
-    np.testing.assert_array_equal(replay.rows.rewards[7:9], new.rewards)
+    np.testing.assert_array_equal(replay.offline.rewards, offline.rewards)
+    np.testing.assert_array_equal(replay.online.rewards[:2], new.rewards)
     np.testing.assert_array_equal(replay.online_rows(1, 2).actions, new.actions[1:])
 
 
 def test_a_shard_takes_the_place_of_the_one_before():
     other, new = transitions([7], seed=2), transitions([2], seed=1)
     replay = Replay.create(transitions([4, 3]), 5).append(new).replace_offline(other)
-    np.testing.assert_array_equal(replay.rows.rewards[:7], other.rewards)
-    np.testing.assert_array_equal(replay.rows.rewards[7:9], new.rewards)
+    np.testing.assert_array_equal(replay.offline.rewards, other.rewards)
+    np.testing.assert_array_equal(replay.online.rewards[:2], new.rewards)
     assert int(replay.size) == 9
     with pytest.raises(UserError, match="8 transitions and the first one 7"):
         replay.replace_offline(transitions([8]))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -15,30 +15,56 @@ from qamx.errors import UserError
 
 
 class Replay(eqx.Module):
-    """Offline transitions with room for online ones, on the device.
+    """Offline transitions and, behind them, room for online ones, on the device.
 
-    Rows below `size` are filled. All methods return the changed buffer; `append` and
-    `replace_offline` give up the old one's memory.
+    The two parts are arrays of their own, so that runs of several seeds share the first and a
+    shard takes another's place without a copy. All methods return the changed buffer; `append`
+    gives up the old one's memory.
+
+    **Arguments:** `size` counts the filled rows of both parts. In a group of seeds the leaves of
+    `online` have a leading axis, one entry a seed.
     """
 
-    rows: Transitions
+    offline: Transitions
+    online: Transitions
     size: Int[Array, ""]
-    offline_size: int = eqx.field(static=True)
 
     @classmethod
-    def create(cls, offline: Transitions, room: int) -> Self:
-        """A buffer that holds `offline` and has room for `room` more transitions."""
+    def create(cls, offline: Transitions, room: int, members: int | None = None) -> Self:
+        """A buffer that holds `offline` and has room for `room` more transitions.
 
-        count = len(offline)
-        rows = jax.tree.map(
-            lambda array: jnp.zeros((count + room, *array.shape[1:]), jnp.float32), offline
-        )
-        return cls(_put_first(rows, _closed(offline)), jnp.asarray(count, jnp.int32), count)
+        **Arguments:** `members`, where given, is the number of seeds that share it.
+        """
+        axes = () if members is None else (members,)
+        # An empty array has no rows to gather from, not even ones that are not used.
+        shape = (*axes, max(room, 1))
+        online = jax.tree.map(lambda a: jnp.zeros((*shape, *a.shape[1:]), jnp.float32), offline)
+        return cls(_on_device(offline), online, jnp.asarray(len(offline), jnp.int32))
+
+    @property
+    def offline_size(self) -> int:
+        """Rows of the offline part."""
+        return len(self.offline)
+
+    def at(self, rows: Int[Array, "*shape"]) -> Transitions:
+        """The transitions of the given rows (inside a compiled program, only columns in use)."""
+        first = self.offline_size
+        old, new = jnp.minimum(rows, first - 1), jnp.maximum(rows - first, 0)
+
+        def pick(offline: Array, online: Array) -> Array:
+            is_old = (rows < first).reshape(rows.shape + (1,) * (offline.ndim - 1))
+            return jnp.where(is_old, offline[old], online[new])
+
+        return jax.tree.map(pick, self.offline, self.online)
 
     def append(self, new: Transitions) -> "Replay":
-        """The buffer with the rows of `new` behind its filled ones (room is not checked)."""
-        rows, size = _append(self.rows, self.size, new)
-        return Replay(rows, size, self.offline_size)
+        """The buffer with the rows of `new` behind its filled ones (room is not checked).
+
+        In a group `new` has a leading axis, one entry a seed.
+        """
+        count = new.rewards.shape[-1]
+        online, size = _append(self.online, self.size, self.size - self.offline_size, new, count)
+        return Replay(self.offline, online, size)
 
     def replace_offline(self, offline: Transitions) -> "Replay":
         """The buffer with another shard in the place of the offline rows.
@@ -50,34 +76,40 @@ class Replay(eqx.Module):
                 f"a shard holds {len(offline):,} transitions and the first one "
                 f"{self.offline_size:,}; shards of one data set must be equally long"
             )
-        rows = _put_first(self.rows, _closed(offline))
-        return Replay(rows, self.size, self.offline_size)
+        return Replay(_on_device(offline), self.online, self.size)
 
-    def online_rows(self, first: int, last: int) -> Transitions:
-        """A host copy of the online transitions `first` to `last` (exclusive)."""
-        span = slice(self.offline_size + first, self.offline_size + last)
-        return jax.tree.map(lambda array: np.asarray(array[span]), self.rows)
+    def online_rows(self, first: int, last: int, member: int | None = None) -> Transitions:
+        """A host copy of the online transitions `first` to `last` (exclusive), of one seed."""
+        place = (slice(first, last),) if member is None else (member, slice(first, last))
+        return jax.tree.map(lambda array: np.array(array[place]), self.online)
+
+    def member_axes(self) -> Any:
+        """For `jax.vmap` over the seeds of a group: what they share, and what each has."""
+        return eqx.tree_at(lambda r: (r.offline, r.online, r.size), self, (None, 0, None))
+
+    def of(self, member: int | None) -> "Replay":
+        """The buffer as one seed of the group sees it."""
+        if member is None:
+            return self
+        return Replay(self.offline, jax.tree.map(lambda a: a[member], self.online), self.size)
 
 
-def _closed(offline: Transitions) -> Transitions:
-    """The same with an end at the last row: no window reaches from the data into online rows."""
+def _on_device(offline: Transitions) -> Transitions:
+    """Device arrays, an end at the last row: no window reaches from the data into online rows."""
     ends = np.array(offline.ends, np.float32)
     ends[-1] = 1.0
-    return dataclasses.replace(offline, ends=ends)
+    closed = dataclasses.replace(offline, ends=ends)
+    return jax.tree.map(lambda array: jnp.array(array, jnp.float32), closed)
 
 
-def _write(rows: Transitions, start: Array, new: Transitions) -> Transitions:
-    def put(array, value):
-        return jax.lax.dynamic_update_slice_in_dim(array, value.astype(array.dtype), start, 0)
+@functools.partial(jax.jit, donate_argnums=(0, 1), static_argnums=4)
+def _append(
+    rows: Transitions, size: Array, first: Array, new: Transitions, count: int
+) -> tuple[Transitions, Array]:
+    axis = new.rewards.ndim - 1
 
-    return jax.tree.map(put, rows, new)
+    def put(array: Array, value: Array) -> Array:
+        value = value.astype(array.dtype)
+        return jax.lax.dynamic_update_slice_in_dim(array, value, first, axis)
 
-
-@functools.partial(jax.jit, donate_argnums=(0, 1))
-def _append(rows: Transitions, size: Array, new: Transitions) -> tuple[Transitions, Array]:
-    return _write(rows, size, new), size + len(new)
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _put_first(rows: Transitions, new: Transitions) -> Transitions:
-    return _write(rows, jnp.zeros((), jnp.int32), new)
+    return jax.tree.map(put, rows, new), size + count

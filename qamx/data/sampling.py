@@ -35,7 +35,7 @@ class UniformSampling:
 
     def draw(self, replay: Replay, key: Key) -> Batch:
         starts = jax.random.randint(key, (self.batch_size,), 0, replay.size - self.horizon + 1)
-        return windows(replay.rows, starts, self.horizon, self.discount)
+        return windows(replay, starts, self.horizon, self.discount)
 
 
 @dataclass(frozen=True)
@@ -59,4 +59,4 @@ class BalancedSampling:
         online = jax.random.randint(online_key, (count,), first, last + 1)
         collected = replay.size - first >= self.horizon
         starts = offline.at[:count].set(jnp.where(collected, online, offline[:count]))
-        return windows(replay.rows, starts, self.horizon, self.discount)
+        return windows(replay, starts, self.horizon, self.discount)

@@ -1,6 +1,6 @@
 """Transitions in the order in which they happened, and the action-chunk windows over them."""
 
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import equinox as eqx
 import jax
@@ -29,27 +29,36 @@ class Transitions(eqx.Module):
     def __len__(self) -> int:
         return self.rewards.shape[0]
 
+    def at(self, rows: Int[Array, "*shape"]) -> "Transitions":
+        """The transitions of the given rows."""
+        return jax.tree.map(lambda column: jnp.asarray(column)[rows], self)
 
-def windows(
-    transitions: Transitions, starts: Int[Array, " batch"], horizon: int, discount: float
-) -> Batch:
+
+class Rows(Protocol):
+    """Transitions that can be looked up by row."""
+
+    def at(self, rows: Int[Array, "*shape"]) -> Transitions:
+        """The transitions of the given rows."""
+        ...
+
+
+def windows(rows: Rows, starts: Int[Array, " batch"], horizon: int, discount: float) -> Batch:
     r"""The windows of `horizon` steps that begin at `starts`, as a batch.
 
     The return is \(R=\sum_i\gamma^i r_i\) up to the end of the trajectory; a window is valid if
     no trajectory ends strictly inside it; s' follows the last step inside the trajectory.
     """
-    transitions = jax.tree.map(jnp.asarray, transitions)
     steps = jnp.arange(horizon)
-    rows = starts[:, None] + steps
+    inside = rows.at(starts[:, None] + steps)
     # alive[b, i]: no trajectory ended on the steps before i.
-    ended = jnp.cumsum(transitions.ends[rows], axis=1) - transitions.ends[rows]
+    ended = jnp.cumsum(inside.ends, axis=1) - inside.ends
     alive = (ended == 0).astype(jnp.float32)
     last = starts + jnp.sum(alive, axis=1).astype(starts.dtype) - 1
     return Batch(
-        observations=transitions.observations[starts],
-        actions=transitions.actions[rows].reshape(len(starts), -1),
-        rewards=jnp.sum(discount**steps * alive * transitions.rewards[rows], axis=1),
-        masks=jnp.min(jnp.where(alive > 0, transitions.masks[rows], 1.0), axis=1),
+        observations=jnp.asarray(rows.at(starts).observations),
+        actions=jnp.reshape(inside.actions, (len(starts), -1)),
+        rewards=jnp.sum(discount**steps * alive * inside.rewards, axis=1),
+        masks=jnp.min(jnp.where(alive > 0, inside.masks, 1.0), axis=1),
         valid=alive[:, -1],
-        next_observations=transitions.next_observations[last],
+        next_observations=jnp.asarray(rows.at(last).next_observations),
     )

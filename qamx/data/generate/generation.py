@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qamx.cores import usable_cores
 from qamx.data.generate.archive import read_stamp, write_archive
 from qamx.data.generate.crew import crew
 from qamx.data.generate.plan import Plan, Portion, default_directory
@@ -55,7 +56,7 @@ def generate(
     Source: OGBench (Park et al., 2025), section on data collection, and its generation scripts.
     """
     plan = Plan.of(name, episodes=episodes, shards=shards, seed=seed)
-    workers = _usable_processors() if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise UserError(f"workers must be at least 1, got {workers}.")
     return carry_out(
@@ -65,13 +66,6 @@ def generate(
         overwrite=overwrite,
         progress=progress,
     )
-
-
-def _usable_processors() -> int:
-    # Those that a scheduler granted to this process, where the system can tell.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def carry_out(
