@@ -2,38 +2,16 @@
 
 import jax
 import numpy as np
+from corner import LIMIT, Corner
 
 from qamx import QAM, QAMFQL, Backup, Integrator, Networks, Parts, QAMEdit
 from qamx.agents import adam
 from qamx.data.sampling import UniformSampling
 from qamx.data.sequences import Transitions
-from qamx.envs import Step
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
 from qamx.schedules import Constant, Linear, Offline, Online, Schedule
 
-HORIZON, DISCOUNT, LIMIT = 3, 0.9, 17
-
-
-class Corner:
-    """A point in [-1, 1]^2, moved by a tenth of the action; solved near (1, 1)."""
-
-    observation_size, action_size = 2, 2
-
-    def reset(self, seed):
-        self._rng = np.random.default_rng(seed)
-        self._x = self._rng.uniform(-1, 1, 2).astype(np.float32)
-        self._steps = 0
-        return self._x
-
-    def step(self, action):
-        noise = self._rng.normal(0, 0.01, 2)
-        self._x = np.clip(self._x + 0.1 * action + noise, -1, 1).astype(np.float32)
-        self._steps += 1
-        solved = bool(np.linalg.norm(self._x - 1) < 0.3)
-        return Step(self._x, float(solved) - 1.0, solved, self._steps == LIMIT, solved)
-
-    def close(self):
-        pass
+HORIZON, DISCOUNT = 3, 0.9
 
 
 class RandomWalks:

@@ -3,5 +3,14 @@
 from qamx.envs.base import Environment, Step
 from qamx.envs.chunk import ChunkExecutor
 from qamx.envs.ogbench import OGBenchEnvironment
+from qamx.envs.players import LocalPlayer, Player, open_players
 
-__all__ = ["ChunkExecutor", "Environment", "OGBenchEnvironment", "Step"]
+__all__ = [
+    "ChunkExecutor",
+    "Environment",
+    "LocalPlayer",
+    "OGBenchEnvironment",
+    "Player",
+    "Step",
+    "open_players",
+]

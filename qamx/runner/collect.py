@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.data.sequences import Transitions
-from qamx.envs import ChunkExecutor, Environment, Step
+from qamx.envs import ChunkExecutor, Player, Step
 from qamx.errors import RunError
 from qamx.runner.evaluate import Act
 from qamx.runner.failure import environment_failure
@@ -23,33 +23,62 @@ TRAINING_STREAM, EVALUATION_STREAM = 0, 1
 class Collector:
     """Plays the present policy, one environment step at a time.
 
-    A chunk is played whole before the next is drawn; the end of an episode drops the rest. All
-    randomness is a function of `seed` and of counters, so that `position` and the actions of the
-    episode in progress restore it exactly.
+    A chunk is played whole before the next is drawn; the end of an episode drops the rest. The
+    player has all of a chunk at once and may be ahead of the steps that are taken. All randomness
+    is a function of `seed` and of counters, so that `position` and the actions of the episode in
+    progress restore it exactly.
     """
 
-    def __init__(self, env: Environment, seed: int):
-        self._env, self._seed = env, seed
-        self._executor = ChunkExecutor(env.action_size)
+    def __init__(self, player: Player, seed: int):
+        self._player, self._seed = player, seed
+        self._executor = ChunkExecutor(player.action_size)
         self._episode, self._calls, self._length = 0, 0, 0
-        self._observation = self._reset()
+        self._observation: Float[np.ndarray, " obs"] | None = None
+        self._begin()
 
     def step(self, act: Act) -> Transitions:
         """Plays one step and returns it as one transition."""
-        if self._executor.needs_chunk:
-            self._executor.load(act(self._observation[None], self._calls)[0])
-            self._calls += 1
-        action = self._executor.pop()
-        step = self._play(action)
-        transition = _transition(self._observation, action, step)
-        self._observation = step.observation
-        self._length += 1
+        if self.needs_chunk:
+            self.load(act(self.observation[None], self._calls)[0])
+        return self.take()
+
+    @property
+    def needs_chunk(self) -> bool:
+        """Whether `load` must come before the next `take`."""
+        return self._executor.needs_chunk
+
+    @property
+    def calls(self) -> int:
+        """How many chunks have been loaded."""
+        return self._calls
+
+    @property
+    def observation(self) -> Float[np.ndarray, " obs"]:
+        """The present observation, for which a new episode's first waits."""
+        if self._observation is None:
+            try:
+                self._observation = self._player.observation()
+            except Exception as error:
+                raise self._failure(error) from error
+        return self._observation
+
+    def load(self, chunk: Float[np.ndarray, " dim"]) -> None:
+        """Begins a flat chunk."""
+        self._executor.load(chunk)
+        self._calls += 1
+        self._play(self._executor.rest)
+
+    def take(self) -> Transitions:
+        """Waits for the next step of the chunk and returns it as one transition."""
+        before, action = self.observation, self._executor.pop()
+        step = self._take_step()
         if step.done:
-            self._next_episode()
-        return transition
+            self._episode += 1
+            self._begin()
+        return _transition(before, action, step)
 
     def position(self) -> dict[str, Any]:
-        """Where collection stands, apart from the actions of the episode in progress."""
+        """Where the steps taken have come to, apart from the actions of the present episode."""
         return {
             "episode": self._episode,
             "calls": self._calls,
@@ -58,39 +87,49 @@ class Collector:
         }
 
     def restore(self, position: dict[str, Any], actions: Float[np.ndarray, "length act"]) -> None:
-        """Goes back to a position by playing the episode's `actions` again."""
+        """Goes back to a position by playing the episode's `actions` again.
+
+        **Raises:** `RunError` if the episode ends within them, which it did not before.
+        """
         self._episode, self._calls = position["episode"], position["calls"]
-        self._length = 0
-        self._observation = self._reset()
-        for action in actions:
-            self._observation = self._play(action).observation
-            self._length += 1
+        self._begin()
+        self._play(np.asarray(actions, np.float32))
+        for _ in actions:
+            if self._take_step().done:
+                raise self._failure(ValueError("the same actions ended the episode earlier"))
         if position["chunk"]:
             self._executor.load(np.asarray(position["chunk"], np.float32).reshape(-1))
+            self._play(self._executor.rest)
 
     def close(self) -> None:
         """Frees the environment."""
-        self._env.close()
+        self._player.close()
 
-    def _next_episode(self) -> None:
-        self._episode += 1
-        self._length = 0
+    def _begin(self) -> None:
+        """Begins the present episode; its first observation is waited for when it is needed."""
+        self._length, self._observation = 0, None
         self._executor.drop()
-        self._observation = self._reset()
-
-    def _reset(self) -> Float[np.ndarray, " obs"]:
         try:
-            return self._env.reset(self._reset_seed)
+            self._player.reset(self._reset_seed)
         except Exception as error:
             raise self._failure(error) from error
 
-    def _play(self, action: Float[np.ndarray, " act"]) -> Step:
+    def _play(self, actions: Float[np.ndarray, "n act"]) -> None:
+        _ = self.observation  # a player's first observation is asked for before its first step
         try:
-            step = self._env.step(action)
+            self._player.play(actions)
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _take_step(self) -> Step:
+        try:
+            step = self._player.step()
         except Exception as error:
             raise self._failure(error) from error
         if not (np.isfinite(step.observation).all() and np.isfinite(step.reward)):
             raise self._failure(ValueError("observation or reward is not finite"))
+        self._observation = step.observation
+        self._length += 1
         return step
 
     @property

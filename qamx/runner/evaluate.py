@@ -1,12 +1,13 @@
 """Playing evaluation episodes."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
 
-from qamx.envs import ChunkExecutor, Environment
+from qamx.envs import Player
 from qamx.errors import RunError
 from qamx.runner.failure import environment_failure
 
@@ -31,52 +32,52 @@ class Episode:
 
 
 class Evaluator:
-    """Plays an episode from each reset seed, as many at a time as there are environments.
+    """Plays an episode from each reset seed, as many at a time as there are players.
 
-    An episode is a success if its last step is. Episodes that begin together stay on the same
-    chunk boundary, so that one batched call of the policy serves them all.
+    An episode is a success if its last step is. All players stay on the same chunk boundary, so
+    that one batched call of the policy serves them all; a player whose episode has ended begins
+    the next one there. The result does not depend on where the players play.
     """
 
-    def __init__(self, environments: Sequence[Environment]):
-        self._environments = environments
+    def __init__(self, players: Sequence[Player]):
+        self._players = players
 
     def play(self, act: Act, seeds: Sequence[int]) -> list[Episode]:
         """One episode for each seed, in their order."""
-        episodes: list[Episode] = []
+        episodes = [Episode(index, seed) for index, seed in enumerate(seeds)]
+        waiting = iter(episodes)
+        playing = dict(enumerate(itertools.islice(waiting, len(self._players))))
+        for i, episode in playing.items():
+            _begin(self._players[i], episode)
+        # The compiled policy has one batch shape: rows without an episode are padding.
+        observations = np.zeros((len(self._players), self._players[0].observation_size), np.float32)
         calls = 0
-        for first in range(0, len(seeds), len(self._environments)):
-            group = [
-                Episode(first + i, seed)
-                for i, seed in enumerate(seeds[first : first + len(self._environments)])
-            ]
-            calls = self._play_together(act, group, calls)
-            episodes += group
-        return episodes
-
-    def _play_together(self, act: Act, episodes: list[Episode], calls: int) -> int:
-        """Plays a group to its end; returns the number of policy calls so far."""
-        shape = (len(self._environments), self._environments[0].observation_size)
-        # The compiled policy has one batch shape: rows of finished episodes are padding.
-        observations = np.zeros(shape, np.float32)
-        for env, episode in zip(self._environments, episodes, strict=False):
-            _begin(env, episode)
-        active = list(range(len(episodes)))
-        while active:
-            for i in active:
-                observations[i] = episodes[i].observations[-1]
+        while playing:
+            for i, episode in playing.items():
+                observations[i] = _observation(self._players[i], episode)
             chunks = act(observations, calls)
             calls += 1
-            active = [
-                i for i in active if not _play_chunk(self._environments[i], chunks[i], episodes[i])
-            ]
-        return calls
+            self._play_chunks(chunks, playing, waiting)
+        return episodes
 
-
-def _begin(env: Environment, episode: Episode) -> None:
-    try:
-        episode.observations.append(env.reset(episode.seed))
-    except Exception as error:
-        raise _failure(error, episode) from error
+    def _play_chunks(
+        self,
+        chunks: Float[np.ndarray, "batch dim"],
+        playing: dict[int, Episode],
+        waiting: Iterator[Episode],
+    ) -> None:
+        """Plays a chunk of each episode and puts waiting ones in the place of those that ended."""
+        for i, episode in playing.items():
+            _start_chunk(self._players[i], chunks[i], episode)
+        for i, episode in list(playing.items()):
+            if not _play_chunk(self._players[i], chunks[i], episode):
+                continue
+            following = next(waiting, None)
+            if following is None:
+                del playing[i]
+            else:
+                playing[i] = following
+                _begin(self._players[i], following)
 
 
 def _failure(error: Exception, episode: Episode) -> RunError:
@@ -84,13 +85,35 @@ def _failure(error: Exception, episode: Episode) -> RunError:
     return environment_failure(error, where, episode.seed)
 
 
-def _play_chunk(env: Environment, chunk: Float[np.ndarray, " dim"], episode: Episode) -> bool:
-    """Plays a chunk to its end or the episode's; says whether the episode ended."""
-    executor = ChunkExecutor(env.action_size)
-    executor.load(chunk)
-    while not executor.needs_chunk:
+def _begin(player: Player, episode: Episode) -> None:
+    try:
+        player.reset(episode.seed)
+    except Exception as error:
+        raise _failure(error, episode) from error
+
+
+def _observation(player: Player, episode: Episode) -> Float[np.ndarray, " obs"]:
+    """The episode's last observation, for which a new one waits."""
+    if not episode.observations:
         try:
-            step = env.step(executor.pop())
+            episode.observations.append(player.observation())
+        except Exception as error:
+            raise _failure(error, episode) from error
+    return episode.observations[-1]
+
+
+def _start_chunk(player: Player, chunk: Float[np.ndarray, " dim"], episode: Episode) -> None:
+    try:
+        player.play(np.asarray(chunk, np.float32).reshape(-1, player.action_size))
+    except Exception as error:
+        raise _failure(error, episode) from error
+
+
+def _play_chunk(player: Player, chunk: Float[np.ndarray, " dim"], episode: Episode) -> bool:
+    """Takes the steps of a chunk to its end or the episode's; says whether the episode ended."""
+    for _ in range(len(chunk) // player.action_size):
+        try:
+            step = player.step()
         except Exception as error:
             raise _failure(error, episode) from error
         episode.observations.append(step.observation)

@@ -11,7 +11,8 @@ from typing import NoReturn
 import numpy as np
 from jaxtyping import Float
 
-from qamx.envs import Environment, Step
+from qamx.envs import Environment, Player, Step, open_players
+from qamx.envs.process import unanswered
 from qamx.errors import ExitCode
 
 LIMIT_SECONDS = 600.0
@@ -33,7 +34,7 @@ class Watchdog:
     """
 
     def __init__(self, seconds: float | None = None, end: Callable[[str], object] = _leave):
-        self._seconds = LIMIT_SECONDS if seconds is None else seconds
+        self.seconds = LIMIT_SECONDS if seconds is None else seconds
         self._end, self._call = end, None
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -51,13 +52,10 @@ class Watchdog:
         self._closed.set()
 
     def _watch(self) -> None:
-        while not self._closed.wait(min(1.0, self._seconds / 4)):
+        while not self._closed.wait(min(1.0, self.seconds / 4)):
             call = self._call
-            if call is not None and time.monotonic() - call[0] > self._seconds:
-                self._end(
-                    f"the environment did not answer for {self._seconds:,.0f} s in {call[1]}. The "
-                    "same command continues from the last checkpoint"
-                )
+            if call is not None and time.monotonic() - call[0] > self.seconds:
+                self._end(unanswered(self.seconds, call[1]))
                 return
 
 
@@ -87,3 +85,19 @@ class WatchedEnvironment:
 
     def close(self) -> None:
         self._env.close()
+
+
+def open_watched_players(
+    make_environment: Callable[[], Environment], count: int, workers: int, watchdog: Watchdog
+) -> list[Player]:
+    """Players of `count` environments over `workers` processes, none of which can hang the run.
+
+    In this process (`workers` 0) the watchdog sees their calls; another process is waited for no
+    longer than the watchdog's time.
+    """
+
+    def make_watched() -> Environment:
+        return WatchedEnvironment(make_environment(), watchdog)
+
+    make = make_watched if workers == 0 else make_environment
+    return open_players(make, count, workers, watchdog.seconds)

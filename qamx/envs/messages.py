@@ -1,0 +1,89 @@
+"""What a process that plays environments is told, and what it answers."""
+
+import traceback
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from qamx.envs.base import Step
+from qamx.errors import UserError
+
+
+class PlayError(Exception):
+    """An environment's error in another process; its text is that of `described`."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The first message: where imports are found, and how many environments to make.
+
+    **Arguments:** `factory` is what `cloudpickle` makes of the function that makes one.
+    """
+
+    path: list[str]
+    folder: str
+    factory: bytes
+    count: int
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Begins an episode; answered by its first observation."""
+
+    index: int
+    ticket: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Play:
+    """Plays actions until they or the episode end; answered by a `Step` for each."""
+
+    index: int
+    ticket: int
+    actions: Float[np.ndarray, "n act"]
+
+
+class Leave:
+    """The last message."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The answer to `Setup`, from each environment."""
+
+    observation: int
+    action: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The answer where the environment raised an error; `by_user` where that was a `UserError`."""
+
+    text: str
+    by_user: bool
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        """What tells of an error."""
+        by_user = isinstance(error, UserError)
+        return cls(str(error) if by_user else described(error), by_user)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a message; `ticket` is that of the `Reset` or `Play` it answers."""
+
+    index: int
+    ticket: int
+    value: Step | Float[np.ndarray, " obs"] | Sizes | Failure
+
+
+def described(error: Exception) -> str:
+    """Type, message and place of an error, e.g. `ValueError: unstable (arm.py:12)`."""
+    if isinstance(error, PlayError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -1,0 +1,146 @@
+"""Environments that play whole chunks, in this process or in others."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from qamx.envs.base import Environment, Step
+from qamx.envs.messages import Failure, Play, PlayError, Reset, Sizes
+from qamx.envs.process import WorkerProcess, pickled
+from qamx.errors import RunError, UserError
+
+
+class Player(Protocol):
+    """An environment that is told what to play, and asked later what came of it.
+
+    The order is `reset`, `observation`, then `play` and a `step` for each action up to the end
+    of the episode, as often as it takes. A `reset` drops what has not been asked for.
+    """
+
+    observation_size: int
+    action_size: int
+
+    def reset(self, seed: int) -> None:
+        """Begins the episode that `seed` determines; does not wait for it."""
+        ...
+
+    def observation(self) -> Float[np.ndarray, " obs"]:
+        """Waits for the first observation of the episode."""
+        ...
+
+    def play(self, actions: Float[np.ndarray, "n act"]) -> None:
+        """Begins to play the actions, up to the end of the episode; does not wait for them."""
+        ...
+
+    def step(self) -> Step:
+        """Waits for the next step of what is being played."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the environment holds."""
+        ...
+
+
+class LocalPlayer:
+    """An environment in this process, which plays when it is asked what came of it."""
+
+    def __init__(self, environment: Environment):
+        self._environment = environment
+        self.observation_size = environment.observation_size
+        self.action_size = environment.action_size
+        self._seed, self._actions = 0, iter(())
+
+    def reset(self, seed: int) -> None:
+        self._seed, self._actions = seed, iter(())
+
+    def observation(self) -> Float[np.ndarray, " obs"]:
+        return self._environment.reset(self._seed)
+
+    def play(self, actions: Float[np.ndarray, "n act"]) -> None:
+        self._actions = iter(actions)
+
+    def step(self) -> Step:
+        return self._environment.step(next(self._actions))
+
+    def close(self) -> None:
+        self._environment.close()
+
+
+class RemotePlayer:
+    """The environment number `index` of a process, played as soon as it is told to.
+
+    An error of the environment is raised as a `PlayError`, the end or silence of the process as
+    a `RunError`.
+    """
+
+    def __init__(self, process: WorkerProcess, index: int):
+        self._process, self._index, self._ticket = process, index, 0
+        self._seed, self._steps, self._open = 0, 0, True
+        sizes = self._receive("its construction")
+        if not isinstance(sizes, Sizes):
+            raise TypeError(f"the worker answered {type(sizes).__name__} to its setup")
+        self.observation_size, self.action_size = sizes.observation, sizes.action
+
+    def reset(self, seed: int) -> None:
+        self._seed, self._steps = seed, 0
+        self._ticket += 1
+        self._process.send(Reset(self._index, self._ticket, seed))
+
+    def observation(self) -> Float[np.ndarray, " obs"]:
+        observation = self._receive(f"a reset with seed {self._seed}")
+        return np.asarray(observation)
+
+    def play(self, actions: Float[np.ndarray, "n act"]) -> None:
+        self._ticket += 1
+        self._process.send(Play(self._index, self._ticket, actions))
+
+    def step(self) -> Step:
+        self._steps += 1
+        step = self._receive(f"step {self._steps} of the episode with reset seed {self._seed}")
+        if not isinstance(step, Step):
+            raise TypeError(f"the environment's step is a {type(step).__name__}, not a Step")
+        return step
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._process.release()
+
+    def _receive(self, call: str) -> Step | Float[np.ndarray, " obs"] | Sizes:
+        value = self._process.receive(self._index, self._ticket, call).value
+        if isinstance(value, Failure):
+            raise UserError(value.text) if value.by_user else PlayError(value.text)
+        return value
+
+
+def open_players(
+    make_environment: Callable[[], Environment], count: int, workers: int, limit: float
+) -> list[Player]:
+    """Players of `count` environments, in this process or in others.
+
+    **Arguments:** `workers` is the number of processes, 0 for this one; a process that does not
+    answer for `limit` seconds is given up.
+
+    **Raises:** `UserError` for an environment that cannot go to another process, `RunError` for
+    one that cannot be made there.
+    """
+    if workers == 0:
+        return [LocalPlayer(make_environment()) for _ in range(count)]
+    factory = pickled(make_environment)
+    workers = min(workers, count)
+    processes: list[WorkerProcess] = []
+    try:
+        for i in range(workers):
+            processes.append(WorkerProcess(factory, len(range(i, count, workers)), limit))
+        # All processes start before the first is waited for; neighbours play in different ones.
+        return [RemotePlayer(processes[i % workers], i // workers) for i in range(count)]
+    except BaseException as error:
+        for process in processes:
+            with contextlib.suppress(Exception):
+                process.end()
+        if isinstance(error, PlayError):
+            raise RunError(f"the environment cannot be made: {error}") from error
+        raise

@@ -1,0 +1,86 @@
+"""A point that must reach the corner of a square, and ways in which its simulator fails.
+
+Without JAX, so that a process that plays it starts at once.
+"""
+
+import os
+import signal
+import time
+
+import numpy as np
+
+from qamx.envs import Step
+
+LIMIT = 17
+
+
+class Corner:
+    """A point in [-1, 1]^2, moved by a tenth of the action; solved near (1, 1)."""
+
+    observation_size, action_size = 2, 2
+
+    def reset(self, seed):
+        self._rng = np.random.default_rng(seed)
+        self._x = self._rng.uniform(-1, 1, 2).astype(np.float32)
+        self._steps = 0
+        return self._x
+
+    def step(self, action):
+        noise = self._rng.normal(0, 0.01, 2)
+        self._x = np.clip(self._x + 0.1 * action + noise, -1, 1).astype(np.float32)
+        self._steps += 1
+        solved = bool(np.linalg.norm(self._x - 1) < 0.3)
+        return Step(self._x, float(solved) - 1.0, solved, self._steps == LIMIT, solved)
+
+    def close(self):
+        pass
+
+
+class Unstable(Corner):
+    """Fails in its second step."""
+
+    def step(self, action):
+        if self._steps == 1:
+            raise ValueError("the simulator is unstable")
+        return super().step(action)
+
+
+class Unready(Corner):
+    """Fails in its reset."""
+
+    def reset(self, seed):
+        raise OSError("no such scene")
+
+
+class Unmade(Corner):
+    """Cannot be constructed."""
+
+    def __init__(self):
+        raise KeyError("scene")
+
+
+class Dying(Corner):
+    """Is killed in its second step, as by a system without memory."""
+
+    def step(self, action):
+        if self._steps == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+class Leaving(Corner):
+    """Ends its process in its second step."""
+
+    def step(self, action):
+        if self._steps == 1:
+            os._exit(3)
+        return super().step(action)
+
+
+class Hanging(Corner):
+    """Does not return from its second step."""
+
+    def step(self, action):
+        if self._steps == 1:
+            time.sleep(60.0)
+        return super().step(action)

@@ -1,0 +1,330 @@
+"""Environments in other processes play what they would play in this one."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corner import Corner, Dying, Hanging, Leaving, Unmade, Unready, Unstable
+
+from qamx.envs import LocalPlayer, OGBenchEnvironment, open_players
+from qamx.errors import RunError, UserError
+from qamx.runner.background_evaluation import BackgroundEvaluation
+from qamx.runner.collect import Collector
+from qamx.runner.evaluate import Evaluator
+from qamx.runner.stop import Stopped, StopRequest
+
+CHUNK, SEEDS = 3, (5, 6, 7, 8, 9, 10, 11)
+
+
+def act(observations, call):
+    """Random chunks that depend on the observations' last bit, the row and the call."""
+    noise = np.random.default_rng(call).normal(1, 1, (len(observations), CHUNK, 2))
+    chunks = np.sin(1e4 * observations[:, None]) + noise
+    return chunks.reshape(len(observations), -1).astype(np.float32)
+
+
+@pytest.fixture
+def open_them():
+    """`open_players` whose players are closed; no process of theirs may remain."""
+    opened = []
+    others.update(children())
+
+    def open_them(make, count=3, workers=2, limit=20.0):
+        opened.append(open_players(make, count, workers, limit))
+        return opened[-1]
+
+    yield open_them
+    for players in opened:
+        for player in players:
+            player.close()
+    assert children() == set()
+    others.clear()
+
+
+others = set()
+"""Processes that were there before a test, of other tests or of a library."""
+
+
+def children():
+    """The processes that a test started and that are not gone, zombies among them."""
+    found = set()
+    for task in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found.update(map(int, task.read_text().split()))
+    return found - others
+
+
+def assert_same(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.index, one.seed, one.success) == (other.index, other.seed, other.success)
+        assert one.total_reward == other.total_reward
+        np.testing.assert_array_equal(one.observations, other.observations)
+
+
+def test_episodes_are_the_same_wherever_they_are_played(open_them):
+    expected = Evaluator(open_them(Corner, workers=0)).play(act, SEEDS)
+    assert len({episode.length for episode in expected}) > 1
+    for workers in (1, 2, 3):
+        players = open_them(Corner, workers=workers)
+        assert len(children()) == workers
+        assert_same(Evaluator(players).play(act, SEEDS), expected)
+        for player in players:
+            player.close()
+
+
+def test_no_player_is_idle_while_seeds_are_left():
+    players = [LocalPlayer(Corner()) for _ in range(3)]
+    shapes, began = [], []
+    for slot, player in enumerate(players):
+        player.reset = note_reset(player.reset, began, slot, shapes)
+
+    def counted(observations, call):
+        assert call == len(shapes)
+        shapes.append(observations.shape)
+        return act(observations, call)
+
+    episodes = Evaluator(players).play(counted, SEEDS)
+    # In the order of seeds, each on the boundary where the slot's episode before it has ended.
+    assert [seed for seed, _, _ in began] == list(SEEDS)
+    free = [0, 0, 0]
+    for (_, slot, boundary), episode in zip(began, episodes, strict=True):
+        assert boundary == free[slot] == min(free)
+        free[slot] += -(-episode.length // CHUNK)
+    assert set(shapes) == {(3, 2)}
+    assert len(shapes) == max(free)
+
+
+def note_reset(reset, began, slot, shapes):
+    def noting(seed):
+        began.append((seed, slot, len(shapes)))
+        reset(seed)
+
+    return noting
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_environment_s_error_is_named_with_its_place(open_them, workers):
+    with pytest.raises(
+        RunError,
+        match=r"failed in evaluation episode 0, step 2, reset seed 5: ValueError: the simulator "
+        r"is unstable \(.*corner\.py:\d+\)\. The same command",
+    ):
+        Evaluator(open_them(Unstable, workers=workers)).play(act, SEEDS)
+    with pytest.raises(RunError, match=r"step 0, reset seed 5: OSError: no such scene \(.*corner"):
+        Evaluator(open_them(Unready, workers=workers)).play(act, SEEDS)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Dying, r"plays the environment was killed by SIGKILL \(as"),
+        (Leaving, r"ended with exit code 3\. The same command"),
+        (Hanging, r"not answer for 1 s in step 2 of the episode with reset seed 5\. The same"),
+    ],
+)
+def test_a_process_that_dies_or_hangs_ends_the_evaluation(open_them, monkeypatch, make, said):
+    monkeypatch.setattr("qamx.envs.process.END_SECONDS", 0.2)
+    players = open_them(make, limit=20.0 if make is not Hanging else 1.0)
+    with pytest.raises(RunError, match=said):
+        Evaluator(players).play(act, SEEDS)
+    for player in players:
+        player.close()
+
+
+def test_an_environment_that_cannot_be_made_leaves_no_process(open_them):
+    with pytest.raises(RunError, match=r"cannot be made: KeyError: 'scene' \(.*corner\.py:\d+\)"):
+        open_them(Unmade)
+    assert children() == set()
+    lock = threading.Lock()
+    with pytest.raises(UserError, match=r"cannot go to a worker process .*cannot pickle"):
+        open_them(lambda: lock)
+
+
+def test_signals_to_the_whole_group_do_not_end_the_processes(open_them):
+    players = open_them(Corner)
+    for child in children():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(child, number)
+    assert len(Evaluator(players).play(act, SEEDS)) == len(SEEDS)
+
+
+SCRIPT = """
+import os, sys
+import numpy as np
+from qamx.envs import open_players
+from corner import Corner
+
+class Own(Corner):
+    def __init__(self):
+        assert "jax" not in sys.modules
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+
+player, = open_players(Own, 1, 1, 20.0)
+player.reset(3)
+print(player.observation().shape, player._process._process.pid, flush=True)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["player.close()", "pass", "os.kill(os.getpid(), 9)"])
+def test_a_script_needs_no_guard_and_its_processes_end_with_it(tmp_path, end):
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    (tmp_path / "script.py").write_text(SCRIPT.format(end=end))
+    surroundings = {**os.environ, "PYTHONPATH": path}
+    surroundings.pop("OMP_NUM_THREADS", None)
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    shape, _, number = done.stdout.strip().rpartition(" ")
+    assert shape == "(2,)", done.stderr
+    assert done.returncode == (-signal.SIGKILL if "kill" in end else 0)
+    assert "Traceback" not in done.stderr
+    deadline = time.monotonic() + 5.0
+    while is_alive(int(number)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(number):
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def assert_same_rows(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        for name in vars(one):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.mark.parametrize("taken", [1, 8, 17, 36, 42])
+def test_collection_goes_on_from_where_it_was_taken(open_them, taken):
+    (local,), (remote, again) = open_them(Corner, 1, workers=0), open_them(Corner, 2, workers=1)
+    collector, expected = Collector(remote, 3), Collector(local, 3)
+    rows = [collector.step(act) for _ in range(taken)]
+    assert_same_rows(rows, [expected.step(act) for _ in range(taken)])
+    position = json.loads(json.dumps(collector.position()))
+    assert position == expected.position()
+    episode = rows[taken - position["length"] :]
+    actions = [row.actions for row in episode] or [np.zeros((0, 2))]
+    # The player stands elsewhere, in mid-chunk.
+    restored = Collector(again, 3)
+    restored.step(act)
+    restored.restore(position, np.concatenate(actions))
+    for one in (collector, restored):
+        further = Collector(LocalPlayer(Corner()), 3)
+        further.restore(position, np.concatenate(actions))
+        assert_same_rows([one.step(act) for _ in range(40)], [further.step(act) for _ in range(40)])
+        assert one.position() == further.position()
+
+
+def test_collectors_share_a_batched_call(open_them):
+    collectors = [Collector(player, seed) for seed, player in enumerate(open_them(Corner))]
+    alone = [Collector(LocalPlayer(Corner()), seed) for seed in range(3)]
+    for _ in range(40):
+        due = [one for one in collectors if one.needs_chunk]
+        for one in due:
+            one.load(act(one.observation[None], one.calls)[0])
+        assert_same_rows([c.take() for c in collectors], [c.step(act) for c in alone])
+    assert [one.calls for one in collectors] == [one.calls for one in alone]
+
+
+def test_a_collector_names_the_episode_that_failed(open_them):
+    collector = Collector(*open_them(Unstable, 1, 1), seed=3)
+    collector.step(act)
+    with pytest.raises(RunError, match=r"episode 0, step 2, reset seed \d+: ValueError: the sim"):
+        collector.step(act)
+
+
+def test_evaluation_in_the_background(open_them):
+    expected = Evaluator(open_them(Corner, workers=0)).play(act, SEEDS)
+    background = BackgroundEvaluation(open_them(Corner))
+    assert background.result() is None
+    background.start([(act, SEEDS), (act, SEEDS[:2])])
+    first, second = background.wait(StopRequest()) or []
+    assert not background.running
+    assert_same(first, expected)
+    assert len(second) == 2
+    background.close()
+
+
+def test_a_stop_or_a_cancel_leaves_an_evaluation_in_the_background(open_them):
+    def slowly(observations, call):
+        time.sleep(0.02)
+        return act(observations, call)
+
+    background, stop = BackgroundEvaluation(open_them(Corner)), StopRequest()
+    background.start([(slowly, range(1000))])
+    assert background.running
+    assert background.result() is None
+    threading.Timer(0.1, stop.make).start()
+    with pytest.raises(Stopped):
+        background.wait(stop)
+    with pytest.raises(ValueError, match="goes on"):
+        background.start([])
+    background.cancel()
+    assert not background.running
+    assert background.result() is None
+    # What the players were in the middle of does not show.
+    background.start([(act, SEEDS)])
+    (episodes,) = background.wait() or []
+    assert_same(episodes, Evaluator(open_them(Corner, workers=0)).play(act, SEEDS))
+
+
+def test_an_error_in_the_background_is_raised_where_it_is_asked_for(open_them):
+    background = BackgroundEvaluation(open_them(Dying))
+    background.start([(act, SEEDS)])
+    with pytest.raises(RunError, match="killed by SIGKILL"):
+        background.wait()
+    background.close()
+
+
+def test_a_hang_does_not_keep_an_evaluation_open(open_them, monkeypatch):
+    monkeypatch.setattr("qamx.runner.background_evaluation.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("qamx.envs.process.END_SECONDS", 0.2)
+    background = BackgroundEvaluation(open_them(Hanging, limit=60.0))
+    called = threading.Event()
+
+    def telling(observations, call):
+        called.set()
+        return act(observations, call)
+
+    background.start([(telling, SEEDS)])
+    assert called.wait(20.0)
+    background.close()
+    with pytest.raises(RunError, match="killed by SIGKILL"):
+        background.wait()
+
+
+def test_ogbench_s_mazes_are_the_same_in_other_processes(open_them):
+    def make():
+        return OGBenchEnvironment("pointmaze-teleport-navigate", 1)
+
+    # Its resets draw from a global random state, which each process has for itself.
+    seen = []
+    for workers in (0, 2):
+        players, paths = open_them(make, 2, workers), []
+        for player, seed in zip(players, (1, 2), strict=True):
+            player.reset(seed)
+        for player in players:
+            paths.append(player.observation())
+            player.play(np.tile(np.asarray([1.0, 0.5], np.float32), (60, 1)))
+        for player in players:
+            paths += [player.step().observation for _ in range(60)]
+        seen.append(np.array(paths))
+    np.testing.assert_array_equal(*seen)
