@@ -374,6 +374,11 @@ def test_a_bad_value_names_file_key_and_remedy(tmp_path, change, line):
         ("sed=3", 'sed: unknown key; did you mean "seed"?'),
         ("name=a/b", 'name: found "a/b"; write a file name of letters'),
         ("logging.wandb=on", 'logging.wandb: found "on"; known: disabled, offline, online'),
+        ("compute.precision=fp8", 'compute.precision: found "fp8"; known: bfloat16, float32, tf32'),
+        (
+            "compute.updates_per_dispatch=0",
+            'compute.updates_per_dispatch: found 0; write a positive integer, or "auto"',
+        ),
         ("extends=x.toml", "extends: stands in the file alone"),
         ("nothing", 'found "nothing"; write section.key=value'),
     ],
@@ -626,7 +631,7 @@ def test_the_reference_names_every_key():
         missing = [key for key in model.model_fields if f"| `{key}` |" not in page]
         assert set(missing) <= {"schedule"}, name  # a table's selector, the head of its column
     quickstart = experiment("quickstart")
-    for section in ("evaluation", "checkpoint", "logging"):
+    for section in ("evaluation", "checkpoint", "logging", "compute"):
         for key in type(getattr(quickstart, section)).model_fields:
             assert f"| `{section}.{key}` |" in page
 

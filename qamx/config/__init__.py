@@ -26,6 +26,7 @@ from qamx.config.problems import ConfigError, Problem
 from qamx.config.schedules import OfflineSettings, OfflineToOnlineSettings
 from qamx.config.sections import (
     CheckpointSettings,
+    ComputeSettings,
     DataSettings,
     EnvironmentSettings,
     EvaluationSettings,
@@ -46,6 +47,7 @@ __all__ = [
     "AgentSettings",
     "Allowed",
     "CheckpointSettings",
+    "ComputeSettings",
     "ConfigError",
     "ConstantTemperature",
     "DataSettings",

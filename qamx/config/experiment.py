@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import tomli_w
-
 from qamx.config.agents import AgentSettings
 from qamx.config.sections import (
     CheckpointSettings,
+    ComputeSettings,
     DataSettings,
     EnvironmentSettings,
     EvaluationSettings,
@@ -34,6 +33,7 @@ class Experiment:
     evaluation: EvaluationSettings
     checkpoint: CheckpointSettings
     logging: LoggingSettings
+    compute: ComputeSettings
 
     @property
     def run_name(self) -> str:
@@ -51,6 +51,7 @@ class Experiment:
             "evaluation": self.evaluation,
             "checkpoint": self.checkpoint,
             "logging": self.logging,
+            "compute": self.compute,
         }
         return general | {
             name: settings.model_dump(exclude_none=True) for name, settings in sections.items()
@@ -58,6 +59,8 @@ class Experiment:
 
     def to_toml(self) -> str:
         """A file that loads by itself to an equal experiment."""
+        import tomli_w
+
         return tomli_w.dumps(self.to_dict())
 
     def differences(self, other: "Experiment") -> list[tuple[str, Any, Any]]:

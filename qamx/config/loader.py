@@ -14,6 +14,7 @@ from qamx.config.problems import ConfigError, Key, Problem, choice_text, finding
 from qamx.config.sections import (
     DEFAULT_SCHEME,
     CheckpointSettings,
+    ComputeSettings,
     DataSettings,
     EnvironmentSettings,
     EvaluationSettings,
@@ -105,6 +106,7 @@ _FIXED: dict[str, type[BaseModel]] = {
     "evaluation": EvaluationSettings,
     "checkpoint": CheckpointSettings,
     "logging": LoggingSettings,
+    "compute": ComputeSettings,
 }
 
 

@@ -1,10 +1,14 @@
 """The sections that every experiment has, and the base classes of those a name selects."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from qamx.config.fields import Count, Modules, Name, PositiveInt, Settings, Switch, Text
+from qamx.config.fields import Allowed, Count, Modules, Name, PositiveInt, Settings, Switch, Text
+
+Workers = Annotated[
+    Count | Literal["auto"], Allowed('a number of processes, 0 for none, or "auto" for one a core')
+]
 
 DEFAULT_SCHEME = "ogbench"
 
@@ -76,6 +80,7 @@ class EvaluationSettings(Settings):
     episodes: PositiveInt = 50
     behaviour: Switch = False
     environments: PositiveInt = 10
+    workers: Workers = "auto"
 
 
 class CheckpointSettings(Settings):
@@ -91,3 +96,12 @@ class LoggingSettings(Settings):
     every: PositiveInt = 5_000
     wandb: Literal["disabled", "offline", "online"] = "disabled"
     wandb_project: Text = "qamx"
+
+
+class ComputeSettings(Settings):
+    """How exact matrix products are, and how many updates go to the device together."""
+
+    precision: Literal["tf32", "float32", "bfloat16"] = "tf32"
+    updates_per_dispatch: Annotated[
+        PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')
+    ] = "auto"

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tomli
-
 from qamx.config.problems import Key, Problem, show
 from qamx.errors import suggestion
 
@@ -94,6 +92,8 @@ def gather(file: Path, overrides: Sequence[Override], seed: int | None) -> Tree:
 
 def read_toml(tree: Tree, path: Path, named_by: str, key: str) -> dict[str, Any]:
     """A file's table; an empty one, with a problem noted, where it cannot be read."""
+    import tomli
+
     try:
         return tomli.loads(path.read_text(encoding="utf-8"))
     except tomli.TOMLDecodeError as error:
@@ -163,6 +163,8 @@ def _obstacle(tree: Tree, key: Key) -> str:
 
 
 def _put_written(tree: Tree, key: Key, written: str, origin: str) -> None:
+    import tomli
+
     try:
         tree.put(key, _value(written), origin)
     except tomli.TOMLDecodeError as error:
@@ -171,6 +173,8 @@ def _put_written(tree: Tree, key: Key, written: str, origin: str) -> None:
 
 def _value(written: str) -> Any:
     """A TOML value; a word that is none stands for itself."""
+    import tomli
+
     try:
         table = tomli.loads(f"value = {written}")
     except tomli.TOMLDecodeError:

@@ -6,6 +6,7 @@ from qamx.nn.gaussian_actor import GaussianActor, TanhNormal
 from qamx.nn.mlp import MLP, LayerNorm, Linear, Trunk
 from qamx.nn.networks import Networks
 from qamx.nn.noise_predictor import FourierFeatures, NoisePredictor
+from qamx.nn.precision import Precision, matmul_precision, product
 from qamx.nn.temperature import Temperature
 from qamx.nn.velocity_field import AbstractVelocityField, VelocityField
 
@@ -22,8 +23,11 @@ __all__ = [
     "Linear",
     "Networks",
     "NoisePredictor",
+    "Precision",
     "TanhNormal",
     "Temperature",
     "Trunk",
     "VelocityField",
+    "matmul_precision",
+    "product",
 ]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Key
+from qamx.nn.precision import product
 
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
@@ -32,7 +33,7 @@ class Linear(eqx.Module):
         self.bias = jnp.zeros(out_size)
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        return x @ self.kernel + self.bias
+        return product(x, self.kernel) + self.bias
 
 
 class LayerNorm(eqx.Module):
