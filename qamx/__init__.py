@@ -37,7 +37,8 @@ if TYPE_CHECKING:
         create_state,
         update,
     )
-    from qamx.build import build, build_agent, load_agent, run
+    from qamx.assembly import build_agent
+    from qamx.build import build, load_agent, run
     from qamx.config import Experiment, load
     from qamx.errors import UserError
     from qamx.flow import Integrator
@@ -50,7 +51,8 @@ _HOMES = {
         "BAM CGQL CGQLMSE CGQLLinex DAC DSRL FAWAC FBRAC FEdit FQL IFQL QAM QAMEdit QAMFQL QSM "
         "RLPD RQL ReBRAC TRQAM AbstractAgent Agent Parts TrainState adam clone create_state update"
     ),
-    "qamx.build": "build build_agent load_agent run",
+    "qamx.assembly": "build_agent",
+    "qamx.build": "build load_agent run",
     "qamx.config": "Experiment load",
     "qamx.errors": "UserError",
     "qamx.flow": "Integrator",

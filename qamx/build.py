@@ -1,7 +1,8 @@
-"""From a validated experiment to a run: the one place where configuration becomes objects.
+"""From a validated experiment to a run.
 
-The functions that the registry names for the built-in entries stand here too. A plugin's
-builders have the same signatures:
+Configuration becomes objects here and, for the agent by itself, in `qamx.assembly`. The functions
+that the registry names for the built-in entries stand in these two. A plugin's builders have the
+same signatures:
 
 - agent: `(settings, parts, key) -> AbstractAgent`, or an agent class, whose keyword arguments are
   then the settings of the same names
@@ -12,9 +13,10 @@ builders have the same signatures:
 """
 
 import contextlib
+import dataclasses
 import functools
-import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,9 @@ import jax
 from jaxtyping import PyTree
 
 from qamx import registry
-from qamx._types import Key
-from qamx.agents import AbstractAgent, Parts, adam, best_of_n
+from qamx.agents import AbstractAgent
+from qamx.assembly import build_agent, build_optimiser, build_sampling, builder_of
 from qamx.config import Experiment, load
-from qamx.config.agents import AgentSettings
 from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
 from qamx.config.schedules import (
     CloningSettings,
@@ -35,41 +36,33 @@ from qamx.config.schedules import (
     OfflineToOnlineSettings,
     OnlineSettings,
 )
-from qamx.config.sections import ScheduleSettings, scheme_of
-from qamx.config.temperatures import (
-    ConstantTemperature,
-    LinearTemperature,
-    TemperatureSettings,
-    TrustRegionTemperature,
-)
+from qamx.config.sections import EvaluationSettings, ScheduleSettings, scheme_of
+from qamx.cores import usable_cores
 from qamx.data.checks import CheckedData, files_of
 from qamx.data.ogbench import OGBenchData, find_files
-from qamx.data.sampling import BalancedSampling, UniformSampling
 from qamx.envs import Environment, OGBenchEnvironment
 from qamx.errors import ExitCode, RunError, UserError
-from qamx.flow import SOLVERS, Integrator
-from qamx.nn import Networks
 from qamx.passport import stamp
-from qamx.rl import Backup
 from qamx.runner.checkpoint import Checkpoints
 from qamx.runner.lock import locked
 from qamx.runner.logs import JsonLines, Logs, Sink, WandbSink
 from qamx.runner.loop import Runner
+from qamx.runner.member import Member
 from qamx.runner.memory import OutOfMemory
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
 from qamx.runner.stop import Stopped, leaving_at_once
-from qamx.schedules import (
-    AbstractInverseTemperature,
-    Cloning,
-    Constant,
-    Linear,
-    Offline,
-    Online,
-    Schedule,
-    TrustRegion,
-)
+from qamx.schedules import Cloning, Offline, Online, Schedule
 
-CHANGEABLE = ("logging.", "checkpoint.", "data.directory")
+NARROW = 32
+"""The widest layer with which seeds are trained together on a CPU."""
+
+CHANGEABLE = (
+    "logging.",
+    "checkpoint.",
+    "data.directory",
+    "evaluation.workers",
+    "compute.updates_per_dispatch",
+)
 """Keys that may change between the start of a run and its continuation."""
 
 
@@ -82,31 +75,84 @@ def run(experiment: Experiment, directory: Path) -> ExitCode:
     **Raises:** `UserError` if the directory holds a run of another configuration, or the data
     cannot be had.
     """
-    with contextlib.ExitStack() as held:
+    return run_together([experiment], [directory])
+
+
+def run_seeds(experiments: Sequence[Experiment], directories: Sequence[Path]) -> ExitCode:
+    """Carries out experiments one after the other; the worst of their exit codes.
+
+    A failure ends its own run alone, and a stop all of them.
+    """
+    worst = ExitCode.DONE
+    for experiment, directory in zip(experiments, directories, strict=True):
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(directory))
-            claim(directory, experiment)
-        except OSError as error:
-            raise UserError(
-                f"{directory}: cannot hold a run ({error.strerror}); name another with --out"
-            ) from error
+            code = run(experiment, directory)
+        except RunError as error:
+            print(f"seed {experiment.seed} does not go on: {error}", file=sys.stderr, flush=True)
+            code = ExitCode.FAILED
+        if code == ExitCode.INTERRUPTED:
+            return code
+        worst = max(worst, code)
+    return worst
+
+
+def run_together(experiments: Sequence[Experiment], directories: Sequence[Path]) -> ExitCode:
+    """Carries out experiments that differ in their seeds alone, as one program.
+
+    Each has a folder of its own, as if it ran alone. One that diverges is left where it stands,
+    and the others go on; the exit code is then `FAILED`.
+
+    **Raises:** `UserError` as `run`, and if the folders stand at different steps.
+    """
+    with contextlib.ExitStack() as held:
+        pairs = list(zip(experiments, directories, strict=True))
+        members: list[Member] = []
+        for experiment, directory in pairs:
+            _hold(experiment, directory, held)
         try:
             with leaving_at_once():
-                plan = build(experiment)
-                files, goes_on = files_of(plan.data), holds_state(directory)
-                stamp(directory, experiment, files, continued=goes_on)
-                logs = Logs(directory, _sinks(experiment, directory))
-                held.callback(logs.close)
-                runner = Runner(plan, directory, logs)
+                plan = build(experiments[0])
+                files = files_of(plan.data)
+                for experiment, directory in pairs:
+                    stamp(directory, experiment, files, continued=holds_state(directory))
+                    logs = Logs(directory, _sinks(experiment, directory))
+                    held.callback(logs.close)
+                    own = dataclasses.replace(plan, seed=experiment.seed)
+                    members.append(Member(own, directory, logs))
+                runner = Runner(members)
             code = runner.run()
         except Stopped:
             code = ExitCode.INTERRUPTED
         except OutOfMemory as error:
-            raise RunError(f"{error}; {_sizes(experiment)}") from error
-        rows = JsonLines(directory / "evaluations.jsonl").rows()
-    _say_outcome(code, rows, directory)
+            raise RunError(f"{error}; {_sizes(experiments[0])}") from error
+        rows = [JsonLines(directory / "evaluations.jsonl").rows() for _, directory in pairs]
+    left = {member.directory for member in members if member.frozen is not None}
+    for (_, directory), found in zip(pairs, rows, strict=True):
+        if directory not in left:
+            _say_outcome(code, found, directory)
     return code
+
+
+def vectorise(experiment: Experiment) -> bool:
+    """Whether several seeds are faster as one program than one after the other.
+
+    On an accelerator they are expected to be; on a CPU only with tiny networks
+    (docs/performance.md has what was measured).
+    """
+    agent = experiment.agent
+    narrow = max(*agent.actor_hidden, *agent.critic_hidden) <= NARROW
+    return jax.default_backend() != "cpu" or narrow
+
+
+def _hold(experiment: Experiment, directory: Path, held: contextlib.ExitStack) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locked(directory))
+        claim(directory, experiment)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: cannot hold a run ({error.strerror}); name another with --out"
+        ) from error
 
 
 def _sizes(experiment: Experiment) -> str:
@@ -120,32 +166,42 @@ def _sizes(experiment: Experiment) -> str:
 
 def build(experiment: Experiment) -> RunPlan:
     """The objects that an experiment names."""
-    agent, evaluation = experiment.agent, experiment.evaluation
-    clip = None if agent.gradient_clip == "none" else float(agent.gradient_clip)
-    sampling = {"uniform": UniformSampling, "balanced": BalancedSampling}[agent.sampling]
+    agent, evaluation, compute = experiment.agent, experiment.evaluation, experiment.compute
     return RunPlan(
         seed=experiment.seed,
         make_agent=functools.partial(build_agent, agent),
-        optimiser=adam(agent.learning_rate, clip),
-        sampling=sampling(agent.batch_size, agent.horizon, agent.discount),
+        optimiser=build_optimiser(agent),
+        sampling=build_sampling(agent),
         schedule=build_schedule(experiment.schedule),
         data=CheckedData(
-            _builder(registry.datasets, scheme_of(experiment.data.source))(
+            builder_of(registry.datasets, scheme_of(experiment.data.source))(
                 experiment.data, experiment.environment
             ),
             experiment.data.source,
             agent.horizon,
         ),
-        make_environment=_builder(registry.environments, scheme_of(experiment.environment.id))(
+        make_environment=builder_of(registry.environments, scheme_of(experiment.environment.id))(
             experiment.environment
         ),
         intervals=Intervals(
             experiment.logging.every, evaluation.every, experiment.checkpoint.every
         ),
-        evaluation=Evaluation(evaluation.episodes, evaluation.environments, evaluation.behaviour),
+        evaluation=build_evaluation(evaluation),
         keep_checkpoints=experiment.checkpoint.keep,
         initialise=functools.partial(initialise, run=agent.initialise_from),
+        precision=compute.precision,
+        updates_per_dispatch=(
+            None if compute.updates_per_dispatch == "auto" else compute.updates_per_dispatch
+        ),
     )
+
+
+def build_evaluation(settings: EvaluationSettings) -> Evaluation:
+    """What `[evaluation]` describes; one process a core, if the file leaves that open."""
+    workers = settings.workers
+    if workers == "auto":
+        workers = min(usable_cores(), settings.environments, settings.episodes)
+    return Evaluation(settings.episodes, settings.environments, settings.behaviour, workers)
 
 
 def initialise(agent: AbstractAgent, run: str | None) -> AbstractAgent:
@@ -181,7 +237,7 @@ def load_agent(directory: Path | str) -> AbstractAgent:
     """
     directory = Path(directory)
     experiment = load(directory / "config.toml")
-    env = _builder(registry.environments, scheme_of(experiment.environment.id))(
+    env = builder_of(registry.environments, scheme_of(experiment.environment.id))(
         experiment.environment
     )()
     sizes = env.observation_size, env.action_size
@@ -206,49 +262,7 @@ def _restored(directory: Path, arrays: AbstractAgent) -> AbstractAgent:
 
 def build_schedule(settings: ScheduleSettings) -> Schedule:
     """The phases that `[schedule]` describes."""
-    return _builder(registry.schedules, settings.kind)(settings)
-
-
-def build_agent(
-    settings: AgentSettings, observation_size: int, action_size: int, key: Key
-) -> AbstractAgent:
-    """A fresh agent of the registered method, in the sizes of a problem."""
-    parts = build_parts(settings, observation_size, action_size)
-    builder = _builder(registry.agents, settings.method)
-    if not isinstance(builder, type):
-        return _best_of(settings.best_of_n, builder(settings, parts, key))
-    values = {
-        name: _part(getattr(settings, name))
-        for name in inspect.signature(builder).parameters
-        if name not in ("parts", "key")
-    }
-    agent = builder(parts, **values, key=key)
-    return agent if "best_of_n" in values else _best_of(settings.best_of_n, agent)
-
-
-def _part(value: Any) -> Any:
-    """What an agent's argument is for the value of a key."""
-    return inverse_temperature(value) if isinstance(value, TemperatureSettings) else value
-
-
-def _best_of(draws: int | None, agent: AbstractAgent) -> AbstractAgent:
-    return agent if draws is None else best_of_n(agent, draws)
-
-
-def build_parts(settings: AgentSettings, observation_size: int, action_size: int) -> Parts:
-    """The parts that the common keys of `[agent]` describe."""
-    networks = Networks(
-        observation_size=observation_size,
-        action_dim=settings.horizon * action_size,
-        actor_hidden=tuple(settings.actor_hidden),
-        critic_hidden=tuple(settings.critic_hidden),
-        ensemble_size=settings.ensemble_size,
-        actor_layer_norm=settings.actor_layer_norm,
-        critic_layer_norm=settings.critic_layer_norm,
-    )
-    backup = Backup(settings.discount, settings.horizon, settings.pessimism)
-    integrator = Integrator(settings.flow_steps, SOLVERS[settings.solver]())
-    return Parts(networks, backup, integrator, settings.target_rate)
+    return builder_of(registry.schedules, settings.kind)(settings)
 
 
 def claim(directory: Path, experiment: Experiment) -> None:
@@ -285,10 +299,6 @@ def _grows(key: str, mine: Any, theirs: Any) -> bool:
     return key == "schedule.online_steps" and None not in (mine, theirs) and mine >= theirs
 
 
-def _builder(kind: registry.Registry, name: str) -> Callable[..., Any]:
-    return kind[name].load_builder()
-
-
 def _sinks(experiment: Experiment, directory: Path) -> tuple[Sink, ...]:
     logging = experiment.logging
     if logging.wandb == "disabled":
@@ -302,7 +312,7 @@ def _sinks(experiment: Experiment, directory: Path) -> tuple[Sink, ...]:
 def _say_outcome(code: ExitCode, rows: list[dict[str, Any]], directory: Path) -> None:
     if code == ExitCode.INTERRUPTED:
         print(f"stopped; all state is saved in {directory}. The same command continues.")
-    elif code == ExitCode.DONE and rows:
+    elif rows:
         last = rows[-1]
         cloned = last.get("behaviour_success")
         beside = "" if cloned is None else f", behaviour cloning {cloned:.0%}"
@@ -310,26 +320,6 @@ def _say_outcome(code: ExitCode, rows: list[dict[str, Any]], directory: Path) ->
 
 
 # --- what the registry's built-in names stand for ---
-
-
-def inverse_temperature(settings: TemperatureSettings) -> AbstractInverseTemperature:
-    """The registered schedule of an inverse temperature."""
-    return _builder(registry.temperatures, settings.schedule)(settings)
-
-
-def constant(settings: ConstantTemperature) -> Constant:
-    """A number, or `schedule = "constant"`."""
-    return Constant(settings.value)
-
-
-def linear(settings: LinearTemperature) -> Linear:
-    """`schedule = "linear"`."""
-    return Linear(settings.start, settings.stop, settings.updates)
-
-
-def trust_region(settings: TrustRegionTemperature) -> TrustRegion:
-    """`schedule = "trust_region"`."""
-    return TrustRegion(settings.kl_budget, settings.kl_scale)
 
 
 def cloning(settings: CloningSettings) -> Schedule:

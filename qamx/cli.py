@@ -5,12 +5,16 @@ needs is imported inside it, so that help and checks answer at once.
 """
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from qamx.errors import ExitCode, RunError, UserError
+
+if TYPE_CHECKING:
+    from qamx.config import Experiment
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -18,6 +22,7 @@ _EXAMPLES = """\
 examples:
   qamx run experiments/quickstart.toml
   qamx run experiments/c4_qam_edit.toml --set environment.task=4 --seed 20002
+  qamx run experiments/c4_qam_edit.toml --seeds 12
   qamx check experiments/*.toml
   qamx data generate cube-double-play
   qamx diff runs/one runs/other
@@ -65,6 +70,18 @@ def _add_run(commands: Subparsers) -> None:
         "--out", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME-taskK-seedN)"
     )
     parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="N runs, of the file's seed and 10001 more each; with --out in DIR/seedN",
+    )
+    parser.add_argument(
+        "--seeds-mode",
+        choices=("auto", "vectorised", "sequential"),
+        default="auto",
+        help="seeds as one program or one after the other (default: what is faster here)",
+    )
+    parser.add_argument(
         "--wandb",
         choices=("disabled", "offline", "online"),
         help="Weights & Biases (default: the file's)",
@@ -76,11 +93,35 @@ def _run(arguments: argparse.Namespace) -> int:
 
     wandb = [f"logging.wandb={arguments.wandb}"] if arguments.wandb else []
     experiment = load(arguments.file, [*arguments.set, *wandb], arguments.seed)
+    if arguments.seeds is not None:
+        return _run_seeds(experiment, arguments)
     out = arguments.out or Path("runs") / experiment.run_name
 
     from qamx.build import run
 
     return run(experiment, out)
+
+
+SEED_STEP = 10001
+"""Between the seeds of a group: the paper's are 10001, 20002, ..., 120012."""
+
+
+def _run_seeds(experiment: "Experiment", arguments: argparse.Namespace) -> int:
+    if arguments.seeds < 1:
+        raise UserError(f"--seeds: found {arguments.seeds}; write a positive integer, e.g. 4")
+    seeds = [experiment.seed + SEED_STEP * index for index in range(arguments.seeds)]
+    experiments = [dataclasses.replace(experiment, seed=seed) for seed in seeds]
+    directories = [
+        Path("runs") / one.run_name if arguments.out is None else arguments.out / f"seed{one.seed}"
+        for one in experiments
+    ]
+
+    from qamx.build import run_seeds, run_together, vectorise
+
+    together = arguments.seeds_mode == "vectorised" or (
+        arguments.seeds_mode == "auto" and vectorise(experiment)
+    )
+    return (run_together if together else run_seeds)(experiments, directories)
 
 
 def _add_check(commands: Subparsers) -> None:
@@ -161,6 +202,58 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return doctor()
 
 
+def _add_bench(commands: Subparsers) -> None:
+    summary = "measure what a method's updates cost here, on random data"
+    parser = _command(commands, "bench", summary, _bench)
+    parser.add_argument(
+        "--method", nargs="+", action="extend", default=[], metavar="NAME", help="default: two"
+    )
+    parser.add_argument("--device", choices=("cpu", "gpu"), help="default: what JAX finds")
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[1, 2, 4, 8, 12],
+        metavar="N",
+        help="seeds side by side in one program (default: 1 2 4 8 12)",
+    )
+    parser.add_argument(
+        "--size",
+        choices=("paper", "quickstart", "tiny"),
+        help="of networks and batches (default: quickstart on a CPU, else paper)",
+    )
+    parser.add_argument(
+        "--precision", choices=("tf32", "float32", "bfloat16"), default="tf32", help="as [compute]"
+    )
+    for option, meaning in (
+        ("observation", "entries of an observation (default: the size's)"),
+        ("action", "entries of an action (default: the size's)"),
+        ("updates", "updates in a timed call (default: by size)"),
+    ):
+        parser.add_argument(f"--{option}", type=int, metavar="N", help=meaning)
+    parser.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="the shortest counts (default: 5)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from qamx.bench.command import bench
+
+    return bench(
+        arguments.method,
+        device=arguments.device,
+        seeds=arguments.seeds,
+        size=arguments.size,
+        observation=arguments.observation,
+        action=arguments.action,
+        precision=arguments.precision,
+        updates=arguments.updates,
+        rounds=arguments.rounds,
+        file=arguments.json,
+    )
+
+
 def _add_data(commands: Subparsers) -> None:
     parser = commands.add_parser("data", help="make data sets", description="Make data sets.")
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
@@ -201,6 +294,7 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_diff,
     _add_verify,
     _add_doctor,
+    _add_bench,
 )
 """What adds each subcommand, in the order of the help."""
 

@@ -173,19 +173,19 @@ register_dataset(
 register_temperature(
     "constant",
     settings="qamx.config.temperatures:ConstantTemperature",
-    builder="qamx.build:constant",
+    builder="qamx.assembly:constant",
     summary="the same inverse temperature throughout (a plain number in the file)",
 )
 register_temperature(
     "linear",
     settings="qamx.config.temperatures:LinearTemperature",
-    builder="qamx.build:linear",
+    builder="qamx.assembly:linear",
     summary="from start to stop over a number of updates, stop from then on",
 )
 register_temperature(
     "trust_region",
     settings="qamx.config.temperatures:TrustRegionTemperature",
-    builder="qamx.build:trust_region",
+    builder="qamx.assembly:trust_region",
     summary="whatever keeps the policy's paths within a divergence of the behaviour's",
 )
 

@@ -41,6 +41,7 @@ print("loaded:", *{{name.partition(".")[0] for name in sys.modules}})
         "run experiments/none.toml",
         "run experiments/quickstart.toml --set agent.method=qan",
         "diff runs/none runs/none",
+        "bench --help",
         "show experiments/c4_qam_fql.toml",
         "list",
     ],

@@ -26,11 +26,13 @@ from qamx.agents import adam, create_state, update
 from qamx.data.replay import Replay
 from qamx.data.sampling import UniformSampling
 from qamx.data.sequences import windows
+from qamx.envs import LocalPlayer
 from qamx.errors import ExitCode, UserError
 from qamx.runner.collect import Collector
 from qamx.runner.evaluate import Evaluator, summarise
 from qamx.runner.logs import Logs
 from qamx.runner.loop import Runner
+from qamx.runner.member import Member
 from qamx.runner.nonfinite import Divergence
 from qamx.runner.plan import Evaluation, Intervals
 from qamx.runner.step import Trainer
@@ -45,7 +47,7 @@ def rows(path):
 
 def start(plan, directory):
     directory.mkdir(exist_ok=True)
-    return Runner(plan, directory, Logs(directory))
+    return Runner([Member(plan, directory, Logs(directory))])
 
 
 class Killed(Exception):
@@ -68,7 +70,7 @@ def kill_at(monkeypatch, runner, last):
 
     def die(step):
         if step >= last:
-            runner._checkpoints.wait()
+            runner._members[0].checkpoints.wait()
             raise Killed
 
     after_events(monkeypatch, runner, die)
@@ -117,9 +119,9 @@ def test_the_replay_holds_what_was_played(whole):
     offline = len(RandomWalks().load(0))
     assert arrays["[1].size"] == offline + 40
     observations, after = (
-        arrays[f"[1].rows.{name}"][offline:] for name in ("observations", "next_observations")
+        arrays[f"[1].online.{name}"] for name in ("observations", "next_observations")
     )
-    ends = arrays["[1].rows.ends"][offline:]
+    ends = arrays["[1].online.ends"]
     continued = ends[:-1] == 0
     np.testing.assert_array_equal(observations[1:][continued], after[:-1][continued])
     assert not np.array_equal(observations[1:][~continued], after[:-1][~continued])
@@ -180,15 +182,16 @@ def test_a_run_that_began_with_cloning_continues_to_the_same_end(
 
 def test_a_run_killed_inside_a_save_continues_to_the_same_end(whole, tmp_path, monkeypatch):
     runner = start(full_plan(), tmp_path)
-    save = runner._checkpoints.save
+    checkpoints = runner._members[0].checkpoints
+    save = checkpoints.save
 
-    def die_between_rows_and_checkpoint(step, tree, position, prepare):
+    def die_between_rows_and_checkpoint(step, tree, position, prepare, beside):
         if step == 60:
             prepare()
             raise Killed
-        save(step, tree, position, prepare)
+        save(step, tree, position, prepare, beside)
 
-    monkeypatch.setattr(runner._checkpoints, "save", die_between_rows_and_checkpoint)
+    monkeypatch.setattr(checkpoints, "save", die_between_rows_and_checkpoint)
     with pytest.raises(Killed):
         runner.run()
     assert (tmp_path / "replay" / "000000010-000000020.npz").exists()
@@ -212,15 +215,21 @@ def test_a_stopped_run_saves_and_says_that_it_can_continue(whole, tmp_path, monk
 def test_a_stop_does_not_wait_for_an_evaluation(whole, tmp_path, monkeypatch, every):
     # With a checkpoint on the same step, and without one.
     runner = start(full_plan(every=every), tmp_path)
-    play, calls = runner._play, []
+    begin, calls = runner._evaluations._act, []
 
-    def stop_in_the_middle(role):
-        calls.append(runner._step)
-        if runner._step == 60:
-            runner.stop.make()
-        return play(role)
+    def stop_in_the_middle(due, member, role):
+        act = begin(due, member, role)
 
-    monkeypatch.setattr(runner, "_play", stop_in_the_middle)
+        def stopping(observations, call):
+            calls.append(due.step)
+            if due.step == 60 and call == 2:
+                runner.stop.make()
+                assert runner._evaluations._background._cancelled.wait(30.0)
+            return act(observations, call)
+
+        return stopping
+
+    monkeypatch.setattr(runner._evaluations, "_act", stop_in_the_middle)
     assert runner.run() == ExitCode.INTERRUPTED
     assert calls[-1] == 60
     assert [row["step"] for row in rows(tmp_path / "evaluations.jsonl")] == [20, 40]
@@ -268,17 +277,20 @@ def test_shards_take_turns_offline_and_online(tmp_path):
     assert runner.run() == ExitCode.DONE
     # 25 updates offline, 15 online: shards 0, 1, 2 and, after update 30, 0 again.
     assert data.loaded == [0, 1, 2, 0]
-    np.testing.assert_array_equal(
-        leaves(runner)["[1].rows.rewards"][: len(data.load(0))], data.load(0).rewards
-    )
+    np.testing.assert_array_equal(leaves(runner)["[1].offline.rewards"], data.load(0).rewards)
     assert int(runner.training.state.updates) == 40
 
 
 @pytest.mark.parametrize("make_agent", [make_agent, make_edit_agent, make_fql_agent])
 def test_each_program_is_compiled_once_a_run(tmp_path, caplog, make_agent):
     plan = make_plan(every=9, make_agent=make_agent)
-    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
-        assert start(plan, tmp_path).run() == ExitCode.DONE
+    # In every thread: evaluations have one of their own.
+    jax.config.update("jax_log_compiles", True)
+    try:
+        with caplog.at_level(logging.WARNING, logger="jax"):
+            assert start(plan, tmp_path).run() == ExitCode.DONE
+    finally:
+        jax.config.update("jax_log_compiles", False)
     compiled = [r.getMessage() for r in caplog.records if "Compiling jit(" in r.getMessage()]
     assert sum("jit(_updates)" in message for message in compiled) == 1
     # Appending is compiled for a size of buffer, which an earlier test may have done.
@@ -376,6 +388,10 @@ def test_data_shorter_than_a_chunk_is_refused(tmp_path):
         start(make_plan(data=Short()), tmp_path)
 
 
+def players(count):
+    return [LocalPlayer(Corner()) for _ in range(count)]
+
+
 def test_evaluation_calls_the_policy_once_a_chunk():
     calls = []
 
@@ -383,11 +399,12 @@ def test_evaluation_calls_the_policy_once_a_chunk():
         calls.append((call, observations.shape))
         return np.ones((len(observations), 2 * HORIZON), np.float32)
 
-    episodes = Evaluator([Corner(), Corner()]).play(act, [1, 2, 3])
+    episodes = Evaluator(players(2)).play(act, [1, 2, 3])
     assert [call for call, _ in calls] == list(range(len(calls)))
     assert {shape for _, shape in calls} == {(2, 2)}
-    longest = max(episodes[0].length, episodes[1].length)
-    assert len(calls) == -(-longest // HORIZON) + -(-episodes[2].length // HORIZON)
+    # The third episode begins where the shorter of the first two has ended.
+    one, two, three = (-(-episode.length // HORIZON) for episode in episodes)
+    assert len(calls) == max(one, two, min(one, two) + three)
     # Going to the corner solves it; the return counts the steps before.
     assert all(episode.success for episode in episodes)
     assert [e.total_reward for e in episodes] == [1.0 - e.length for e in episodes]
@@ -400,8 +417,8 @@ def test_episodes_do_not_depend_on_how_many_are_played_together():
     def act(observations, call):
         return np.tile(-np.sign(observations), HORIZON).astype(np.float32)
 
-    alone = Evaluator([Corner()]).play(act, [1, 2, 3])
-    together = Evaluator([Corner(), Corner()]).play(act, [1, 2, 3])
+    alone = Evaluator(players(1)).play(act, [1, 2, 3])
+    together = Evaluator(players(2)).play(act, [1, 2, 3])
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.observations, other.observations)
 
@@ -410,14 +427,14 @@ def test_collection_is_restored_in_mid_chunk():
     def act(observation, call):
         return np.random.default_rng(call).uniform(-1, 1, (1, 2 * HORIZON))
 
-    collector, played = Collector(Corner(), seed=3), []
+    collector, played = Collector(LocalPlayer(Corner()), seed=3), []
     for _ in range(LAST := 2 * 17 + 8):
         played.append(collector.step(act))
     position = json.loads(json.dumps(collector.position()))
     assert position["length"] == LAST - 34
     assert len(position["chunk"]) == 3 * HORIZON - LAST % 17
     actions = np.concatenate([t.actions for t in played[-position["length"] :]])
-    restored = Collector(Corner(), seed=3)
+    restored = Collector(LocalPlayer(Corner()), seed=3)
     restored.restore(position, actions)
     for _ in range(30):
         one, other = collector.step(act), restored.step(act)

@@ -29,6 +29,7 @@ from qamx.errors import ExitCode, RunError, UserError
 from qamx.passport import read
 from qamx.runner.logs import Logs
 from qamx.runner.loop import Runner
+from qamx.runner.member import Member
 from qamx.runner.plan import RunPlan
 
 STEPS, WARMUP, SAVE_EVERY, EVALUATE_EVERY = 120, 10, 15, 60
@@ -205,7 +206,7 @@ def _state(plan: RunPlan, directory: Path) -> dict[str, dict[str, np.ndarray]]:
     """The arrays of a finished run as its last checkpoint brings them back."""
     with contextlib.redirect_stdout(io.StringIO()):
         logs = Logs(directory)
-        runner = Runner(plan, directory, logs)
+        runner = Runner([Member(plan, directory, logs)])
         code = runner.run()
         logs.close()
     if code != ExitCode.DONE:

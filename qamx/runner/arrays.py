@@ -10,10 +10,10 @@ from jaxtyping import PyTree
 from qamx.errors import UserError
 
 
-def to_host(tree: PyTree) -> dict[str, np.ndarray]:
-    """A copy of every leaf by its path, random keys as their data."""
+def to_host(tree: PyTree, prefix: str = "") -> dict[str, np.ndarray]:
+    """A copy of every leaf by its path behind `prefix`, random keys as their data."""
     leaves = jax.tree.leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): _to_host(leaf) for path, leaf in leaves}
+    return {prefix + jax.tree_util.keystr(path): _to_host(leaf) for path, leaf in leaves}
 
 
 def fitted(arrays: dict[str, np.ndarray], template: PyTree, prefix: str = "") -> PyTree:

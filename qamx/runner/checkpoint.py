@@ -4,9 +4,10 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int | None = None):
-        self._directory, self._keep = directory.resolve(), keep
+        self._directory, self.keep = directory.resolve(), keep
         self._background = Background()
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
@@ -65,14 +66,23 @@ class Checkpoints:
         return sorted(map(int, names), reverse=True)
 
     def save(
-        self, step: int, tree: PyTree, position: dict[str, Any], prepare: Prepare = dict
+        self,
+        step: int,
+        tree: PyTree,
+        position: dict[str, Any],
+        prepare: Prepare = dict,
+        beside: Mapping[str, PyTree] = MappingProxyType({}),
     ) -> None:
         """Copies the tree and saves it in the background; the save before is waited for.
+
+        **Arguments:** `beside` are further trees, by the prefix of their arrays' names.
 
         **Raises:** `RunError` if the save before failed.
         """
         self._background.wait()
         arrays = to_host(tree)
+        for prefix, other in beside.items():
+            arrays |= to_host(other, prefix)
         self._background.start(
             lambda: self._write(step, arrays, json.loads(json.dumps(position)), prepare)
         )
@@ -93,15 +103,19 @@ class Checkpoints:
         verify_schema(schema, arrays)
         return Saved(step, arrays, position)
 
-    def newest(self, check: Callable[[Saved], None] = lambda saved: None) -> Saved | None:
+    def newest(
+        self, check: Callable[[Saved], None] = lambda saved: None, limit: int | None = None
+    ) -> Saved | None:
         """The newest checkpoint that is what was saved; damaged ones move to `quarantine`.
 
-        **Arguments:** `check` may find more that is `Damaged`.
+        **Arguments:** `check` may find more that is `Damaged`; steps after `limit` do not count.
 
         **Raises:** `RunError` if there are, or were, checkpoints and all are damaged.
         """
         self._remove_partial()
         for step in self.steps():
+            if limit is not None and step > limit:
+                continue
             try:
                 saved = self.read(step)
                 check(saved)
@@ -125,6 +139,12 @@ class Checkpoints:
             except Damaged as damage:
                 _warn(f"{damage}; the checkpoint before step {step:,} is used")
         return None
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints of later steps: the run goes there again."""
+        for later in self.steps():
+            if later > step:
+                self._remove(self._directory / str(later))
 
     def check(self) -> None:
         """Raises `RunError` if a save in the background has failed."""
@@ -158,7 +178,7 @@ class Checkpoints:
                 f"step {step:,} was not saved. {explain(error, self._directory.parent)}; the last "
                 f"good checkpoint is of step {last:,}"
             ) from error
-        for old in self.steps()[self._keep :] if self._keep else ():
+        for old in self.steps()[self.keep :] if self.keep else ():
             self._remove(self._directory / str(old))
 
     def _remove(self, directory: Path) -> None:

@@ -94,6 +94,7 @@ class WandbSink:
             name=name,
             id=f"{name}-{place}",
             resume="allow",
+            reinit="create_new",  # a group of seeds has a run each in one process
             dir=str(directory),
             config=config,
         )
@@ -103,9 +104,12 @@ class WandbSink:
             print(f"wandb: {error}; logging offline in {directory}", flush=True)
             self._run = begin(mode="offline")
 
+        # An evaluation's row comes after training has gone on: each kind has an axis of its own.
+        self._run.define_metric("*", step_metric="step")
+        self._run.define_metric("evaluation/*", step_metric="evaluation/step")
+
     def write(self, row: dict[str, Any]) -> None:
-        values = {key: value for key, value in row.items() if key != "step"}
-        self._run.log(values, step=row["step"])
+        self._run.log(row)
 
     def close(self) -> None:
         self._run.finish()
@@ -127,7 +131,7 @@ class Logs:
     def write_evaluation(self, row: dict[str, Any]) -> None:
         """Records a row of evaluation results."""
         self.evaluations.write(row)
-        self._send({k if k == "step" else f"evaluation/{k}": v for k, v in row.items()})
+        self._send({f"evaluation/{k}": v for k, v in row.items()})
 
     def positions(self) -> dict[str, int]:
         """The ends of both files, to cut back to on a resume."""

@@ -1,22 +1,24 @@
-"""The loop of a run: phases, and the events between updates."""
+"""The loop of a run, or of a group of them: phases, and the events between updates."""
 
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TypeVar
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from qamx.agents import AbstractAgent, clone, create_state, update
 from qamx.data.replay import Replay
 from qamx.data.sequences import Transitions
-from qamx.envs import Environment
+from qamx.envs import Player
 from qamx.errors import ExitCode, UserError
-from qamx.runner.checkpoint import Checkpoints, Saved
-from qamx.runner.collect import EVALUATION_STREAM, Collector, derived_seed
+from qamx.runner.collect import Collector
 from qamx.runner.display import Display, make_display
-from qamx.runner.evaluate import Evaluator, summarise
-from qamx.runner.logs import Logs
+from qamx.runner.evaluations import Due, Evaluations, Result
+from qamx.runner.member import Member, all_diverged, common_checkpoints
 from qamx.runner.memory import bytes_of, named_memory, replay_size
 from qamx.runner.nonfinite import (
     Divergence,
@@ -26,63 +28,74 @@ from qamx.runner.nonfinite import (
     rows_at,
     write_evidence,
 )
-from qamx.runner.online_rows import OnlineRows, Record
-from qamx.runner.plan import RunPlan
-from qamx.runner.step import Role, Trainer, Training
+from qamx.runner.step import Trainer, Training, stacked
 from qamx.runner.stop import Stopped, StopRequest
-from qamx.runner.watchdog import Watchdog, WatchedEnvironment
+from qamx.runner.watchdog import Watchdog, open_watched_players
 from qamx.schedules import Cloning, Offline, Online, Phase, is_due, next_due
+
+T = TypeVar("T", bound=PyTree)
 
 DISPATCH_SECONDS = 0.25
 """Updates go to the device in portions of about this long, so that progress stays live."""
 
 
 class Runner:
-    """Carries out a plan in a directory, from its latest checkpoint on.
+    """Carries out a plan in a folder, from its latest checkpoint on.
 
-    The same plan in the same directory continues; the result does not depend on where a run was
+    The same plan in the same folder continues; the result does not depend on where a run was
     interrupted.
 
-    **Raises:** `UserError` if data and environment do not fit each other, or the directory's
-    checkpoints are gone.
+    **Arguments:** `members` are one run, or several of different seeds that are trained together
+    as one program; each has its own folder, records and checkpoints, as if it ran alone.
+
+    **Raises:** `UserError` if data and environment do not fit each other, a folder's checkpoints
+    are gone, or the members stand at different steps.
     """
 
-    def __init__(self, plan: RunPlan, directory: Path, logs: Logs):
-        self._plan, self._logs, self._directory = plan, logs, directory
-        optimiser = plan.optimiser
-        keys = jax.random.split(jax.random.key(plan.seed), 5)
-        agent_key, update_key, batch_key, self._act_key, self._evaluation_key = keys
+    def __init__(self, members: Sequence[Member]):
+        self._members, self._plan = members, (plan := members[0].plan)
+        self._width = None if len(members) == 1 else len(members)
+        if self._width is not None:
+            for index, member in enumerate(members):
+                member.join(index)
+        if error := all_diverged(members):
+            raise error
         self.stop = StopRequest()
-        self._checkpoints = Checkpoints(directory / "checkpoints", plan.keep_checkpoints)
-        self._online_rows = OnlineRows(directory / "replay")
-        self._records: list[Record] = []
-        self._saved_rows = 0
-        self._saved = self._checkpoints.newest(self._verify_rows)
-        self._saved_step = self._step = 0 if self._saved is None else self._saved.step
-        self._evaluation_due = False
+        self._saved = common_checkpoints(self._living)
+        self._saved_step = self._step = 0 if self._saved is None else self._saved[0].step
         self._shard = self._shard_at(plan.schedule.updates_at(self._step))
-        count = min(plan.evaluation.environments, plan.evaluation.episodes)
+        evaluation = plan.evaluation
+        count = min(evaluation.environments, evaluation.episodes)
         self._watchdog = Watchdog()
-        self._environments = [self._make_environment() for _ in range(count)]
-        self._collector: Collector | None = None
+        self._players = self._open(count, evaluation.workers)
+        self._collecting: list[Player] = []
         offline = plan.data.load(self._shard)
         self._check_sizes(offline)
         sizes = offline.observations.shape[1], offline.actions.shape[1]
-        self._memory = replay_size(len(offline) + plan.schedule.online_steps, *sizes)
+        room = plan.schedule.online_steps
+        self._memory = replay_size(len(offline) + room * len(members), *sizes)
         with named_memory(self._memory):
-            self._replay = Replay.create(offline, plan.schedule.online_steps)
-            agent = plan.make_agent(*sizes, agent_key)
-            self._check_clone(agent)
-            fresh = self._saved is None
-            state = create_state(plan.initialise(agent) if fresh else agent, optimiser, update_key)
+            self._replay = Replay.create(offline, room, self._width)
+            agents = [plan.make_agent(*sizes, member.agent_key) for member in members]
+            self._check_clone(agents[0])
+            if self._saved is None:
+                agents = [plan.initialise(agent) for agent in agents]
+            states = [
+                create_state(agent, plan.optimiser, member.update_key)
+                for agent, member in zip(agents, members, strict=True)
+            ]
+            _, static = eqx.partition(states[0], eqx.is_array)
+            state = eqx.combine(self._joined([eqx.filter(s, eqx.is_array) for s in states]), static)
             self._memory += f", the training state {bytes_of(state) / 2**20:,.0f} MiB"
         self._trainers = {
-            name: Trainer(state, optimiser, plan.sampling, one)
+            name: Trainer(state, plan.optimiser, plan.sampling, one, plan.precision, self._width)
             for name, one in (("cloning", clone), ("learning", update))
         }
         self._trainer = self._trainer_of(plan.schedule.phase_at(self._step))
+        self._evaluations = Evaluations(self._players, members, self._trainer)
         with named_memory(self._memory):
-            self._training = self._trainer.begin(state, self._replay, batch_key)
+            key = self._joined([member.batch_key for member in members])
+            self._training = self._trainer.begin(state, self._replay, key)
             self._mark = Mark.of(self._step, self._training)
 
     @property
@@ -95,12 +108,21 @@ class Runner:
         """The present replay buffer."""
         return self._replay
 
+    @property
+    def _living(self) -> list[Member]:
+        return [member for member in self._members if member.frozen is None]
+
+    def _joined(self, parts: Sequence[T]) -> T:
+        """A part of each member as the trainer takes them."""
+        return parts[0] if self._width is None else stacked(parts)
+
     def run(self) -> ExitCode:
         """Runs all phases from the present step on; returns an exit code."""
         if self._saved is None:
-            self._clear()
+            for member in self._living:
+                member.clear()
         else:
-            self._restore(self._saved)
+            self._restore()
             self._saved = None  # a host copy of everything
         display = make_display(self._plan.schedule.steps, self._step)
         try:
@@ -108,30 +130,41 @@ class Runner:
                 self._run_phases(display)
                 if self.stop.made and self._saved_step != self._step:
                     self._save()
-            self._checkpoints.wait()
+            for member in self._members:
+                member.checkpoints.wait()
         finally:
             display.close()
-            self._checkpoints.close()
-            self._watchdog.close()
-            for closing in (*self._environments, *filter(None, [self._collector])):
-                closing.close()
-        return ExitCode.INTERRUPTED if self.stop.made else ExitCode.DONE
+            self._close()
+        if self.stop.made:
+            return ExitCode.INTERRUPTED
+        return ExitCode.FAILED if len(self._living) < len(self._members) else ExitCode.DONE
+
+    def _close(self) -> None:
+        self._evaluations.close()
+        self._watchdog.close()
+        for member in self._members:
+            member.checkpoints.close()
+        for player in self._collecting:
+            player.close()
 
     # --- phases ---
 
     def _run_phases(self, display: Display) -> None:
         schedule = self._plan.schedule
-        if self._evaluation_due:
-            self._evaluate(schedule.phase_at(self._step).name, display)
-        for index, phase in enumerate(schedule.phases):
-            begin = schedule.start(index)
-            if self.stop.made or self._step >= begin + phase.steps:
-                continue
-            self._use_trainer(phase)
-            if isinstance(phase, Online):
-                self._run_online(phase, begin, display)
-            else:
-                self._run_offline(phase, begin, display)
+        try:
+            self._record(self._evaluations.begin(self.stop), display)
+            for index, phase in enumerate(schedule.phases):
+                begin = schedule.start(index)
+                if self.stop.made or self._step >= begin + phase.steps:
+                    continue
+                self._use_trainer(phase)
+                if isinstance(phase, Online):
+                    self._run_online(phase, begin, display)
+                else:
+                    self._run_offline(phase, begin, display)
+            self._record(self._evaluations.finish(self.stop), display)
+        except Stopped:
+            return
 
     def _trainer_of(self, phase: Phase) -> Trainer:
         return self._trainers["cloning" if isinstance(phase, Cloning) else "learning"]
@@ -145,7 +178,7 @@ class Runner:
             self._mark = Mark.of(self._step, self._training)
 
     def _run_offline(self, phase: Cloning | Offline, begin: int, display: Display) -> None:
-        end, portion = begin + phase.steps, 1
+        end, portion = begin + phase.steps, self._plan.updates_per_dispatch or 1
         intervals = self._plan.intervals
         while self._step < end and not self.stop.made:
             self._use_shard()
@@ -157,29 +190,72 @@ class Runner:
             jax.block_until_ready(self._training.counted)
             self._step += updates
             rate = updates / (time.monotonic() - began)
-            portion = max(1, int(rate * DISPATCH_SECONDS))
+            portion = self._plan.updates_per_dispatch or max(1, int(rate * DISPATCH_SECONDS))
             self._events(phase.name, end, display)
 
     def _run_online(self, phase: Online, begin: int, display: Display) -> None:
         end = begin + phase.steps
-        if self._collector is None and self._step < end:
-            self._collector = Collector(self._make_environment(), self._plan.seed)
-        while self._collector is not None and self._step < end and not self.stop.made:
+        if not self._collecting and self._step < end:
+            for member, player in zip(self._members, self._open_collecting(), strict=True):
+                member.collect_in(player)
+        while self._step < end and not self.stop.made:
             self._use_shard()
-            self._replay = self._replay.append(self._collector.step(self._act))
+            self._replay = self._replay.append(self._collected())
             self._step += 1
             if self._step - begin > phase.warmup:
+                # The call returns before the device is done: environments step meanwhile.
                 self._training = self._trainer.run(
                     self._training, self._replay, phase.updates_per_step
                 )
             self._events(phase.name, end, display)
 
-    def _make_environment(self) -> Environment:
-        return WatchedEnvironment(self._plan.make_environment(), self._watchdog)
+    # --- collecting ---
 
-    def _act(self, observations: np.ndarray, call: int) -> np.ndarray:
-        key = jax.random.fold_in(self._act_key, call)
-        return self._trainer.act(self._training, observations, key)
+    def _open_collecting(self) -> list[Player]:
+        count = len(self._members)
+        workers = count if self._plan.evaluation.workers else 0
+        self._collecting = self._open(count, workers)
+        return self._collecting
+
+    def _open(self, count: int, workers: int) -> list[Player]:
+        make = self._plan.make_environment
+        return open_watched_players(make, count, workers, self._watchdog)
+
+    def _collected(self) -> Transitions:
+        """One transition of each member; one that does not go on brings zeros."""
+        playing = {member.index: member.collector for member in self._living if member.collector}
+        self._load_chunks(playing)
+        taken = {index: collector.take() for index, collector in playing.items()}
+        if self._width is None:
+            return taken[None]
+        idle = jax.tree.map(np.zeros_like, next(iter(taken.values())))
+        rows = [taken.get(index, idle) for index in range(self._width)]
+        return jax.tree.map(lambda *columns: np.stack(columns), *rows)
+
+    def _load_chunks(self, playing: dict[int | None, Collector]) -> None:
+        """Asks the policies for chunks where one is needed, in one call for all of them."""
+        due = {index: one for index, one in playing.items() if one.needs_chunk}
+        if not due:
+            return
+        chunks = self._chunks(due)
+        if not all(np.isfinite(chunk).all() for chunk in chunks.values()):
+            self._check_finite()  # the update is to blame, not the environment that would be
+        for member in self._members:
+            if member.frozen is not None:
+                playing.pop(member.index, None)
+            elif member.index in due:
+                due[member.index].load(chunks[member.index])
+
+    def _chunks(self, due: dict[int | None, Collector]) -> dict[int | None, np.ndarray]:
+        if self._width is None:
+            key = self._members[0].act_key(due[None].calls)
+            agent, observation = self._training.state.agent, due[None].observation
+            return {None: self._trainer.act(agent, observation[None], key)[0]}
+        idle = np.zeros_like(next(iter(due.values())).observation)
+        seen = [due[i].observation if i in due else idle for i in range(self._width)]
+        keys = [m.act_key(due[m.index].calls if m.index in due else 0) for m in self._members]
+        chunks = self._trainer.act_together(self._training, np.stack(seen), jnp.stack(keys))
+        return {index: chunks[index] for index in due if index is not None}
 
     # --- shards ---
 
@@ -205,147 +281,139 @@ class Runner:
     # --- events ---
 
     def _events(self, phase: str, end: int, display: Display) -> None:
-        """Logs, saves and evaluates where it is due, in this order.
+        """Logs, begins an evaluation and saves where it is due, in this order.
 
-        An evaluation changes nothing but its log, so that the state is saved before it, with a
-        note that it is due.
+        An evaluation changes nothing but its log. A checkpoint that is saved before its end
+        holds what it takes to begin it again.
         """
-        self._checkpoints.check()
+        for member in self._living:
+            member.checkpoints.check()
         intervals, step = self._plan.intervals, self._step
+        self._record(self._evaluations.poll(), display)
         if is_due(step, intervals.logging, end):
             self._log(phase)
-        self._evaluation_due = is_due(step, intervals.evaluation, end)
-        if is_due(step, intervals.checkpoint, end):
+        if is_due(step, intervals.evaluation, end):
+            self._begin_evaluation(phase, end, display)
+        elif is_due(step, intervals.checkpoint, end):
             self._save()
-        if self._evaluation_due:
-            self._evaluate(phase, display)
         display.advance(phase, step)
 
     def _log(self, phase: str) -> None:
-        if int(self._training.counted) == 0:
+        if int(jnp.max(self._training.counted)) == 0:
             return
         self._check_finite()
-        self._logs.write_metrics({"step": self._step, "phase": phase, **self._training.means()})
+        for member in self._living:
+            means = self._training.means(member.index)
+            member.logs.write_metrics({"step": self._step, "phase": phase, **means})
         self._training = self._training.cleared()
         self._mark = Mark.of(self._step, self._training)
 
-    def _evaluate(self, phase: str, display: Display) -> None:
-        try:
-            results = self.evaluate()
-        except Stopped:
-            return
-        row: dict[str, Any] = {"step": self._step, "phase": phase, **results}
-        self._logs.write_evaluation(row)
-        self._evaluation_due = False
-        said = f"step {self._step:>9,}  {phase:<7}  success {results['success']:.2f}"
-        if "behaviour_success" in results:
-            said += f"  (behaviour cloning {results['behaviour_success']:.2f})"
-        display.say(f"{said}  return {results['return']:.1f}", results["success"])
+    def _begin_evaluation(self, phase: str, end: int, display: Display) -> None:
+        agents = jax.tree.map(jnp.copy, self._training.state.agent)
+        due = Due(self._step, phase, agents)
+        self._evaluations.add(due)
+        if is_due(self._step, self._plan.intervals.checkpoint, end):
+            self._save()
+        self._record(self._evaluations.begin(self.stop), display)
 
-    def evaluate(self) -> dict[str, float]:
-        """The protocol's episodes with the present policy, the same reset seeds each time.
-
-        **Raises:** `Stopped` if a stop is requested meanwhile.
-        """
-        results = self._play("evaluate")
-        if self._plan.evaluation.behaviour:
-            cloned = self._play("behaviour")
-            results |= {f"behaviour_{name}": value for name, value in cloned.items()}
-        return results
-
-    def _play(self, role: Role) -> dict[str, float]:
-        key = jax.random.fold_in(self._evaluation_key, self._step)
-
-        def act(observations: np.ndarray, call: int) -> np.ndarray:
-            self.stop.check()
-            chunk_key = jax.random.fold_in(key, call)
-            return self._trainer.act(self._training, observations, chunk_key, role)
-
-        count = range(self._plan.evaluation.episodes)
-        seeds = [derived_seed(self._plan.seed, EVALUATION_STREAM, index) for index in count]
-        return summarise(Evaluator(self._environments).play(act, seeds))
+    def _record(self, results: list[Result], display: Display) -> None:
+        for result in results:
+            row = result.row
+            result.member.logs.write_evaluation(row)
+            said = f"step {row['step']:>9,}  {row['phase']:<7}  success {row['success']:.2f}"
+            if self._width is not None:
+                said = f"seed {result.member.seed:>6}  {said}"
+            if "behaviour_success" in row:
+                said += f"  (behaviour cloning {row['behaviour_success']:.2f})"
+            display.say(f"{said}  return {row['return']:.1f}", row["success"])
 
     # --- saving ---
 
     def _save(self) -> None:
         self._check_finite()
         self._check_state()
-        # Thread and loop share nothing but the records, which `save` waits for.
-        self._checkpoints.wait()
-        count, saved = int(self._replay.size) - self._replay.offline_size, self._saved_rows
-        rows = self._replay.online_rows(saved, count)
-        position = {
-            "online_rows": count,
-            "logs": self._logs.positions(),
-            "evaluation_due": self._evaluation_due,
-            "collector": None if self._collector is None else self._collector.position(),
-        }
-
-        def write_rows() -> dict[str, Any]:
-            self._records += self._online_rows.save(saved, rows)
-            return {"replay": self._records}
-
-        self._checkpoints.save(self._step, self._training, position, write_rows)
-        self._saved_rows, self._saved_step = count, self._step
-
-    def _verify_rows(self, saved: Saved) -> None:
-        self._online_rows.verify(saved.position["replay"])
-
-    def _restore(self, saved: Saved) -> None:
-        self._training, position = saved.fit(self._training), saved.position
-        self._logs.cut(position["logs"])
-        self._evaluation_due = position["evaluation_due"]
-        self._saved_rows, self._records = position["online_rows"], position["replay"]
-        self._online_rows.keep_only(self._records)
-        rows = self._online_rows.load(self._records, self._saved_rows)
-        if rows is not None:
-            self._replay = self._replay.append(rows)
-        if position["collector"] is not None and rows is not None:
-            self._collector = Collector(self._make_environment(), self._plan.seed)
-            episode = rows.actions[self._saved_rows - position["collector"]["length"] :]
-            self._collector.restore(position["collector"], np.asarray(episode))
-        self._mark = Mark.of(self._step, self._training)
-
-    def _clear(self) -> None:
-        """Removes what a run wrote that ended before its first checkpoint."""
-        every, end = (self._plan.intervals.checkpoint,), self._plan.schedule.phases[0].steps
-        # A second save waits for the first, so that rows beyond it prove that there was one.
-        second = next_due(next_due(0, every, end), every, end)
-        reached = max((row["step"] for row in self._logs.metrics.rows()), default=0)
-        if reached > second:
-            raise UserError(
-                f"{self._directory} has logs up to step {reached:,} but no checkpoint to go on "
-                "from; restore its folder checkpoints, or name another directory with --out"
+        for member in self._living:
+            # Thread and loop share nothing but the records, which a save waits for.
+            member.checkpoints.wait()
+        collected = int(self._replay.size) - self._replay.offline_size
+        position = {"evaluations_due": self._evaluations.position()}
+        for member in self._living:
+            index = member.index
+            member.save(
+                self._step,
+                self._training.of(index),
+                position,
+                self._evaluations.waiting(self._step, index),
+                lambda first, last, i=index: self._replay.online_rows(first, last, i),
+                collected,
             )
-        self._logs.cut({"metrics": 0, "evaluations": 0})
-        self._online_rows.keep_only([])
+        self._saved_step = self._step
+
+    def _restore(self) -> None:
+        assert self._saved is not None
+        saved = {m.index: one for m, one in zip(self._living, self._saved, strict=True)}
+        parts, rows = [], {}
+        for member in self._members:
+            one, training = saved.get(member.index), self._training.of(member.index)
+            parts.append(training if one is None else one.fit(training))
+            rows[member.index] = None if one is None else member.restore(one)
+        self._training = self._joined(parts)
+        agents = [part.state.agent for part in parts]
+        self._evaluations.restore([saved.get(m.index) for m in self._members], agents)
+        some = next((found for found in rows.values() if found is not None), None)
+        if some is not None:
+            idle = jax.tree.map(np.zeros_like, some)
+            columns = [idle if (found := rows[m.index]) is None else found for m in self._members]
+            joined = columns[0] if self._width is None else _stack_rows(columns)
+            self._replay = self._replay.append(joined)
+            for member, player in zip(self._members, self._open_collecting(), strict=True):
+                found, one = rows[member.index], saved.get(member.index)
+                if found is not None and one is not None and one.position["collector"]:
+                    member.resume_collecting(one, found, player)
+        self._mark = Mark.of(self._step, self._training)
 
     # --- guards ---
 
     def _check_finite(self) -> None:
-        broken = broken_metrics(self._training)
-        if not broken:
-            return
-        # The compiled loop ended with the offending update.
-        offending = int(self._training.state.updates)
-        schedule = self._plan.schedule
-        mark = self._mark.before(offending, self._trainer, self._replay, schedule)
-        directory = self._directory / "nonfinite" / f"step-{mark.step}"
-        replay = rows_at(self._replay, schedule, mark.step)
+        broken = {m.index: broken_metrics(self._training, m.index) for m in self._living}
+        for member in self._living:
+            if broken[member.index]:
+                self._leave(member, self._explain(member, broken[member.index]))
+
+    def _explain(self, member: Member, broken: list[str]) -> str:
+        """Writes the evidence of a metric that is not finite."""
+        schedule, index = self._plan.schedule, member.index
+        offending = self._mark.offending(self._training, index)
+        before = self._mark.before(offending, self._trainer, self._replay, schedule)
+        self._mark = Mark.of(self._step, self._training)  # `before` used the old one up
+        mark = Mark(before.step, before.training.of(index))
+        replay = rows_at(self._replay.of(index), schedule, mark.step)
+        directory = member.directory / "nonfinite" / f"step-{mark.step}"
         found = write_evidence(directory, offending, broken, mark, self._trainer, replay)
-        raise Divergence(
+        return (
             f"step {mark.step:,}, update {offending:,}: {', '.join(broken)} not finite; {found}. "
             f"{self._last_saved()}; look at the data's range, lower the learning rate or the "
             "inverse temperature"
         )
 
     def _check_state(self) -> None:
-        broken = broken_arrays(self._training)
-        if broken:
-            raise Divergence(
-                f"step {self._step:,}: {', '.join(broken)} not finite, though every metric is. "
-                f"{self._last_saved()}; lower the learning rate, or clip gradients"
-            )
+        for member in self._living:
+            broken = broken_arrays(self._training.of(member.index))
+            if broken:
+                why = (
+                    f"step {self._step:,}: {', '.join(broken)} not finite, though every metric "
+                    f"is. {self._last_saved()}; lower the learning rate, or clip gradients"
+                )
+                self._leave(member, why)
+
+    def _leave(self, member: Member, why: str) -> None:
+        """A run by itself ends; a group goes on without the member."""
+        if self._width is None:
+            raise Divergence(why)
+        member.freeze(why)
+        print(f"seed {member.seed} does not go on: {why}", flush=True)
+        if error := all_diverged(self._members):
+            raise error
 
     def _last_saved(self) -> str:
         return f"The last checkpoint is of step {self._saved_step:,}"
@@ -363,7 +431,7 @@ class Runner:
             raise UserError(
                 f"the data holds {len(offline)} transitions, fewer than one chunk of {horizon}"
             )
-        env = self._environments[0]
+        env = self._players[0]
         wanted = (env.observation_size, env.action_size)
         found = (offline.observations.shape[1], offline.actions.shape[1])
         if wanted != found:
@@ -371,3 +439,7 @@ class Runner:
                 f"the data has observations of {found[0]} and actions of {found[1]} entries, the "
                 f"environment {wanted[0]} and {wanted[1]}; name data of this environment"
             )
+
+
+def _stack_rows(parts: Sequence[Transitions]) -> Transitions:
+    return jax.tree.map(lambda *columns: np.stack(columns), *parts)

@@ -39,6 +39,12 @@ class Mark:
         """A mark whose arrays are its own: updates give up the buffers that they are given."""
         return cls(step, jax.tree.map(jnp.copy, training))
 
+    def offending(self, training: Training, member: int | None) -> int:
+        """The update (counted from 1) that brought what is not finite, of one seed."""
+        place = ... if member is None else member
+        since = training.counted[place] - self.training.counted[place]
+        return int(self.training.state.updates[place] + since)
+
     def before(self, update: int, trainer: Trainer, replay: Replay, schedule: Schedule) -> "Mark":
         """The state before the given update (counted from 1), and the step that brought it.
 
@@ -46,7 +52,7 @@ class Mark:
         bitwise where they ended.
         """
         training, step = self.training, self.step
-        done = int(training.state.updates)
+        done = int(jnp.max(training.state.updates))  # the same in all seeds of a group
         while schedule.updates_at(step) < update:
             # Offline, where nothing is collected, one call goes all the way.
             online = schedule.collected_at(step + 1) > schedule.collected_at(step)
@@ -63,9 +69,9 @@ def rows_at(replay: Replay, schedule: Schedule, step: int) -> Replay:
     return eqx.tree_at(lambda r: r.size, replay, size)
 
 
-def broken_metrics(training: Training) -> list[str]:
-    """The metrics whose mean is not finite."""
-    return [name for name, mean in training.means().items() if not math.isfinite(mean)]
+def broken_metrics(training: Training, member: int | None) -> list[str]:
+    """The metrics whose mean is not finite, of one seed."""
+    return [name for name, mean in training.means(member).items() if not math.isfinite(mean)]
 
 
 @jax.jit

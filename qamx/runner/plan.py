@@ -10,6 +10,7 @@ from qamx.agents import AbstractAgent
 from qamx.data.sampling import Sampling
 from qamx.data.source import DataSource
 from qamx.envs import Environment
+from qamx.nn import Precision
 from qamx.schedules import Schedule
 
 
@@ -24,11 +25,17 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`episodes` a time, `environments` together; `behaviour` adds the clone of the data."""
+    """`episodes` a time, `environments` together; `behaviour` adds the clone of the data.
+
+    **Arguments:** `workers` processes hold the environments, and training goes on meanwhile;
+    with 0 they are in the run's own process, and training waits. Environments that collect data
+    have a process each, or none.
+    """
 
     episodes: int
     environments: int
     behaviour: bool
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ class RunPlan:
 
     **Arguments:** `make_agent(observation_size, action_size, key)` is called once the data's
     sizes are known, `initialise` changes the agent where the run begins (not where it goes on);
-    `seed` determines every random draw of the run.
+    `seed` determines every random draw of the run; `precision` is that of matrix products, and
+    `updates_per_dispatch` how many updates go to the device together (None: by the clock).
     """
 
     seed: int
@@ -51,3 +59,5 @@ class RunPlan:
     evaluation: Evaluation
     keep_checkpoints: int
     initialise: Callable[[AbstractAgent], AbstractAgent] = lambda agent: agent
+    precision: Precision = "tf32"
+    updates_per_dispatch: int | None = None

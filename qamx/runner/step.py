@@ -1,7 +1,7 @@
 """The compiled part of training: many updates in one call."""
 
-from collections.abc import Callable
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from qamx._types import Batch, Key, Metrics
 from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
 from qamx.data.replay import Replay
 from qamx.data.sampling import Sampling
+from qamx.nn import Precision, matmul_precision
 from qamx.runner.metrics import flatten
 
 Update: TypeAlias = Callable[
@@ -21,27 +22,44 @@ Update: TypeAlias = Callable[
 ]
 """One update of a phase: `qamx.agents.update` or `qamx.agents.clone`."""
 
+T = TypeVar("T", bound=PyTree)
+
 Role: TypeAlias = Literal["collect", "evaluate", "behaviour"]
 """What an agent acts for: new data, an evaluation, or an evaluation of its clone of the data."""
 
 
 class Training(eqx.Module):
-    """What training changes: train state, key of batches, metrics since the last row."""
+    """What training changes: train state, key of batches, metrics since the last row.
+
+    In a group of seeds every leaf has a leading axis, one entry a seed.
+    """
 
     state: TrainState
     batch_key: Key
-    totals: dict[str, Float[Array, ""]]
-    counted: Int[Array, ""]
+    totals: dict[str, Float[Array, "*members"]]
+    counted: Int[Array, "*members"]
+    """Updates since the last row, up to and including one that is not finite."""
 
-    def means(self) -> dict[str, float]:
-        """The metrics' means since they were last cleared (waits for the device)."""
-        counted = max(int(self.counted), 1)
-        return {name: float(total) / counted for name, total in self.totals.items()}
+    def means(self, member: int | None = None) -> dict[str, float]:
+        """One seed's metrics' means since they were last cleared (waits for the device)."""
+        totals, counted = jax.device_get((self.totals, self.counted))
+        place = ... if member is None else member
+        count = max(int(counted[place]), 1)
+        return {name: float(total[place]) / count for name, total in totals.items()}
 
     def cleared(self) -> "Training":
         """The same with no metrics counted."""
         totals, counted = jax.tree.map(jnp.zeros_like, (self.totals, self.counted))
         return Training(self.state, self.batch_key, totals, counted)
+
+    def of(self, member: int | None) -> "Training":
+        """The training of one seed of the group."""
+        return self if member is None else jax.tree.map(lambda leaf: leaf[member], self)
+
+
+def stacked(trees: Sequence[T]) -> T:
+    """Trees of one form as one, whose leaves have a leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 class Trainer:
@@ -51,7 +69,9 @@ class Trainer:
     a whole phase; batches are drawn inside it, and its buffers are donated.
 
     **Arguments:** `state` is of the form that will be trained (its arrays are not kept),
-    `sampling` says how batches are drawn, `update` what one update is.
+    `sampling` says how batches are drawn, `update` what one update is, `precision` how exact
+    matrix products are; `members`, where given, is the number of seeds that are trained together,
+    as one program over a leading axis.
     """
 
     def __init__(
@@ -60,46 +80,79 @@ class Trainer:
         optimiser: optax.GradientTransformation,
         sampling: Sampling,
         update: Update = update,
+        precision: Precision = "tf32",
+        members: int | None = None,
     ):
         self._optimiser, self._sampling, self._update = optimiser, sampling, update
+        self._precision: Precision = precision
+        self._members = members
         _, self._static = eqx.partition(state, eqx.is_array)
         self._run = jax.jit(self._updates, donate_argnums=0)
         self._act = jax.jit(self._actions, static_argnums=3)
+        self._act_together = jax.jit(jax.vmap(self._collected))
 
     def begin(self, state: TrainState, replay: Replay, key: Key) -> Training:
-        """Training before its first update, with buffers of its own; `key` seeds batches."""
+        """Training before its first update, with buffers of its own; `key` seeds batches.
+
+        In a group, leaves of `state` and `key` have the leading axis.
+        """
         arrays, key = jax.tree.map(jnp.copy, (eqx.filter(state, eqx.is_array), key))
-        shapes = jax.eval_shape(self._one, arrays, key, replay)
+        with matmul_precision(self._precision):
+            shapes = jax.eval_shape(self._step(replay), arrays, key, replay)
         totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[2])
-        return Training(arrays, key, totals, jnp.zeros((), jnp.int32))
+        counted = jnp.zeros(() if self._members is None else (self._members,), jnp.int32)
+        return Training(arrays, key, totals, counted)
 
     def take_over(self, training: Training, replay: Replay) -> Training:
         """What another trainer trained, with a fresh optimiser and no metrics counted."""
-        state = restart_optimiser(self._combine(training.state), self._optimiser)
-        return self.begin(state, replay, training.batch_key)
+
+        def restart(arrays: TrainState) -> TrainState:
+            state = restart_optimiser(self._combine(arrays), self._optimiser)
+            return eqx.filter(state, eqx.is_array)
+
+        restart = restart if self._members is None else jax.vmap(restart)
+        return self.begin(restart(training.state), replay, training.batch_key)
 
     def run(self, training: Training, replay: Replay, updates: int) -> Training:
         """`training` after that many updates; the old one's buffers are given up."""
-        return self._run(training, replay, np.int32(updates))
+        with matmul_precision(self._precision):
+            return self._run(training, replay, np.int32(updates))
+
+    def lower(self, training: Training, replay: Replay) -> jax.stages.Lowered:
+        """The program of `run`, not compiled yet; it takes `run`'s arguments."""
+        with matmul_precision(self._precision):
+            return self._run.lower(training, replay, np.int32(1))
 
     def agent(self, training: Training) -> AbstractAgent:
-        """The agent as it is trained so far."""
+        """The agent as it is trained so far (of one seed)."""
         return self._combine(training.state).agent
 
     def next_batch(self, training: Training, replay: Replay) -> Batch:
-        """The batch of the next update."""
+        """The batch of the next update (of one seed)."""
         _, batch_key = jax.random.split(training.batch_key)
         return self._sampling.draw(replay, batch_key)
 
     def act(
         self,
-        training: Training,
+        agent: AbstractAgent,
         observations: Float[np.ndarray, "batch obs"],
         key: Key,
         role: Role = "collect",
     ) -> Float[np.ndarray, "batch dim"]:
-        """Action chunks of the present policy, or of its clone of the data."""
-        return np.asarray(self._act(training.state, observations, key, role))
+        """Action chunks of an agent's arrays (`training.state.agent`), or of its clone of the
+        data."""
+        with matmul_precision(self._precision):
+            return np.asarray(self._act(agent, observations, key, role))
+
+    def act_together(
+        self,
+        training: Training,
+        observations: Float[np.ndarray, "members obs"],
+        keys: Key,
+    ) -> Float[np.ndarray, "members dim"]:
+        """A chunk to collect data with for each seed of a group, by its own policy."""
+        with matmul_precision(self._precision):
+            return np.asarray(self._act_together(training.state.agent, observations, keys))
 
     def _combine(self, arrays: TrainState) -> TrainState:
         return eqx.combine(arrays, self._static)
@@ -112,31 +165,42 @@ class Trainer:
         state, metrics = self._update(self._combine(arrays), batch, self._optimiser)
         return eqx.filter(state, eqx.is_array), key, flatten(metrics)
 
+    def _step(self, replay: Replay) -> Any:
+        """One update, of one seed or of all seeds of the group."""
+        if self._members is None:
+            return self._one
+        return jax.vmap(self._one, in_axes=(0, 0, replay.member_axes()))
+
     def _updates(self, training: Training, replay: Replay, updates: Array) -> Training:
-        # A metric that is not finite ends the loop, so that the counter of updates names the
-        # offending one.
+        # A metric that is not finite ends the loop, so that `counted` names the offending update;
+        # in a group the others go on, and `counted` of the broken one stays there.
         def goes_on(carry: tuple[Array, Training]) -> Array:
-            return (carry[0] < updates) & _all_finite(carry[1].totals)
+            return (carry[0] < updates) & jnp.any(_all_finite(carry[1].totals))
 
         def body(carry: tuple[Array, Training]) -> tuple[Array, Training]:
             count, training = carry
-            arrays, key, metrics = self._one(training.state, training.batch_key, replay)
+            finite = _all_finite(training.totals)
+            step = self._step(replay)
+            arrays, key, metrics = step(training.state, training.batch_key, replay)
             totals = jax.tree.map(jnp.add, training.totals, metrics)
-            return count + 1, Training(arrays, key, totals, training.counted + 1)
+            return count + 1, Training(arrays, key, totals, training.counted + finite)
 
         return jax.lax.while_loop(goes_on, body, (jnp.int32(0), training))[1]
 
     def _actions(
-        self, arrays: TrainState, observations: Array, key: Key, role: Role
+        self, agent: AbstractAgent, observations: Array, key: Key, role: Role
     ) -> PyTree[Array]:
-        agent = self._combine(arrays).agent
+        whole = eqx.combine(agent, self._static.agent)
         act = {
-            "collect": agent.act,
-            "evaluate": agent.act_in_evaluation,
-            "behaviour": agent.act_as_behaviour,
+            "collect": whole.act,
+            "evaluate": whole.act_in_evaluation,
+            "behaviour": whole.act_as_behaviour,
         }
         return act[role](observations, key)
 
+    def _collected(self, agent: AbstractAgent, observation: Array, key: Key) -> PyTree[Array]:
+        return self._actions(agent, observation[None], key, "collect")[0]
 
-def _all_finite(totals: dict[str, Float[Array, ""]]) -> Bool[Array, ""]:
-    return jnp.all(jnp.isfinite(jnp.stack(list(totals.values()))))
+
+def _all_finite(totals: dict[str, Float[Array, "*members"]]) -> Bool[Array, "*members"]:
+    return jnp.all(jnp.isfinite(jnp.stack(list(totals.values()))), axis=0)

@@ -60,7 +60,7 @@ def replace(owner, name, value):
 
 def inject(place, step):
     """Lets the fault happen at `place` once the run has reached `step`."""
-    from qamx.runner import checkpoint, evaluate, loop
+    from qamx.runner import checkpoint, evaluate, loop, member
 
     reached = [0]
     events = loop.Runner._events
@@ -87,7 +87,7 @@ def inject(place, step):
 
     # Inside a save: before the replay's file, after Orbax's files, before the manifest.
     if place == "rows":
-        before(loop.OnlineRows, "save")
+        before(member.OnlineRows, "save")
     elif place == "manifest":
         before(checkpoint, "write_manifest")
     elif place == "commit":

@@ -14,11 +14,12 @@ from qamx.errors import ExitCode, RunError
 from qamx.runner import checkpoint, online_rows
 from qamx.runner.logs import Logs
 from qamx.runner.loop import Runner
+from qamx.runner.member import Member
 
 
 def start(directory, **changes):
     directory.mkdir(exist_ok=True)
-    return Runner(make_plan(**changes), directory, Logs(directory))
+    return Runner([Member(make_plan(**changes), directory, Logs(directory))])
 
 
 @pytest.fixture(scope="module")

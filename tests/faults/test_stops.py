@@ -14,6 +14,7 @@ from toy import Corner, RandomWalks, leaves, make_plan
 from qamx.errors import ExitCode, RunError
 from qamx.runner.logs import Logs
 from qamx.runner.loop import Runner
+from qamx.runner.member import Member
 from qamx.runner.memory import OutOfMemory
 from qamx.runner.nonfinite import Divergence
 from qamx.runner.watchdog import Watchdog, WatchedEnvironment
@@ -40,7 +41,7 @@ class Unstable(Corner):
 
 def start(plan, directory, sinks=()):
     directory.mkdir(exist_ok=True)
-    return Runner(plan, directory, Logs(directory, sinks))
+    return Runner([Member(plan, directory, Logs(directory, sinks))])
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_events", spoil)
     with pytest.raises(Divergence, match=r"not finite"):
         runner.run()
-    assert max(runner._checkpoints.steps()) == 30
+    assert max(runner._members[0].checkpoints.steps()) == 30
 
 
 def test_an_environment_that_raises_names_what_repeats_it(tmp_path, monkeypatch):
@@ -115,8 +116,11 @@ def test_an_environment_that_raises_names_what_repeats_it(tmp_path, monkeypatch)
     runner = start(plan, tmp_path)
 
     def fail(self, action):
-        watched = getattr(runner._collector, "_env", None)
-        if runner._step >= 65 and self is getattr(watched, "_env", None):
+        players = (vars(player) for player in runner._collecting)
+        played = [
+            watched for player in players for watched in vars(player["_environment"]).values()
+        ]
+        if runner._step >= 65 and self in played:
             raise ValueError("the simulator is unstable")
         return play(self, action)
 

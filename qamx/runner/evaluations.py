@@ -1,0 +1,164 @@
+"""Evaluations that are played while training goes on, and survive an interruption."""
+
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qamx.agents import AbstractAgent
+from qamx.envs import Player
+from qamx.runner.background_evaluation import BackgroundEvaluation
+from qamx.runner.checkpoint import Saved
+from qamx.runner.evaluate import Act, Episode, summarise
+from qamx.runner.member import Member
+from qamx.runner.step import Role, Trainer
+from qamx.runner.stop import StopRequest
+
+PREFIX = ".evaluating"
+"""Of the arrays, in a checkpoint, of a policy that is being evaluated."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """An evaluation: `agents` are the policies' arrays as they were at `step`."""
+
+    step: int
+    phase: str
+    agents: AbstractAgent
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one member's policy reached at a step."""
+
+    member: Member
+    row: dict[str, Any]
+
+
+class Evaluations:
+    """Plays the evaluations that are due, one after the other, beside training.
+
+    A snapshot of the policies is evaluated, so that training waits only where an evaluation is
+    due before the one before it has ended. What an evaluation brings is a function of snapshot,
+    step and seed; one that is interrupted is begun again.
+
+    **Arguments:** `players` are the environments; with `workers` = 0 they are in this process,
+    and training waits for them.
+    """
+
+    def __init__(self, players: Sequence[Player], members: Sequence[Member], trainer: Trainer):
+        evaluation = members[0].plan.evaluation
+        self._members, self._trainer = members, trainer
+        self._roles: tuple[Role, ...] = (
+            ("evaluate", "behaviour") if evaluation.behaviour else ("evaluate",)
+        )
+        self._inline = evaluation.workers == 0
+        self._background = BackgroundEvaluation(players)
+        self._due: deque[Due] = deque()
+        self._playing: list[Member] = []
+
+    def add(self, due: Due) -> None:
+        """Puts an evaluation behind those that are due."""
+        self._due.append(due)
+
+    def begin(self, stop: StopRequest) -> list[Result]:
+        """Begins the last evaluation that is due; returns the results of those before it.
+
+        **Raises:** `Stopped` if a stop is requested before; what is due stays due.
+        """
+        results = self.finish(stop, left=0 if self._inline else 1)
+        self._start()
+        return results
+
+    def poll(self) -> list[Result]:
+        """The results that have come in."""
+        played = self._background.result() if self._playing else None
+        return [] if played is None else self._take(played)
+
+    def finish(self, stop: StopRequest, left: int = 0) -> list[Result]:
+        """Waits until no more than `left` evaluations are due.
+
+        **Raises:** `Stopped` if a stop is requested before.
+        """
+        results: list[Result] = []
+        while len(self._due) > left:
+            self._start()
+            results += self._take(self._background.wait(stop) or [])
+        return results
+
+    def position(self) -> list[dict[str, Any]]:
+        """What is due, for a checkpoint."""
+        return [{"step": due.step, "phase": due.phase} for due in self._due]
+
+    def waiting(self, step: int, member: int | None) -> dict[str, AbstractAgent]:
+        """The policies that a checkpoint of `step` must hold besides its own."""
+        return {
+            f"{PREFIX}{due.step}": _of(due.agents, member) for due in self._due if due.step != step
+        }
+
+    def restore(self, saved: Sequence[Saved | None], agents: Sequence[AbstractAgent]) -> None:
+        """Takes what is due from checkpoints; `agents` are the members' present arrays."""
+        first = next(one for one in saved if one is not None)
+        for due in first.position.get("evaluations_due", []):
+            parts = [
+                agent
+                if one is None or due["step"] == one.step
+                else one.fit(agent, prefix=f"{PREFIX}{due['step']}")
+                for one, agent in zip(saved, agents, strict=True)
+            ]
+            together = parts[0] if len(parts) == 1 else jax.tree.map(_stack, *parts)
+            self._due.append(Due(due["step"], due["phase"], jax.tree.map(jnp.copy, together)))
+
+    def close(self) -> None:
+        """Leaves what is being played, and ends the environments."""
+        self._background.close()
+
+    def _start(self) -> None:
+        if self._due and not self._playing:
+            self._playing = [member for member in self._members if member.frozen is None]
+            self._background.start(
+                [
+                    (self._act(self._due[0], member, role), member.evaluation_seeds())
+                    for member in self._playing
+                    for role in self._roles
+                ]
+            )
+
+    def _act(self, due: Due, member: Member, role: Role) -> Act:
+        key = jax.random.fold_in(member.evaluation_key, due.step)
+        agent = _of(due.agents, member.index)
+        if jax.default_backend() != "cpu":
+            # The accelerator's queue is full of updates: a handful of observations does not wait.
+            # JAX_PLATFORMS can leave the host's processor out.
+            with contextlib.suppress(RuntimeError):
+                agent, key = jax.device_put((agent, key), jax.devices("cpu")[0])
+
+        def act(observations: np.ndarray, call: int) -> np.ndarray:
+            return self._trainer.act(agent, observations, jax.random.fold_in(key, call), role)
+
+        return act
+
+    def _take(self, played: list[list[Episode]]) -> list[Result]:
+        due, members, self._playing = self._due.popleft(), self._playing, []
+        results, parts = [], iter(played)
+        for member in members:
+            row: dict[str, Any] = {"step": due.step, "phase": due.phase, **summarise(next(parts))}
+            if "behaviour" in self._roles:
+                cloned = summarise(next(parts))
+                row |= {f"behaviour_{name}": value for name, value in cloned.items()}
+            results.append(Result(member, row))
+        self._start()
+        return results
+
+
+def _of(agents: AbstractAgent, member: int | None) -> AbstractAgent:
+    return agents if member is None else jax.tree.map(lambda leaf: leaf[member], agents)
+
+
+def _stack(*leaves: jax.Array) -> jax.Array:
+    return jnp.stack(leaves)

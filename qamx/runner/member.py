@@ -1,0 +1,187 @@
+"""One seed's run: its folder, records, keys and environment."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from qamx.data.sequences import Transitions
+from qamx.envs import Player
+from qamx.errors import RunError, UserError
+from qamx.runner.checkpoint import Checkpoints, Saved
+from qamx.runner.collect import EVALUATION_STREAM, Collector, derived_seed
+from qamx.runner.logs import Logs
+from qamx.runner.online_rows import OnlineRows, Record
+from qamx.runner.plan import RunPlan
+from qamx.runner.step import Training
+from qamx.schedules import next_due
+
+FROZEN = "diverged.json"
+"""The file, in a run's folder, that says when and why the run left its group."""
+
+
+class Member:
+    """A run as its folder holds it; the runner trains one, or a group of them that differ in
+    their seeds alone.
+
+    **Arguments:** `plan` holds the seed, `directory` is the run's folder, `logs` its records.
+    """
+
+    def __init__(self, plan: RunPlan, directory: Path, logs: Logs):
+        self.plan, self.directory, self.logs = plan, directory, logs
+        self.index: int | None = None
+        """The place in the group; None for a run by itself."""
+        keys = jax.random.split(jax.random.key(plan.seed), 5)
+        self.agent_key, self.update_key, self.batch_key, self._act_key, self.evaluation_key = keys
+        self.checkpoints = Checkpoints(directory / "checkpoints", plan.keep_checkpoints)
+        self.collector: Collector | None = None
+        self._online_rows = OnlineRows(directory / "replay")
+        self._records: list[Record] = []
+        self._saved_rows = 0
+        self.frozen: str | None = None
+        """Why this member of a group does not go on."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of every draw of this run."""
+        return self.plan.seed
+
+    def join(self, index: int) -> None:
+        """Takes a place in a group, for good if the run has left it before."""
+        self.index = index
+        # A kill between two members' saves must leave the step before to each of them.
+        self.checkpoints.keep = max(2, self.plan.keep_checkpoints)
+        mark = self.directory / FROZEN
+        if mark.exists():
+            self.frozen = json.loads(mark.read_bytes())["why"]
+
+    def freeze(self, why: str) -> None:
+        """Leaves the group: what is saved stays as it is."""
+        self.frozen = why
+        (self.directory / FROZEN).write_text(json.dumps({"why": why}), encoding="utf-8")
+
+    # --- acting ---
+
+    def act_key(self, call: int) -> jax.Array:
+        """The key of the chunk that is the `call`-th to collect data with."""
+        return jax.random.fold_in(self._act_key, call)
+
+    def evaluation_seeds(self) -> Sequence[int]:
+        """The reset seeds of every evaluation."""
+        count = range(self.plan.evaluation.episodes)
+        return [derived_seed(self.seed, EVALUATION_STREAM, index) for index in count]
+
+    def collect_in(self, player: Player) -> Collector:
+        """Begins to collect data in an environment."""
+        self.collector = Collector(player, self.seed)
+        return self.collector
+
+    # --- saving ---
+
+    def newest(self, limit: int | None = None) -> Saved | None:
+        """The newest intact checkpoint, of step `limit` at most."""
+        return self.checkpoints.newest(self._verify_rows, limit)
+
+    def save(
+        self,
+        step: int,
+        training: Training,
+        position: dict[str, Any],
+        waiting: dict[str, Any],
+        rows: Callable[[int, int], Transitions],
+        collected: int,
+    ) -> None:
+        """Saves in the background; `rows` copies online transitions to the host."""
+        new, first = rows(self._saved_rows, collected), self._saved_rows
+        position = {
+            **position,
+            "online_rows": collected,
+            "logs": self.logs.positions(),
+            "collector": None if self.collector is None else self.collector.position(),
+        }
+
+        def write_rows() -> dict[str, Any]:
+            self._records += self._online_rows.save(first, new)
+            return {"replay": self._records}
+
+        self.checkpoints.save(step, training, position, write_rows, waiting)
+        self._saved_rows = collected
+
+    def restore(self, saved: Saved) -> Transitions | None:
+        """Puts records back where the checkpoint left them; returns the online transitions."""
+        position = saved.position
+        self.logs.cut(position["logs"])
+        self.checkpoints.drop_after(saved.step)
+        self._saved_rows, self._records = position["online_rows"], position["replay"]
+        self._online_rows.keep_only(self._records)
+        return self._online_rows.load(self._records, self._saved_rows)
+
+    def resume_collecting(self, saved: Saved, rows: Transitions, player: Player) -> None:
+        """Goes back to the middle of the episode that was being played."""
+        place = saved.position["collector"]
+        episode = rows.actions[self._saved_rows - place["length"] :]
+        self.collect_in(player).restore(place, np.asarray(episode))
+
+    def clear(self) -> None:
+        """Removes what a run wrote that ended before its first checkpoint."""
+        intervals, schedule = self.plan.intervals, self.plan.schedule
+        every, end = (intervals.checkpoint,), schedule.phases[0].steps
+        # A second save waits for the first, so that rows beyond it prove that there was one.
+        second = next_due(next_due(0, every, end), every, end)
+        reached = max((row["step"] for row in self.logs.metrics.rows()), default=0)
+        if reached > second:
+            raise UserError(
+                f"{self.directory} has logs up to step {reached:,} but no checkpoint to go on "
+                "from; restore its folder checkpoints, or name another directory with --out"
+            )
+        self.logs.cut({"metrics": 0, "evaluations": 0})
+        self.checkpoints.drop_after(0)
+        self._online_rows.keep_only([])
+
+    def _verify_rows(self, saved: Saved) -> None:
+        self._online_rows.verify(saved.position["replay"])
+
+
+def common_checkpoints(members: Sequence[Member]) -> list[Saved] | None:
+    """The newest checkpoint of each, all of one step; None if the runs have not saved yet.
+
+    **Raises:** `UserError` if the runs stand at steps that no kill of the group explains.
+    """
+    limit: int | None = None
+    while True:
+        found = [member.newest(limit) for member in members]
+        steps = [0 if saved is None else saved.step for saved in found]
+        if min(steps) == max(steps):
+            return [saved for saved in found if saved is not None] or None
+        _check_steps(members, steps)
+        limit = min(steps)
+        if limit == 0:
+            return None
+
+
+def _check_steps(members: Sequence[Member], steps: Sequence[int]) -> None:
+    """A group saves its members one after the other: they may be one save apart, not more."""
+    plan, low = members[0].plan, min(steps)
+    phases, start = plan.schedule.phases, plan.schedule.start
+    ends = [start(index) + phase.steps for index, phase in enumerate(phases)]
+    end = next((end for end in ends if end > low), plan.schedule.steps)
+    if max(steps) <= next_due(low, (plan.intervals.checkpoint,), end):
+        return
+    places = ", ".join(
+        f"seed {member.seed} at step {step:,}" for member, step in zip(members, steps, strict=True)
+    )
+    raise UserError(
+        f"the runs of this group stand at different steps ({places}); continue the ones behind by "
+        "themselves (--seed), or use --seeds-mode sequential, or name new folders with --out"
+    )
+
+
+def all_diverged(members: Sequence[Member]) -> RunError | None:
+    """The error of a group of which no member goes on."""
+    if any(member.frozen is None for member in members):
+        return None
+    lines = (f"seed {member.seed}: {member.frozen}" for member in members)
+    return RunError("no seed of the group goes on:\n" + "\n".join(lines))
