@@ -11,38 +11,24 @@ from typing import Any
 import equinox as eqx
 import jax
 from jaxtyping import PyTree
-from matmuls import count
 
 from qamx import registry
 from qamx._types import Batch
-from qamx.agents import AbstractAgent, TrainState, adam, create_state, update
-from qamx.build import build_agent
+from qamx.agents import AbstractAgent, TrainState, update
+from qamx.assembly import build_optimiser
+from qamx.bench.problem import SIZES, Problem, settings_of
+from qamx.bench.products import count, flops
 from qamx.config import AgentSettings
 from qamx.rl import trainable
 
-OBSERVATION, ACTION = 55, 5  # cube-quadruple
-
-
-def settings_of(name: str) -> AgentSettings:
-    """A method at its defaults; its required keys, which change no size, as their examples."""
-    model = registry.agents[name].load_settings()
-    required = {
-        key: (field.examples or [name])[0]
-        for key, field in model.model_fields.items()
-        if field.is_required()
-    }
-    settings = model.model_validate(required)
-    assert isinstance(settings, AgentSettings)
-    return settings
+OBSERVATION, ACTION = SIZES["paper"].observation, SIZES["paper"].action
 
 
 def state_of(settings: AgentSettings) -> TrainState:
     """The shapes of a method's state before its first update."""
 
-    def make(key: jax.Array) -> TrainState:
-        return create_state(build_agent(settings, OBSERVATION, ACTION, key), _adam(settings), key)
-
-    return eqx.filter_eval_shape(make, jax.random.key(0))
+    problem = Problem(settings, OBSERVATION, ACTION)
+    return eqx.filter_eval_shape(problem.state, jax.random.key(0))
 
 
 def batch_of(settings: AgentSettings) -> Batch:
@@ -61,7 +47,7 @@ def update_flops(settings: AgentSettings) -> int:
 
     def one(arrays: TrainState, batch: Batch) -> PyTree:
         state = eqx.combine(arrays, static)
-        return eqx.filter(update(state, batch, _adam(settings)), eqx.is_array)
+        return eqx.filter(update(state, batch, build_optimiser(settings)), eqx.is_array)
 
     return _flops(one, arrays, batch_of(settings))
 
@@ -102,14 +88,8 @@ def row(name: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _adam(settings: AgentSettings):
-    clip = None if settings.gradient_clip == "none" else float(settings.gradient_clip)
-    return adam(settings.learning_rate, clip)
-
-
 def _flops(function, *arguments: PyTree) -> int:
-    products = count(function, *arguments)
-    return sum(product.flops * times for product, times in products.items())
+    return flops(count(function, *arguments))
 
 
 def _is_shape(leaf: object) -> bool:

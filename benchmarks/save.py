@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 
 from qamx.agents import adam, create_state
-from qamx.build import build_agent
+from qamx.assembly import build_agent
 from qamx.config import load
 from qamx.runner.checkpoint import Checkpoints
 

@@ -6,8 +6,8 @@ python benchmarks/solvers.py
 import diffrax
 import jax
 import jax.numpy as jnp
-from matmuls import best_seconds
 
+from qamx.bench.products import best_seconds
 from qamx.flow import GridIncrements, Integrator, MemorylessSchedule, memoryless_terms
 from qamx.nn import VelocityField
 

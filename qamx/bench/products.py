@@ -1,4 +1,4 @@
-"""The matrix products of a compiled function, counted and timed on their own."""
+"""The matrix products of a function, counted and timed on their own."""
 
 import math
 import time
@@ -9,16 +9,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters import partial_eval
 
 
 @dataclass(frozen=True)
 class Product:
-    """`batch` products of [m, k] by [k, n]."""
+    """`batch` products of [m, k] by [k, n], the entries of both of the type `inputs`."""
 
     batch: int
     m: int
     k: int
     n: int
+    inputs: str = "float32"
 
     @property
     def flops(self) -> int:
@@ -27,13 +29,20 @@ class Product:
 
 
 def count(function: Callable[..., Any], *arguments: Any) -> Counter[Product]:
-    """Every matrix product that one call makes; loops of known length are counted in full.
+    """Every matrix product that one call needs; loops of known length are counted in full.
 
     **Raises:** `ValueError` for products inside a loop whose length is known at run time only.
     """
     found: Counter[Product] = Counter()
-    _walk(jax.make_jaxpr(function)(*arguments).jaxpr, 1, found)
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    _walk(needed, 1, found)
     return found
+
+
+def flops(products: Counter[Product]) -> int:
+    """Of all products together."""
+    return sum(product.flops * times for product, times in products.items())
 
 
 def _walk(jaxpr: Any, times: int, found: Counter[Product]) -> None:
@@ -70,6 +79,7 @@ def _product(equation: Any) -> Product:
         rest(left, contract_left, batch_left),
         size(left, contract_left),
         rest(right, contract_right, batch_right),
+        equation.invars[0].aval.dtype.name,
     )
 
 
@@ -101,9 +111,16 @@ class Floor:
 
 
 def _call(product: Product, together: int) -> Callable[[], Any]:
-    lefts = jnp.ones((together, product.batch, product.m, product.k))
-    right = jnp.ones((product.batch, product.k, product.n))
-    multiply = jax.jit(lambda lefts, right: jax.lax.map(lambda left: left @ right, lefts))
+    lefts = jnp.ones((together, product.batch, product.m, product.k), product.inputs)
+    right = jnp.ones((product.batch, product.k, product.n), product.inputs)
+
+    @jax.jit
+    def multiply(lefts: jax.Array, right: jax.Array) -> jax.Array:
+        def one(left: jax.Array) -> jax.Array:
+            return jnp.matmul(left, right, preferred_element_type=jnp.float32)
+
+        return jax.lax.map(one, lefts)
+
     jax.block_until_ready(multiply(lefts, right))
     return lambda: multiply(lefts, right)
 

@@ -1,0 +1,1 @@
+"""What updates cost on this machine, on random data and without an environment."""
