@@ -127,7 +127,10 @@ def test_an_environment_s_error_is_named_with_its_place(open_them, workers):
     [
         (Dying, r"plays the environment was killed by SIGKILL \(as"),
         (Leaving, r"ended with exit code 3\. The same command"),
-        (Hanging, r"not answer for 1 s in step 2 of the episode with reset seed 5\. The same"),
+        (
+            Hanging,
+            r"not answer for 1 s in the chunk from step 1 on of the episode with reset seed 5\. The same",
+        ),
     ],
 )
 def test_a_process_that_dies_or_hangs_ends_the_evaluation(open_them, monkeypatch, make, said):

@@ -1,8 +1,5 @@
 """Other ways to run updates than the trainer's: seeds side by side, and a loop on the host."""
 
-from collections.abc import Callable
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -36,27 +33,23 @@ class SeedsTogether:
 
 
 class HostLoop:
-    """One update a call, on a batch that NumPy drew; every metric is fetched as a float."""
+    """What a plain script does: one compiled update (`equinox.filter_jit`) a call, on a batch that
+    NumPy drew, and every metric fetched as a float."""
 
     def __init__(self, problem: Problem, precision: Precision):
-        arrays, static = eqx.partition(problem.state(jax.random.key(0)), eqx.is_array)
-        self._arrays, self._transitions = arrays, problem.transitions()
+        self._state, self._transitions = problem.state(jax.random.key(0)), problem.transitions()
         self._settings, self._rng = problem.settings, np.random.default_rng(0)
-        optimiser = problem.optimiser
-
-        def one(arrays: Any, batch: Batch) -> Any:
-            state, metrics = update(eqx.combine(arrays, static), batch, optimiser)
-            return eqx.filter(state, eqx.is_array), flatten(metrics)
-
-        with matmul_precision(precision):
-            self._one: Callable[..., Any] = jax.jit(one).lower(arrays, self._batch()).compile()
+        self._optimiser = problem.optimiser
+        self._precision: Precision = precision
+        self._update = eqx.filter_jit(update)
 
     def run(self, updates: int) -> dict[str, float]:
         """The metrics of the last update."""
         metrics: dict[str, float] = {}
-        for _ in range(updates):
-            self._arrays, found = self._one(self._arrays, self._batch())
-            metrics = {name: float(value) for name, value in found.items()}
+        with matmul_precision(self._precision):
+            for _ in range(updates):
+                self._state, found = self._update(self._state, self._batch(), self._optimiser)
+                metrics = {name: float(value) for name, value in flatten(found).items()}
         return metrics
 
     def _batch(self) -> Batch:

@@ -2,6 +2,7 @@
 
 import traceback
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -38,11 +39,15 @@ class Reset:
 
 @dataclass(frozen=True)
 class Play:
-    """Plays actions until they or the episode end; answered by a `Step` for each."""
+    """Plays actions until they or the episode end; answered by a `Step` for each.
+
+    **Arguments:** `together` has all answers in one message, after the last step.
+    """
 
     index: int
     ticket: int
     actions: Float[np.ndarray, "n act"]
+    together: bool
 
 
 class Leave:
@@ -71,13 +76,17 @@ class Failure:
         return cls(str(error) if by_user else described(error), by_user)
 
 
+Value: TypeAlias = Step | Float[np.ndarray, " obs"] | Sizes | Failure
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What came of a message; `ticket` is that of the `Reset` or `Play` it answers."""
+    """What came of a message; `ticket` is that of the `Reset` or `Play` it answers. A process
+    sends lists of these."""
 
     index: int
     ticket: int
-    value: Step | Float[np.ndarray, " obs"] | Sizes | Failure
+    value: Value
 
 
 def described(error: Exception) -> str:

@@ -31,8 +31,12 @@ class Player(Protocol):
         """Waits for the first observation of the episode."""
         ...
 
-    def play(self, actions: Float[np.ndarray, "n act"]) -> None:
-        """Begins to play the actions, up to the end of the episode; does not wait for them."""
+    def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
+        """Begins to play the actions, up to the end of the episode; does not wait for them.
+
+        **Arguments:** `together` says that no step is of use before the last has been played: a
+        message for each would cost more than a quick environment's step.
+        """
         ...
 
     def step(self) -> Step:
@@ -59,7 +63,7 @@ class LocalPlayer:
     def observation(self) -> Float[np.ndarray, " obs"]:
         return self._environment.reset(self._seed)
 
-    def play(self, actions: Float[np.ndarray, "n act"]) -> None:
+    def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
         self._actions = iter(actions)
 
     def step(self) -> Step:
@@ -79,6 +83,7 @@ class RemotePlayer:
     def __init__(self, process: WorkerProcess, index: int):
         self._process, self._index, self._ticket = process, index, 0
         self._seed, self._steps, self._open = 0, 0, True
+        self._chunk: int | None = None
         sizes = self._receive("its construction")
         if not isinstance(sizes, Sizes):
             raise TypeError(f"the worker answered {type(sizes).__name__} to its setup")
@@ -93,13 +98,17 @@ class RemotePlayer:
         observation = self._receive(f"a reset with seed {self._seed}")
         return np.asarray(observation)
 
-    def play(self, actions: Float[np.ndarray, "n act"]) -> None:
+    def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
         self._ticket += 1
-        self._process.send(Play(self._index, self._ticket, actions))
+        self._chunk = self._steps + 1 if together else None
+        self._process.send(Play(self._index, self._ticket, actions, together))
 
     def step(self) -> Step:
         self._steps += 1
-        step = self._receive(f"step {self._steps} of the episode with reset seed {self._seed}")
+        place = f"step {self._steps}"
+        if self._chunk is not None:
+            place = f"the chunk from step {self._chunk} on"
+        step = self._receive(f"{place} of the episode with reset seed {self._seed}")
         if not isinstance(step, Step):
             raise TypeError(f"the environment's step is a {type(step).__name__}, not a Step")
         return step

@@ -82,8 +82,8 @@ class WorkerProcess:
             while mine:
                 if (answer := mine.popleft()).ticket == ticket:
                     return answer
-            answer = self._hear(call)
-            self._answers[answer.index].append(answer)
+            for answer in self._hear(call):
+                self._answers[answer.index].append(answer)
 
     def release(self) -> None:
         """One of the environments is not needed any more; ends the process after the last."""
@@ -104,7 +104,7 @@ class WorkerProcess:
             self._process.wait()
         self._connection.close()
 
-    def _hear(self, call: str) -> Answer:
+    def _hear(self, call: str) -> list[Answer]:
         try:
             if not self._connection.poll(self._limit):
                 self._process.kill()

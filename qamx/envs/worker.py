@@ -6,12 +6,13 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 import cloudpickle
 
 from qamx.envs.base import Environment
-from qamx.envs.messages import Answer, Failure, Leave, Play, Reset, Setup, Sizes
+from qamx.envs.messages import Answer, Failure, Leave, Play, Reset, Setup, Sizes, Value
 
 GRACE_SECONDS = 2.0
 """How long the step in progress may take when nobody listens any more."""
@@ -54,31 +55,36 @@ def _make(setup: Setup, connection: Connection) -> list[Environment]:
         environments = [factory() for _ in range(setup.count)]
     except Exception as error:
         for index in range(setup.count):
-            connection.send(Answer(index, 0, Failure.of(error)))
+            connection.send([Answer(index, 0, Failure.of(error))])
         return []
     for index, environment in enumerate(environments):
         sizes = Sizes(environment.observation_size, environment.action_size)
-        connection.send(Answer(index, 0, sizes))
+        connection.send([Answer(index, 0, sizes)])
     return environments
 
 
 def _answer(environment: Environment, message: Reset | Play, connection: Connection) -> None:
-    def send(value) -> None:
-        connection.send(Answer(message.index, message.ticket, value))
+    answers = (Answer(message.index, message.ticket, v) for v in _values(environment, message))
+    if isinstance(message, Play) and message.together:
+        connection.send(list(answers))
+        return
+    for answer in answers:
+        connection.send([answer])
 
+
+def _values(environment: Environment, message: Reset | Play) -> Iterator[Value]:
+    """What comes of a message; an error of the environment is the last of it."""
     try:
         if isinstance(message, Reset):
-            send(environment.reset(message.seed))
+            yield environment.reset(message.seed)
             return
         for action in message.actions:
             step = environment.step(action)
-            send(step)
+            yield step
             if step.done:
                 return
-    except (BrokenPipeError, ConnectionResetError):
-        raise
     except Exception as error:
-        send(Failure.of(error))
+        yield Failure.of(error)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def _observation(player: Player, episode: Episode) -> Float[np.ndarray, " obs"]:
 
 def _start_chunk(player: Player, chunk: Float[np.ndarray, " dim"], episode: Episode) -> None:
     try:
-        player.play(np.asarray(chunk, np.float32).reshape(-1, player.action_size))
+        player.play(np.asarray(chunk, np.float32).reshape(-1, player.action_size), together=True)
     except Exception as error:
         raise _failure(error, episode) from error
 
