@@ -129,7 +129,7 @@ def test_an_environment_s_error_is_named_with_its_place(open_them, workers):
         (Leaving, r"ended with exit code 3\. The same command"),
         (
             Hanging,
-            r"not answer for 1 s in the chunk from step 1 on of the episode with reset seed 5\. The same",
+            r"not answer for 1 s in the chunk from step 1 on of the episode with reset seed 5\.",
         ),
     ],
 )

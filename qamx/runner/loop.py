@@ -69,6 +69,16 @@ class Runner:
         self._watchdog = Watchdog()
         self._players = self._open(count, evaluation.workers)
         self._collecting: list[Player] = []
+        try:
+            self._prepare()
+        except BaseException:
+            for player in self._players:
+                player.close()
+            raise
+
+    def _prepare(self) -> None:
+        """Loads the data and puts the state of before the first update on the device."""
+        plan, members = self._plan, self._members
         offline = plan.data.load(self._shard)
         self._check_sizes(offline)
         sizes = offline.observations.shape[1], offline.actions.shape[1]
