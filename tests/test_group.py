@@ -189,6 +189,7 @@ def test_a_seed_that_diverges_is_frozen_and_the_others_go_on(group, tmp_path, mo
     # It stays out of the group, which has nothing left to do.
     again = start(tmp_path, make_environment=Unstable)
     assert again.run() == ExitCode.FAILED
+    assert "seed 2 stays out of the group: step" in capsys.readouterr().out
 
 
 def test_a_group_of_which_none_goes_on_says_why(tmp_path):

@@ -55,7 +55,9 @@ class Runner:
     def __init__(self, members: Sequence[Member]):
         self._members, self._plan = members, (plan := members[0].plan)
         self._width = None if len(members) == 1 else len(members)
-        if self._width is not None:
+        if self._width is None:
+            members[0].go_alone()
+        else:
             for index, member in enumerate(members):
                 member.join(index)
         if error := all_diverged(members):

@@ -57,6 +57,11 @@ class Member:
         mark = self.directory / FROZEN
         if mark.exists():
             self.frozen = json.loads(mark.read_bytes())["why"]
+            print(f"seed {self.seed} stays out of the group: {self.frozen}", flush=True)
+
+    def go_alone(self) -> None:
+        """Forgets that a group went on without this run."""
+        (self.directory / FROZEN).unlink(missing_ok=True)
 
     def freeze(self, why: str) -> None:
         """Leaves the group: what is saved stays as it is."""
