@@ -41,6 +41,7 @@ LAYERS = {
         "agents",
         "assembly",
         "config",
+        "cores",
         "data",
         "envs",
         "errors",
