@@ -295,7 +295,7 @@ def test_each_program_is_compiled_once_a_run(tmp_path, caplog, make_agent):
     assert sum("jit(_updates)" in message for message in compiled) == 1
     # Appending is compiled for a size of buffer, which an earlier test may have done.
     assert sum("jit(_append)" in message for message in compiled) <= 1
-    # One act for the environment's single observation, one for evaluation's pairs, one cloned.
+    # One act for the environment's observation, one for evaluation's halves, one cloned.
     assert sum("jit(_actions)" in message for message in compiled) == 3
 
 
@@ -401,10 +401,9 @@ def test_evaluation_calls_the_policy_once_a_chunk():
 
     episodes = Evaluator(players(2)).play(act, [1, 2, 3])
     assert [call for call, _ in calls] == list(range(len(calls)))
-    assert {shape for _, shape in calls} == {(2, 2)}
-    # The third episode begins where the shorter of the first two has ended.
-    one, two, three = (-(-episode.length // HORIZON) for episode in episodes)
-    assert len(calls) == max(one, two, min(one, two) + three)
+    # Two players are two halves of one row.
+    assert {shape for _, shape in calls} == {(1, 2)}
+    assert len(calls) == sum(-(-episode.length // HORIZON) for episode in episodes)
     # Going to the corner solves it; the return counts the steps before.
     assert all(episode.success for episode in episodes)
     assert [e.total_reward for e in episodes] == [1.0 - e.length for e in episodes]

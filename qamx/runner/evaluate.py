@@ -1,6 +1,7 @@
 """Playing evaluation episodes."""
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -34,50 +35,58 @@ class Episode:
 class Evaluator:
     """Plays an episode from each reset seed, as many at a time as there are players.
 
-    An episode is a success if its last step is. All players stay on the same chunk boundary, so
-    that one batched call of the policy serves them all; a player whose episode has ended begins
-    the next one there. The result does not depend on where the players play.
+    An episode is a success if its last step is. The players are two halves that take turns: while
+    one half plays its chunks, the policy is asked for the other's, in one batched call. A player
+    whose episode has ended begins the next one at its half's turn. Turns follow each other in a
+    fixed order, so that the result does not depend on where the players play.
     """
 
     def __init__(self, players: Sequence[Player]):
         self._players = players
+        # The compiled policy has one batch shape: rows without an episode are padding.
+        self._rows = -(-len(players) // 2)
 
     def play(self, act: Act, seeds: Sequence[int]) -> list[Episode]:
         """One episode for each seed, in their order."""
         episodes = [Episode(index, seed) for index, seed in enumerate(seeds)]
-        waiting = iter(episodes)
-        playing = dict(enumerate(itertools.islice(waiting, len(self._players))))
-        for i, episode in playing.items():
-            _begin(self._players[i], episode)
-        # The compiled policy has one batch shape: rows without an episode are padding.
-        observations = np.zeros((len(self._players), self._players[0].observation_size), np.float32)
-        calls = 0
-        while playing:
-            for i, episode in playing.items():
-                observations[i] = _observation(self._players[i], episode)
-            chunks = act(observations, calls)
-            calls += 1
-            self._play_chunks(chunks, playing, waiting)
+        waiting, calls = iter(episodes), itertools.count()
+        halves = self._players[: self._rows], self._players[self._rows :]
+        turns = deque(self._turns(half, act, waiting, calls) for half in halves if half)
+        while turns:
+            half = turns.popleft()
+            if next(half, False):
+                turns.append(half)
         return episodes
 
-    def _play_chunks(
+    def _turns(
         self,
-        chunks: Float[np.ndarray, "batch dim"],
-        playing: dict[int, Episode],
+        players: Sequence[Player],
+        act: Act,
         waiting: Iterator[Episode],
-    ) -> None:
-        """Plays a chunk of each episode and puts waiting ones in the place of those that ended."""
+        calls: Iterator[int],
+    ) -> Iterator[bool]:
+        """Plays episodes in one half of the players; yields when they have something to do."""
+        playing = dict(zip(range(len(players)), waiting, strict=False))
         for i, episode in playing.items():
-            _start_chunk(self._players[i], chunks[i], episode)
-        for i, episode in list(playing.items()):
-            if not _play_chunk(self._players[i], chunks[i], episode):
-                continue
-            following = next(waiting, None)
-            if following is None:
-                del playing[i]
-            else:
-                playing[i] = following
-                _begin(self._players[i], following)
+            _begin(players[i], episode)
+        yield True
+        observations = np.zeros((self._rows, players[0].observation_size), np.float32)
+        while playing:
+            for i, episode in playing.items():
+                observations[i] = _observation(players[i], episode)
+            chunks = act(observations, next(calls))
+            for i, episode in playing.items():
+                _start_chunk(players[i], chunks[i], episode)
+            yield True
+            for i, episode in list(playing.items()):
+                if not _play_chunk(players[i], chunks[i], episode):
+                    continue
+                following = next(waiting, None)
+                if following is None:
+                    del playing[i]
+                else:
+                    playing[i] = following
+                    _begin(players[i], following)
 
 
 def _failure(error: Exception, episode: Episode) -> RunError:
