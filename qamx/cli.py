@@ -225,14 +225,12 @@ def _add_bench(commands: Subparsers) -> None:
     parser.add_argument(
         "--precision", choices=("tf32", "float32", "bfloat16"), default="tf32", help="as [compute]"
     )
-    for option, meaning in (
-        ("observation", "entries of an observation (default: the size's)"),
-        ("action", "entries of an action (default: the size's)"),
-        ("updates", "updates in a timed call (default: by size)"),
-    ):
-        parser.add_argument(f"--{option}", type=int, metavar="N", help=meaning)
-    parser.add_argument(
-        "--rounds", type=int, default=5, metavar="N", help="the shortest counts (default: 5)"
+    _add_numbers(
+        parser,
+        ("observation", None, "entries of an observation (default: the size's)"),
+        ("action", None, "entries of an action (default: the size's)"),
+        ("updates", None, "updates in a timed call (default: by size)"),
+        ("rounds", 5, "the shortest counts (default: 5)"),
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
 
@@ -259,13 +257,13 @@ def _add_data(commands: Subparsers) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
     generate = _command(actions, "generate", "make an OGBench data set with its oracles", _generate)
     generate.add_argument("name", metavar="NAME", help="such as cube-double-play")
-    for option, default, meaning in (
+    _add_numbers(
+        generate,
         ("episodes", None, "training episodes, of each shard if sharded (default: OGBench's size)"),
         ("shards", None, "make a folder of this many files"),
         ("seed", 0, "seed of every draw (default: 0)"),
         ("workers", None, "processes (default: one a core)"),
-    ):
-        generate.add_argument(f"--{option}", type=int, default=default, metavar="N", help=meaning)
+    )
     generate.add_argument("--directory", type=Path, metavar="DIR", help="where data sets are kept")
     generate.add_argument("--overwrite", action="store_true", help="replace a set that is there")
 
@@ -310,6 +308,12 @@ def _command(
     )
     parser.set_defaults(handler=handler)
     return parser
+
+
+def _add_numbers(parser: argparse.ArgumentParser, *options: tuple[str, int | None, str]) -> None:
+    """Options that take an integer: name, default, and meaning."""
+    for name, default, meaning in options:
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=meaning)
 
 
 def _write(text: str) -> int:

@@ -1,6 +1,6 @@
 """The methods without an inverse temperature, over a strength of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -63,6 +63,15 @@ def _converged_flow() -> AdjointMatchedFlow:
     return AdjointMatchedFlow(slow_behaviour_flow(10), KnownVelocity(tilted(1.0)), Constant(1.0))
 
 
+def _placing(strength: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    """Sets the flow that a policy stands on, and the policy's own strength."""
+
+    def place(policy: Any, setting: Any) -> Any:
+        return eqx.tree_at(strength, _place_flow(policy, *setting[:2]), setting[2])
+
+    return place
+
+
 def _place_flow(policy: Any, velocity: Any, beta: Any) -> Any:
     return eqx.tree_at(
         lambda p: (p.base.velocity, p.base.inverse_temperature.tau), policy, (velocity, beta)
@@ -83,16 +92,11 @@ def fql(networks: Networks, settings: Settings) -> Variant:
 
 def qam_fql(networks: Networks, settings: Settings) -> Variant:
     """As FQL, over a flow that adjoint matching has brought to the tilted law."""
-
-    def place(policy: Any, setting: Any) -> Any:
-        policy = _place_flow(policy, *setting[:2])
-        return eqx.tree_at(lambda p: p.distill_weight, policy, setting[2])
-
     return Variant(
         "qam_fql",
         "network over the exact tilt",
         lambda key: OneStepPolicy(_converged_flow(), networks.one_step(key), 1.0),
-        place,
+        _placing(lambda p: p.distill_weight),
         _over_flows("distill_weight", (1.0, 10.0, 100.0)),
         settings,
     )
@@ -112,16 +116,11 @@ def fedit(networks: Networks, settings: Settings) -> Variant:
 
 def qam_edit(networks: Networks, settings: Settings) -> Variant:
     """As FEdit, over a flow that adjoint matching has brought to the tilted law."""
-
-    def place(policy: Any, setting: Any) -> Any:
-        policy = _place_flow(policy, *setting[:2])
-        return eqx.tree_at(lambda p: p.scale, policy, setting[2])
-
     return Variant(
         "qam_edit",
         "network over the exact tilt",
         lambda key: EditPolicy(_converged_flow(), networks.edit(key), _entropy(), 1.0),
-        place,
+        _placing(lambda p: p.scale),
         _over_flows("edit_scale", (0.05, 0.1, 0.2)),
         settings,
     )

@@ -90,7 +90,8 @@ def test_a_checkpoint_of_a_group_is_one_of_a_run(group, tmp_path):
     shutil.copytree(group[0] / "seed2", tmp_path, dirs_exist_ok=True)
     plan = make_plan(seed=2, make_agent=make_edit_agent)
     runner = Runner([Member(plan, tmp_path, Logs(tmp_path))])
-    runner._restore()
+    assert runner._saved is not None
+    runner._restore(runner._saved)
     for one, other in zip(
         jax.tree.leaves(runner.training.state.agent),
         jax.tree.leaves(group[1].training.of(1).state.agent),
@@ -201,6 +202,10 @@ def test_a_group_of_which_none_goes_on_says_why(tmp_path):
 
     with pytest.raises(RunError, match=r"no seed of the group goes on:\nseed 1: step"):
         start(tmp_path, seeds=(1, 2), data=Broken()).run()
+    # Both broke in one interval, and each has the evidence of its own first update.
+    for seed in (1, 2):
+        (report,) = (tmp_path / f"seed{seed}").glob("nonfinite/*/report.json")
+        assert json.loads(report.read_text())["update"] == 1
 
 
 @pytest.fixture

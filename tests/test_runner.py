@@ -127,17 +127,22 @@ def test_the_replay_holds_what_was_played(whole):
     assert not np.array_equal(observations[1:][~continued], after[:-1][~continued])
 
 
+def assert_survives(monkeypatch, plan, directory, step, whole):
+    """A run that is killed at a step and started again ends as the uninterrupted one."""
+    runner = start(plan(), directory)
+    kill_at(monkeypatch, runner, step)
+    with pytest.raises(Killed):
+        runner.run()
+    again = start(plan(), directory)
+    assert again.run() == ExitCode.DONE
+    assert_same_end(whole, directory, again)
+
+
 @pytest.mark.parametrize("step", [5, 13, 40, 43, 58, 71])
 def test_a_killed_run_continues_to_the_same_end(whole, tmp_path, monkeypatch, step):
     # Before the first checkpoint, offline, at the phase's end, in warm-up, in mid-chunk, in
     # mid-episode.
-    runner = start(full_plan(), tmp_path)
-    kill_at(monkeypatch, runner, step)
-    with pytest.raises(Killed):
-        runner.run()
-    again = start(full_plan(), tmp_path)
-    assert again.run() == ExitCode.DONE
-    assert_same_end(whole, tmp_path, again)
+    assert_survives(monkeypatch, full_plan, tmp_path, step, whole)
 
 
 def cloning_plan():
@@ -171,13 +176,7 @@ def test_cloning_comes_first_and_each_environment_step_has_its_updates(cloned):
 def test_a_run_that_began_with_cloning_continues_to_the_same_end(
     cloned, tmp_path, monkeypatch, step
 ):
-    runner = start(cloning_plan(), tmp_path)
-    kill_at(monkeypatch, runner, step)
-    with pytest.raises(Killed):
-        runner.run()
-    again = start(cloning_plan(), tmp_path)
-    assert again.run() == ExitCode.DONE
-    assert_same_end(cloned, tmp_path, again)
+    assert_survives(monkeypatch, cloning_plan, tmp_path, step, cloned)
 
 
 def test_a_run_killed_inside_a_save_continues_to_the_same_end(whole, tmp_path, monkeypatch):

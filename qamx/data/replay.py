@@ -62,8 +62,7 @@ class Replay(eqx.Module):
 
         In a group `new` has a leading axis, one entry a seed.
         """
-        count = new.rewards.shape[-1]
-        online, size = _append(self.online, self.size, self.size - self.offline_size, new, count)
+        online, size = _append(self.online, self.size, new, self.offline_size)
         return Replay(self.offline, online, size)
 
     def replace_offline(self, offline: Transitions) -> "Replay":
@@ -102,14 +101,14 @@ def _on_device(offline: Transitions) -> Transitions:
     return jax.tree.map(lambda array: jnp.array(array, jnp.float32), closed)
 
 
-@functools.partial(jax.jit, donate_argnums=(0, 1), static_argnums=4)
+@functools.partial(jax.jit, donate_argnums=(0, 1), static_argnums=3)
 def _append(
-    rows: Transitions, size: Array, first: Array, new: Transitions, count: int
+    rows: Transitions, size: Array, new: Transitions, offline_size: int
 ) -> tuple[Transitions, Array]:
     axis = new.rewards.ndim - 1
 
     def put(array: Array, value: Array) -> Array:
         value = value.astype(array.dtype)
-        return jax.lax.dynamic_update_slice_in_dim(array, value, first, axis)
+        return jax.lax.dynamic_update_slice_in_dim(array, value, size - offline_size, axis)
 
-    return jax.tree.map(put, rows, new), size + count
+    return jax.tree.map(put, rows, new), size + new.rewards.shape[axis]

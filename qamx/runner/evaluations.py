@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from qamx.runner.background_evaluation import BackgroundEvaluation
 from qamx.runner.checkpoint import Saved
 from qamx.runner.evaluate import Act, Episode, summarise
 from qamx.runner.member import Member
-from qamx.runner.step import Role, Trainer
+from qamx.runner.step import Role, Trainer, member_of, stacked
 from qamx.runner.stop import StopRequest
 
 PREFIX = ".evaluating"
@@ -47,8 +47,8 @@ class Evaluations:
     due before the one before it has ended. What an evaluation brings is a function of snapshot,
     step and seed; one that is interrupted is begun again.
 
-    **Arguments:** `players` are the environments; with `workers` = 0 they are in this process,
-    and training waits for them.
+    **Arguments:** `players` are the environments (where the plan has them in this process,
+    training waits for an evaluation's end), `members` the runs, `trainer` what acts for them.
     """
 
     def __init__(self, players: Sequence[Player], members: Sequence[Member], trainer: Trainer):
@@ -98,21 +98,24 @@ class Evaluations:
     def waiting(self, step: int, member: int | None) -> dict[str, AbstractAgent]:
         """The policies that a checkpoint of `step` must hold besides its own."""
         return {
-            f"{PREFIX}{due.step}": _of(due.agents, member) for due in self._due if due.step != step
+            f"{PREFIX}{due.step}": member_of(due.agents, member)
+            for due in self._due
+            if due.step != step
         }
 
-    def restore(self, saved: Sequence[Saved | None], agents: Sequence[AbstractAgent]) -> None:
+    def restore(self, saved: Mapping[int | None, Saved], agents: Sequence[AbstractAgent]) -> None:
         """Takes what is due from checkpoints; `agents` are the members' present arrays."""
-        first = next(one for one in saved if one is not None)
+        first = next(iter(saved.values()))
         for due in first.position.get("evaluations_due", []):
-            parts = [
-                agent
-                if one is None or due["step"] == one.step
-                else one.fit(agent, prefix=f"{PREFIX}{due['step']}")
-                for one, agent in zip(saved, agents, strict=True)
-            ]
-            together = parts[0] if len(parts) == 1 else jax.tree.map(_stack, *parts)
-            self._due.append(Due(due["step"], due["phase"], jax.tree.map(jnp.copy, together)))
+            parts = []
+            for member, agent in zip(self._members, agents, strict=True):
+                one = saved.get(member.index)
+                if one is not None and due["step"] != one.step:
+                    agent = one.fit(agent, prefix=f"{PREFIX}{due['step']}")
+                parts.append(agent)
+            # A copy: training goes on from the same arrays and gives up its buffers.
+            joined = jax.tree.map(jnp.copy, parts[0]) if len(parts) == 1 else stacked(parts)
+            self._due.append(Due(due["step"], due["phase"], joined))
 
     def close(self) -> None:
         """Leaves what is being played, and ends the environments."""
@@ -131,7 +134,7 @@ class Evaluations:
 
     def _act(self, due: Due, member: Member, role: Role) -> Act:
         key = jax.random.fold_in(member.evaluation_key, due.step)
-        agent = _of(due.agents, member.index)
+        agent = member_of(due.agents, member.index)
         if jax.default_backend() != "cpu":
             # The accelerator's queue is full of updates: a handful of observations does not wait.
             # JAX_PLATFORMS can leave the host's processor out.
@@ -154,11 +157,3 @@ class Evaluations:
             results.append(Result(member, row))
         self._start()
         return results
-
-
-def _of(agents: AbstractAgent, member: int | None) -> AbstractAgent:
-    return agents if member is None else jax.tree.map(lambda leaf: leaf[member], agents)
-
-
-def _stack(*leaves: jax.Array) -> jax.Array:
-    return jnp.stack(leaves)

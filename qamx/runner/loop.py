@@ -15,7 +15,8 @@ from qamx.data.replay import Replay
 from qamx.data.sequences import Transitions
 from qamx.envs import Player
 from qamx.errors import ExitCode, UserError
-from qamx.runner.collect import Collector
+from qamx.runner.checkpoint import Saved
+from qamx.runner.collection import Collection, Place, together
 from qamx.runner.display import Display, make_display
 from qamx.runner.evaluations import Due, Evaluations, Result
 from qamx.runner.member import Member, all_diverged, common_checkpoints
@@ -70,7 +71,7 @@ class Runner:
         count = min(evaluation.environments, evaluation.episodes)
         self._watchdog = Watchdog()
         self._players = self._open(count, evaluation.workers)
-        self._collecting: list[Player] = []
+        self._collection: Collection | None = None
         try:
             self._prepare()
         except BaseException:
@@ -134,7 +135,7 @@ class Runner:
             for member in self._living:
                 member.clear()
         else:
-            self._restore()
+            self._restore(self._saved)
             self._saved = None  # a host copy of everything
         display = make_display(self._plan.schedule.steps, self._step)
         try:
@@ -156,8 +157,8 @@ class Runner:
         self._watchdog.close()
         for member in self._members:
             member.checkpoints.close()
-        for player in self._collecting:
-            player.close()
+        if self._collection is not None:
+            self._collection.close()
 
     # --- phases ---
 
@@ -207,12 +208,13 @@ class Runner:
 
     def _run_online(self, phase: Online, begin: int, display: Display) -> None:
         end = begin + phase.steps
-        if not self._collecting and self._step < end:
-            for member, player in zip(self._members, self._open_collecting(), strict=True):
-                member.collect_in(player)
+        if self._collection is None:
+            self._collection = self._open_collection()
+            self._collection.begin()
         while self._step < end and not self.stop.made:
             self._use_shard()
-            self._replay = self._replay.append(self._collected())
+            new = self._collection.take(self._trainer, self._training, self._check_finite)
+            self._replay = self._replay.append(new)
             self._step += 1
             if self._step - begin > phase.warmup:
                 # The call returns before the device is done: environments step meanwhile.
@@ -221,53 +223,14 @@ class Runner:
                 )
             self._events(phase.name, end, display)
 
-    # --- collecting ---
-
-    def _open_collecting(self) -> list[Player]:
+    def _open_collection(self) -> Collection:
         count = len(self._members)
         workers = count if self._plan.evaluation.workers else 0
-        self._collecting = self._open(count, workers)
-        return self._collecting
+        return Collection(self._members, self._open(count, workers), self._width)
 
     def _open(self, count: int, workers: int) -> list[Player]:
         make = self._plan.make_environment
         return open_watched_players(make, count, workers, self._watchdog)
-
-    def _collected(self) -> Transitions:
-        """One transition of each member; one that does not go on brings zeros."""
-        playing = {member.index: member.collector for member in self._living if member.collector}
-        self._load_chunks(playing)
-        taken = {index: collector.take() for index, collector in playing.items()}
-        if self._width is None:
-            return taken[None]
-        idle = jax.tree.map(np.zeros_like, next(iter(taken.values())))
-        rows = [taken.get(index, idle) for index in range(self._width)]
-        return jax.tree.map(lambda *columns: np.stack(columns), *rows)
-
-    def _load_chunks(self, playing: dict[int | None, Collector]) -> None:
-        """Asks the policies for chunks where one is needed, in one call for all of them."""
-        due = {index: one for index, one in playing.items() if one.needs_chunk}
-        if not due:
-            return
-        chunks = self._chunks(due)
-        if not all(np.isfinite(chunk).all() for chunk in chunks.values()):
-            self._check_finite()  # the update is to blame, not the environment that would be
-        for member in self._members:
-            if member.frozen is not None:
-                playing.pop(member.index, None)
-            elif member.index in due:
-                due[member.index].load(chunks[member.index])
-
-    def _chunks(self, due: dict[int | None, Collector]) -> dict[int | None, np.ndarray]:
-        if self._width is None:
-            key = self._members[0].act_key(due[None].calls)
-            agent, observation = self._training.state.agent, due[None].observation
-            return {None: self._trainer.act(agent, observation[None], key)[0]}
-        idle = np.zeros_like(next(iter(due.values())).observation)
-        seen = [due[i].observation if i in due else idle for i in range(self._width)]
-        keys = [m.act_key(due[m.index].calls if m.index in due else 0) for m in self._members]
-        chunks = self._trainer.act_together(self._training, np.stack(seen), jnp.stack(keys))
-        return {index: chunks[index] for index in due if index is not None}
 
     # --- shards ---
 
@@ -311,12 +274,12 @@ class Runner:
         display.advance(phase, step)
 
     def _log(self, phase: str) -> None:
-        if int(jnp.max(self._training.counted)) == 0:
+        if np.asarray(self._training.counted).max() == 0:
             return
-        self._check_finite()
+        means = self._check_finite()
         for member in self._living:
-            means = self._training.means(member.index)
-            member.logs.write_metrics({"step": self._step, "phase": phase, **means})
+            row = {"step": self._step, "phase": phase, **means[member.place]}
+            member.logs.write_metrics(row)
         self._training = self._training.cleared()
         self._mark = Mark.of(self._step, self._training)
 
@@ -343,7 +306,6 @@ class Runner:
 
     def _save(self) -> None:
         self._check_finite()
-        self._check_state()
         for member in self._living:
             # Thread and loop share nothing but the records, which a save waits for.
             member.checkpoints.wait()
@@ -351,9 +313,13 @@ class Runner:
         position = {"evaluations_due": self._evaluations.position()}
         for member in self._living:
             index = member.index
+            training = self._training.of(index)
+            if broken := broken_arrays(training):
+                self._leave(member, self._spoilt(broken))
+                continue
             member.save(
                 self._step,
-                self._training.of(index),
+                training,
                 position,
                 self._evaluations.waiting(self._step, index),
                 lambda first, last, i=index: self._replay.online_rows(first, last, i),
@@ -361,43 +327,39 @@ class Runner:
             )
         self._saved_step = self._step
 
-    def _restore(self) -> None:
-        assert self._saved is not None
-        saved = {m.index: one for m, one in zip(self._living, self._saved, strict=True)}
-        parts, rows = [], {}
+    def _restore(self, found: Sequence[Saved]) -> None:
+        saved: dict[Place, Saved] = {
+            member.index: one for member, one in zip(self._living, found, strict=True)
+        }
+        parts = []
         for member in self._members:
             one, training = saved.get(member.index), self._training.of(member.index)
             parts.append(training if one is None else one.fit(training))
-            rows[member.index] = None if one is None else member.restore(one)
+        # Records are cut back only now: a checkpoint of another experiment has been refused.
+        rows = {m.index: one for m in self._living if (one := m.restore(saved[m.index]))}
         self._training = self._joined(parts)
-        agents = [part.state.agent for part in parts]
-        self._evaluations.restore([saved.get(m.index) for m in self._members], agents)
-        some = next((found for found in rows.values() if found is not None), None)
-        if some is not None:
-            idle = jax.tree.map(np.zeros_like, some)
-            columns = [idle if (found := rows[m.index]) is None else found for m in self._members]
-            joined = columns[0] if self._width is None else _stack_rows(columns)
-            self._replay = self._replay.append(joined)
-            for member, player in zip(self._members, self._open_collecting(), strict=True):
-                found, one = rows[member.index], saved.get(member.index)
-                if found is not None and one is not None and one.position["collector"]:
-                    member.resume_collecting(one, found, player)
+        self._evaluations.restore(saved, [part.state.agent for part in parts])
+        if rows:
+            self._replay = self._replay.append(together(rows, self._width))
+            self._collection = self._open_collection()
+            self._collection.restore(saved, rows)
         self._mark = Mark.of(self._step, self._training)
 
     # --- guards ---
 
-    def _check_finite(self) -> None:
-        broken = {m.index: broken_metrics(self._training, m.index) for m in self._living}
+    def _check_finite(self) -> list[dict[str, float]]:
+        """The metrics' means, a table a member; one with a mean that is not finite leaves."""
+        means = self._training.means()
         for member in self._living:
-            if broken[member.index]:
-                self._leave(member, self._explain(member, broken[member.index]))
+            if broken := broken_metrics(means[member.place]):
+                self._leave(member, self._explain(member, broken))
+        return means
 
     def _explain(self, member: Member, broken: list[str]) -> str:
         """Writes the evidence of a metric that is not finite."""
         schedule, index = self._plan.schedule, member.index
         offending = self._mark.offending(self._training, index)
         before = self._mark.before(offending, self._trainer, self._replay, schedule)
-        self._mark = Mark.of(self._step, self._training)  # `before` used the old one up
         mark = Mark(before.step, before.training.of(index))
         replay = rows_at(self._replay.of(index), schedule, mark.step)
         directory = member.directory / "nonfinite" / f"step-{mark.step}"
@@ -408,15 +370,11 @@ class Runner:
             "inverse temperature"
         )
 
-    def _check_state(self) -> None:
-        for member in self._living:
-            broken = broken_arrays(self._training.of(member.index))
-            if broken:
-                why = (
-                    f"step {self._step:,}: {', '.join(broken)} not finite, though every metric "
-                    f"is. {self._last_saved()}; lower the learning rate, or clip gradients"
-                )
-                self._leave(member, why)
+    def _spoilt(self, broken: list[str]) -> str:
+        return (
+            f"step {self._step:,}: {', '.join(broken)} not finite, though every metric is. "
+            f"{self._last_saved()}; lower the learning rate, or clip gradients"
+        )
 
     def _leave(self, member: Member, why: str) -> None:
         """A run by itself ends; a group goes on without the member."""
@@ -451,7 +409,3 @@ class Runner:
                 f"the data has observations of {found[0]} and actions of {found[1]} entries, the "
                 f"environment {wanted[0]} and {wanted[1]}; name data of this environment"
             )
-
-
-def _stack_rows(parts: Sequence[Transitions]) -> Transitions:
-    return jax.tree.map(lambda *columns: np.stack(columns), *parts)

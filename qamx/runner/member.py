@@ -35,7 +35,9 @@ class Member:
         self.index: int | None = None
         """The place in the group; None for a run by itself."""
         keys = jax.random.split(jax.random.key(plan.seed), 5)
-        self.agent_key, self.update_key, self.batch_key, self._act_key, self.evaluation_key = keys
+        self.agent_key, self.update_key, self.batch_key, self.collect_key, self.evaluation_key = (
+            keys
+        )
         self.checkpoints = Checkpoints(directory / "checkpoints", plan.keep_checkpoints)
         self.collector: Collector | None = None
         self._online_rows = OnlineRows(directory / "replay")
@@ -48,6 +50,11 @@ class Member:
     def seed(self) -> int:
         """The seed of every draw of this run."""
         return self.plan.seed
+
+    @property
+    def place(self) -> int:
+        """Where this member's entry stands in a list of all."""
+        return self.index or 0
 
     def join(self, index: int) -> None:
         """Takes a place in a group, for good if the run has left it before."""
@@ -69,10 +76,6 @@ class Member:
         (self.directory / FROZEN).write_text(json.dumps({"why": why}), encoding="utf-8")
 
     # --- acting ---
-
-    def act_key(self, call: int) -> jax.Array:
-        """The key of the chunk that is the `call`-th to collect data with."""
-        return jax.random.fold_in(self._act_key, call)
 
     def evaluation_seeds(self) -> Sequence[int]:
         """The reset seeds of every evaluation."""

@@ -51,7 +51,8 @@ class Mark:
         The same updates are taken again, on the rows that had been collected then: they end
         bitwise where they ended.
         """
-        training, step = self.training, self.step
+        # Of a copy: other seeds of a group may have broken too, since the same mark.
+        training, step = Mark.of(self.step, self.training).training, self.step
         done = int(jnp.max(training.state.updates))  # the same in all seeds of a group
         while schedule.updates_at(step) < update:
             # Offline, where nothing is collected, one call goes all the way.
@@ -69,9 +70,9 @@ def rows_at(replay: Replay, schedule: Schedule, step: int) -> Replay:
     return eqx.tree_at(lambda r: r.size, replay, size)
 
 
-def broken_metrics(training: Training, member: int | None) -> list[str]:
-    """The metrics whose mean is not finite, of one seed."""
-    return [name for name, mean in training.means(member).items() if not math.isfinite(mean)]
+def broken_metrics(means: dict[str, float]) -> list[str]:
+    """The metrics whose mean is not finite."""
+    return [name for name, mean in means.items() if not math.isfinite(mean)]
 
 
 @jax.jit

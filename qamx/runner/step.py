@@ -40,12 +40,15 @@ class Training(eqx.Module):
     counted: Int[Array, "*members"]
     """Updates since the last row, up to and including one that is not finite."""
 
-    def means(self, member: int | None = None) -> dict[str, float]:
-        """One seed's metrics' means since they were last cleared (waits for the device)."""
-        totals, counted = jax.device_get((self.totals, self.counted))
-        place = ... if member is None else member
-        count = max(int(counted[place]), 1)
-        return {name: float(total[place]) / count for name, total in totals.items()}
+    def means(self) -> list[dict[str, float]]:
+        """The metrics' means since they were last cleared, a table for each seed (waits for the
+        device, once)."""
+        fetched = jax.device_get((self.totals, self.counted))
+        totals, counted = jax.tree.map(np.atleast_1d, fetched)
+        return [
+            {name: float(total[seed]) / max(int(count), 1) for name, total in totals.items()}
+            for seed, count in enumerate(counted)
+        ]
 
     def cleared(self) -> "Training":
         """The same with no metrics counted."""
@@ -54,7 +57,12 @@ class Training(eqx.Module):
 
     def of(self, member: int | None) -> "Training":
         """The training of one seed of the group."""
-        return self if member is None else jax.tree.map(lambda leaf: leaf[member], self)
+        return member_of(self, member)
+
+
+def member_of(tree: T, member: int | None) -> T:
+    """One seed's part of what a group has; all of it for a run by itself."""
+    return tree if member is None else jax.tree.map(lambda leaf: leaf[member], tree)
 
 
 def stacked(trees: Sequence[T]) -> T:
@@ -89,7 +97,7 @@ class Trainer:
         _, self._static = eqx.partition(state, eqx.is_array)
         self._run = jax.jit(self._updates, donate_argnums=0)
         self._act = jax.jit(self._actions, static_argnums=3)
-        self._act_together = jax.jit(jax.vmap(self._collected))
+        self._act_together = jax.jit(self._collected_together)
 
     def begin(self, state: TrainState, replay: Replay, key: Key) -> Training:
         """Training before its first update, with buffers of its own; `key` seeds batches.
@@ -148,11 +156,16 @@ class Trainer:
         self,
         training: Training,
         observations: Float[np.ndarray, "members obs"],
-        keys: Key,
+        keys: Sequence[Key],
+        calls: Int[np.ndarray, " members"],
     ) -> Float[np.ndarray, "members dim"]:
-        """A chunk to collect data with for each seed of a group, by its own policy."""
+        """A chunk to collect data with for each seed of a group, by its own policy.
+
+        **Arguments:** the draw is seeded by a key of each seed and the number of its chunk.
+        """
+        agents = training.state.agent
         with matmul_precision(self._precision):
-            return np.asarray(self._act_together(training.state.agent, observations, keys))
+            return np.asarray(self._act_together(agents, observations, tuple(keys), calls))
 
     def _combine(self, arrays: TrainState) -> TrainState:
         return eqx.combine(arrays, self._static)
@@ -198,8 +211,14 @@ class Trainer:
         }
         return act[role](observations, key)
 
-    def _collected(self, agent: AbstractAgent, observation: Array, key: Key) -> PyTree[Array]:
-        return self._actions(agent, observation[None], key, "collect")[0]
+    def _collected_together(
+        self, agents: AbstractAgent, observations: Array, keys: tuple[Key, ...], calls: Array
+    ) -> PyTree[Array]:
+        def act(agent: AbstractAgent, observation: Array, key: Key, call: Array) -> PyTree[Array]:
+            folded = jax.random.fold_in(key, call)
+            return self._actions(agent, observation[None], folded, "collect")[0]
+
+        return jax.vmap(act)(agents, observations, jnp.stack(keys), calls)
 
 
 def _all_finite(totals: dict[str, Float[Array, "*members"]]) -> Bool[Array, "*members"]:
