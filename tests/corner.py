@@ -84,3 +84,10 @@ class Hanging(Corner):
         if self._steps == 1:
             time.sleep(60.0)
         return super().step(action)
+
+
+def collect(collector, act):
+    """One step of a collector, with a chunk of `act` where one is needed."""
+    if collector.needs_chunk:
+        collector.load(act(collector.observation[None], collector.calls)[0])
+    return collector.take()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corner import Corner, Dying, Hanging, Leaving, Unmade, Unready, Unstable
+from corner import Corner, Dying, Hanging, Leaving, Unmade, Unready, Unstable, collect
 
 from qamx.envs import LocalPlayer, OGBenchEnvironment, open_players
 from qamx.errors import RunError, UserError
@@ -221,20 +221,22 @@ def assert_same_rows(ours, theirs):
 def test_collection_goes_on_from_where_it_was_taken(open_them, taken):
     (local,), (remote, again) = open_them(Corner, 1, workers=0), open_them(Corner, 2, workers=1)
     collector, expected = Collector(remote, 3), Collector(local, 3)
-    rows = [collector.step(act) for _ in range(taken)]
-    assert_same_rows(rows, [expected.step(act) for _ in range(taken)])
+    rows = [collect(collector, act) for _ in range(taken)]
+    assert_same_rows(rows, [collect(expected, act) for _ in range(taken)])
     position = json.loads(json.dumps(collector.position()))
     assert position == expected.position()
     episode = rows[taken - position["length"] :]
     actions = [row.actions for row in episode] or [np.zeros((0, 2))]
     # The player stands elsewhere, in mid-chunk.
     restored = Collector(again, 3)
-    restored.step(act)
+    collect(restored, act)
     restored.restore(position, np.concatenate(actions))
     for one in (collector, restored):
         further = Collector(LocalPlayer(Corner()), 3)
         further.restore(position, np.concatenate(actions))
-        assert_same_rows([one.step(act) for _ in range(40)], [further.step(act) for _ in range(40)])
+        assert_same_rows(
+            [collect(one, act) for _ in range(40)], [collect(further, act) for _ in range(40)]
+        )
         assert one.position() == further.position()
 
 
@@ -245,15 +247,15 @@ def test_collectors_share_a_batched_call(open_them):
         due = [one for one in collectors if one.needs_chunk]
         for one in due:
             one.load(act(one.observation[None], one.calls)[0])
-        assert_same_rows([c.take() for c in collectors], [c.step(act) for c in alone])
+        assert_same_rows([c.take() for c in collectors], [collect(c, act) for c in alone])
     assert [one.calls for one in collectors] == [one.calls for one in alone]
 
 
 def test_a_collector_names_the_episode_that_failed(open_them):
     collector = Collector(*open_them(Unstable, 1, 1), seed=3)
-    collector.step(act)
+    collect(collector, act)
     with pytest.raises(RunError, match=r"episode 0, step 2, reset seed \d+: ValueError: the sim"):
-        collector.step(act)
+        collect(collector, act)
 
 
 def test_evaluation_in_the_background(open_them):

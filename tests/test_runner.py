@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from corner import collect
 from toy import (
     DISCOUNT,
     HORIZON,
@@ -427,7 +428,7 @@ def test_collection_is_restored_in_mid_chunk():
 
     collector, played = Collector(LocalPlayer(Corner()), seed=3), []
     for _ in range(LAST := 2 * 17 + 8):
-        played.append(collector.step(act))
+        played.append(collect(collector, act))
     position = json.loads(json.dumps(collector.position()))
     assert position["length"] == LAST - 34
     assert len(position["chunk"]) == 3 * HORIZON - LAST % 17
@@ -435,6 +436,6 @@ def test_collection_is_restored_in_mid_chunk():
     restored = Collector(LocalPlayer(Corner()), seed=3)
     restored.restore(position, actions)
     for _ in range(30):
-        one, other = collector.step(act), restored.step(act)
+        one, other = collect(collector, act), collect(restored, act)
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
             np.testing.assert_array_equal(a, b)

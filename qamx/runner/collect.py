@@ -8,7 +8,6 @@ from jaxtyping import Float
 from qamx.data.sequences import Transitions
 from qamx.envs import ChunkExecutor, Player, Step
 from qamx.errors import RunError
-from qamx.runner.evaluate import Act
 from qamx.runner.failure import environment_failure
 
 
@@ -35,12 +34,6 @@ class Collector:
         self._episode, self._calls, self._length = 0, 0, 0
         self._observation: Float[np.ndarray, " obs"] | None = None
         self._begin()
-
-    def step(self, act: Act) -> Transitions:
-        """Plays one step and returns it as one transition."""
-        if self.needs_chunk:
-            self.load(act(self.observation[None], self._calls)[0])
-        return self.take()
 
     @property
     def needs_chunk(self) -> bool:
@@ -100,10 +93,6 @@ class Collector:
         if position["chunk"]:
             self._executor.load(np.asarray(position["chunk"], np.float32).reshape(-1))
             self._play(self._executor.rest)
-
-    def close(self) -> None:
-        """Frees the environment."""
-        self._player.close()
 
     def _begin(self) -> None:
         """Begins the present episode; its first observation is waited for when it is needed."""
