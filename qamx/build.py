@@ -160,7 +160,8 @@ def _sizes(experiment: Experiment) -> str:
     return (
         f"lower agent.batch_size ({agent.batch_size}), agent.ensemble_size "
         f"({agent.ensemble_size}), agent.critic_hidden or actor_hidden, or, for the replay, the "
-        "schedule's online_steps or the size of a data shard"
+        "schedule's online_steps; data that does not fit goes into a folder of smaller shards, of "
+        "which one is on the device at a time (data.updates_per_shard)"
     )
 
 
