@@ -1,7 +1,8 @@
 """From a validated experiment to a run.
 
-Configuration becomes objects here and, for the agent by itself, in `qamx.assembly`. The functions
-that the registry names for the built-in entries stand in these two. A plugin's builders have the
+Configuration becomes objects here and, for the agent by itself, in `qamx.assembly`, for data and
+environment in `qamx.worlds`. The functions that the registry names for the built-in entries stand
+in these three. A plugin's builders have the
 same signatures:
 
 - agent: `(settings, parts, key) -> AbstractAgent`, or an agent class, whose keyword arguments are
@@ -16,7 +17,7 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from qamx import registry
 from qamx.agents import AbstractAgent
 from qamx.assembly import build_agent, build_optimiser, build_sampling, builder_of
 from qamx.config import Experiment, load
-from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
 from qamx.config.schedules import (
     CloningSettings,
     LearningSettings,
@@ -36,11 +36,10 @@ from qamx.config.schedules import (
     OfflineToOnlineSettings,
     OnlineSettings,
 )
-from qamx.config.sections import EvaluationSettings, ScheduleSettings, scheme_of
+from qamx.config.sections import EvaluationSettings, ScheduleSettings
 from qamx.cores import usable_cores
-from qamx.data.checks import CheckedData, files_of
-from qamx.data.ogbench import OGBenchData, find_files
-from qamx.envs import Environment, OGBenchEnvironment
+from qamx.data.checks import files_of
+from qamx.envs.scaling import Scaling
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.passport import stamp
 from qamx.runner.checkpoint import Checkpoints
@@ -52,6 +51,7 @@ from qamx.runner.memory import OutOfMemory
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
 from qamx.runner.stop import Stopped, leaving_at_once
 from qamx.schedules import Cloning, Offline, Online, Schedule
+from qamx.worlds import World, build_environment, build_world
 
 NARROW = 32
 """The widest layer with which seeds are trained together on a CPU."""
@@ -111,9 +111,10 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
             _hold(experiment, directory, held)
         try:
             with leaving_at_once():
-                plan = build(experiments[0])
-                files = files_of(plan.data)
+                world = _world(experiments[0], directories[0])
+                plan, files = build(experiments[0], world), files_of(world.data)
                 for experiment, directory in pairs:
+                    world.scaling.save(directory)
                     stamp(directory, experiment, files, continued=holds_state(directory))
                     logs = Logs(directory, _sinks(experiment, directory))
                     held.callback(logs.close)
@@ -131,6 +132,12 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
         if directory not in left:
             _say_outcome(code, found, directory)
     return code
+
+
+def _world(experiment: Experiment, directory: Path) -> World:
+    """Data and environment, in the units of the run that goes on, if one does."""
+    scaling = Scaling.load(directory) if holds_state(directory) else None
+    return build_world(experiment.data, experiment.environment, experiment.agent.horizon, scaling)
 
 
 def vectorise(experiment: Experiment) -> bool:
@@ -165,25 +172,22 @@ def _sizes(experiment: Experiment) -> str:
     )
 
 
-def build(experiment: Experiment) -> RunPlan:
-    """The objects that an experiment names."""
+def build(experiment: Experiment, world: World | None = None) -> RunPlan:
+    """The objects that an experiment names.
+
+    **Arguments:** `world` is its data and environment, where they have been built already.
+    """
     agent, evaluation, compute = experiment.agent, experiment.evaluation, experiment.compute
+    world = world or build_world(experiment.data, experiment.environment, agent.horizon)
     return RunPlan(
         seed=experiment.seed,
         make_agent=functools.partial(build_agent, agent),
         optimiser=build_optimiser(agent),
         sampling=build_sampling(agent),
         schedule=build_schedule(experiment.schedule),
-        data=CheckedData(
-            builder_of(registry.datasets, scheme_of(experiment.data.source))(
-                experiment.data, experiment.environment
-            ),
-            experiment.data.source,
-            agent.horizon,
-        ),
-        make_environment=builder_of(registry.environments, scheme_of(experiment.environment.id))(
-            experiment.environment
-        ),
+        data=world.data,
+        make_environment=world.make_environment,
+        scale_rewards=world.scaling.rewards,
         intervals=Intervals(
             experiment.logging.every, evaluation.every, experiment.checkpoint.every
         ),
@@ -238,9 +242,7 @@ def load_agent(directory: Path | str) -> AbstractAgent:
     """
     directory = Path(directory)
     experiment = load(directory / "config.toml")
-    env = builder_of(registry.environments, scheme_of(experiment.environment.id))(
-        experiment.environment
-    )()
+    env = build_environment(experiment.environment)()
     sizes = env.observation_size, env.action_size
     env.close()
     template = build_agent(experiment.agent, *sizes, jax.random.key(experiment.seed))
@@ -350,24 +352,3 @@ def _cloning(settings: LearningSettings) -> tuple[Cloning, ...]:
 
 def _online(settings: OnlineSettings | OfflineToOnlineSettings) -> Online:
     return Online(settings.online_steps, settings.online_warmup, settings.updates_per_step)
-
-
-def ogbench_environment(settings: OGBenchEnvironmentSettings) -> Callable[[], Environment]:
-    """An OGBench task."""
-    return functools.partial(OGBenchEnvironment, settings.name, settings.task, settings.reward)
-
-
-def ogbench_data(
-    settings: OGBenchDataSettings, environment: OGBenchEnvironmentSettings
-) -> OGBenchData:
-    """An OGBench data set, found, generated or downloaded."""
-    files = find_files(
-        settings.name,
-        None if settings.directory is None else Path(settings.directory),
-        shards=settings.shards,
-        generate_episodes=settings.generate_episodes,
-        generate_seed=settings.generate_seed or 0,
-    )
-    return OGBenchData(
-        environment.name, environment.task, environment.reward, files, settings.updates_per_shard
-    )

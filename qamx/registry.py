@@ -161,13 +161,19 @@ register_schedule(
 register_environment(
     "ogbench",
     settings="qamx.config.ogbench:OGBenchEnvironmentSettings",
-    builder="qamx.build:ogbench_environment",
+    builder="qamx.worlds:ogbench_environment",
     summary="single-task OGBench environments, such as cube-quadruple-play",
+)
+register_environment(
+    "gymnasium",
+    settings="qamx.config.gymnasium:GymnasiumEnvironmentSettings",
+    builder="qamx.worlds:gymnasium_environment",
+    summary="environments with Gymnasium's interface, by id or entry point",
 )
 register_dataset(
     "ogbench",
     settings="qamx.config.ogbench:OGBenchDataSettings",
-    builder="qamx.build:ogbench_data",
+    builder="qamx.worlds:ogbench_data",
     summary="OGBench data sets, one file or a folder of shards",
 )
 register_temperature(

@@ -331,7 +331,7 @@ def test_differences_name_the_keys():
         ("method = 'qam_edt'", 'unknown method "qam_edt"; did you mean "qam_edit"?'),
         ("id = 'cube-quadrupel-play'", 'found "cube-quadrupel-play"; did you mean'),
         ("id = 'antmaze-giant-explore'", 'found "antmaze-giant-explore"; did you mean'),
-        ("id = 'gym:x'", 'unknown environment scheme "gym"; known: ogbench'),
+        ("id = 'gym:x'", 'unknown environment scheme "gym"; known: gymnasium'),
         ("task = 6", "found 6; write an integer from 1 to 5, e.g. 2"),
         ("reward = 'sprase'", 'found "sprase"; did you mean "sparse"?'),
         ("edit_scal = 0.1", "unknown key; known: "),

@@ -10,6 +10,7 @@ import numpy as np
 import ogbench
 import pytest
 
+from qamx.data.checks import CheckedData
 from qamx.data.generate import generate
 from qamx.data.ogbench import OGBenchData, find_files
 from qamx.envs import ChunkExecutor, OGBenchEnvironment
@@ -118,7 +119,7 @@ def test_transitions_equal_ogbench_s_own_relabelling(folder, name):
     made: Any = ogbench.make_env_and_datasets(task, dataset_dir=str(folder))
     _, theirs, _ = made
     files = find_files(f"{name}-v0", folder)
-    ours = OGBenchData(name, 1, "default", files).load(0)
+    ours = CheckedData(OGBenchData(name, 1, "default", files), name, 5).load(0)
     np.testing.assert_array_equal(ours.observations, theirs["observations"])
     np.testing.assert_array_equal(ours.next_observations, theirs["next_observations"])
     np.testing.assert_array_equal(ours.rewards, theirs["rewards"])

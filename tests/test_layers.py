@@ -37,6 +37,7 @@ LAYERS = {
         "rl",
         "schedules",
     },
+    "worlds": {"config", "data", "envs", "errors", "registry"},
     "build": {
         "agents",
         "assembly",
@@ -49,6 +50,7 @@ LAYERS = {
         "registry",
         "runner",
         "schedules",
+        "worlds",
     },
     "bench": {
         "_types",

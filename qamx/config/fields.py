@@ -26,6 +26,7 @@ class Allowed:
 
 PositiveInt = Annotated[int, Field(gt=0), Allowed("a positive integer")]
 Count = Annotated[int, Field(ge=0), Allowed("an integer of at least 0")]
+Number = Annotated[float, Allowed("a number")]
 PositiveFloat = Annotated[float, Field(gt=0), Allowed("a positive number")]
 NonNegativeFloat = Annotated[float, Field(ge=0), Allowed("a number of at least 0")]
 Discount = Annotated[float, Field(ge=0, lt=1), Allowed("a number from 0 to below 1")]
@@ -38,6 +39,9 @@ Name = Annotated[
     Allowed("a file name of letters, digits, '.', '_' and '-'"),
 ]
 Modules = Annotated[tuple[Text, ...], Strict(False), Allowed('a list of modules, e.g. ["mine"]')]
+Names = Annotated[
+    tuple[Text, ...], Strict(False), Field(min_length=1), Allowed('a list of names, e.g. ["state"]')
+]
 HiddenSizes = Annotated[
     tuple[PositiveInt, ...],
     Strict(False),

@@ -54,6 +54,14 @@ class OGBenchEnvironmentSettings(EnvironmentSettings):
     def label(self) -> str:
         return f"task{self.task}"
 
+    @property
+    def sparse(self) -> bool:
+        return self.reward == "sparse"
+
+    @property
+    def stops_at_success(self) -> bool:
+        return True
+
     def default_source(self) -> str:
         return f"ogbench:{self.name}-v0"
 

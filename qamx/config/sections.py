@@ -4,7 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from qamx.config.fields import Allowed, Count, Modules, Name, PositiveInt, Settings, Switch, Text
+from qamx.config.fields import (
+    Allowed,
+    Count,
+    Modules,
+    Name,
+    Number,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+    Switch,
+    Text,
+)
 
 Workers = Annotated[
     Count | Literal["auto"], Allowed('a number of processes, 0 for none, or "auto" for one a core')
@@ -36,6 +47,8 @@ class EnvironmentSettings(Settings):
     """Where the policy acts. Base class for the settings of an environment of your own."""
 
     id: Text = Field(examples=["cube-quadruple-play"])
+    reward_scale: PositiveFloat = 1.0
+    reward_shift: Number = 0.0
 
     @property
     def name(self) -> str:
@@ -46,6 +59,26 @@ class EnvironmentSettings(Settings):
     def label(self) -> str:
         """What tells the runs of this environment apart in a folder's name; may be empty."""
         return ""
+
+    @property
+    def unit_actions(self) -> bool:
+        """Whether actions are in [-1, 1]; if not, the environment has bounds of its own."""
+        return True
+
+    @property
+    def observation_order(self) -> tuple[str, ...] | None:
+        """The entries of dictionary observations that are used, if the file names them."""
+        return None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the reward is -1 until the task is solved, then 0."""
+        return False
+
+    @property
+    def stops_at_success(self) -> bool:
+        """Whether an episode ends where the task is solved."""
+        return False
 
     def default_source(self) -> str | None:
         """The data source that belongs to this environment, if there is one."""
@@ -60,6 +93,8 @@ class DataSettings(Settings):
     """What is learned from. Base class for the settings of a data source of your own."""
 
     source: Text = Field(examples=["ogbench:cube-quadruple-play-v0"])
+    normalise_observations: Switch = False
+    scale_actions: Literal["space", "data", "none"] = "space"
 
     @property
     def name(self) -> str:

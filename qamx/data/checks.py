@@ -1,5 +1,6 @@
 """What transitions must be before they are learned from, whatever source they come from."""
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from jaxtyping import Bool, Float, Num
 from qamx.data.sequences import Transitions
 from qamx.data.source import DataSource
 from qamx.errors import UserError
+
+ACTION_LIMIT = 1.0 - 1e-5
+"""Data actions are clipped to this, so that a tanh policy can reach them."""
 
 LARGEST_ACTION = 1.0 + 1e-3
 """Actions beyond this are refused; between it and 1 they are rounding, and clipped."""
@@ -49,7 +53,8 @@ class CheckedData:
         if warning and not self._warned:
             self._warned = True
             print(f"warning: {warning}", file=sys.stderr, flush=True)
-        return transitions
+        actions = np.clip(np.asarray(transitions.actions), -ACTION_LIMIT, ACTION_LIMIT)
+        return dataclasses.replace(transitions, actions=actions)
 
 
 def files_of(source: DataSource) -> tuple[Path, ...]:
@@ -104,8 +109,8 @@ class Outside:
         """The message, with the row as the reader counts it."""
         return (
             f"actions: {self.count:,} of {self.rows:,} rows lie outside [-1, 1], the farthest by "
-            f"an entry of {self.largest:.4g} in row {row:,}; scale the actions to [-1, 1] as the "
-            "environment's are"
+            f"an entry of {self.largest:.4g} in row {row:,}; scale the actions to [-1, 1], or have "
+            'their range scaled: data.scale_actions = "data"'
         )
 
 

@@ -17,11 +17,9 @@ from qamx.data.archive_checks import check_headers, check_terminals, check_value
 from qamx.data.generate import dataset_names, default_directory, generate
 from qamx.data.generate.archive import read_stamp
 from qamx.data.sequences import Transitions
-from qamx.envs.ogbench import GlobalRandomness, Reward, make, sparse
+from qamx.envs.ogbench import Reward, make, sparse
+from qamx.envs.randomness import GlobalRandomness
 from qamx.errors import UserError
-
-ACTION_LIMIT = 1.0 - 1e-5
-"""Data actions are clipped to this, so that a tanh policy can reach them."""
 
 NETWORK_TIMEOUT = 20.0
 """Seconds without an answer after which a download is given up."""
@@ -110,7 +108,7 @@ class OGBenchData:
         rewards = sparse(arrays["rewards"]) if self._sparse else arrays["rewards"]
         return Transitions(
             observations=arrays["observations"],
-            actions=np.clip(arrays["actions"], -ACTION_LIMIT, ACTION_LIMIT),
+            actions=arrays["actions"],
             rewards=rewards,
             masks=arrays["masks"],
             ends=arrays["terminals"],

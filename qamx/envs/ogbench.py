@@ -8,28 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.envs.base import Step
+from qamx.envs.randomness import GlobalRandomness
 
 Reward = Literal["default", "sparse"]
-
-
-class GlobalRandomness:
-    """A state of NumPy's global random generator that is in force inside `with`, and only there.
-
-    OGBench's mazes draw start positions (and the exits of teleports) from it, so that
-    environments in one process would disturb each other.
-    """
-
-    def __init__(self, seed: int):
-        self._inside = np.random.RandomState(seed % 2**32).get_state()
-        self._outside = self._inside
-
-    def __enter__(self) -> None:
-        self._outside = np.random.get_state()
-        np.random.set_state(self._inside)
-
-    def __exit__(self, *exception: object) -> None:
-        self._inside = np.random.get_state()
-        np.random.set_state(self._outside)
 
 
 def make(environment: str, task: int) -> Any:

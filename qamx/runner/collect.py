@@ -1,5 +1,6 @@
 """Collecting transitions in the environment, chunk by chunk."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,17 @@ class Collector:
     player has all of a chunk at once and may be ahead of the steps that are taken. All randomness
     is a function of `seed` and of counters, so that `position` and the actions of the episode in
     progress restore it exactly.
+
+    **Arguments:** `scale_rewards` turns the environment's rewards into those that are learned.
     """
 
-    def __init__(self, player: Player, seed: int):
-        self._player, self._seed = player, seed
+    def __init__(
+        self,
+        player: Player,
+        seed: int,
+        scale_rewards: Callable[[np.ndarray], np.ndarray] = lambda rewards: rewards,
+    ):
+        self._player, self._seed, self._scale_rewards = player, seed, scale_rewards
         self._executor = ChunkExecutor(player.action_size)
         self._episode, self._calls, self._length = 0, 0, 0
         self._observation: Float[np.ndarray, " obs"] | None = None
@@ -68,7 +76,7 @@ class Collector:
         if step.done:
             self._episode += 1
             self._begin()
-        return _transition(before, action, step)
+        return _transition(before, action, step, self._scale_rewards)
 
     def position(self) -> dict[str, Any]:
         """Where the steps taken have come to, apart from the actions of the present episode."""
@@ -132,12 +140,15 @@ class Collector:
 
 
 def _transition(
-    observation: Float[np.ndarray, " obs"], action: Float[np.ndarray, " act"], step: Step
+    observation: Float[np.ndarray, " obs"],
+    action: Float[np.ndarray, " act"],
+    step: Step,
+    scale_rewards: Callable[[np.ndarray], np.ndarray],
 ) -> Transitions:
     return Transitions(
         observations=observation[None],
         actions=action[None],
-        rewards=np.asarray([step.reward], np.float32),
+        rewards=scale_rewards(np.asarray([step.reward], np.float32)),
         masks=np.asarray([0.0 if step.terminated else 1.0], np.float32),
         ends=np.asarray([1.0 if step.done else 0.0], np.float32),
         next_observations=step.observation[None],

@@ -84,7 +84,7 @@ class Member:
 
     def collect_in(self, player: Player) -> Collector:
         """Begins to collect data in an environment."""
-        self.collector = Collector(player, self.seed)
+        self.collector = Collector(player, self.seed, self.plan.scale_rewards)
         return self.collector
 
     # --- saving ---

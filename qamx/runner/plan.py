@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import optax
 
 from qamx._types import Key
@@ -44,6 +45,7 @@ class RunPlan:
 
     **Arguments:** `make_agent(observation_size, action_size, key)` is called once the data's
     sizes are known, `initialise` changes the agent where the run begins (not where it goes on);
+    `scale_rewards` turns the environment's rewards into those that are learned;
     `seed` determines every random draw of the run; `precision` is that of matrix products, and
     `updates_per_dispatch` how many updates go to the device together (None: by the clock).
     """
@@ -58,6 +60,7 @@ class RunPlan:
     intervals: Intervals
     evaluation: Evaluation
     keep_checkpoints: int
+    scale_rewards: Callable[[np.ndarray], np.ndarray] = lambda rewards: rewards
     initialise: Callable[[AbstractAgent], AbstractAgent] = lambda agent: agent
     precision: Precision = "tf32"
     updates_per_dispatch: int | None = None

@@ -1,0 +1,185 @@
+"""Episodes as a format stores them, and what becomes of them: transitions."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+from qamx.data.sequences import Transitions
+from qamx.envs.flatten import chosen, joined, named_leaves
+from qamx.errors import UserError
+
+Terminal: TypeAlias = Literal["data", "success", "never"]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode, row by row.
+
+    **Arguments:**
+
+    - `observations`: an array, or (nested) dictionaries of arrays, with a row for each action and,
+      where the format stores it, one more that follows the last action.
+    - `actions`: the T actions.
+    - `rewards`, `terminations`, `success`: T numbers each, or None where the source has none;
+      `terminations` are true where the task itself ended (not a time limit), `success` where it
+      was solved.
+    - `next_observations`: of the form of `observations`, for formats that store both.
+    """
+
+    observations: np.ndarray | Mapping
+    actions: np.ndarray
+    rewards: np.ndarray | None = None
+    terminations: np.ndarray | None = None
+    success: np.ndarray | None = None
+    next_observations: np.ndarray | Mapping | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How episodes become transitions.
+
+    **Arguments:**
+
+    - `observation_keys`: the entries of dictionary observations, in their order; None for all, in
+      alphabetical order.
+    - `solved_at_last`: every episode solves the task in its last step, as demonstrations do.
+    - `sparse`: the reward is 0 where the task is solved, else -1.
+    - `terminal`: where nothing is bootstrapped: where the data says that an episode terminated,
+      where the task is solved, or nowhere.
+    """
+
+    observation_keys: tuple[str, ...] | None = None
+    solved_at_last: bool = False
+    sparse: bool = False
+    terminal: Terminal = "data"
+
+    def transitions(self, where: str, episodes: Iterable[Episode]) -> Transitions:
+        """The transitions of all episodes, one after the other.
+
+        The last step of an episode is left out where no observation follows it and its
+        successor matters, because it did not terminate. Episodes without a step are left out.
+
+        **Arguments:** `where` is what messages call the source.
+
+        **Raises:** `UserError` naming the episode and the array: missing rewards, terminations or
+        successes, arrays of unequal length, an observation that is not there.
+        """
+        parts = [
+            part
+            for index, episode in enumerate(episodes)
+            if len(part := self._part(f"{where}, episode {index}", episode))
+        ]
+        if not parts:
+            raise UserError(f"{where}: no episode with a step; name a data set that has some")
+        sizes = {part.observations.shape[1:] + part.actions.shape[1:] for part in parts}
+        if len(sizes) > 1:
+            raise UserError(
+                f"{where}: episodes have observations and actions of different sizes: "
+                f"{', '.join(map(str, sorted(sizes)))}; name the entries that all of them have in "
+                "data.observation_keys"
+            )
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return Transitions(*(np.concatenate(column) for column in columns))
+
+    def _part(self, where: str, episode: Episode) -> Transitions:
+        actions = np.asarray(episode.actions, np.float32)
+        steps = len(actions)
+        actions = actions.reshape(steps, -1)
+        success = self._success(where, episode, steps)
+        rewards = self._rewards(where, episode, success, steps)
+        stops = self._stops(where, episode, success, steps)
+        before, after = self._observations(where, episode, steps)
+        if len(after) < steps and steps and stops[-1]:
+            after = np.concatenate([after, before[-1:]])  # never looked at: nothing is bootstrapped
+        kept = min(steps, len(after))
+        ends = np.zeros(kept, np.float32)
+        ends[-1:] = 1.0
+        return Transitions(
+            before[:kept],
+            actions[:kept],
+            rewards[:kept],
+            1.0 - stops[:kept].astype(np.float32),
+            ends,
+            after[:kept],
+        )
+
+    def _observations(
+        self, where: str, episode: Episode, steps: int
+    ) -> tuple[Float[np.ndarray, "t obs"], Float[np.ndarray, "t obs"]]:
+        leaves = named_leaves(episode.observations)
+        keys = chosen(leaves, self.observation_keys, f"{where}: data.observation_keys")
+        for key in keys:
+            _require_rows(where, f"observations {key}".strip(), leaves[key], (steps, steps + 1))
+        rows = min(len(leaves[key]) for key in keys)
+        vectors = joined({key: leaves[key][:rows] for key in keys}, keys, rows)
+        if episode.next_observations is None:
+            return vectors[:steps], vectors[1:]
+        following = named_leaves(episode.next_observations)
+        chosen(following, keys, f"{where}: next observations")
+        for key in keys:
+            _require_rows(where, f"next observations {key}".strip(), following[key], (steps,))
+        return vectors[:steps], joined(following, keys, steps)
+
+    def _success(self, where: str, episode: Episode, steps: int) -> np.ndarray | None:
+        if self.solved_at_last:
+            return np.arange(steps) == steps - 1
+        if episode.success is None:
+            return None
+        return _column(where, "successes", episode.success, steps) > 0
+
+    def _rewards(
+        self, where: str, episode: Episode, success: np.ndarray | None, steps: int
+    ) -> Float[np.ndarray, " t"]:
+        if self.sparse:
+            return np.where(_known(where, success, "environment.reward"), 0.0, -1.0).astype(
+                np.float32
+            )
+        if episode.rewards is None:
+            raise UserError(
+                f'{where}: rewards: missing; write environment.reward = "sparse" to be rewarded '
+                "for success (named by data.success), or add the rewards to the data"
+            )
+        return _column(where, "rewards", episode.rewards, steps).astype(np.float32)
+
+    def _stops(
+        self, where: str, episode: Episode, success: np.ndarray | None, steps: int
+    ) -> np.ndarray:
+        """Whether nothing is bootstrapped after each step."""
+        if self.terminal == "never":
+            return np.zeros(steps, bool)
+        if self.terminal == "success":
+            return _known(where, success, "data.terminal")
+        if episode.terminations is None:
+            raise UserError(
+                f'{where}: terminations: missing; write data.terminal = "success" to stop where '
+                'the task is solved, or "never" if episodes end by time alone'
+            )
+        return _column(where, "terminations", episode.terminations, steps) > 0
+
+
+def _known(where: str, success: np.ndarray | None, asked_by: str) -> np.ndarray:
+    if success is None:
+        raise UserError(
+            f"{where}: successes: missing, and {asked_by} asks for them; name their array in "
+            'data.success, or write data.success = "last" if every episode ends with success'
+        )
+    return success
+
+
+def _column(where: str, name: str, array: np.ndarray, steps: int) -> np.ndarray:
+    _require_rows(where, name, array, (steps,))
+    column = np.asarray(array).reshape(steps, -1)
+    if column.shape[1] != 1 and steps:
+        raise UserError(f"{where}: {name}: shape {np.shape(array)}; there is one number a step")
+    return column.reshape(steps)
+
+
+def _require_rows(where: str, name: str, array: np.ndarray, allowed: tuple[int, ...]) -> None:
+    if len(array) not in allowed:
+        raise UserError(
+            f"{where}: {name}: {len(array):,} rows, and there are {allowed[0]:,} actions; every "
+            "array has one row a step"
+        )

@@ -1,0 +1,136 @@
+"""The units that a policy learns in, and those of the data and the environment."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+from qamx.envs.base import Environment, Step
+from qamx.errors import UserError
+
+FILE_NAME = "scaling.json"
+
+Vector: TypeAlias = Float[np.ndarray, " entries"]
+VECTORS = ("observation_mean", "observation_deviation", "action_low", "action_high")
+
+
+def _nothing() -> Vector:
+    return np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What lies between a policy, and the data and environment that it is used with.
+
+    A policy sees (observation − mean) / deviation and acts in [-1, 1], where ±1 are the bounds of
+    the environment's actions; rewards are learned as scale · r + shift. An empty vector leaves
+    observations, or actions, as they are.
+    """
+
+    observation_mean: Vector = field(default_factory=_nothing)
+    observation_deviation: Vector = field(default_factory=_nothing)
+    action_low: Vector = field(default_factory=_nothing)
+    action_high: Vector = field(default_factory=_nothing)
+    reward_scale: float = 1.0
+    reward_shift: float = 0.0
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing is changed."""
+        return not (
+            self.observation_mean.size
+            or self.action_low.size
+            or (self.reward_scale, self.reward_shift) != (1.0, 0.0)
+        )
+
+    def observations(self, raw: Float[np.ndarray, "*rows obs"]) -> Float[np.ndarray, "*rows obs"]:
+        """Observations as a policy sees them."""
+        if not self.observation_mean.size:
+            return raw
+        return ((raw - self.observation_mean) / self.observation_deviation).astype(np.float32)
+
+    def actions(self, raw: Float[np.ndarray, "*rows act"]) -> Float[np.ndarray, "*rows act"]:
+        """Actions of the environment in a policy's units."""
+        if not self.action_low.size:
+            return raw
+        return ((raw - self._centre) / self._reach).astype(np.float32)
+
+    def to_environment(self, actions: Float[np.ndarray, "*rows act"]) -> np.ndarray:
+        """A policy's actions in the environment's units, inside its bounds."""
+        if not self.action_low.size:
+            return actions
+        raw = self._centre + actions * self._reach
+        return np.clip(raw, self.action_low, self.action_high).astype(np.float32)
+
+    def rewards(self, raw: Float[np.ndarray, "*rows"]) -> Float[np.ndarray, "*rows"]:
+        """Rewards as they are learned."""
+        return (self.reward_scale * raw + self.reward_shift).astype(np.float32)
+
+    @property
+    def _centre(self) -> Vector:
+        return (self.action_low + self.action_high) / 2
+
+    @property
+    def _reach(self) -> Vector:
+        half = (self.action_high - self.action_low) / 2
+        return np.where(half > 0, half, 1.0)
+
+    def save(self, directory: Path) -> None:
+        """Writes `scaling.json` into a run's folder; nothing where nothing is changed."""
+        if self.is_identity:
+            return
+        table = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self).items()
+        }
+        partial = directory / f".{FILE_NAME}"
+        partial.write_text(json.dumps(table, indent=2), encoding="utf-8")
+        partial.replace(directory / FILE_NAME)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """The scaling of a run, the identity where its folder has none.
+
+        **Raises:** `UserError` for a damaged file.
+        """
+        path = directory / FILE_NAME
+        if not path.exists():
+            return cls()
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+            mean, deviation, low, high = (np.asarray(table[v], np.float32) for v in VECTORS)
+            scale, shift = float(table["reward_scale"]), float(table["reward_shift"])
+            return cls(mean, deviation, low, high, scale, shift)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path}: cannot be read ({type(error).__name__}: {error}); restore it: without "
+                "it, the policy's units are not known"
+            ) from error
+
+
+class ScaledEnvironment:
+    """An environment in a policy's units: observations normalised, actions in [-1, 1].
+
+    Rewards are the environment's own: an evaluation reports them, and the collector scales them.
+
+    **Arguments:** `make` makes the environment inside.
+    """
+
+    def __init__(self, make: Callable[[], Environment], scaling: Scaling):
+        self._env, self._scaling = make(), scaling
+        self.observation_size = self._env.observation_size
+        self.action_size = self._env.action_size
+
+    def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
+        return self._scaling.observations(self._env.reset(seed))
+
+    def step(self, action: Float[np.ndarray, " act"]) -> Step:
+        step = self._env.step(self._scaling.to_environment(action))
+        return replace(step, observation=self._scaling.observations(step.observation))
+
+    def close(self) -> None:
+        self._env.close()

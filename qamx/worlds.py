@@ -1,0 +1,167 @@
+"""From the settings of an environment and of its data to the objects, in a policy's units."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qamx import registry
+from qamx.config import DataSettings, EnvironmentSettings
+from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
+from qamx.config.own_data import EpisodicDataSettings
+from qamx.config.sections import scheme_of
+from qamx.data.checks import CheckedData
+from qamx.data.episodes import Reading
+from qamx.data.ogbench import OGBenchData, find_files
+from qamx.data.scaled import ScaledData, extremes, moments
+from qamx.data.sequences import Transitions
+from qamx.data.source import DataSource
+from qamx.envs import Environment, OGBenchEnvironment
+from qamx.envs.gymnasium import GymnasiumEnvironment
+from qamx.envs.scaling import ScaledEnvironment, Scaling, Vector
+from qamx.errors import UserError
+
+MakeEnvironment = Callable[[], Environment]
+
+
+@dataclass(frozen=True)
+class World:
+    """Data and environment in the policy's units, and how those come of their own."""
+
+    data: CheckedData
+    make_environment: MakeEnvironment
+    scaling: Scaling
+
+
+def build_world(
+    data: DataSettings,
+    environment: EnvironmentSettings,
+    horizon: int,
+    scaling: Scaling | None = None,
+) -> World:
+    """The data and the environment of an experiment.
+
+    **Arguments:** `horizon` is the length of the windows that will be drawn; `scaling`, where
+    given, is that of a run that goes on.
+
+    **Raises:** `UserError` if the data cannot be had, or its units cannot be found out.
+    """
+    source, make = build_data(data, environment), build_environment(environment)
+    first: Transitions | None = None
+    if scaling is None:
+        scaling, first = _fit(source, make, data, environment)
+    if not scaling.is_identity:
+        source = ScaledData(source, scaling, first)
+        make = functools.partial(ScaledEnvironment, make, scaling)
+    return World(CheckedData(source, data.source, horizon), make, scaling)
+
+
+def build_environment(settings: EnvironmentSettings) -> MakeEnvironment:
+    """What makes the environment, in its own units."""
+    return registry.environments[scheme_of(settings.id)].load_builder()(settings)
+
+
+def build_data(settings: DataSettings, environment: EnvironmentSettings) -> DataSource:
+    """The data source, in its own units; rewards and masks are those of the environment's task."""
+    return registry.datasets[scheme_of(settings.source)].load_builder()(settings, environment)
+
+
+def _fit(
+    source: DataSource,
+    make: MakeEnvironment,
+    data: DataSettings,
+    environment: EnvironmentSettings,
+) -> tuple[Scaling, Transitions | None]:
+    """The scaling that the settings ask for, and the first shard if that took one.
+
+    Of data in shards the first decides.
+    """
+    first: Transitions | None = None
+    mean = deviation = low = high = np.zeros(0, np.float32)
+    if data.normalise_observations or data.scale_actions == "data":
+        first = source.load(0)
+    if first is not None and data.normalise_observations:
+        mean, deviation = moments(data.source, np.asarray(first.observations))
+    if first is not None and data.scale_actions == "data":
+        low, high = extremes(data.source, np.asarray(first.actions))
+    elif data.scale_actions == "space" and not environment.unit_actions:
+        low, high = _bounds(make, environment)
+    return (
+        Scaling(mean, deviation, low, high, environment.reward_scale, environment.reward_shift),
+        first,
+    )
+
+
+def _bounds(make: MakeEnvironment, settings: EnvironmentSettings) -> tuple[Vector, Vector]:
+    """The bounds of an environment's actions, none where they are -1 and 1."""
+    env = make()
+    low, high = (
+        np.asarray(getattr(env, name), np.float32) for name in ("action_low", "action_high")
+    )
+    env.close()
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise UserError(
+            f'data.scale_actions: found "space", and the actions of {settings.id} have no bounds '
+            f'({low.min():g} to {high.max():g}); write "data" for the range of the data'
+        )
+    if (low == -1).all() and (high == 1).all():
+        return np.zeros(0, np.float32), np.zeros(0, np.float32)
+    return low, high
+
+
+# --- what the registry's built-in names stand for ---
+
+
+def ogbench_environment(settings: OGBenchEnvironmentSettings) -> MakeEnvironment:
+    """An OGBench task."""
+    return functools.partial(OGBenchEnvironment, settings.name, settings.task, settings.reward)
+
+
+def ogbench_data(
+    settings: OGBenchDataSettings, environment: OGBenchEnvironmentSettings
+) -> OGBenchData:
+    """An OGBench data set, found, generated or downloaded."""
+    files = find_files(
+        settings.name,
+        None if settings.directory is None else Path(settings.directory),
+        shards=settings.shards,
+        generate_episodes=settings.generate_episodes,
+        generate_seed=settings.generate_seed or 0,
+    )
+    return OGBenchData(
+        environment.name, environment.task, environment.reward, files, settings.updates_per_shard
+    )
+
+
+def gymnasium_environment(settings: GymnasiumEnvironmentSettings) -> MakeEnvironment:
+    """An environment with Gymnasium's interface, from an id or an entry point."""
+    here = os.getcwd()
+    if here not in sys.path:  # where a module of the user's own is looked for, as plugins are
+        sys.path.append(here)
+    return functools.partial(
+        GymnasiumEnvironment,
+        settings.name,
+        arguments=settings.arguments,
+        max_episode_steps=settings.max_episode_steps,
+        observation_keys=settings.observation_keys,
+        success_key=settings.success_key,
+        success_return=settings.success_return,
+        sparse=settings.sparse,
+        ends_at_success=settings.terminate_at_success,
+    )
+
+
+def reading(settings: EpisodicDataSettings, environment: EnvironmentSettings) -> Reading:
+    """How the episodes of a format of one's own become transitions for an environment."""
+    default = "success" if environment.stops_at_success else "data"
+    return Reading(
+        observation_keys=settings.observation_keys or environment.observation_order,
+        solved_at_last=settings.success == "last",
+        sparse=environment.sparse,
+        terminal=settings.terminal or default,
+    )
