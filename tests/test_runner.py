@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import threading
 
 import equinox as eqx
 import jax
@@ -279,6 +280,72 @@ def test_shards_take_turns_offline_and_online(tmp_path):
     assert data.loaded == [0, 1, 2, 0]
     np.testing.assert_array_equal(leaves(runner)["[1].offline.rewards"], data.load(0).rewards)
     assert int(runner.training.state.updates) == 40
+
+
+class Watched(RandomWalks):
+    """Shards that say when they are loaded, and may be slow, broken or unequal."""
+
+    def __init__(self, change=lambda shard, rows: rows, **arguments):
+        super().__init__(shards=3, updates_per_shard=10, **arguments)
+        self._change, self.threads = change, []
+
+    def load(self, shard):
+        self.threads.append(threading.current_thread())
+        return self._change(shard, super().load(shard))
+
+
+def test_the_next_shard_is_loaded_while_the_one_before_is_trained_on(tmp_path):
+    asked, loaded = threading.Event(), threading.Event()
+
+    def held(shard, rows):
+        if shard == 1:
+            asked.set()
+            assert loaded.wait(30)
+        return rows
+
+    data = Watched(held)
+    plan = make_plan(offline=25, online=20, data=data, updates_per_dispatch=1)
+    runner = start(plan, tmp_path)
+    steps = []
+    run = runner._trainer.run
+
+    def watched(training, replay, updates):
+        if len(steps) == 5:
+            assert asked.wait(30)  # shard 1 is being loaded, and training has gone on
+        steps.append(updates)
+        if len(steps) == 9:
+            loaded.set()
+        return run(training, replay, updates)
+
+    runner._trainer.run = watched
+    assert runner.run() == ExitCode.DONE
+    assert data.threads[0] is threading.main_thread()
+    assert threading.main_thread() not in data.threads[1:]
+
+
+def test_what_goes_wrong_with_the_next_shard_ends_the_run_with_its_message(tmp_path):
+    def broken(shard, rows):
+        if shard == 1:
+            raise UserError("shard 1 is broken")
+        return rows
+
+    with pytest.raises(UserError, match="shard 1 is broken"):
+        start(make_plan(offline=25, data=Watched(broken)), tmp_path / "broken").run()
+
+    def shorter(shard, rows):
+        return rows if shard == 0 else jax.tree.map(lambda column: column[:-1], rows)
+
+    with pytest.raises(UserError, match=r"shard 1 holds 339 transitions and the first one 340"):
+        start(make_plan(offline=25, data=Watched(shorter)), tmp_path / "shorter").run()
+
+
+def test_a_step_may_bring_more_updates_than_a_shard_is_used_for(tmp_path):
+    data = Watched()
+    schedule = Schedule((Offline(4), Online(6, 1, 25)))
+    runner = start(make_plan(schedule=schedule, data=data), tmp_path)
+    assert runner.run() == ExitCode.DONE
+    # The last step begins after 104 updates: shard 10 % 3.
+    np.testing.assert_array_equal(leaves(runner)["[1].offline.rewards"], data.load(1).rewards)
 
 
 @pytest.mark.parametrize("make_agent", [make_agent, make_edit_agent, make_fql_agent])

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from qamx.data.sequences import Transitions
-from qamx.errors import UserError
 
 
 class Replay(eqx.Module):
@@ -39,7 +38,7 @@ class Replay(eqx.Module):
         # An empty array has no rows to gather from, not even ones that are not used.
         shape = (*axes, max(room, 1))
         online = jax.tree.map(lambda a: jnp.zeros((*shape, *a.shape[1:]), jnp.float32), offline)
-        return cls(_on_device(offline), online, jnp.asarray(len(offline), jnp.int32))
+        return cls(on_device(offline), online, jnp.asarray(len(offline), jnp.int32))
 
     @property
     def offline_size(self) -> int:
@@ -66,16 +65,11 @@ class Replay(eqx.Module):
         return Replay(self.offline, online, size)
 
     def replace_offline(self, offline: Transitions) -> "Replay":
-        """The buffer with another shard in the place of the offline rows.
+        """The buffer with another shard, which `on_device` made, in the place of the offline rows.
 
-        **Raises:** `UserError` if the shard has another number of transitions than the first.
+        Its number of transitions must be the first one's; nothing is copied.
         """
-        if len(offline) != self.offline_size:
-            raise UserError(
-                f"a shard holds {len(offline):,} transitions and the first one "
-                f"{self.offline_size:,}; shards of one data set must be equally long"
-            )
-        return Replay(_on_device(offline), self.online, self.size)
+        return Replay(offline, self.online, self.size)
 
     def online_rows(self, first: int, last: int, member: int | None = None) -> Transitions:
         """A host copy of the online transitions `first` to `last` (exclusive), of one seed."""
@@ -93,8 +87,9 @@ class Replay(eqx.Module):
         return Replay(self.offline, jax.tree.map(lambda a: a[member], self.online), self.size)
 
 
-def _on_device(offline: Transitions) -> Transitions:
-    """Device arrays, an end at the last row: no window reaches from the data into online rows."""
+def on_device(offline: Transitions) -> Transitions:
+    """Offline rows as a buffer holds them: device arrays, and an end at the last row, so that no
+    window reaches from the data into online rows."""
     ends = np.array(offline.ends, np.float32)
     ends[-1] = 1.0
     closed = dataclasses.replace(offline, ends=ends)

@@ -29,6 +29,7 @@ from qamx.runner.nonfinite import (
     rows_at,
     write_evidence,
 )
+from qamx.runner.shards import Shards
 from qamx.runner.step import Trainer, Training, stacked
 from qamx.runner.stop import Stopped, StopRequest
 from qamx.runner.watchdog import Watchdog, open_watched_players
@@ -66,7 +67,8 @@ class Runner:
         self.stop = StopRequest()
         self._saved = common_checkpoints(self._living)
         self._saved_step = self._step = 0 if self._saved is None else self._saved[0].step
-        self._shard = self._shard_at(plan.schedule.updates_at(self._step))
+        total = plan.schedule.updates_at(plan.schedule.steps)
+        self._shards = Shards(plan.data, self._updates, total)
         evaluation = plan.evaluation
         count = min(evaluation.environments, evaluation.episodes)
         self._watchdog = Watchdog()
@@ -82,11 +84,12 @@ class Runner:
     def _prepare(self) -> None:
         """Loads the data and puts the state of before the first update on the device."""
         plan, members = self._plan, self._members
-        offline = plan.data.load(self._shard)
+        offline = self._shards.first()
         self._check_sizes(offline)
         sizes = offline.observations.shape[1], offline.actions.shape[1]
         room = plan.schedule.online_steps
-        self._memory = replay_size(len(offline) + room * len(members), *sizes)
+        rows = len(offline) * (1 + self._shards.ahead) + room * len(members)
+        self._memory = replay_size(rows, *sizes)
         with named_memory(self._memory):
             self._replay = Replay.create(offline, room, self._width)
             agents = [plan.make_agent(*sizes, member.agent_key) for member in members]
@@ -153,6 +156,7 @@ class Runner:
         return ExitCode.FAILED if len(self._living) < len(self._members) else ExitCode.DONE
 
     def _close(self) -> None:
+        self._shards.close()
         self._evaluations.close()
         self._watchdog.close()
         for member in self._members:
@@ -196,7 +200,9 @@ class Runner:
         while self._step < end and not self.stop.made:
             self._use_shard()
             events = (intervals.logging, intervals.evaluation, intervals.checkpoint)
-            left = min(next_due(self._step, events, end) - self._step, self._left_of_shard())
+            left = min(
+                next_due(self._step, events, end) - self._step, self._shards.left(self._updates)
+            )
             updates = min(portion, left)
             began = time.monotonic()
             self._training = self._trainer.run(self._training, self._replay, updates)
@@ -232,26 +238,18 @@ class Runner:
         make = self._plan.make_environment
         return open_watched_players(make, count, workers, self._watchdog)
 
-    # --- shards ---
-
-    def _shard_at(self, updates: int) -> int:
-        every = self._plan.data.updates_per_shard
-        return 0 if every is None else updates // every % self._plan.data.shards
-
-    def _left_of_shard(self) -> int:
-        """Updates until the next shard takes the place of the present one."""
-        every = self._plan.data.updates_per_shard
-        done = self._plan.schedule.updates_at(self._step)
-        return self._plan.schedule.steps if every is None else every - done % every
+    @property
+    def _updates(self) -> int:
+        """Gradient updates up to the present step."""
+        return self._plan.schedule.updates_at(self._step)
 
     def _use_shard(self) -> None:
         """Puts the shard of the present update in the place of the one before."""
-        shard = self._shard_at(self._plan.schedule.updates_at(self._step))
-        if shard != self._shard:
+        if self._shards.is_due(self._updates):
             self._check_finite()
-            self._replay = self._replay.replace_offline(self._plan.data.load(shard))
-            self._shard = shard
+            self._replay = self._replay.replace_offline(self._shards.swap(self._updates))
             self._mark = Mark.of(self._step, self._training)
+        self._shards.prepare(self._updates)
 
     # --- events ---
 
