@@ -38,12 +38,13 @@ if TYPE_CHECKING:
         update,
     )
     from qamx.assembly import build_agent
-    from qamx.build import build, load_agent, run
+    from qamx.build import build, run
     from qamx.config import Experiment, load
     from qamx.errors import UserError
     from qamx.flow import Integrator
     from qamx.nn import Networks
     from qamx.rl import Backup
+    from qamx.trained import TrainedPolicy, load_agent
 
 _HOMES = {
     "qamx._types": "Batch Metrics",
@@ -52,12 +53,13 @@ _HOMES = {
         "RLPD RQL ReBRAC TRQAM AbstractAgent Agent Parts TrainState adam clone create_state update"
     ),
     "qamx.assembly": "build_agent",
-    "qamx.build": "build load_agent run",
+    "qamx.build": "build run",
     "qamx.config": "Experiment load",
     "qamx.errors": "UserError",
     "qamx.flow": "Integrator",
     "qamx.nn": "Networks",
     "qamx.rl": "Backup",
+    "qamx.trained": "TrainedPolicy load_agent",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
@@ -91,6 +93,7 @@ __all__ = [
     "QAMEdit",
     "ReBRAC",
     "TrainState",
+    "TrainedPolicy",
     "UserError",
     "adam",
     "build",

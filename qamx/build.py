@@ -42,7 +42,6 @@ from qamx.data.checks import files_of
 from qamx.envs.scaling import Scaling
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.passport import stamp
-from qamx.runner.checkpoint import Checkpoints
 from qamx.runner.lock import locked
 from qamx.runner.logs import JsonLines, Logs, Sink, WandbSink
 from qamx.runner.loop import Runner
@@ -51,7 +50,8 @@ from qamx.runner.memory import OutOfMemory
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
 from qamx.runner.stop import Stopped, leaving_at_once
 from qamx.schedules import Cloning, Offline, Online, Schedule
-from qamx.worlds import World, build_environment, build_world
+from qamx.trained import load_agent
+from qamx.worlds import World, build_world
 
 NARROW = 32
 """The widest layer with which seeds are trained together on a CPU."""
@@ -59,6 +59,7 @@ NARROW = 32
 CHANGEABLE = (
     "logging.",
     "checkpoint.",
+    "data.cache",
     "data.directory",
     "evaluation.workers",
     "compute.updates_per_dispatch",
@@ -233,34 +234,6 @@ def _shape(leaf: Any) -> Any:
 def _describe(clone: PyTree) -> str:
     shapes = [str(leaf.shape) for leaf in jax.tree.leaves(clone) if eqx.is_array(leaf)]
     return f"a {type(clone).__name__} of arrays {', '.join(shapes)}"
-
-
-def load_agent(directory: Path | str) -> AbstractAgent:
-    """The agent of a run, as its newest checkpoint has it.
-
-    **Raises:** `UserError` if the directory holds no run or no checkpoint.
-    """
-    directory = Path(directory)
-    experiment = load(directory / "config.toml")
-    env = build_environment(experiment.environment)()
-    sizes = env.observation_size, env.action_size
-    env.close()
-    template = build_agent(experiment.agent, *sizes, jax.random.key(experiment.seed))
-    arrays, static = eqx.partition(template, eqx.is_array)
-    return eqx.combine(_restored(directory / "checkpoints", arrays), static)
-
-
-def _restored(directory: Path, arrays: AbstractAgent) -> AbstractAgent:
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no checkpoint yet; let the run go on")
-    checkpoints = Checkpoints(directory)
-    try:
-        saved = checkpoints.newest_unmoved()
-        if saved is None:
-            raise UserError(f"{directory}: no intact checkpoint; let the run go on")
-        return saved.fit(arrays, prefix=".state.agent")
-    finally:
-        checkpoints.close()
 
 
 def build_schedule(settings: ScheduleSettings) -> Schedule:

@@ -134,7 +134,12 @@ def ogbench_data(
         generate_seed=settings.generate_seed or 0,
     )
     return OGBenchData(
-        environment.name, environment.task, environment.reward, files, settings.updates_per_shard
+        environment.name,
+        environment.task,
+        environment.reward,
+        files,
+        settings.updates_per_shard,
+        cached=settings.cache is not False and len(files) > 1,
     )
 
 

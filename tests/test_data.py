@@ -1,11 +1,14 @@
 """Windows over transitions and the replay buffer, against a plain reference."""
 
+import shutil
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qamx.data.cache import TransitionCache
 from qamx.data.replay import Replay, on_device
 from qamx.data.sampling import BalancedSampling, UniformSampling
 from qamx.data.sequences import Transitions, windows
@@ -113,3 +116,72 @@ def test_a_shard_takes_the_place_of_the_one_before():
     np.testing.assert_array_equal(replay.offline.rewards, other.rewards)
     np.testing.assert_array_equal(replay.online.rewards[:2], new.rewards)
     assert int(replay.size) == 9
+
+
+# --- the cache of a shard ---
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Transitions whose observations follow each other, and the file that they are taken for."""
+    data, file = transitions([5, 1, 3], solved=(8,)), tmp_path / "set-000.npz"
+    file.write_bytes(b"some content")
+    rows = np.arange(12, dtype=np.float32)  # An episode has one more than it has transitions.
+    first = np.array([0, 1, 2, 3, 4, 6, 8, 9, 10])
+    observed = np.stack([rows, -rows], axis=1)
+    data = eqx.tree_at(
+        lambda d: (d.observations, d.next_observations),
+        data,
+        (observed[first], observed[first + 1]),
+    )
+    return data, file
+
+
+def same(one, other):
+    return all(
+        np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+
+
+def test_a_cache_gives_back_what_it_was_given(kept):
+    data, file = kept
+    cache = TransitionCache(file)
+    assert cache.read("1-default") is None
+    cache.write("1-default", data)
+    found = TransitionCache(file).read("1-default")
+    assert same(found, data)
+    # Another task shares all but its rewards and masks.
+    other = eqx.tree_at(lambda d: (d.rewards, d.masks), data, (-data.rewards, 1 - data.masks))
+    assert cache.read("2-default") is None
+    cache.write("2-default", other)
+    assert same(cache.read("2-default"), other)
+    assert same(cache.read("1-default"), data)
+    assert len(list((file.parent / ".cache/set-000").glob("observed*"))) == 1
+
+
+def test_a_cache_of_another_file_or_a_damaged_one_is_not_used(kept):
+    data, file = kept
+    cache = TransitionCache(file)
+    cache.write("1-default", data)
+    file.write_bytes(b"another content")
+    assert cache.read("1-default") is None
+    cache.write("2-default", data)
+    assert cache.read("1-default") is None  # of the file before
+    assert same(cache.read("2-default"), data)
+    array = file.parent / ".cache/set-000/observed.npy"
+    array.write_bytes(array.read_bytes()[:-8])
+    assert cache.read("2-default") is None
+
+
+def test_a_cache_that_cannot_be_written_is_said_once_and_missed(kept, capsys, monkeypatch):
+    data, file = kept
+    (file.parent / ".cache").write_text("in the way")
+    for _ in range(2):
+        TransitionCache(file).write("1-default", data)
+    assert capsys.readouterr().err.count("not kept") == 1
+    (file.parent / ".cache").unlink()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 10))
+    TransitionCache(file).write("1-default", data)
+    assert "the disk is nearly full" in capsys.readouterr().err
+    assert TransitionCache(file).read("1-default") is None

@@ -14,6 +14,7 @@ from qamx.data.checks import CheckedData
 from qamx.data.generate import generate
 from qamx.data.ogbench import OGBenchData, find_files
 from qamx.envs import ChunkExecutor, OGBenchEnvironment
+from qamx.envs.ogbench import Reward
 from qamx.errors import UserError
 
 
@@ -203,3 +204,20 @@ def test_a_broken_file_is_one_clear_message(folder, size):
     broken.write_bytes((folder / "puzzle-3x3-play-v0.npz").read_bytes()[:size])
     with pytest.raises(UserError, match=r"cube-double-play-v0\.npz: not a data set"):
         OGBenchData("cube-double-play", 1, "default", [broken]).load(0)
+
+
+def test_a_cached_shard_is_the_shard_itself_for_each_task_and_reward(folder, tmp_path, monkeypatch):
+    name = "puzzle-3x3-play"
+    for index in (0, 1):
+        copied = (folder / f"{name}-v0.npz").read_bytes()
+        (tmp_path / f"{name}-v0-00{index}.npz").write_bytes(copied)
+    files = sorted(tmp_path.glob("*.npz"))
+    cases: list[tuple[int, Reward]] = [(1, "default"), (2, "default"), (2, "sparse")]
+    for task, reward in cases:
+        plain = OGBenchData(name, task, reward, files, 10).load(1)
+        for cached in (OGBenchData(name, task, reward, files, 10, cached=True) for _ in range(2)):
+            for one, other in zip(vars(plain).values(), vars(cached.load(1)).values(), strict=True):
+                np.testing.assert_array_equal(one, other)
+    # What has been read once is not unpacked again.
+    monkeypatch.setattr(OGBenchData, "_read", None)
+    assert len(OGBenchData(name, 2, "sparse", files, 10, cached=True).load(1)) == 2000

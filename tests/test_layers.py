@@ -50,8 +50,10 @@ LAYERS = {
         "registry",
         "runner",
         "schedules",
+        "trained",
         "worlds",
     },
+    "trained": {"_types", "agents", "assembly", "config", "envs", "errors", "runner", "worlds"},
     "bench": {
         "_types",
         "agents",

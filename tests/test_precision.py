@@ -122,6 +122,6 @@ def test_trainers_compile_in_their_precision():
     ],
 )
 def test_an_experiment_names_the_precision_and_the_portion(monkeypatch, change, expected):
-    monkeypatch.setattr("qamx.build.find_files", lambda *_, **__: ())
+    monkeypatch.setattr("qamx.worlds.find_files", lambda *_, **__: ())
     plan = build(load(QUICKSTART, [change]))
     assert (plan.precision, plan.updates_per_dispatch) == expected

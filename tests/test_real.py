@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qamx import UserError, build_agent, load_agent, registry
+from qamx import TrainedPolicy, UserError, build_agent, load_agent, registry
 from qamx.cli import main
 from qamx.config import load
 from qamx.data.generate import generate
@@ -226,6 +226,10 @@ def test_a_trained_agent_can_be_loaded(maze, tmp_path):
     # It is the trained one: the fresh one of the same seed acts otherwise.
     fresh = build_agent(load(tmp_path / "config.toml").agent, 2, 2, jax.random.key(0))
     assert not np.allclose(chunks, fresh.act(jnp.zeros((3, 2)), jax.random.key(0)))
+    policy = TrainedPolicy.load(tmp_path)
+    played = policy.act(np.zeros((3, 2)), jax.random.key(0))
+    evaluated = agent.act_in_evaluation(jnp.zeros((3, 2)), jax.random.key(0))
+    np.testing.assert_allclose(played.reshape(3, 10), evaluated, rtol=1e-5, atol=1e-6)
     (tmp_path / "new").mkdir()
     shutil.copy(tmp_path / "config.toml", tmp_path / "new")
     with pytest.raises(UserError, match="no checkpoint yet"):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from qamx.config.fields import Allowed, Count, PositiveInt, Text
+from qamx.config.fields import Allowed, Count, PositiveInt, Switch, Text
 from qamx.config.problems import show, value_problem
 from qamx.config.sections import DataSettings, EnvironmentSettings, name_of
 from qamx.errors import suggestion
@@ -81,6 +81,7 @@ class OGBenchDataSettings(DataSettings):
     directory: Text | None = Field(None, examples=["data"])
     updates_per_shard: PositiveInt | None = Field(None, examples=[1000])
     shards: PositiveInt | None = Field(None, examples=[10])
+    cache: Switch | None = Field(None, examples=[False])
     generate_episodes: PositiveInt | None = Field(None, examples=[1000])
     generate_seed: Count | None = Field(None, examples=[0])
 
@@ -108,10 +109,10 @@ class OGBenchDataSettings(DataSettings):
             )
         return _for_shards_alone(updates, source)
 
-    @field_validator("shards")
+    @field_validator("shards", "cache")
     @classmethod
-    def _of_a_folder(cls, shards: int | None, info: ValidationInfo) -> int | None:
-        return _for_shards_alone(shards, info.data.get("source"))
+    def _of_a_folder(cls, value: int | None, info: ValidationInfo) -> int | None:
+        return _for_shards_alone(value, info.data.get("source"))
 
     @field_validator("generate_episodes")
     @classmethod
@@ -136,7 +137,7 @@ def _for_shards_alone(value: int | None, source: str | None) -> int | None:
     """The value, or a problem if it is written beside a source that is one file."""
     if value is not None and source is not None and not _is_sharded(source):
         raise value_problem(
-            f"found {value}, but {show(source)} has no shards (a folder of them is "
+            f"found {show(value)}, but {show(source)} has no shards (a folder of them is "
             f'named "...{SHARDED}-v0"); leave it out'
         )
     return value

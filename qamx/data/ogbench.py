@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Num
 
 from qamx.data.archive_checks import check_headers, check_terminals, check_values, read_headers
+from qamx.data.cache import TransitionCache
 from qamx.data.generate import dataset_names, default_directory, generate
 from qamx.data.generate.archive import read_stamp
 from qamx.data.sequences import Transitions
@@ -34,6 +35,7 @@ class OGBenchData:
       `qamx.envs.OGBenchEnvironment`.
     - `files`: the shards, in the order in which they are used.
     - `updates_per_shard`: given for more than one file.
+    - `cached`: whether files are kept as memory-mapped arrays beside them once they are read.
 
     **Raises:** `UserError` if shards differ in length.
     """
@@ -45,8 +47,10 @@ class OGBenchData:
         reward: Reward,
         files: list[Path],
         updates_per_shard: int | None = None,
+        cached: bool = False,
     ):
-        self._environment, self._task, self._sparse = environment, task, reward == "sparse"
+        self._environment, self._task, self._reward = environment, task, reward
+        self._cached = cached
         self.files = files
         self.updates_per_shard = updates_per_shard
         if len(files) > 1:
@@ -95,17 +99,26 @@ class OGBenchData:
         lacks an array, is of another environment, marks no ends of episodes, or holds Python
         objects, values that are not finite or actions outside [-1, 1].
         """
+        if not self._cached:
+            return self._read(self.files[shard])
+        cache, label = TransitionCache(self.files[shard]), f"{self._task}-{self._reward}"
+        kept = cache.read(label)
+        if kept is None:
+            kept = self._read(self.files[shard])
+            cache.write(label, kept)
+        return kept
+
+    def _read(self, path: Path) -> Transitions:
         from ogbench.relabel_utils import relabel_dataset
         from ogbench.utils import load_dataset
 
-        path = self.files[shard]
         terminals = self._check(path)
         with _reading(path, self._environment):
             arrays = load_dataset(str(path), add_info=True)
         check_values(path, arrays, terminals)
         with _reading(path, self._environment), GlobalRandomness(0):
             relabel_dataset(self._environment, self._goal, arrays)
-        rewards = sparse(arrays["rewards"]) if self._sparse else arrays["rewards"]
+        rewards = sparse(arrays["rewards"]) if self._reward == "sparse" else arrays["rewards"]
         return Transitions(
             observations=arrays["observations"],
             actions=arrays["actions"],

@@ -1,0 +1,139 @@
+"""Shards as memory-mapped arrays: what is read from an npz file once need not be unpacked again.
+
+An npz file's arrays are compressed, so that each is unpacked as a whole; and a shard's are wanted
+every thousand updates. Observations, actions and ends are the same for all tasks and stand in the
+cache once; each task adds its rewards and masks.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qamx.data.sequences import Transitions
+
+FOLDER = ".cache"
+"""The folder of all caches, beside the files that they are made from."""
+
+FORMAT = 1
+STAMP = "stamp.json"
+SPARE_BYTES = 2**30
+"""A cache is made only if the disk has this much left after it."""
+
+
+class TransitionCache:
+    """The cache of one data file.
+
+    It holds only while the file has the size and time of change that it had when it was read.
+    Each file of the cache is written whole or not at all.
+
+    **Arguments:** `source` is the data file.
+    """
+
+    def __init__(self, source: Path):
+        self._source = source
+        self._folder = source.parent / FOLDER / source.stem
+
+    def read(self, label: str) -> Transitions | None:
+        """The transitions with the rewards and masks called `label`, None if they are not there."""
+        try:
+            if json.loads((self._folder / STAMP).read_bytes()) != self._stamp():
+                return None
+            observed, actions, ends, task = (
+                np.load(self._folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                for name in ("observed", "actions", "ends", _task(label))
+            )
+        except (OSError, ValueError, EOFError):
+            return None
+        if len(actions) != len(ends) or task.shape != (2, len(ends)):
+            return None
+        ends = np.asarray(ends)
+        # An episode has an observation more than it has transitions.
+        first = np.arange(len(ends)) + np.cumsum(ends).astype(np.int64) - ends.astype(np.int64)
+        if len(ends) == 0 or first[-1] + 2 != len(observed):
+            return None
+        rewards, masks = task
+        return Transitions(observed[first], actions, rewards, masks, ends, observed[first + 1])
+
+    def write(self, label: str, transitions: Transitions) -> None:
+        """Keeps transitions; where that is not possible, says why, and the run goes on without.
+
+        Their observations must follow each other: within an episode, what follows a transition is
+        what the next one begins with.
+        """
+        try:
+            self._write(label, transitions)
+        except OSError as error:
+            _say(f"{self._folder}: not kept ({error.strerror or error}); shards are read anew")
+
+    def _write(self, label: str, transitions: Transitions) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        task = np.stack([np.asarray(transitions.rewards), np.asarray(transitions.masks)])
+        arrays = {_task(label): task.astype(np.float32)}
+        if not self._is_current():
+            # Of an older file: its tasks must not be taken for the new one's.
+            for old in self._folder.iterdir():
+                old.unlink()
+            ends = np.asarray(transitions.ends, np.float32)
+            arrays |= {
+                "observed": _observed(transitions),
+                "actions": np.asarray(transitions.actions, np.float32),
+                "ends": ends,
+            }
+        size = sum(array.nbytes for array in arrays.values())
+        if shutil.disk_usage(self._folder).free < size + SPARE_BYTES:
+            raise OSError(f"it takes {size / 1e9:.1f} GB, and the disk is nearly full")
+        for name, array in arrays.items():
+            partial = self._folder / f".{name}.{os.getpid()}"
+            with partial.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            partial.replace(self._folder / f"{name}.npy")
+        partial = self._folder / f".{STAMP}.{os.getpid()}"
+        partial.write_text(json.dumps(self._stamp()), encoding="utf-8")
+        partial.replace(self._folder / STAMP)
+
+    def _is_current(self) -> bool:
+        try:
+            return json.loads((self._folder / STAMP).read_bytes()) == self._stamp()
+        except (OSError, ValueError):
+            return False
+
+    def _stamp(self) -> Mapping[str, Any]:
+        status = self._source.stat()
+        return {
+            "format": FORMAT,
+            "bytes": status.st_size,
+            "changed": status.st_mtime_ns,
+            "ogbench": version("ogbench"),  # whose relabelling the rewards are
+        }
+
+
+def _task(label: str) -> str:
+    return f"task-{label}"
+
+
+def _observed(transitions: Transitions) -> np.ndarray:
+    """The observations of all episodes, each with the one that follows its last transition."""
+    before, after = np.asarray(transitions.observations), np.asarray(transitions.next_observations)
+    ends = np.asarray(transitions.ends) > 0
+    places = np.arange(len(before)) + np.cumsum(ends) - ends
+    observed = np.empty((len(before) + int(ends.sum()), before.shape[1]), np.float32)
+    observed[places] = before
+    observed[places[ends] + 1] = after[ends]
+    return observed
+
+
+_said: set[str] = set()
+
+
+def _say(text: str) -> None:
+    """A warning, once a process."""
+    if text not in _said:
+        _said.add(text)
+        print(f"warning: {text}", file=sys.stderr, flush=True)
