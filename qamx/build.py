@@ -194,7 +194,7 @@ def build(experiment: Experiment, world: World | None = None) -> RunPlan:
         ),
         evaluation=build_evaluation(evaluation),
         keep_checkpoints=experiment.checkpoint.keep,
-        initialise=functools.partial(initialise, run=agent.initialise_from),
+        initialise=functools.partial(initialise, run=agent.initialise_from, scaling=world.scaling),
         precision=compute.precision,
         updates_per_dispatch=(
             None if compute.updates_per_dispatch == "auto" else compute.updates_per_dispatch
@@ -210,14 +210,20 @@ def build_evaluation(settings: EvaluationSettings) -> Evaluation:
     return Evaluation(settings.episodes, settings.environments, settings.behaviour, workers)
 
 
-def initialise(agent: AbstractAgent, run: str | None) -> AbstractAgent:
+def initialise(agent: AbstractAgent, run: str | None, scaling: Scaling) -> AbstractAgent:
     """The agent with the clone of the data that another run learned, if one is named.
 
-    **Raises:** `UserError` if the run cannot be read, or its clone is another kind of network.
+    **Raises:** `UserError` if the run cannot be read, learned in other units than `scaling`, or
+    its clone is another kind of network.
     """
     if run is None:
         return agent
     clone = load_agent(run).policy.clone
+    if not scaling.has_units_of(Scaling.load(Path(run))):
+        raise UserError(
+            f"agent.initialise_from: {run} learned in other units of observations or actions; "
+            "write data.normalise_observations and data.scale_actions as there, and name its data"
+        )
     mine, theirs = (jax.tree.map(_shape, part) for part in (agent.policy.clone, clone))
     if jax.tree.structure(mine) != jax.tree.structure(theirs) or mine != theirs:
         raise UserError(

@@ -120,7 +120,10 @@ def test_a_run_starts_from_the_clone_of_another(maze, tmp_path, capsys):
     start = f"agent.initialise_from={tmp_path / 'gone'}"
     wider = [start, "agent.actor_hidden=[8, 8]"]
     assert run("quickstart.toml", tmp_path / "wider", *maze, *wider) == 2
-    assert "agent.initialise_from: " in capsys.readouterr().err
+    assert "this method with a VelocityField" in capsys.readouterr().err
+    other = [start, "data.normalise_observations=true"]
+    assert run("quickstart.toml", tmp_path / "other", *maze, *other) == 2
+    assert "learned in other units" in capsys.readouterr().err
 
 
 def test_a_method_without_a_clone_says_so(maze, tmp_path, capsys):

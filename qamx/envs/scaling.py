@@ -47,6 +47,10 @@ class Scaling:
             or (self.reward_scale, self.reward_shift) != (1.0, 0.0)
         )
 
+    def has_units_of(self, other: "Scaling") -> bool:
+        """Whether observations and actions are the same to both."""
+        return all(np.array_equal(getattr(self, v), getattr(other, v)) for v in VECTORS)
+
     def observations(self, raw: Float[np.ndarray, "*rows obs"]) -> Float[np.ndarray, "*rows obs"]:
         """Observations as a policy sees them."""
         if not self.observation_mean.size:
