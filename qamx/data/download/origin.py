@@ -1,9 +1,12 @@
 """Sets made here: how to make one instead of fetching it, and never taking one for OGBench's."""
 
+import zipfile
+import zlib
 from pathlib import Path
 
 from qamx.data.generate import dataset_names, default_directory
 from qamx.data.generate.archive import read_stamp
+from qamx.data.generate.standard import compare, read_first_episode
 from qamx.errors import UserError
 from qamx.ogbench_names import SHARDED, VERSION
 
@@ -44,6 +47,16 @@ def refuse_generated(path: Path) -> None:
         return
     made = ", ".join(f"{key} {value}" for key, value in stamp.items() if key != "name")
     raise UserError(
-        f"{path}: generated here ({made}), not OGBench's, and never replaced by a download; name "
-        "another place with --directory, or move the file away first"
+        f"{path}: generated here ({made}{_likeness(path, str(stamp['name']))}), not OGBench's, and "
+        "never replaced by a download; name another place with --directory, or move the file away"
     )
+
+
+def _likeness(path: Path, name: str) -> str:
+    """How the file's first episode compares with the one on record, where there is one."""
+    try:
+        episode = read_first_episode(path)
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        return f"; damaged: {error}"
+    likeness = None if episode is None else compare(name, episode)
+    return "" if likeness is None else f"; its first episode is {likeness.value}"
