@@ -3,14 +3,17 @@
 Every case looks at the bytes requested too: a resume that began anew would give the same file.
 """
 
+import errno
 import hashlib
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import filelock
@@ -461,6 +464,29 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, server):
     assert f"{tmp_path}/file/.downloads: can't be made" in refused(server, tmp_path / "file")
 
 
+def test_the_folder_of_a_set_may_be_on_another_disk(tmp_path, server, monkeypatch):
+    def replace(source, target, real=os.replace):
+        if Path(source).parent.name == f"{NAME}-v0" and Path(target).parent == tmp_path:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(source, target)
+
+    monkeypatch.setattr("os.replace", replace)
+    fetch(server, tmp_path)
+    assert (tmp_path / TRAIN).read_bytes() == TRAINING
+    assert leftovers(tmp_path) == []
+    assert {path.name for path in tmp_path.iterdir()} == {TRAIN, VAL, "hashes.json", ".downloads"}
+
+
+def test_an_error_of_the_disk_is_one_message(tmp_path, server, monkeypatch):
+    def replace(source, target):
+        raise OSError(errno.EIO, "Input/output error", str(target))
+
+    monkeypatch.setattr("os.replace", replace)
+    said = refused(server, tmp_path)
+    assert "Input/output error" in said
+    assert "the same command continues" in said
+
+
 @pytest.mark.parametrize("jobs", [0, -1])
 def test_jobs_are_positive(tmp_path, server, jobs):
     assert f"--jobs: found {jobs}" in refused(server, tmp_path, jobs=jobs)
@@ -606,8 +632,8 @@ def test_a_run_downloads_the_set_that_it_lacks(tmp_path, server, monkeypatch):
     assert (tmp_path / TRAIN).read_bytes() == TRAINING
     find_files(f"{NAME}-v0", tmp_path)
     assert len(server.gets(TRAIN)) == 1
-    (tmp_path / TRAIN).write_bytes(TRAINING[:-1])
-    with pytest.raises(UserError, match=rf"{SIZE - 1:,} bytes, and {SIZE:,} when it was downl"):
+    (tmp_path / TRAIN).write_bytes(archive(2))
+    with pytest.raises(UserError, match=rf"(?s)changed.*{sha256(TRAINING)}.*{sha256(archive(2))}"):
         find_files(f"{NAME}-v0", tmp_path)
 
 

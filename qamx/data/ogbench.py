@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Num
 
 from qamx.data.archive_checks import check_headers, check_terminals, check_values, read_headers
-from qamx.data.download import check_size, download, is_generated, unfinished
+from qamx.data.download import check_recorded, download, is_generated, unfinished
 from qamx.data.generate import default_directory, generate
 from qamx.data.generate.archive import read_stamp
 from qamx.data.sequences import Transitions
@@ -151,21 +151,22 @@ def find_files(
     elif not path.exists():
         download([name], directory=directory)
     elif not is_generated(path):
-        check_size(directory, path.name)
+        check_recorded(directory, [path.name])
     return [path]
 
 
 def _shards(name: str, directory: Path, wanted: int | None) -> list[Path]:
     files = _shards_there(directory / name)
-    begun = unfinished(name, directory) if wanted is None else None
     if any(is_generated(file) for file in files):
         _refuse_fewer(directory / name, len(files), wanted)
-    elif not files or len(files) < (wanted or 0) or begun:
+        return files[:wanted]
+    begun = unfinished(name, directory) if wanted is None else None
+    if not files or len(files) < (wanted or 0) or begun:
         download([name], directory=directory, shards=begun.shards if begun else wanted)
         files = _shards_there(directory / name)
-    for file in files[:wanted]:
-        check_size(directory, f"{name}/{file.name}")
-    return files[:wanted]
+    taken = files[:wanted]
+    check_recorded(directory, [f"{name}/{file.name}" for file in taken])
+    return taken
 
 
 def _shards_there(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qamx.data.download.arrival import Damaged, check_arrival
 from qamx.data.download.errand import Errand
-from qamx.data.download.hashes import FILE_NAME, Record, read_records
+from qamx.data.download.hashes import Record, changed, read_records, what_now
 from qamx.data.download.origin import alternative, refuse_generated
 from qamx.data.download.parallel import side_by_side
 from qamx.data.download.patience import Patience
@@ -104,25 +104,22 @@ def _verify(errand: Errand, files: Sequence[str]) -> None:
     directory = errand.place.directory
     records = read_records(directory)
 
-    def changed(file: str) -> str | None:
+    def look(file: str) -> str | None:
         found = Record.of(directory / file, "found in the data directory")
         known = records.get(file)
         if known is None:
             _sound(directory / file)
             errand.keep(file, found)
             errand.say(f"{directory / file}: recorded as it is, {found}")
-        elif (found.sha256, found.size) != (known.sha256, known.size):
-            return f"{directory / file}: changed\n  then: {known}\n  now:  {found}"
+        elif not found.same_as(known):
+            return changed(directory / file, known, found)
         else:
             errand.say(f"{directory / file}: ok, {readable(found.size)}, as recorded")
         return None
 
-    problems = [one for one in side_by_side(changed, files, errand.jobs, errand.stop) if one]
+    problems = [one for one in side_by_side(look, files, errand.jobs, errand.stop) if one]
     if problems:
-        raise UserError(
-            "\n".join(problems) + "\nfetch the set anew with --again, or remove its entries from "
-            f"{directory / FILE_NAME} if the change is yours"
-        )
+        raise UserError("\n".join([*problems, what_now(directory, "--again")]))
 
 
 def _sound(path: Path) -> None:
@@ -137,7 +134,7 @@ def _saying_what_is_left(errand: Errand, sets: Sequence[RemoteSet]) -> Iterator[
     """Says of a failure what is kept, and what else can be done."""
     try:
         yield
-    except UserError as error:
+    except (UserError, OSError) as error:
         others = dict.fromkeys(alternative(one.name, errand.place.directory) for one in sets)
         near = [near_names(one.name) for one in sets] if isinstance(error, Absent) else []
         raise UserError("\n".join([f"{error}", *near, errand.place.kept(), *others])) from error

@@ -1,6 +1,8 @@
 """Fetching files from one server into one data directory."""
 
+import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +84,7 @@ class Errand:
         self.place.prepare(path.parent)
         # The record first: were it second, a kill in between would leave a file without one.
         self.keep(file, record)
-        os.replace(arrived, path)
+        _move(arrived, path)
         watcher.ended(file)
         self.say(f"{path}: {record}")
 
@@ -135,6 +137,20 @@ class _Downloader:
             part.discard()
             raise
         part.hand_over(Path(action))
+
+
+def _move(arrived: Path, path: Path) -> None:
+    """Gives a file its name, in one step."""
+    try:
+        os.replace(arrived, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # The folder of a set may be a link to another disk.
+        copy = path.with_name(f".{path.name}.arriving")
+        shutil.copyfile(arrived, copy)
+        os.replace(copy, path)
+        arrived.unlink()
 
 
 def _other_content(url: str, said: str) -> str:

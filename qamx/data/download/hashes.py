@@ -6,10 +6,12 @@ ever after.
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qamx.errors import UserError
+from qamx.hashing import sha256_of
 
 FILE_NAME = "hashes.json"
 
@@ -28,6 +30,10 @@ class Record:
         import pooch
 
         return cls(pooch.file_hash(str(path)), path.stat().st_size, source)
+
+    def same_as(self, other: "Record") -> bool:
+        """Whether both are of the same content."""
+        return (self.sha256, self.size) == (other.sha256, other.size)
 
     def __str__(self) -> str:
         return f"{self.size:,} bytes, SHA-256 {self.sha256}"
@@ -64,19 +70,34 @@ def keep_record(directory: Path, lock: Path, file: str, record: Record) -> None:
         os.replace(partial, path)
 
 
-def check_size(directory: Path, file: str) -> None:
-    """A file that was downloaded is as long as it was then, if it was.
+def check_recorded(directory: Path, files: Sequence[str]) -> None:
+    """Files that were downloaded are what they were then; others pass.
 
-    This costs nothing, so that it can be asked before every use; `qamx data download` compares
-    the hashes.
+    A large file is read once, and again when its size or date changes (`qamx.hashing`);
+    `qamx data download` reads every byte.
 
-    **Raises:** `UserError`.
+    **Raises:** `UserError` with both hashes.
     """
-    record = read_records(directory).get(file)
-    size = (directory / file).stat().st_size
-    if record is not None and size != record.size:
-        raise UserError(
-            f"{directory / file}: {size:,} bytes, and {record.size:,} when it was downloaded; "
-            f"fetch it again (qamx data download NAME --again), or remove its entry from "
-            f"{directory / FILE_NAME} if the change is yours"
-        )
+    records = read_records(directory)
+    known = [file for file in files if file in records]
+    hashes = sha256_of([directory / file for file in known])
+    for file, sha256 in zip(known, hashes, strict=True):
+        found = Record(sha256, (directory / file).stat().st_size, "")
+        if not found.same_as(records[file]):
+            raise UserError(
+                f"{changed(directory / file, records[file], found)}\n"
+                f"{what_now(directory, 'qamx data download NAME --again')}"
+            )
+
+
+def changed(path: Path, then: Record, now: Record) -> str:
+    """That a file is not what it was."""
+    return f"{path}: changed\n  then: {then}\n  now:  {now}"
+
+
+def what_now(directory: Path, again: str) -> str:
+    """What to do about files that changed."""
+    return (
+        f"fetch the set anew with {again}, or remove its entries from {directory / FILE_NAME} if "
+        "the change is yours"
+    )
