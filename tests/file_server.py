@@ -85,6 +85,12 @@ class FileServer:
             assert time.monotonic() < end, f"{len(self.gets(path))} requests for {path}"
             time.sleep(0.01)
 
+    def _note(self, asked: http.server.BaseHTTPRequestHandler, status: int, sent: int) -> None:
+        headers = asked.headers
+        path, ranges = asked.path[1:], (headers["Range"], headers["If-Range"])
+        with self._lock:
+            self.requests.append(Request(asked.command, path, *ranges, status, sent))
+
     def _handler(self):
         server = self
 
@@ -108,22 +114,20 @@ class FileServer:
                 if content is None and answer.status is None:
                     answer = Answer(status=404, body=b"<html>no</html>")
                 headers, status, body = self._headers(content or b"", answer)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                sent = 0
+                limits = [limit for limit in (answer.cut, answer.stall) if limit is not None]
+                part = body[: min(limits, default=len(body))] if self.command == "GET" else b""
+                # Before the answer: whoever has it all may look at once.
+                server._note(self, status, len(part))
                 with contextlib.suppress(OSError):
-                    if self.command == "GET":
-                        sent = self._send(body, answer)
-                silent = answer.stall is not None and self.command == "GET"
-                path, asked = self.path[1:], self.headers
-                one = Request(self.command, path, asked["Range"], asked["If-Range"], status, sent)
-                with server._lock:
-                    server.requests.append(one)
-                if silent:
+                    self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(part)
+                    self.wfile.flush()
+                if answer.stall is not None and self.command == "GET":
                     server.release.wait(20)
-                self.close_connection |= answer.cut is not None or silent
+                self.close_connection |= bool(limits)
 
             def _headers(self, content, answer):
                 if answer.status is not None:
@@ -151,12 +155,5 @@ class FileServer:
                 if not same and not answer.careless:
                     return None
                 return int(asked.removeprefix("bytes=").removesuffix("-"))
-
-            def _send(self, body, answer):
-                limits = [len(body), answer.cut, answer.stall]
-                part = body[: min(limit for limit in limits if limit is not None)]
-                self.wfile.write(part)
-                self.wfile.flush()
-                return len(part)
 
         return Handler

@@ -4,6 +4,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from qamx.data.archive_checks import check_arrays, read_headers
 from qamx.errors import UserError
 
 _BROKEN = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, UserError)
@@ -22,8 +23,6 @@ def check_arrival(path: Path, origin: str) -> None:
 
     **Raises:** `Damaged`.
     """
-    from qamx.data.archive_checks import check_arrays, read_headers
-
     try:
         check_arrays(path, read_headers(path))
         with zipfile.ZipFile(path) as archive:

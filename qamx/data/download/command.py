@@ -70,18 +70,24 @@ def download(
     if not again:
         _verify(errand, there)
     if again or len(there) < len(files):
-        with place.alone([one.name for one in sets], say):
-            # Another process may have fetched some meanwhile.
-            wanted = [one for one in files if again or not (place.directory / one).exists()]
-            with _saying_what_is_left(errand, sets):
-                needs = errand.ask(wanted)
-                for one in sets:
-                    place.note(one.name, shards)
-                records = {} if again else read_records(place.directory)
-                errand.fetch(needs, records, console)
-            for one in sets:
-                place.strike(one.name)
+        _bring(errand, sets, shards, again, console)
     return [place.directory / file for file in files]
+
+
+def _bring(
+    errand: Errand, sets: Sequence[RemoteSet], shards: int | None, again: bool, console: object
+) -> None:
+    """Fetches what is missing, or everything again, while no other process does."""
+    place, names = errand.place, [one.name for one in sets]
+    with place.alone(names, errand.say), _saying_what_is_left(errand, names):
+        # Another process may have fetched some meanwhile.
+        files = [file for one in sets for file in one.files]
+        needs = errand.ask([one for one in files if again or not (place.directory / one).exists()])
+        for name in names:
+            place.note(name, shards)
+        errand.fetch(needs, {} if again else read_records(place.directory), console)
+        for name in names:
+            place.strike(name)
 
 
 def unfinished(name: str, directory: Path) -> Unfinished | None:
@@ -130,14 +136,16 @@ def _sound(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _saying_what_is_left(errand: Errand, sets: Sequence[RemoteSet]) -> Iterator[None]:
+def _saying_what_is_left(errand: Errand, names: Sequence[str]) -> Iterator[None]:
     """Says of a failure what is kept, and what else can be done."""
     try:
         yield
     except (UserError, OSError) as error:
-        others = dict.fromkeys(alternative(one.name, errand.place.directory) for one in sets)
-        near = [near_names(one.name) for one in sets] if isinstance(error, Absent) else []
-        raise UserError("\n".join([f"{error}", *near, errand.place.kept(), *others])) from error
+        said = str(error)
+        absent = [name for name in names if isinstance(error, Absent) and name in said]
+        others = dict.fromkeys(alternative(name, errand.place.directory) for name in names)
+        lines = [said, *map(near_names, absent), errand.place.kept(), *others]
+        raise UserError("\n".join(lines)) from error
     except KeyboardInterrupt:
         errand.say(errand.place.kept())
         raise

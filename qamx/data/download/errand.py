@@ -125,6 +125,7 @@ class _Downloader:
     def __call__(
         self, fname: str, action: Any, pooch: Any, *, check_only: bool | None = None
     ) -> None:
+        # The names are pooch's: `fname` is the address, `action` the file to write.
         part = self.errand.place.part(self.file)
 
         def moved(size: int, total: int | None) -> None:

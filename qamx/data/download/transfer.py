@@ -100,10 +100,8 @@ class Transfer:
     def _prepare(self, answer: "Response") -> None:
         """Sees to it that the bytes to come follow those of the part."""
         if answer.status_code == 206:
-            start, total = _content_range(answer)
-            if start == self.part.size and not self.part.version.contradicts(
-                _version(answer, total)
-            ):
+            start, version = _continuation(answer)
+            if start == self.part.size and not version.contradicts(self.part.version):
                 return
             self.part.discard()
             raise _Hindered("the file changed while it was fetched")
@@ -170,14 +168,14 @@ def explain(error: Exception) -> str:
     return str(reason if isinstance(reason, BaseException) else cause)
 
 
-def _content_range(answer: "Response") -> tuple[int | None, int | None]:
-    """First byte and whole size in `Content-Range: bytes 100-199/200`, where they are said."""
+def _continuation(answer: "Response") -> tuple[int | None, Version]:
+    """The first byte of a part, as `Content-Range: bytes 100-199/200` says, and its version."""
     unit, _, rest = answer.headers.get("Content-Range", "").partition(" ")
     span, _, total = rest.partition("/")
     first = span.partition("-")[0]
     if unit != "bytes" or not first.isdigit():
-        return None, None
-    return int(first), int(total) if total.isdigit() else None
+        return None, _version(answer, None)
+    return int(first), _version(answer, int(total) if total.isdigit() else None)
 
 
 def _version(answer: "Response", total: int | None) -> Version:
