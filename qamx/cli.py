@@ -25,6 +25,7 @@ examples:
   qamx run experiments/c4_qam_edit.toml --seeds 12
   qamx check experiments/*.toml
   qamx data generate cube-double-play
+  qamx data download antmaze-large-navigate
   qamx diff runs/one runs/other
 """
 
@@ -253,7 +254,8 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _add_data(commands: Subparsers) -> None:
-    parser = commands.add_parser("data", help="make data sets", description="Make data sets.")
+    summary = "make and download data sets"
+    parser = commands.add_parser("data", help=summary, description=f"{summary.capitalize()}.")
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
     generate = _command(actions, "generate", "make an OGBench data set with its oracles", _generate)
     generate.add_argument("name", metavar="NAME", help="such as cube-double-play")
@@ -266,6 +268,7 @@ def _add_data(commands: Subparsers) -> None:
     )
     generate.add_argument("--directory", type=Path, metavar="DIR", help="where data sets are kept")
     generate.add_argument("--overwrite", action="store_true", help="replace a set that is there")
+    _add_download(actions)
 
 
 def _generate(arguments: argparse.Namespace) -> int:
@@ -279,6 +282,38 @@ def _generate(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         directory=arguments.directory,
         overwrite=arguments.overwrite,
+    )
+    return 0
+
+
+def _add_download(actions: Subparsers) -> None:
+    summary = "download OGBench data sets, or verify those that are there"
+    parser = _command(actions, "download", summary, _download)
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", help="such as cube-double-play, cube-double-play-100m"
+    )
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="where data sets are kept")
+    _add_numbers(
+        parser,
+        ("shards", None, "the first N files of a folder of shards (default: all)"),
+        ("jobs", 4, "files at a time (default: 4)"),
+    )
+    parser.add_argument(
+        "--mirror", metavar="URL", help="fetch from here (default: $QAMX_MIRROR, else OGBench's)"
+    )
+    parser.add_argument("--again", action="store_true", help="fetch files that are there anew")
+
+
+def _download(arguments: argparse.Namespace) -> int:
+    from qamx.data.download import download
+
+    download(
+        arguments.names,
+        directory=arguments.directory,
+        shards=arguments.shards,
+        jobs=arguments.jobs,
+        mirror=arguments.mirror,
+        again=arguments.again,
     )
     return 0
 

@@ -2,8 +2,6 @@
 
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from typing import Any
 
 import numpy as np
@@ -134,10 +132,7 @@ def test_transitions_equal_ogbench_s_own_relabelling(folder, name):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    def unreachable(*args, **kwargs):
-        raise urllib.error.URLError("no route to host")
-
-    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    monkeypatch.setenv("QAMX_MIRROR", "http://127.0.0.1:9")  # a port that nothing listens on
 
 
 @pytest.mark.usefixtures("no_network")
@@ -177,9 +172,12 @@ def test_the_first_shards_by_name_are_taken(three_shards, wanted, taken):
     assert [file.name for file in files] == [f"cube-triple-play-v0-00{i}.npz" for i in taken]
 
 
-def test_fewer_shards_than_asked_for_are_refused(three_shards):
-    with pytest.raises(UserError, match=r"data\.shards asks for 10, and there are 3; add"):
-        find_files("cube-triple-play-100m-v0", three_shards, shards=10)
+def test_generated_shards_are_not_filled_up_with_downloaded_ones(tmp_path):
+    name = "pointmaze-medium-navigate"
+    generate(name, episodes=1, shards=2, directory=tmp_path, workers=1, progress=False)
+    assert len(find_files(f"{name}-100m-v0", tmp_path, shards=2)) == 2
+    with pytest.raises(UserError, match=r"data\.shards asks for 10, and there are 2, generated"):
+        find_files(f"{name}-100m-v0", tmp_path, shards=10)
 
 
 def test_shards_of_unequal_length_are_refused_at_the_start(folder, tmp_path):

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qamx import hashing
 from qamx.cli import main
-from qamx.passport import hashing, read
+from qamx.passport import read
 
 QUICKSTART = str(Path(__file__).parents[1] / "experiments" / "quickstart.toml")
 KEY, TOKEN = "0123456789abcdef0123456789abcdef01234567", "hf_never_to_be_written_down"

@@ -207,7 +207,8 @@ def test_a_run_that_is_killed_or_told_to_stop_continues_exactly(maze, tmp_path):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_missing_data_set_is_one_message(tmp_path, capsys):
+def test_a_missing_data_set_is_one_message(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("QAMX_MIRROR", "http://127.0.0.1:9")  # a port that nothing listens on
     assert run("c4_qam_edit.toml", tmp_path / "run", f"data.directory={tmp_path}") == 2
     said = capsys.readouterr().err
     assert "qamx data generate cube-quadruple-play" in said

@@ -87,7 +87,9 @@ def data() -> Finding:
     """The folder of the data sets, and the sets in it."""
     folder = default_directory()
     if not folder.is_dir():
-        remedy = "made when a set is: qamx data generate NAME, or name another in QAMX_DATA"
+        remedy = (
+            "made when a set is (qamx data generate or download NAME); or name another in QAMX_DATA"
+        )
         return Finding("data", "warning", f"{folder}: no such folder", remedy)
     files = {path.stem for path in folder.glob("*.npz") if not path.stem.endswith("-val")}
     sets = sorted(files | {path.name for path in folder.glob("*-100m-v0") if path.is_dir()})
@@ -97,7 +99,12 @@ def data() -> Finding:
         remedy = "sets can be read, but none made here: name a folder of yours in QAMX_DATA"
         return Finding("data", "warning", f"{found}; not writable", remedy)
     if not sets:
-        return Finding("data", "warning", found, "make one: qamx data generate NAME")
+        return Finding(
+            "data",
+            "warning",
+            found,
+            "make or fetch one: qamx data generate NAME, qamx data download NAME",
+        )
     return Finding("data", "ok", found)
 
 

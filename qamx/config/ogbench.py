@@ -1,6 +1,5 @@
 """OGBench's names and the settings of its environments and data sets."""
 
-from itertools import product
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -9,32 +8,7 @@ from qamx.config.fields import Allowed, Count, PositiveInt, Switch, Text
 from qamx.config.problems import show, value_problem
 from qamx.config.sections import DataSettings, EnvironmentSettings, name_of
 from qamx.errors import suggestion
-
-_DATA_TYPES = {
-    ("pointmaze-medium", "pointmaze-large", "pointmaze-giant", "pointmaze-teleport"): (
-        "navigate",
-        "stitch",
-    ),
-    ("antmaze-medium", "antmaze-large", "antmaze-teleport"): ("navigate", "stitch", "explore"),
-    ("antmaze-giant",): ("navigate", "stitch"),
-    ("humanoidmaze-medium", "humanoidmaze-large", "humanoidmaze-giant"): ("navigate", "stitch"),
-    ("cube-single", "cube-double", "cube-triple", "cube-quadruple", "cube-octuple"): (
-        "play",
-        "noisy",
-    ),
-    ("scene",): ("play", "noisy"),
-    ("puzzle-3x3", "puzzle-4x4", "puzzle-4x5", "puzzle-4x6"): ("play", "noisy"),
-}
-
-DOMAIN_OF = {
-    f"{domain}-{data_type}": domain
-    for domains, data_types in _DATA_TYPES.items()
-    for domain, data_type in product(domains, data_types)
-}
-"""The domain of each OGBench name: `cube-double-play` belongs to `cube-double`."""
-
-SHARDED = "-100m"
-"""What marks the name of a folder of shards, as in `cube-quadruple-play-100m-v0`."""
+from qamx.ogbench_names import DOMAIN_OF, SHARDED
 
 
 class OGBenchEnvironmentSettings(EnvironmentSettings):

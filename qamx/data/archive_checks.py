@@ -52,10 +52,8 @@ def _read_header(archive: zipfile.ZipFile, name: str) -> Header:
     return Header(shape, dtype)
 
 
-def check_headers(path: Path, headers: Mapping[str, Header], sizes: tuple[int, int]) -> None:
-    """The arrays are there, equally long, and as wide as the environment's vectors.
-
-    **Arguments:** `sizes` are those of the environment's observations and actions.
+def check_arrays(path: Path, headers: Mapping[str, Header]) -> None:
+    """The arrays of a data set are there, hold numbers, and are equally long.
 
     **Raises:** `UserError` naming the file and the array.
     """
@@ -74,6 +72,16 @@ def check_headers(path: Path, headers: Mapping[str, Header], sizes: tuple[int, i
                 f"{path}: {name}: shape {headers[name].shape}, and terminals has {rows}; every "
                 "array has one row a step"
             )
+
+
+def check_headers(path: Path, headers: Mapping[str, Header], sizes: tuple[int, int]) -> None:
+    """The arrays are there, equally long, and as wide as the environment's vectors.
+
+    **Arguments:** `sizes` are those of the environment's observations and actions.
+
+    **Raises:** `UserError` naming the file and the array.
+    """
+    check_arrays(path, headers)
     for name, size in zip(REQUIRED, sizes, strict=False):
         if headers[name].shape[1:] != (size,):
             raise UserError(

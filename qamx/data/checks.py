@@ -4,13 +4,16 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from qamx.data.sequences import Transitions
 from qamx.data.source import DataSource
 from qamx.errors import UserError
+
+if TYPE_CHECKING:  # JAX comes with it, and what looks at files alone goes without
+    from qamx.data.sequences import Transitions
 
 ACTION_LIMIT = 1.0 - 1e-5
 """Data actions are clipped to this, so that a tanh policy can reach them."""
@@ -45,7 +48,7 @@ class CheckedData:
     def files(self) -> tuple[Path, ...]:
         return files_of(self._source)
 
-    def load(self, shard: int) -> Transitions:
+    def load(self, shard: int) -> "Transitions":
         transitions = self._source.load(shard)
         where = self._name if self.shards == 1 else f"{self._name}, shard {shard}"
         _check_values(where, transitions)
@@ -62,7 +65,7 @@ def files_of(source: DataSource) -> tuple[Path, ...]:
     return tuple(Path(file) for file in getattr(source, "files", ()))
 
 
-def _check_values(where: str, transitions: Transitions) -> None:
+def _check_values(where: str, transitions: "Transitions") -> None:
     for name, array in vars(transitions).items():
         row = not_finite(np.asarray(array))
         if row is not None:

@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import http.client
-import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,15 +13,13 @@ from jaxtyping import Num
 
 from qamx.data.archive_checks import check_headers, check_terminals, check_values, read_headers
 from qamx.data.cache import TransitionCache
-from qamx.data.generate import dataset_names, default_directory, generate
+from qamx.data.download import check_recorded, download, is_generated, unfinished
+from qamx.data.generate import default_directory, generate
 from qamx.data.generate.archive import read_stamp
 from qamx.data.sequences import Transitions
 from qamx.envs.ogbench import Reward, make, sparse
 from qamx.envs.randomness import GlobalRandomness
 from qamx.errors import UserError
-
-NETWORK_TIMEOUT = 20.0
-"""Seconds without an answer after which a download is given up."""
 
 
 class OGBenchData:
@@ -145,7 +141,7 @@ def find_files(
       `cube-quadruple-play-100m-v0`.
     - `shards`: take the first so many of a folder; all of them where it is not given.
     - `generate_episodes`: generate a missing set here with this many training episodes;
-      without it OGBench's downloader is asked.
+      without it a missing set is downloaded.
 
     **Raises:** `UserError` with what to do, if the set can't be had or a folder holds fewer
     shards.
@@ -164,60 +160,37 @@ def find_files(
             progress=not path.exists(),
         )
     elif not path.exists():
-        _download(name, directory)
+        download([name], directory=directory)
+    elif not is_generated(path):
+        check_recorded(directory, [path.name])
     return [path]
 
 
 def _shards(name: str, directory: Path, wanted: int | None) -> list[Path]:
-    folder = directory / name
-    files = sorted(p for p in folder.glob("*.npz") if not p.stem.endswith("-val"))
-    if not files:
-        raise UserError(f"{folder}: no shards of the data set {name}. {_missing(name, directory)}")
-    if wanted is not None and len(files) < wanted:
+    files = _shards_there(directory / name)
+    if any(is_generated(file) for file in files):
+        _refuse_fewer(directory / name, len(files), wanted)
+        return files[:wanted]
+    begun = unfinished(name, directory) if wanted is None else None
+    if not files or len(files) < (wanted or 0) or begun:
+        download([name], directory=directory, shards=begun.shards if begun else wanted)
+        files = _shards_there(directory / name)
+    taken = files[:wanted]
+    check_recorded(directory, [f"{name}/{file.name}" for file in taken])
+    return taken
+
+
+def _shards_there(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*.npz") if not p.stem.endswith("-val"))
+
+
+def _refuse_fewer(folder: Path, there: int, wanted: int | None) -> None:
+    """OGBench's shards are not put between those that were generated."""
+    if wanted is not None and there < wanted:
         raise UserError(
-            f"{folder}: data.shards asks for {wanted}, and there are {len(files)}; "
-            "add the others, or ask for as many as there are"
+            f"{folder}: data.shards asks for {wanted}, and there are {there}, generated here; "
+            "generate the others, or ask for as many as there are"
         )
-    return files[:wanted]
-
-
-def _missing(name: str, directory: Path) -> str:
-    """How to come by a folder of shards."""
-    bare = name.removesuffix("-100m-v0")
-    if bare not in dataset_names():
-        return "It takes an expert locomotion policy to make: put its files into that folder"
-    command = f"{_command(bare, directory)} --shards 100"
-    return (
-        "Download the folder from OGBench's 100M collection, or generate shards here "
-        f"(100 of them are OGBench's size; fewer serve as well):\n  {command}"
-    )
-
-
-def _download(name: str, directory: Path) -> None:
-    import ogbench
-
-    try:
-        with _network_timeout(NETWORK_TIMEOUT):
-            ogbench.download_datasets([name], str(directory))
-    except (OSError, http.client.HTTPException) as error:
-        raise UserError(
-            f"{directory / name}.npz: missing, and OGBench's server cannot be reached ({error}). "
-            + _remedy(name.removesuffix("-v0"), directory)
-        ) from error
-
-
-def _remedy(bare_name: str, directory: Path) -> str:
-    if bare_name not in dataset_names():
-        return (
-            "It takes an expert locomotion policy to make: download it elsewhere and put the "
-            "file and its -val into that folder"
-        )
-    return f"Generate it here:\n  {_command(bare_name, directory)}"
-
-
-def _command(bare_name: str, directory: Path) -> str:
-    place = "" if directory == default_directory() else f" --directory {directory}"
-    return f"qamx data generate {bare_name}{place}"
 
 
 @contextlib.contextmanager
@@ -230,13 +203,3 @@ def _reading(path: Path, environment: str) -> Iterator[None]:
             f"{path}: not a data set of {environment} ({error}); "
             "delete the file and make or download it again"
         ) from error
-
-
-@contextlib.contextmanager
-def _network_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

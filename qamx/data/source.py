@@ -1,8 +1,9 @@
 """What the runner needs of a data set."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from qamx.data.sequences import Transitions
+if TYPE_CHECKING:
+    from qamx.data.sequences import Transitions
 
 
 class DataSource(Protocol):
@@ -22,6 +23,6 @@ class DataSource(Protocol):
         """Updates after which the next shard takes the place of the present one."""
         ...
 
-    def load(self, shard: int) -> Transitions:
+    def load(self, shard: int) -> "Transitions":
         """The transitions of a shard, as host arrays (float32), actions inside (-1, 1)."""
         ...

@@ -1,6 +1,5 @@
 """The run's passport: all that determines a run's numbers, kept beside them."""
 
-from qamx.passport.hashing import sha256_of
 from qamx.passport.record import FILE_NAME, read, stamp
 
-__all__ = ["FILE_NAME", "read", "sha256_of", "stamp"]
+__all__ = ["FILE_NAME", "read", "stamp"]

@@ -10,7 +10,7 @@ from typing import Any
 from qamx.config import Experiment
 from qamx.config.experiment import flat
 from qamx.errors import UserError
-from qamx.passport.hashing import sha256_of
+from qamx.hashing import sha256_of
 
 FILE_NAME = "passport.json"
 

@@ -88,7 +88,7 @@ def lookup(name: str) -> Dataset:
     if bare.startswith(_NEEDS_EXPERT):
         raise UserError(
             f"{name!r} can't be generated: it needs an expert locomotion policy; "
-            "download it from OGBench (ogbench.download_datasets)."
+            f"download it from OGBench (qamx data download {bare})."
         )
     near = difflib.get_close_matches(bare, _DATASETS, n=3, cutoff=0.0)
     raise UserError(f"{name!r} can't be generated; the nearest names are {', '.join(near)}.")

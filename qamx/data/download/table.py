@@ -1,0 +1,114 @@
+"""Which files make up a data set of OGBench, on its server and on disk alike."""
+
+import difflib
+import os
+from dataclasses import dataclass
+
+from qamx.errors import UserError, suggestion
+from qamx.ogbench_names import DOMAIN_OF, SHARDED, VERSION
+
+SERVER = "https://rail.eecs.berkeley.edu/datasets/ogbench"
+
+# OGBench's README lists the folders; the files in each are those of its makers' repository
+# (Park et al., arXiv 2506.04168): a million transitions a file, four where episodes have 4,000.
+_SHARDS_OF = {
+    "humanoidmaze-giant-navigate": 25,
+    "cube-double-play": 100,
+    "cube-triple-play": 100,
+    "cube-quadruple-play": 100,
+    "cube-quadruple-noisy": 100,
+    "cube-octuple-play": 100,
+    "scene-play": 100,
+    "puzzle-3x3-play": 100,
+    "puzzle-4x4-play": 100,
+    "puzzle-4x5-play": 100,
+    "puzzle-4x6-play": 100,
+}
+_ONLY_SHARDED = ("cube-octuple",)
+
+
+class NotOffered(UserError):
+    """A data set that OGBench names, but has no file of."""
+
+
+@dataclass(frozen=True)
+class RemoteSet:
+    """A data set to be had by download.
+
+    **Arguments:** `name` is OGBench's, with the version; `files` are paths below the server's
+    folder, and below the data directory too.
+    """
+
+    name: str
+    files: tuple[str, ...]
+
+
+def known_names() -> tuple[str, ...]:
+    """Every set that can be downloaded, without the version: the plain ones, then the folders."""
+    plain = [name for name, domain in DOMAIN_OF.items() if domain not in _ONLY_SHARDED]
+    return (*plain, *(f"{name}{SHARDED}" for name in _SHARDS_OF))
+
+
+def remote_set(name: str, shards: int | None = None) -> RemoteSet:
+    """The files of a set, each training file followed by its validation file.
+
+    **Arguments:** `name` is OGBench's, with or without `-v0`; `shards` takes the first so many of
+    a folder's training files.
+
+    **Raises:** `UserError` for an unknown name, or a number of shards that the set does not have;
+    `NotOffered` for a set that the server does not have.
+    """
+    bare = name.removesuffix(VERSION)
+    if bare not in known_names():
+        raise _refusal(bare)
+    base = bare.removesuffix(SHARDED)
+    if bare == base:
+        if shards is not None:
+            raise UserError(f"--shards: {bare} is one file, not a folder of shards; leave it out")
+        stems = [f"{base}{VERSION}"]
+    else:
+        count = _count(bare, shards, _SHARDS_OF[base])
+        stems = [f"{bare}{VERSION}/{base}{VERSION}-{shard:03d}" for shard in range(count)]
+    files = tuple(f"{stem}{end}.npz" for stem in stems for end in ("", "-val"))
+    return RemoteSet(f"{bare}{VERSION}", files)
+
+
+def _count(name: str, wanted: int | None, there: int) -> int:
+    if wanted is not None and not 1 <= wanted <= there:
+        raise UserError(f"--shards: found {wanted}; {name} has {there}: write 1 to {there}")
+    return there if wanted is None else wanted
+
+
+def _refusal(bare: str) -> UserError:
+    base = bare.removesuffix(SHARDED)
+    if base not in DOMAIN_OF:
+        return UserError(
+            f'found "{bare}", no data set of OGBench; {suggestion(bare, known_names())}'
+        )
+    if base in _SHARDS_OF:
+        return NotOffered(f"{bare}: OGBench has only the folder {base}{SHARDED}")
+    if bare == base:
+        return NotOffered(f"{bare}: OGBench has no file of it")
+    return NotOffered(f"{bare}: OGBench has folders of shards only of {', '.join(_SHARDS_OF)}")
+
+
+def near_names(name: str) -> str:
+    """What else could have been meant by the name of a set that a server does not have."""
+    bare = name.removesuffix(VERSION)
+    others = [known for known in known_names() if known != bare]
+    near = ", ".join(difflib.get_close_matches(bare, others, n=3, cutoff=0.0))
+    return f"Names near {bare}: {near}; a mirror may have fewer than OGBench's server."
+
+
+def server_url(mirror: str | None) -> str:
+    """The folder that files are fetched from: the mirror, else `$QAMX_MIRROR`, else OGBench's.
+
+    **Raises:** `UserError` for a mirror that is no HTTP address.
+    """
+    url = mirror or os.environ.get("QAMX_MIRROR") or SERVER
+    if not url.startswith(("http://", "https://")):
+        raise UserError(
+            f"mirror: found {url}; write the address of a folder with OGBench's files, "
+            "e.g. https://data.example.org/ogbench"
+        )
+    return url.rstrip("/")

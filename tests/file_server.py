@@ -1,0 +1,159 @@
+"""A file server that misbehaves as it is told, and remembers what it was asked for."""
+
+import contextlib
+import hashlib
+import http.server
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request, and how many bytes of a body it was answered with."""
+
+    method: str
+    path: str
+    range: str | None
+    if_range: str | None
+    status: int
+    sent: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a GET is answered; the default is as it should be.
+
+    **Arguments:** `cut` and `stall` end the connection, or fall silent, behind so many bytes of
+    the body; `ranges` says whether ranges are honoured, `careless` that they are even if the
+    file has changed; `status`, `headers` and `body` replace the answer's own.
+    """
+
+    cut: int | None = None
+    stall: int | None = None
+    ranges: bool = True
+    careless: bool = False
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+class FileServer:
+    """Serves `files` (bytes by path) and answers the GETs of a path by its `script`, in order.
+
+    Behind the end of a script all is as it should be. `validators` names the headers that tell
+    versions apart; `release` ends all silence.
+    """
+
+    def __init__(self):
+        self.files: dict[str, bytes] = {}
+        self.script: dict[str, list[Answer]] = defaultdict(list)
+        self.requests: list[Request] = []
+        self.validators = ("ETag",)
+        self.heads = True
+        self.release = threading.Event()
+        self._lock = threading.Lock()
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self.release.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def gets(self, path: str) -> list[Request]:
+        return [one for one in self.requests if (one.method, one.path) == ("GET", path)]
+
+    def sent(self, path: str) -> list[int]:
+        """Bytes that each GET was answered with."""
+        return [one.sent for one in self.gets(path)]
+
+    def ranges(self, path: str) -> list[str | None]:
+        """What each GET asked for."""
+        return [one.range for one in self.gets(path)]
+
+    def wait_for(self, path: str, count: int) -> None:
+        """Until so many GETs were answered, as far as they are."""
+        end = time.monotonic() + 20
+        while len(self.gets(path)) < count:
+            assert time.monotonic() < end, f"{len(self.gets(path))} requests for {path}"
+            time.sleep(0.01)
+
+    def _note(self, asked: http.server.BaseHTTPRequestHandler, status: int, sent: int) -> None:
+        headers = asked.headers
+        path, ranges = asked.path[1:], (headers["Range"], headers["If-Range"])
+        with self._lock:
+            self.requests.append(Request(asked.command, path, *ranges, status, sent))
+
+    def _handler(self):
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_HEAD(self):
+                self._answer(Answer() if server.heads else Answer(status=405, body=b""))
+
+            def do_GET(self):
+                with server._lock:
+                    script = server.script[self.path[1:]]
+                    answer = script.pop(0) if script else Answer()
+                self._answer(answer)
+
+            def log_message(self, format, *args):
+                pass
+
+            def _answer(self, answer):
+                content = server.files.get(self.path[1:])
+                if content is None and answer.status is None:
+                    answer = Answer(status=404, body=b"<html>no</html>")
+                headers, status, body = self._headers(content or b"", answer)
+                limits = [limit for limit in (answer.cut, answer.stall) if limit is not None]
+                part = body[: min(limits, default=len(body))] if self.command == "GET" else b""
+                # Before the answer: whoever has it all may look at once.
+                server._note(self, status, len(part))
+                with contextlib.suppress(OSError):
+                    self.send_response(status)
+                    for name, value in headers.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(part)
+                    self.wfile.flush()
+                if answer.stall is not None and self.command == "GET":
+                    server.release.wait(20)
+                self.close_connection |= bool(limits)
+
+            def _headers(self, content, answer):
+                if answer.status is not None:
+                    body = answer.body or b""
+                    return {"Content-Length": str(len(body)), **answer.headers}, answer.status, body
+                own = {
+                    "ETag": f'"{hashlib.md5(content).hexdigest()}"',
+                    "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
+                }
+                headers = {name: own[name] for name in server.validators} | answer.headers
+                body = content if answer.body is None else answer.body
+                start = self._start(headers, answer)
+                if start is None:
+                    return headers | {"Content-Length": str(len(body))}, 200, body
+                if start >= len(body):
+                    return {"Content-Length": "0"}, 416, b""
+                headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+                return headers | {"Content-Length": str(len(body) - start)}, 206, body[start:]
+
+            def _start(self, headers, answer):
+                asked, condition = self.headers["Range"], self.headers["If-Range"]
+                if asked is None or not answer.ranges:
+                    return None
+                same = condition in (None, headers.get("ETag"), headers.get("Last-Modified"))
+                if not same and not answer.careless:
+                    return None
+                return int(asked.removeprefix("bytes=").removesuffix("-"))
+
+        return Handler
