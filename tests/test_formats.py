@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
-from own_data import collect, columns, source_of
+from samples import collect, columns, source_of
 
 from qamx.data.sequences import Transitions
 from qamx.errors import UserError

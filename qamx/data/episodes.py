@@ -116,8 +116,9 @@ class Reading:
         leaves = named_leaves(episode.observations)
         keys = self._keys(where, leaves)
         for key in keys:
-            _require_vectors(where, key, leaves[key])
-            _require_rows(where, f"observations {key}".strip(), leaves[key], (steps, steps + 1))
+            name = f"observations {key}".strip()
+            _require_vectors(where, name, leaves[key])
+            _require_rows(where, name, leaves[key], (steps, steps + 1))
         rows = min(len(leaves[key]) for key in keys)
         vectors = joined({key: leaves[key][:rows] for key in keys}, keys, rows)
         if episode.next_observations is None:
@@ -188,17 +189,17 @@ def _column(where: str, name: str, array: np.ndarray, steps: int) -> np.ndarray:
     return column.reshape(steps)
 
 
-def _require_vectors(where: str, key: str, array: Any) -> None:
+def _require_vectors(where: str, name: str, array: Any) -> None:
     shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
     if shape is None or dtype is None or dtype.kind not in "fiub":
         kind = type(array).__name__ if dtype is None else dtype
         raise UserError(
-            f"{where}: observations {key}: found {kind}; qamx learns from arrays of numbers: name "
+            f"{where}: {name}: found {kind}; qamx learns from arrays of numbers: name "
             "other entries in data.observation_keys"
         )
     if dtype == np.uint8 and len(shape) >= 3:
         raise UserError(
-            f"{where}: observations {key}: images of shape {shape[1:]}; qamx learns from vectors: "
+            f"{where}: {name}: images of shape {shape[1:]}; qamx learns from vectors: "
             "name other entries in data.observation_keys"
         )
 

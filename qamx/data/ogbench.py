@@ -95,10 +95,20 @@ class OGBenchData:
         lacks an array, is of another environment, marks no ends of episodes, or holds Python
         objects, values that are not finite or actions outside [-1, 1].
         """
+        return self._load(self.files[shard])
+
+    def load_validation(self) -> Transitions | None:
+        """The transitions of the `-val` file beside the first shard, None where there is none.
+
+        **Raises:** `UserError` as `load`.
+        """
+        path = self.files[0].with_name(f"{self.files[0].stem}-val.npz")
+        return self._load(path) if path.exists() else None
+
+    def _load(self, path: Path) -> Transitions:
         from ogbench.relabel_utils import relabel_dataset
         from ogbench.utils import load_dataset
 
-        path = self.files[shard]
         terminals = self._check(path)
         with _reading(path, self._environment):
             arrays = load_dataset(str(path), add_info=True)
