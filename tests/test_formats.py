@@ -379,6 +379,13 @@ def test_minari_s_dictionaries_and_infos():
         source_of("minari:goals-v0", success="counts").load(0)
 
 
+@pytest.mark.usefixtures("minari_folder")
+def test_choices_are_no_vectors_of_actions():
+    collect(gymnasium.make("CartPole-v1", max_episode_steps=3), "cart-v0", episodes=1)
+    with pytest.raises(UserError, match=r"minari:cart-v0: actions are in Discrete\(2\); qamx"):
+        source_of("minari:cart-v0")
+
+
 def observe(count: int) -> dict:
     env = Goals()
     env._count = count

@@ -1,5 +1,6 @@
 """Runs on data and environments of one's own: every format trains, in the units it should."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from qamx.runner.collect import TRAINING_STREAM, derived_seed
 from qamx.worlds import build_world
 
 FIXTURE = Path(__file__).parent / "data" / "lerobot_v3"
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 LIMIT = 10
 
 EXPERIMENT = """
@@ -202,6 +204,21 @@ def test_a_lerobot_data_set_trains(tmp_path):
     scaling = json.loads((tmp_path / "run" / "scaling.json").read_text())
     np.testing.assert_allclose(scaling["action_low"], [0, 0.1], rtol=1e-5)
     np.testing.assert_allclose(scaling["action_high"], [101, 101.1], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:minari")
+def test_the_tutorial_s_experiment_runs_on_the_data_that_it_makes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    example = importlib.import_module("own_data")
+    monkeypatch.setattr(example, "EPISODES", 1)
+    (total,) = example.collect()
+    assert -2000 < total < 0
+    short = ["schedule.offline_steps=20", "evaluation.episodes=1", "evaluation.workers=0"]
+    tiny = ["agent.actor_hidden=[8]", "agent.critic_hidden=[8]", "agent.flow_steps=2"]
+    assert run(load(EXAMPLES / "own_data.toml", short + tiny), tmp_path / "run") == ExitCode.DONE
+    (evaluation,) = json_lines(tmp_path / "run" / "evaluations.jsonl")
+    assert (evaluation["length"], "behaviour_success" in evaluation) == (200, True)
 
 
 def test_actions_outside_the_space_are_refused(tmp_path):
