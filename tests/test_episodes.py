@@ -88,7 +88,7 @@ def test_what_ends_the_bootstrap():
     [
         ({"rewards": None}, r'rewards: missing; write environment.reward = "sparse"'),
         ({"rewards": np.ones(2)}, "rewards: 2 rows, and there are 3 actions"),
-        ({"rewards": np.ones((3, 2))}, r"rewards: shape \(3, 2\); there is one number a step"),
+        ({"rewards": np.ones((3, 2))}, r"rewards: shape \(3, 2\); write one number a step"),
         ({"terminations": LAST[:1]}, "terminations: 1 rows"),
         ({"observations": np.zeros((5, 1))}, "observations: 5 rows"),
         ({"next_observations": np.zeros((2, 1))}, "next observations: 2 rows"),
@@ -148,7 +148,9 @@ def test_entries_are_taken_in_the_order_that_is_asked_for():
         read(mine, observation_keys=("a.y",))
     with pytest.raises(UserError, match="by default the environment's: found 'state'"):
         read(mine, environment_keys=("state",))
-    with pytest.raises(UserError, match=r"found 'b'.*there are: none: they are arrays"):
+    with pytest.raises(
+        UserError, match=r"found 'b', and the observations are vectors without names"
+    ):
         read(episode(), observation_keys=("b",))
 
 

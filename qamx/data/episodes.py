@@ -185,7 +185,7 @@ def _column(where: str, name: str, array: np.ndarray, steps: int) -> np.ndarray:
     _require_rows(where, name, array, (steps,))
     column = np.asarray(array).reshape(steps, -1)
     if column.shape[1] != 1:
-        raise UserError(f"{where}: {name}: shape {np.shape(array)}; there is one number a step")
+        raise UserError(f"{where}: {name}: shape {np.shape(array)}; write one number a step")
     return column.reshape(steps)
 
 

@@ -107,15 +107,16 @@ def _numbers(folder: Path, features: dict[str, Any]) -> tuple[str, ...]:
     **Raises:** `UserError` if there are no states or no actions.
     """
     numbers = tuple(name for name in features if features[name]["dtype"].startswith(NUMBERS))
-    if not any(map(_is_observation, numbers)):
+    observations = [name for name in features if _is_observation(name)]
+    ignored = [name for name in observations if name not in numbers]
+    if ignored == observations:
         raise UserError(
-            f"{folder}: observations: {', '.join(filter(_is_observation, features)) or 'none'}; "
-            "qamx learns from vectors: add their features as observation.state"
+            f"{folder}: observations: found {', '.join(ignored) or 'nothing'} alone, and qamx "
+            "learns from vectors; add a state, or features of the images, as observation.state"
         )
     for name in (ACTION, *ORDER):
         if name not in numbers:
             raise UserError(f"{folder}: {name}: missing among {', '.join(features)}; add it")
-    ignored = [name for name in features if _is_observation(name) and name not in numbers]
     if ignored:
         print(f"note: {folder}: ignores {', '.join(ignored)}: no vectors", file=sys.stderr)
     return numbers

@@ -67,8 +67,8 @@ def minari_data(name: str, success: str | None, reading: Reading) -> EpisodicDat
         raise UserError(f"{where}: {error}") from error
     if not isinstance(data.action_space, library("gymnasium", "minari").spaces.Box):
         raise UserError(
-            f"{where}: actions are in {data.action_space}; qamx learns from vectors of continuous "
-            "numbers (a Box)"
+            f"{where}: actions are in {data.action_space}; name a data set whose actions are "
+            "vectors of continuous numbers (a Box)"
         )
     return EpisodicData([MinariDataset(name, data, success)], reading)
 
