@@ -240,6 +240,18 @@ def test_the_keys_of_a_file_reach_the_environment():
     assert (steps[-1].terminated, steps[-1].success, steps[-1].reward) == (True, True, 0.0)
 
 
+def test_the_passport_says_what_counts_as_success():
+    rules = [
+        GymnasiumEnvironmentSettings.model_validate(
+            {"id": "gymnasium:Reach-v1"} | keys
+        ).success_rule
+        for keys in ({"success_return": -300.0}, {"success_key": "arrived"}, {})
+    ]
+    assert rules[0] == "a return of at least -300 at an episode's last step"
+    assert rules[1] == "arrived in info of an episode's last step"
+    assert rules[2] == "success, or is_success, in info of an episode's last step"
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -247,6 +259,14 @@ def test_the_keys_of_a_file_reach_the_environment():
         (
             'id = "gymnasium:Pendulum-v1"\nsuccess_key = "a"\nsuccess_return = 1.0',
             "environment.success_return: found 1.0 beside success_key; write one of the two",
+        ),
+        (
+            'id = "gymnasium:Pendulum-v1"\nsuccess_return = -9.0\nterminate_at_success = true',
+            "terminate_at_success: found true, but a success_return of 0 or less is reached before",
+        ),
+        (
+            'id = "gymnasium:Pendulum-v1"\nsuccess_return = 0.0\nreward = "sparse"',
+            r'success_return: found 0.0 beside reward = "sparse", but .*; name a success_key',
         ),
     ],
 )
