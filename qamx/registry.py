@@ -176,6 +176,18 @@ register_dataset(
     builder="qamx.worlds:ogbench_data",
     summary="OGBench data sets, one file or a folder of shards",
 )
+for _name, _settings, _summary in (
+    ("npz", "NpzDataSettings", "NumPy archives of your own, one file or a folder of shards"),
+    ("hdf5", "HDF5DataSettings", "HDF5 files in robomimic's layout or D4RL's"),
+    ("minari", "MinariDataSettings", "Minari's data sets, by name"),
+    ("lerobot", "LeRobotDataSettings", "LeRobot data sets of versions 2 and 3, their states"),
+):
+    register_dataset(
+        _name,
+        settings=f"qamx.config.own_data:{_settings}",
+        builder=f"qamx.worlds:{_name}_data",
+        summary=_summary,
+    )
 register_temperature(
     "constant",
     settings="qamx.config.temperatures:ConstantTemperature",

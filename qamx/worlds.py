@@ -13,10 +13,18 @@ from qamx import registry
 from qamx.config import DataSettings, EnvironmentSettings
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
-from qamx.config.own_data import EpisodicDataSettings
+from qamx.config.own_data import (
+    EpisodicDataSettings,
+    HDF5DataSettings,
+    LeRobotDataSettings,
+    MinariDataSettings,
+    NpzDataSettings,
+)
 from qamx.config.sections import scheme_of
 from qamx.data.checks import CheckedData
 from qamx.data.episodes import Reading
+from qamx.data.formats import hdf5, lerobot, minari, npz
+from qamx.data.formats.source import EpisodicData
 from qamx.data.ogbench import OGBenchData, find_files
 from qamx.data.scaled import ScaledData, extremes, moments
 from qamx.data.sequences import Transitions
@@ -165,8 +173,36 @@ def reading(settings: EpisodicDataSettings, environment: EnvironmentSettings) ->
     """How the episodes of a format of one's own become transitions for an environment."""
     default = "success" if environment.stops_at_success else "data"
     return Reading(
-        observation_keys=settings.observation_keys or environment.observation_order,
+        observation_keys=settings.observation_keys,
+        environment_keys=environment.observation_order,
         solved_at_last=settings.success == "last",
         sparse=environment.sparse,
         terminal=settings.terminal or default,
     )
+
+
+def npz_data(settings: NpzDataSettings, environment: EnvironmentSettings) -> EpisodicData:
+    """NumPy archives: a file, or a folder of shards."""
+    return npz.npz_data(
+        settings.name,
+        settings.success,
+        reading(settings, environment),
+        settings.updates_per_shard,
+    )
+
+
+def hdf5_data(settings: HDF5DataSettings, environment: EnvironmentSettings) -> EpisodicData:
+    """An HDF5 file in robomimic's layout or D4RL's."""
+    return hdf5.hdf5_data(
+        settings.name, settings.success, reading(settings, environment), settings.filter
+    )
+
+
+def minari_data(settings: MinariDataSettings, environment: EnvironmentSettings) -> EpisodicData:
+    """A data set of Minari's."""
+    return minari.minari_data(settings.name, settings.success, reading(settings, environment))
+
+
+def lerobot_data(settings: LeRobotDataSettings, environment: EnvironmentSettings) -> EpisodicData:
+    """A LeRobot data set."""
+    return lerobot.lerobot_data(settings.name, settings.success, reading(settings, environment))

@@ -359,7 +359,7 @@ def test_a_bad_value_names_file_key_and_remedy(tmp_path, change, line):
         ("agent.inverse_temperature={}", "agent.inverse_temperature.schedule: missing; known: c"),
         ("schedule.kind=ofline", 'schedule.kind: unknown schedule "ofline"; did you'),
         ("schedule.online_warmup=500000", "schedule.online_warmup: 500000 warm-up steps leave no"),
-        ("data.source=npz:x", 'data.source: unknown data scheme "npz"; known: ogbench'),
+        ("data.source=csv:x", 'data.source: unknown data scheme "csv"; known: hdf5'),
         ("data.source=ogbench:cube-duble-play-v0", 'data.source: found "ogbench:cube-duble-play'),
         ("data.source=cube-double-play", 'data.source: found "cube-double-play"; did you mean "c'),
         ("data.source=ogbench:scene-play-v0", 'data.source: "ogbench:scene-play-v0" has the obs'),

@@ -86,6 +86,7 @@ def test_examples_run(script, tmp_path):
     environment = {
         **os.environ,
         "QAMX_DATA": str(tmp_path / "data"),
+        "MINARI_DATASETS_PATH": str(tmp_path / "minari"),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiling takes longer than running here
     }
     done = subprocess.run(

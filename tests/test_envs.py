@@ -116,7 +116,7 @@ def folder(tmp_path_factory):
 def test_transitions_equal_ogbench_s_own_relabelling(folder, name):
     task = f"{name}-singletask-task1-v0"
     made: Any = ogbench.make_env_and_datasets(task, dataset_dir=str(folder))
-    _, theirs, _ = made
+    _, theirs, apart = made
     files = find_files(f"{name}-v0", folder)
     ours = CheckedData(OGBenchData(name, 1, "default", files), name, 5).load(0)
     np.testing.assert_array_equal(ours.observations, theirs["observations"])
@@ -126,6 +126,10 @@ def test_transitions_equal_ogbench_s_own_relabelling(folder, name):
     np.testing.assert_array_equal(ours.ends, theirs["terminals"])
     np.testing.assert_allclose(ours.actions, theirs["actions"], atol=1.1e-5)
     assert np.abs(ours.actions).max() <= 1 - 1e-5
+    validation = OGBenchData(name, 1, "default", files).load_validation()
+    assert validation is not None
+    np.testing.assert_array_equal(validation.observations, apart["observations"])
+    np.testing.assert_array_equal(validation.rewards, apart["rewards"])
     sparse = OGBenchData(name, 1, "sparse", files).load(0)
     np.testing.assert_array_equal(sparse.rewards, np.where(theirs["rewards"] != 0, -1, 0))
 

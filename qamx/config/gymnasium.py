@@ -11,6 +11,9 @@ from qamx.config.sections import EnvironmentSettings
 Arguments = Annotated[dict[str, Any], Allowed("a table of the environment's arguments")]
 
 
+_AT_ONCE = "a success_return of 0 or less is reached before an episode's first step"
+
+
 class GymnasiumEnvironmentSettings(EnvironmentSettings):
     """`id` is "gymnasium:" and `Pendulum-v1`, `module:Name-v0` or `module:Class`."""
 
@@ -37,7 +40,26 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
     def _one_rule(cls, threshold: float | None, info: ValidationInfo) -> float | None:
         if threshold is not None and info.data.get("success_key") is not None:
             raise value_problem(f"found {threshold} beside success_key; write one of the two")
+        if threshold is not None and threshold <= 0 and info.data.get("reward") == "sparse":
+            raise value_problem(
+                f'found {threshold} beside reward = "sparse", but {_AT_ONCE}; name a success_key'
+            )
         return threshold
+
+    @field_validator("terminate_at_success")
+    @classmethod
+    def _not_at_once(cls, terminates: bool, info: ValidationInfo) -> bool:
+        threshold = info.data.get("success_return")
+        if terminates and threshold is not None and threshold <= 0:
+            raise value_problem(f"found true, but {_AT_ONCE}; leave it out, or name a success_key")
+        return terminates
+
+    @property
+    def success_rule(self) -> str:
+        if self.success_return is not None:
+            return f"a return of at least {self.success_return:g} at an episode's last step"
+        key = self.success_key or "success, or is_success,"
+        return f"{key} in info of an episode's last step"
 
     @property
     def unit_actions(self) -> bool:

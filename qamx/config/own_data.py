@@ -29,6 +29,8 @@ class NpzDataSettings(EpisodicDataSettings):
 class HDF5DataSettings(EpisodicDataSettings):
     """`source = "hdf5:FILE"`: robomimic's layout or D4RL's, recognised by their groups."""
 
+    filter: Text | None = Field(None, examples=["train"])
+
 
 class LeRobotDataSettings(EpisodicDataSettings):
     """`source = "lerobot:FOLDER"`: a LeRobot data set of version 2 or 3 with its states."""

@@ -80,6 +80,11 @@ class EnvironmentSettings(Settings):
         """Whether an episode ends where the task is solved."""
         return False
 
+    @property
+    def success_rule(self) -> str:
+        """When an episode of an evaluation counts as solved, in words."""
+        return 'info["success"] of an episode\'s last step'
+
     def default_source(self) -> str | None:
         """The data source that belongs to this environment, if there is one."""
         return None

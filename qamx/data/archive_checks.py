@@ -90,7 +90,7 @@ def check_headers(path: Path, headers: Mapping[str, Header], sizes: tuple[int, i
             )
 
 
-def check_terminals(path: Path, terminals: Num[np.ndarray, " rows"]) -> None:
+def check_terminals(path: Path | str, terminals: Num[np.ndarray, " rows"]) -> None:
     """The ends of episodes are marked: 1 on each last row, 0 elsewhere.
 
     Without a mark, windows would reach from one episode into the next, and the last

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from qamx.data.sequences import Transitions
-from qamx.envs.flatten import chosen, joined, named_leaves
+from qamx.envs.flatten import PLAIN, chosen, joined, named_leaves
 from qamx.errors import UserError
 
 Terminal: TypeAlias = Literal["data", "success", "never"]
@@ -45,6 +45,8 @@ class Reading:
 
     - `observation_keys`: the entries of dictionary observations, in their order; None for all, in
       alphabetical order.
+    - `environment_keys`: the same as the environment's section names them, for dictionary
+      observations whose keys the data's section does not name.
     - `solved_at_last`: every episode solves the task in its last step, as demonstrations do.
     - `sparse`: the reward is 0 where the task is solved, else -1.
     - `terminal`: where nothing is bootstrapped: where the data says that an episode terminated,
@@ -52,6 +54,7 @@ class Reading:
     """
 
     observation_keys: tuple[str, ...] | None = None
+    environment_keys: tuple[str, ...] | None = None
     solved_at_last: bool = False
     sparse: bool = False
     terminal: Terminal = "data"
@@ -70,7 +73,8 @@ class Reading:
         parts = [
             part
             for index, episode in enumerate(episodes)
-            if len(part := self._part(f"{where}, episode {index}", episode))
+            if len(episode.actions)
+            and len(part := self._part(f"{where}, episode {index}", episode))
         ]
         if not parts:
             raise UserError(f"{where}: no episode with a step; name a data set that has some")
@@ -92,7 +96,7 @@ class Reading:
         rewards = self._rewards(where, episode, success, steps)
         stops = self._stops(where, episode, success, steps)
         before, after = self._observations(where, episode, steps)
-        if len(after) < steps and steps and stops[-1]:
+        if len(after) < steps and stops[-1]:
             after = np.concatenate([after, before[-1:]])  # never looked at: nothing is bootstrapped
         kept = min(steps, len(after))
         ends = np.zeros(kept, np.float32)
@@ -110,9 +114,11 @@ class Reading:
         self, where: str, episode: Episode, steps: int
     ) -> tuple[Float[np.ndarray, "t obs"], Float[np.ndarray, "t obs"]]:
         leaves = named_leaves(episode.observations)
-        keys = chosen(leaves, self.observation_keys, f"{where}: data.observation_keys")
+        keys = self._keys(where, leaves)
         for key in keys:
-            _require_rows(where, f"observations {key}".strip(), leaves[key], (steps, steps + 1))
+            name = f"observations {key}".strip()
+            _require_vectors(where, name, leaves[key])
+            _require_rows(where, name, leaves[key], (steps, steps + 1))
         rows = min(len(leaves[key]) for key in keys)
         vectors = joined({key: leaves[key][:rows] for key in keys}, keys, rows)
         if episode.next_observations is None:
@@ -122,6 +128,12 @@ class Reading:
         for key in keys:
             _require_rows(where, f"next observations {key}".strip(), following[key], (steps,))
         return vectors[:steps], joined(following, keys, steps)
+
+    def _keys(self, where: str, leaves: Mapping) -> list[str]:
+        if self.observation_keys is None and PLAIN not in leaves:
+            named_by = f"{where}: data.observation_keys, by default the environment's"
+            return chosen(leaves, self.environment_keys, named_by)
+        return chosen(leaves, self.observation_keys, f"{where}: data.observation_keys")
 
     def _success(self, where: str, episode: Episode, steps: int) -> np.ndarray | None:
         if self.solved_at_last:
@@ -172,9 +184,24 @@ def _known(where: str, success: np.ndarray | None, asked_by: str) -> np.ndarray:
 def _column(where: str, name: str, array: np.ndarray, steps: int) -> np.ndarray:
     _require_rows(where, name, array, (steps,))
     column = np.asarray(array).reshape(steps, -1)
-    if column.shape[1] != 1 and steps:
-        raise UserError(f"{where}: {name}: shape {np.shape(array)}; there is one number a step")
+    if column.shape[1] != 1:
+        raise UserError(f"{where}: {name}: shape {np.shape(array)}; write one number a step")
     return column.reshape(steps)
+
+
+def _require_vectors(where: str, name: str, array: Any) -> None:
+    shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
+    if shape is None or dtype is None or dtype.kind not in "fiub":
+        kind = type(array).__name__ if dtype is None else dtype
+        raise UserError(
+            f"{where}: {name}: found {kind}; qamx learns from arrays of numbers: name "
+            "other entries in data.observation_keys"
+        )
+    if dtype == np.uint8 and len(shape) >= 3:
+        raise UserError(
+            f"{where}: {name}: images of shape {shape[1:]}; qamx learns from vectors: "
+            "name other entries in data.observation_keys"
+        )
 
 
 def _require_rows(where: str, name: str, array: np.ndarray, allowed: tuple[int, ...]) -> None:

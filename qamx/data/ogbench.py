@@ -104,6 +104,14 @@ class OGBenchData:
             cache.write(label, kept)
         return kept
 
+    def load_validation(self) -> Transitions | None:
+        """The transitions of the `-val` file beside the first shard, None where it holds none.
+
+        **Raises:** `UserError` as `load`.
+        """
+        path = self.files[0].with_name(f"{self.files[0].stem}-val.npz")
+        return self._read(path) if path.exists() and self._length(path) else None
+
     def _read(self, path: Path) -> Transitions:
         from ogbench.relabel_utils import relabel_dataset
         from ogbench.utils import load_dataset

@@ -10,7 +10,8 @@ class DataSource(Protocol):
     """A data set in one or more shards, of which one is in memory at a time.
 
     A source that reads files may list them in an attribute `files`: they are then hashed for the
-    run's passport, and a continued run refuses others.
+    run's passport, and a continued run refuses others. One that keeps data apart from training
+    may give it by a method `load_validation() -> Transitions | None`.
     """
 
     @property

@@ -36,11 +36,15 @@ def chosen(leaves: Mapping[str, Any], keys: Sequence[str] | None, named_by: str)
     if keys is None:
         return list(leaves)
     for key in keys:
+        if key not in leaves and PLAIN in leaves:
+            raise UserError(
+                f"{named_by}: found {key!r}, and the observations are vectors without names; leave "
+                "the key out"
+            )
         if key not in leaves:
-            known = ", ".join(leaves) if PLAIN not in leaves else "none: they are arrays"
             raise UserError(
                 f"{named_by}: found {key!r}, which the observations do not have; "
-                f"{suggestion(key, tuple(leaves))} (there are: {known})"
+                f"{suggestion(key, tuple(leaves))} (there are: {', '.join(leaves)})"
             )
     return list(keys)
 

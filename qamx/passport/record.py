@@ -14,10 +14,6 @@ from qamx.hashing import sha256_of
 
 FILE_NAME = "passport.json"
 
-SUCCESS = 'info["success"] of an episode\'s last step'
-"""When an episode counts as solved, in OGBench's own evaluation and in this one."""
-
-
 _MEND = "restore the file, or remove it: the run's next start writes a new one"
 
 
@@ -84,7 +80,7 @@ def _begun(experiment: Experiment, data: list[dict[str, Any]]) -> dict[str, Any]
             "resets": "numpy.random.SeedSequence((run, stream, episode)).generate_state(1)",
             "streams": {"collection": TRAINING_STREAM, "evaluation": EVALUATION_STREAM},
         },
-        "success": SUCCESS,
+        "success": experiment.environment.success_rule,
         "starts": [],
     }
 

@@ -1,0 +1,1 @@
+"""Data of your own: a reader for each format, and the one source over all of them."""

@@ -1,0 +1,77 @@
+"""Opening what others wrote: missing libraries, missing and broken files, missing names."""
+
+import contextlib
+import importlib
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from qamx.envs.gymnasium import SUCCESS_KEYS
+from qamx.errors import UserError, suggestion
+
+BROKEN = (OSError, EOFError, KeyError, ValueError, IndexError, BadZipFile, zlib.error)
+"""What libraries raise for a file that is cut off, damaged, or of another format."""
+
+
+def library(module: str, extra: str) -> Any:
+    """The module that reads a format.
+
+    **Raises:** `UserError` naming the extra that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"{extra}: data sources take {error.name or module}, which is not installed; "
+            f'pip install "qamx[{extra}]"'
+        ) from error
+
+
+def existing(path: Path) -> Path:
+    """The path, if there is something.
+
+    **Raises:** `UserError` with what lies beside the place instead.
+    """
+    path = path.expanduser()
+    if not path.exists():
+        beside = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
+        near = f"; {suggestion(path.name, beside)}" if beside else ""
+        raise UserError(f"data.source: {path} does not exist (in {Path.cwd()}){near}")
+    return path
+
+
+@contextlib.contextmanager
+def reading_file(where: str, what: str) -> Iterator[None]:
+    """Turns a library's complaint about a file into one message; `what` it should have been."""
+    try:
+        yield
+    except BROKEN as error:
+        raise UserError(
+            f"{where}: not {what} that can be read ({type(error).__name__}: {error}); make or "
+            "download it again"
+        ) from error
+
+
+def success_among(
+    where: str,
+    entries: Mapping[str, Any],
+    name: str | None,
+    usual: Sequence[str] = SUCCESS_KEYS,
+) -> Any | None:
+    """The entry that says whether the task is solved, or None.
+
+    **Arguments:** `name` is that of `data.success`; without one, the first of `usual` that
+    there is.
+
+    **Raises:** `UserError` for a name that there is not.
+    """
+    if name == "last":
+        return None
+    if name is None:
+        return next((entries[key] for key in usual if key in entries), None)
+    if name not in entries:
+        known = suggestion(name, entries) if entries else "there are no entries besides"
+        raise UserError(f'{where}: data.success: found "{name}", which is not there; {known}')
+    return entries[name]
