@@ -15,7 +15,7 @@ from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
 from qamx.config.own_data import EpisodicDataSettings
 from qamx.config.sections import scheme_of
-from qamx.data.checks import CheckedData
+from qamx.data.checked import CheckedData
 from qamx.data.episodes import Reading
 from qamx.data.ogbench import OGBenchData, find_files
 from qamx.data.scaled import ScaledData, extremes, moments

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qamx.data.checks import CheckedData, check_windows
+from qamx.data.checked import CheckedData
 from qamx.data.generate import generate
 from qamx.data.ogbench import OGBenchData
 from qamx.data.sequences import Transitions

@@ -9,7 +9,9 @@ class DataSource(Protocol):
     """A data set in one or more shards, of which one is in memory at a time.
 
     A source that reads files may list them in an attribute `files`: they are then hashed for the
-    run's passport, and a continued run refuses others.
+    run's passport, and a continued run refuses others. Where states jump in the environment
+    itself, an attribute `jumps` says so. A method `load_validation() -> Transitions | None` gives
+    validation data, which only `qamx data inspect` looks at.
     """
 
     @property
@@ -25,3 +27,14 @@ class DataSource(Protocol):
     def load(self, shard: int) -> Transitions:
         """The transitions of a shard, as host arrays (float32), actions inside (-1, 1)."""
         ...
+
+
+def jumps_of(source: DataSource) -> bool:
+    """Whether states jump in mid-episode, as through a portal."""
+    return bool(getattr(source, "jumps", False))
+
+
+def validation_of(source: DataSource) -> Transitions | None:
+    """The validation data that belong to a source, if it has any."""
+    load = getattr(source, "load_validation", None)
+    return None if load is None else load()
