@@ -25,6 +25,7 @@ examples:
   qamx run experiments/c4_qam_edit.toml --seeds 12
   qamx check experiments/*.toml
   qamx data generate cube-double-play
+  qamx data inspect ogbench:cube-double-play-v0 --html report.html
   qamx diff runs/one runs/other
 """
 
@@ -253,7 +254,9 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _add_data(commands: Subparsers) -> None:
-    parser = commands.add_parser("data", help="make data sets", description="Make data sets.")
+    parser = commands.add_parser(
+        "data", help="make and inspect data sets", description="Make and inspect data sets."
+    )
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
     generate = _command(actions, "generate", "make an OGBench data set with its oracles", _generate)
     generate.add_argument("name", metavar="NAME", help="such as cube-double-play")
@@ -266,6 +269,7 @@ def _add_data(commands: Subparsers) -> None:
     )
     generate.add_argument("--directory", type=Path, metavar="DIR", help="where data sets are kept")
     generate.add_argument("--overwrite", action="store_true", help="replace a set that is there")
+    _add_inspect(actions)
 
 
 def _generate(arguments: argparse.Namespace) -> int:
@@ -281,6 +285,41 @@ def _generate(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     return 0
+
+
+def _add_inspect(actions: Subparsers) -> None:
+    summary = "report on a data set: what it holds, and what is wrong with it"
+    parser = _command(actions, "inspect", summary, _inspect)
+    parser.add_argument(
+        "source", metavar="SOURCE", help="such as ogbench:cube-double-play-v0, or an experiment"
+    )
+    parser.add_argument(
+        "--environment", metavar="ID", help="default: the experiment's or OGBench's"
+    )
+    _add_numbers(
+        parser,
+        ("task", None, "of the environment (default: all of them)"),
+        ("horizon", None, "steps of a chunk (default: the experiment's, or 5)"),
+        ("shards", None, "look at the first N (default: all)"),
+    )
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="where data sets are kept")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 on warnings too")
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from qamx.audit.data.command import inspect_data
+    from qamx.audit.data.subject import Options
+
+    return inspect_data(
+        arguments.source,
+        Options(arguments.environment, arguments.task, arguments.horizon, arguments.directory),
+        shards=arguments.shards,
+        html=arguments.html,
+        file=arguments.json,
+        strict=arguments.strict,
+    )
 
 
 COMMANDS: tuple[Callable[[Subparsers], None], ...] = (

@@ -70,7 +70,7 @@ def test_help_shows_each_command_and_examples(capsys):
         "check validate experiment and suite files",
         "show print an experiment with every default, as TOML",
         "list list what an experiment file can name, and experiments here",
-        "data make data sets",
+        "data make and inspect data sets",
         "diff say why two runs differ, and where they part",
         "doctor say what this machine lacks, and what to do",
         "qamx run experiments/quickstart.toml",

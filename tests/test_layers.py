@@ -24,7 +24,17 @@ LAYERS = {
     "config": {"errors", "registry"},
     "runner": {"_types", "errors", "agents", "data", "envs", "nn", "schedules"},
     "passport": {"config", "errors", "runner"},
-    "audit": {"build", "config", "data", "errors", "passport", "runner"},
+    "audit": {
+        "build",
+        "config",
+        "data",
+        "envs",
+        "errors",
+        "passport",
+        "registry",
+        "runner",
+        "worlds",
+    },
     "assembly": {
         "_types",
         "agents",

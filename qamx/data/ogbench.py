@@ -7,11 +7,11 @@ import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Float, Num
 
 from qamx.data.archive_checks import check_headers, check_terminals, check_values, read_headers
 from qamx.data.generate import dataset_names, default_directory, generate
@@ -23,6 +23,13 @@ from qamx.errors import UserError
 
 NETWORK_TIMEOUT = 20.0
 """Seconds without an answer after which a download is given up."""
+
+TASKS = (1, 2, 3, 4, 5)
+
+STATES = ("qpos", "button_states")
+"""The arrays that rewards are computed from."""
+
+Rewards: TypeAlias = Float[np.ndarray, " size"]
 
 
 class OGBenchData:
@@ -56,6 +63,11 @@ class OGBenchData:
     def shards(self) -> int:
         return len(self.files)
 
+    @property
+    def jumps(self) -> bool:
+        """Whether the maze has portals."""
+        return "teleport" in self._environment
+
     @functools.cached_property
     def _goal(self) -> Any:
         """An environment of the task, which knows what is rewarded."""
@@ -88,6 +100,43 @@ class OGBenchData:
         check_terminals(path, terminals)
         return terminals
 
+    def load_validation(self) -> Transitions | None:
+        """The validation data beside the first file, if they are there and hold a step."""
+        path = self.files[0].with_name(f"{self.files[0].stem}-val.npz")
+        if not path.exists() or self._length(path) == 0:
+            return None
+        return type(self)(
+            self._environment, self._task, "sparse" if self._sparse else "default", [path]
+        ).load(0)
+
+    def tasks(self, shard: int) -> Iterator[tuple[int, Rewards, Rewards]]:
+        """Each of the five tasks with the rewards and masks that it gives a shard's rows.
+
+        **Raises:** as `load`.
+        """
+        path = self.files[shard]
+        inner = self._terminals(path) == 0
+        with _reading(path, self._environment), np.load(path, allow_pickle=False) as file:
+            states = {name: file[name][inner] for name in STATES if name in file}
+        for task in TASKS:
+            with _reading(path, self._environment), GlobalRandomness(0):
+                rewards, masks = self._relabelled(self._goals[task], states)
+            yield task, rewards, masks
+
+    @functools.cached_property
+    def _goals(self) -> dict[int, Any]:
+        """An environment of each task."""
+        others = {task: make(self._environment, task) for task in TASKS if task != self._task}
+        return others | {self._task: self._goal}
+
+    def _relabelled(self, goal: Any, states: dict[str, np.ndarray]) -> tuple[Rewards, Rewards]:
+        """The rewards and masks of a task."""
+        from ogbench.relabel_utils import relabel_dataset
+
+        relabel_dataset(self._environment, goal, states)
+        rewards = sparse(states["rewards"]) if self._sparse else states["rewards"]
+        return rewards, states["masks"]
+
     def load(self, shard: int) -> Transitions:
         """Reads a shard through OGBench and relabels it.
 
@@ -95,7 +144,6 @@ class OGBenchData:
         lacks an array, is of another environment, marks no ends of episodes, or holds Python
         objects, values that are not finite or actions outside [-1, 1].
         """
-        from ogbench.relabel_utils import relabel_dataset
         from ogbench.utils import load_dataset
 
         path = self.files[shard]
@@ -104,13 +152,12 @@ class OGBenchData:
             arrays = load_dataset(str(path), add_info=True)
         check_values(path, arrays, terminals)
         with _reading(path, self._environment), GlobalRandomness(0):
-            relabel_dataset(self._environment, self._goal, arrays)
-        rewards = sparse(arrays["rewards"]) if self._sparse else arrays["rewards"]
+            rewards, masks = self._relabelled(self._goal, arrays)
         return Transitions(
             observations=arrays["observations"],
             actions=arrays["actions"],
             rewards=rewards,
-            masks=arrays["masks"],
+            masks=masks,
             ends=arrays["terminals"],
             next_observations=arrays["next_observations"],
         )

@@ -10,8 +10,9 @@ class DataSource(Protocol):
 
     A source that reads files may list them in an attribute `files`: they are then hashed for the
     run's passport, and a continued run refuses others. Where states jump in the environment
-    itself, an attribute `jumps` says so. A method `load_validation() -> Transitions | None` gives
-    validation data, which only `qamx data inspect` looks at.
+    itself, an attribute `jumps` says so. `qamx data inspect` also asks for two methods:
+    `load_validation() -> Transitions | None`, and `tasks(shard)`, which gives the number, rewards
+    and masks of every task that the shard's rows may be labelled for.
     """
 
     @property

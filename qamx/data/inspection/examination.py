@@ -1,6 +1,6 @@
 """All checks of transitions, in one order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -52,6 +52,10 @@ CHECKS: tuple[Check, ...] = (
 """From what spoils a run most to what costs it least, among findings of one level."""
 
 
+REWARD_CHECKS: tuple[Check, ...] = (check_masks, check_rewards, check_agreement)
+"""Those that depend on the task."""
+
+
 @dataclass(frozen=True)
 class Examination:
     """What was found, and the facts if the form of the arrays allowed for any."""
@@ -60,11 +64,13 @@ class Examination:
     facts: Facts | None
 
 
-def examine(transitions: Transitions, horizon: int, jumps: bool = False) -> Examination:
+def examine(
+    transitions: Transitions, horizon: int, jumps: bool = False, checks: Sequence[Check] = CHECKS
+) -> Examination:
     """Looks for everything that is wrong with transitions.
 
     **Arguments:** `horizon` is the length of the windows that will be drawn; `jumps` says that
-    states do jump in this environment.
+    states do jump in this environment; `checks` are those beside form and finiteness.
     """
     findings = tuple(check_shapes(transitions))
     if findings:
@@ -74,5 +80,5 @@ def examine(transitions: Transitions, horizon: int, jumps: bool = False) -> Exam
         transitions = mended(transitions)
     facts = Facts(transitions, horizon, jumps)
     return Examination(
-        (*findings, *(finding for check in CHECKS for finding in check(facts))), facts
+        (*findings, *(finding for check in checks for finding in check(facts))), facts
     )

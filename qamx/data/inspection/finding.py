@@ -38,24 +38,24 @@ class Finding:
 
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings from the gravest down; of several with one id and level the first stands for all."""
+    """Findings from the gravest down; the first of an id and level stands for all of them."""
     kept: dict[tuple[str, str], Finding] = {}
-    places: dict[tuple[str, str], int] = {}
+    places: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         key = finding.id, finding.level
         kept.setdefault(key, finding)
-        places[key] = places.get(key, 0) + 1
-    counted = [_counted(finding, places[key]) for key, finding in kept.items()]
-    return sorted(counted, key=lambda finding: LEVELS.index(finding.level))
+        places.setdefault(key, []).append(finding.where)
+    merged = [replace(finding, where=_joined(places[key])) for key, finding in kept.items()]
+    return sorted(merged, key=lambda finding: LEVELS.index(finding.level))
 
 
-def _counted(finding: Finding, places: int) -> Finding:
-    if places == 1:
-        return finding
-    return replace(finding, where=f"{finding.where} and {places - 1:,} more".strip())
+def _joined(places: Sequence[str], most: int = 5) -> str:
+    named = list(dict.fromkeys(filter(None, places)))
+    rest = len(named) - most
+    return ", ".join(named[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-def listed(numbers: Sequence[int], most: int = 6) -> str:
+def listed(numbers: Iterable[int], most: int = 6) -> str:
     """Numbers as a reader likes them: `3, 5-7 and 12 more`."""
     runs: list[list[int]] = []
     for number in numbers:

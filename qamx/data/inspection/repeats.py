@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import UInt64
+from jaxtyping import Bool
 
 from qamx.data.inspection.facts import Facts
 from qamx.data.inspection.finding import Finding, counted
@@ -62,17 +62,15 @@ class Shards:
         self.episodes |= {one: shard for one in hashes if one not in self.episodes}
 
 
-def leakage(
-    training: UInt64[np.ndarray, " rows"], validation: UInt64[np.ndarray, " others"]
-) -> Iterator[Finding]:
-    """Whether validation rows stand in the training data."""
-    shared = int(np.sum(np.isin(validation, training)))
-    if shared > LEAK * len(validation):
+def leakage(leaked: Bool[np.ndarray, " rows"]) -> Iterator[Finding]:
+    """Whether validation rows stand in the training data; `leaked` marks those that do."""
+    shared = int(leaked.sum())
+    if shared > LEAK * len(leaked):
         yield Finding(
             "validation-leak",
             "warn",
-            f"{shared:,} of {counted(len(validation), 'validation row')} stand in the training "
-            "data bit by bit",
+            f"{shared:,} of {counted(len(leaked), 'validation row')} stand in the training data "
+            "bit by bit",
             "figures on the validation data flatter: they measure what was learned by heart",
             "split the data anew, by episodes",
         )

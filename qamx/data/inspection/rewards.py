@@ -87,7 +87,7 @@ def check_agreement(facts: Facts) -> Iterator[Finding]:
     The rarely reached best reward is taken for success: sparse rewards, and counts of subtasks.
     """
     counts = facts.reward_counts
-    if not 2 <= len(counts) or 2 * counts[max(counts)] > len(facts.transitions):
+    if len(counts) < 2 or 2 * counts[max(counts)] > len(facts.transitions):
         return
     best = facts.array("rewards") == np.float32(max(counts))
     stopped = facts.array("masks") == 0
