@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a8a8a"
 MOST_ENTRIES = 24
 """Histograms of so many entries of the action; more could not be read."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {  # keys are of a type that matplotlib's stubs alone have
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
@@ -81,13 +81,15 @@ def _lengths(figure: "Figure", portrait: Portrait, horizon: int) -> None:
     axes.set(xlabel="steps", ylabel="episodes", xlim=(0, top * 1.05))
 
 
-def _edges(top: int) -> np.ndarray:
+def _edges(top: int) -> list[float]:
     """At most 50 bins of whole steps, the longest episode inside the last."""
     step = max(1, -(-top // 50))
-    return np.arange(0, top + 2 * step, step) - 0.5
+    return [edge - 0.5 for edge in range(0, top + 2 * step, step)]
 
 
 def _ranges(figure: "Figure", portrait: Portrait) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes = figure.add_subplot()
     low, high = portrait.observation_range
     least, middle, most = np.quantile(portrait.observations, (0.005, 0.5, 0.995), axis=0)
@@ -100,7 +102,7 @@ def _ranges(figure: "Figure", portrait: Portrait) -> None:
     if reach.max() > 50 * max(np.median(reach), 1e-9):
         axes.set_yscale("symlog", linthresh=max(float(np.median(reach)), 1e-6))
     axes.set(xlabel="entry", ylabel="value", xlim=(-0.7, len(low) - 0.3))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _lines(panels: int, across: int = 6) -> int:
@@ -120,7 +122,7 @@ def _actions(figure: "Figure", portrait: Portrait, shown: int) -> None:
 
 
 def _histogram(panel: "Axes", values: np.ndarray, reach: float) -> None:
-    edges = np.linspace(-reach, reach, 42)
+    edges = np.linspace(-reach, reach, 42).tolist()
     inside = np.abs(values) < 0.999
     weights = np.full(len(values), 1 / len(values))
     panel.hist(values[inside], edges, weights=weights[inside], color=BLUE)
@@ -133,7 +135,11 @@ def _rewards(figure: "Figure", rewards: dict[str, Rewarding]) -> None:
     axes = figure.subplots(1, len(rewards), sharey=True, squeeze=False).ravel()
     for panel, (name, one) in zip(axes, rewards.items(), strict=True):
         if one.counts:
-            panel.bar(list(one.counts), list(one.counts.values()), _width(one), color=BLUE)
+            values = list(one.counts)
+            panel.bar(values, list(one.counts.values()), _width(values), color=BLUE)
+            if len(values) <= 6:
+                panel.set_xticks(values)
+            panel.set_xlim(values[0] - _width(values), values[-1] + _width(values))
         else:
             scale = np.full(len(one.rewards), one.rows / len(one.rewards))
             panel.hist(one.rewards, 40, weights=scale, color=BLUE)
@@ -143,6 +149,6 @@ def _rewards(figure: "Figure", rewards: dict[str, Rewarding]) -> None:
     axes[0].set_ylabel("rows")
 
 
-def _width(one: Rewarding) -> float:
-    values = sorted(one.counts)
+def _width(values: list[float]) -> float:
+    """Of bars that do not touch."""
     return 0.8 * min(np.diff(values), default=1.0)

@@ -47,8 +47,8 @@ def check_saturation(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "actions-saturated",
         "warn" if most else "note",
-        f"actions: {len(saturated)} of {len(share)} entries ({listed(saturated)}) are at ±1 in "
-        f"{share[saturated].min():.0%} of the rows or more",
+        f"actions: at ±1 in {share[saturated].min():.0%} of the rows or more, in "
+        f"{len(saturated)} of {len(share)} entries ({listed(saturated)})",
         "what was clipped is lost, and policies that squash with tanh are driven to where their "
         "gradient vanishes"
         if most
@@ -64,8 +64,8 @@ def check_constant_actions(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "actions-constant",
             "warn",
-            f"actions: {len(constant)} of {len(facts.actions.constant)} entries "
-            f"({listed(constant)}) are constant",
+            f"actions: constant in {len(constant)} of {len(facts.actions.constant)} entries "
+            f"({listed(constant)})",
             "the critic knows nothing of other values, and a policy that climbs it will try them",
             "leave them out of the action, in the data and the environment",
         )
@@ -80,8 +80,8 @@ def check_narrow(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "actions-narrow",
             "warn",
-            f"actions: {len(narrow)} of {len(reach)} entries ({listed(narrow)}) stay within "
-            f"±{reach[narrow].max():.2g}",
+            f"actions: within ±{reach[narrow].max():.2g} in {len(narrow)} of {len(reach)} entries "
+            f"({listed(narrow)})",
             "beside the noise that a flow starts from they are all one action",
             'have their range scaled: data.scale_actions = "data"',
         )

@@ -2,12 +2,11 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt64
 
-from qamx.data.inspection.columns import BLOCK_ROWS, Columns
+from qamx.data.inspection.columns import BLOCK_ROWS, Columns, sample
 from qamx.data.inspection.fingerprints import episode_hashes, row_hashes
 from qamx.data.sequences import Transitions
 
@@ -20,10 +19,14 @@ class Motion:
 
     - `change`: |s' − s|, as a share of each entry's range, on average over the entries.
     - `gap`: the same of the next row's s and this one's s'; 0 at the end of an episode.
+    - `leap`: |s' − s| in multiples of what each entry stays below in 99% of the rows, at most 10,
+      on average over the entries that move all the time. The one that leaps farthest is left out:
+      an angle that wraps, or a velocity at a wall, is no leap of the state.
     """
 
     change: Float[np.ndarray, " size"]
     gap: Float[np.ndarray, " size"]
+    leap: Float[np.ndarray, " size"]
 
 
 class Facts:
@@ -94,17 +97,20 @@ class Facts:
     @functools.cached_property
     def motion(self) -> Motion:
         observations, following = self.array("observations"), self.array("next_observations")
-        weights = _weights(self.observations)
+        weights, (moving, usual) = _weights(self.observations), _usual(observations, following)
         size = len(observations)
-        change, gap = np.empty(size, np.float32), np.zeros(size, np.float32)
+        change, leap, gap = (np.zeros(size, np.float32) for _ in range(3))
         for begin in range(0, size, BLOCK_ROWS):
-            end = min(begin + BLOCK_ROWS, size)
-            change[begin:end] = _distance(following[begin:end], observations[begin:end], weights)
-            end = min(end, size - 1)
-            behind = observations[begin + 1 : end + 1]
-            gap[begin:end] = _distance(following[begin:end], behind, weights)
+            part = slice(begin, min(begin + BLOCK_ROWS, size))
+            apart = np.abs(following[part] - observations[part])
+            change[part] = apart @ weights
+            leap[part] = _leap(apart[:, moving] / usual)
+            behind = observations[begin + 1 : part.stop + 1]
+            gap[begin : begin + len(behind)] = (
+                np.abs(following[begin : begin + len(behind)] - behind) @ weights
+            )
         gap[self.last] = 0.0
-        return Motion(change, gap)
+        return Motion(change, gap, leap)
 
     @property
     def inside(self) -> Bool[np.ndarray, " size"]:
@@ -120,7 +126,25 @@ def _weights(columns: Columns) -> Float[np.ndarray, " entries"]:
     return (1.0 / width / len(width)).astype(np.float32)
 
 
-def _distance(one: Any, other: Any, weights: Any) -> Float[np.ndarray, " rows"]:
-    apart = one - other
-    np.abs(apart, out=apart)
-    return apart @ weights
+def _usual(
+    observations: Float[np.ndarray, "size obs"], following: Float[np.ndarray, "size obs"]
+) -> tuple[Int[np.ndarray, " moving"], Float[np.ndarray, " moving"]]:
+    """The entries that move all the time, and what their changes stay below in 99% of the rows.
+
+    Left out are entries that stand still, or nearly so, in half of the rows and move at times:
+    a button, an object that is seldom touched.
+    """
+    apart = np.abs(sample(following) - sample(observations))
+    middle, most = np.quantile(apart, (0.5, 0.99), axis=0)
+    moving = np.flatnonzero(middle > 0.02 * most)
+    return moving, most[moving].astype(np.float32)
+
+
+def _leap(ratios: Float[np.ndarray, "rows moving"]) -> Float[np.ndarray, " rows"] | float:
+    entries = ratios.shape[1]
+    if entries == 0:
+        return 0.0
+    np.minimum(ratios, 10.0, out=ratios)
+    if entries == 1:
+        return ratios[:, 0]
+    return (ratios.sum(axis=1) - ratios.max(axis=1)) / (entries - 1)

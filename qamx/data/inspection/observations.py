@@ -10,7 +10,7 @@ from qamx.data.inspection.facts import Facts
 from qamx.data.inspection.finding import Finding, counted, listed
 
 LARGE = 100.0
-"""Root mean square of an entry beyond which networks hardly learn from raw units."""
+"""Size of an entry beyond which networks hardly learn from raw units."""
 
 UNEVEN = 1e3
 """How many times the typical entry's deviation another may have."""
@@ -21,8 +21,8 @@ FAR = 100.0
 STILL_RUN, STILL_SHARE = 10, 0.01
 """Rows in a row without any change, and the share of all rows in such runs, to warn from."""
 
-LEAP = 5.0
-"""How many times the 99% quantile of changes is a jump."""
+LEAP, MOST_LEAPS = 2.0, 0.01
+"""A jump, in multiples of the usual largest change, and the share of rows that may be jumps."""
 
 
 def check_constant_observations(facts: Facts) -> Iterator[Finding]:
@@ -41,7 +41,7 @@ def check_constant_observations(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "observations-constant",
             "warn",
-            f"observations: {len(constant)} of {size} entries are constant ({listed(constant)})",
+            f"observations: constant in {len(constant)} of {size} entries ({listed(constant)})",
             "they teach nothing, and a value that differs at test time drives the networks where "
             "they were never trained",
             "leave them out, or see whether a sensor was off",
@@ -50,12 +50,13 @@ def check_constant_observations(facts: Facts) -> Iterator[Finding]:
 
 def check_scales(facts: Facts) -> Iterator[Finding]:
     """Entries are of comparable size."""
-    columns = facts.observations
-    typical = np.hypot(columns.mean, columns.deviation)
-    varied = columns.deviation[~columns.constant]
+    # From the middle 99%: a single outlier is another fault.
+    low, middle, high = facts.observations.quantiles
+    deviation = (high - low) / 5.0
+    varied = deviation[deviation > 0]
     if not len(varied):
         return
-    uneven = columns.deviation > UNEVEN * np.median(varied)
+    typical, uneven = np.hypot(middle, deviation), deviation > UNEVEN * np.median(varied)
     large = np.flatnonzero((typical > LARGE) | uneven)
     if not len(large):
         return
@@ -133,21 +134,20 @@ def check_still(facts: Facts) -> Iterator[Finding]:
 
 def check_jumps(facts: Facts) -> Iterator[Finding]:
     """States follow from the ones before them, without leaps in mid-episode."""
-    change = facts.motion.change
-    if facts.jumps or len(change) < 100:
+    if facts.jumps or len(facts.transitions) < 100:
         return
-    usual = float(np.quantile(change, 0.99))
-    leaps = change > max(LEAP * usual, 0.05)
-    count = int(leaps.sum())
-    if not count or usual == 0.0:
+    leap = facts.motion.leap
+    leaps = leap > LEAP
+    count, row = int(leaps.sum()), int(np.argmax(leap))
+    # Where many rows leap, that is how this environment moves; and shuffled rows are another fault.
+    if not 0 < count <= MOST_LEAPS * len(leap):
         return
-    row = int(np.argmax(change))
     yield Finding(
         "observations-jump",
         "warn",
-        f"observations: {counted(count, 'jump')} in mid-episode; in row {row:,} all entries change "
-        f"by {change[row]:.0%} of their range on average, {change[row] / usual:.0f} times as much "
-        "as in 99% of the rows",
+        f"observations: {counted(count, 'jump')} in mid-episode, the largest in row {row:,}: "
+        f"{leap[row]:.1f} times the change that 99% of the rows stay below, on average over the "
+        "entries",
         "the critic learns values across steps that no action can make: rows are missing, or an "
         "episode's end is not marked",
         "mark an end before each jump, or restore the rows",

@@ -22,8 +22,8 @@ def check_duplicates(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "episodes-duplicate",
             "warn",
-            f"{counted(copies, 'episode')} of {len(facts.episodes):,} repeat another bit by bit; "
-            f"one that is repeated begins in row {row:,}",
+            f"episodes: {copies:,} of {len(facts.episodes):,} copy another bit by bit; one that is "
+            f"copied begins in row {row:,}",
             "what is repeated weighs more in every batch, and validation may see what was learned",
             "drop the copies",
         )

@@ -46,16 +46,7 @@ def check_rewards(facts: Facts) -> Iterator[Finding]:
     rewards = facts.array("rewards")
     low, high = float(rewards.min()), float(rewards.max())
     if low == high:
-        solved = bool(np.any(facts.array("masks") == 0))
-        yield Finding(
-            "rewards-constant",
-            "warn",
-            f"rewards: {low:g} in all {len(rewards):,} rows"
-            + ("" if solved else ", and no row is marked as solved"),
-            "every policy seems as good as every other: offline, there is nothing to learn but "
-            "what the data does",
-            "name a task that the data reaches, add data that does, or count on the online phase",
-        )
+        yield from _constant(low, len(rewards), bool(np.any(facts.array("masks") == 0)))
         return
     size = float(np.sqrt(np.mean(np.square(rewards, dtype=np.float64))))
     middle = sample(rewards)
@@ -79,6 +70,21 @@ def check_rewards(facts: Facts) -> Iterator[Finding]:
             "values are many times larger still, and an untrained critic needs long to reach them",
             f"write environment.reward_scale = {1 / 10 ** np.round(np.log10(size)):.0e}",
         )
+
+
+def _constant(reward: float, rows: int, terminates: bool) -> Iterator[Finding]:
+    """What is said of one reward throughout: nothing if it matters when an episode terminates."""
+    if terminates and reward != 0:
+        return
+    yield Finding(
+        "rewards-constant",
+        "warn",
+        f"rewards: {reward:g} in all {rows:,} rows"
+        + ("" if terminates else ", and no row is marked as solved"),
+        "every policy seems as good as every other: offline, there is nothing to learn but what "
+        "the data does",
+        "name a task that the data reaches, add data that does, or count on the online phase",
+    )
 
 
 def check_agreement(facts: Facts) -> Iterator[Finding]:
