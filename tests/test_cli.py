@@ -42,6 +42,7 @@ print("loaded:", *{{name.partition(".")[0] for name in sys.modules}})
         "run experiments/quickstart.toml --set agent.method=qan",
         "diff runs/none runs/none",
         "bench --help",
+        "data inspect --help",
         "show experiments/c4_qam_fql.toml",
         "list",
     ],

@@ -129,19 +129,22 @@ class _Inspection:
         yield from self.seen.compare(shard, facts)
         self.leaked |= np.isin(self.hashes, facts.rows)
         found = len(facts.observations.mean), len(facts.actions.mean)
-        wanted = self._environment_sizes() or self.sizes or found
-        if found != wanted:
-            yield _other_sizes(found, wanted)
+        if self.sizes is None:
+            self.sizes = found
+            yield from self._beside_environment(found)
+        if found != self.sizes:
+            yield _other_sizes(found, self.sizes, "the first shard")
             return
-        self.sizes = found
         self.portraits.append(Portrait.of(facts, max(SAMPLE_ROWS // self.shards, 100)))
 
-    def _environment_sizes(self) -> tuple[int, int] | None:
-        if self.sizes is not None or self.subject.environment is None:
-            return None
+    def _beside_environment(self, found: tuple[int, int]) -> Iterator[Finding]:
+        if self.subject.environment is None:
+            return
         env = self.subject.environment()
         env.close()
-        return env.observation_size, env.action_size
+        wanted = env.observation_size, env.action_size
+        if found != wanted:
+            yield _other_sizes(found, wanted, "the environment")
 
     def _tasks(self, shard: int, facts: Facts, where: str) -> Iterator[Finding]:
         """Rewards of every task that the source knows; findings too, if none was chosen."""
@@ -187,12 +190,12 @@ def _unreadable(error: UserError, where: str) -> Finding:
     )
 
 
-def _other_sizes(found: tuple[int, int], wanted: tuple[int, int]) -> Finding:
+def _other_sizes(found: tuple[int, int], wanted: tuple[int, int], whose: str) -> Finding:
     return Finding(
         "sizes",
         "refuse",
-        f"observations of {found[0]} and actions of {found[1]} entries, and the environment or "
-        f"the first shard has {wanted[0]} and {wanted[1]}",
+        f"observations of {found[0]} and actions of {found[1]} entries, and {whose} has "
+        f"{wanted[0]} and {wanted[1]}",
         "a policy cannot act with other sizes than it learned with",
         "name data of this environment in data.source",
     )

@@ -95,13 +95,15 @@ def _ranges(figure: "Figure", portrait: Portrait) -> None:
     least, middle, most = np.quantile(portrait.observations, (0.005, 0.5, 0.995), axis=0)
     entry = np.arange(len(low))
     axes.axhline(0, color=GREY, linewidth=0.6)
+    axes.set_ylabel("value")
     axes.vlines(entry, low, high, color=GREY, linewidth=1)
     axes.bar(entry, most - least, 0.6, least, color=BLUE, alpha=0.55)
     axes.plot(entry, middle, ".", color="black", markersize=4)
     reach = np.maximum(np.abs(low), np.abs(high))
     if reach.max() > 50 * max(np.median(reach), 1e-9):
         axes.set_yscale("symlog", linthresh=max(float(np.median(reach)), 1e-6))
-    axes.set(xlabel="entry", ylabel="value", xlim=(-0.7, len(low) - 0.3))
+        axes.set_ylabel("value, logarithmic")
+    axes.set(xlabel="entry", xlim=(-0.7, len(low) - 0.3))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -14,7 +14,11 @@ STYLES = {"refuse": "bold red", "warn": "bold yellow", "note": "bold blue"}
 
 def print_report(report: Report) -> None:
     """Prints what there is, what was found, and the verdict."""
-    print_table(report.name, ("", ""), size_rows(report))
+    sizes = size_rows(report)
+    if sizes:
+        print_table(report.name, ("", ""), sizes)
+    else:
+        print(report.name)
     if report.rewards:
         print()
         print_table("rewards", TASK_HEADER, task_rows(report))
@@ -50,10 +54,10 @@ def _print_rich(report: Report) -> None:
     table.add_column("level", no_wrap=True)
     table.add_column("what it is, what it does to training, what to do", overflow="fold")
     for finding in report.findings:
-        text = Text(finding.id, "bold")
+        text = Text().append(finding.id, "bold")
         for heading, words in parts(finding):
             text.append("\n")
             text.append(f"{heading}: " if heading else "", "dim")
-            text.append(words, "" if heading else "default")
+            text.append(words)
         table.add_row(Text(LEVEL_WORDS[finding.level], STYLES[finding.level]), text)
     Console().print(table)

@@ -64,8 +64,8 @@ def check_scales(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "observations-unscaled",
         "warn",
-        f"observations: {len(large)} of {len(typical)} entries ({listed(large)}) are far larger "
-        f"than 1 or than the others; entry {most} is typically {typical[most]:.3g}",
+        f"observations: far larger than 1 or than the others in {len(large)} of {len(typical)} "
+        f"entries ({listed(large)}); entry {most} is typically {typical[most]:.3g}",
         "large entries drown the others, and networks learn slowly or diverge",
         "write data.normalise_observations = true",
     )
