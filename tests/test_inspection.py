@@ -1,6 +1,8 @@
 """Each defect planted in a sound data set is found by `inspect`, and by what a run loads."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from qamx.data.inspection.fingerprints import episode_hashes, row_hashes
 from qamx.data.sequences import Transitions
 from qamx.errors import UserError
 
+ROOT = Path(__file__).parents[1]
 HORIZON = 4
 
 
@@ -258,8 +261,18 @@ def test_a_planted_defect_is_found_by_inspect_and_by_a_run(kind, capsys):
         assert any(said.found in line and line.startswith("warning: mine:x") for line in lines)
 
 
-def test_enough_kinds_are_planted():
+def test_every_kind_of_finding_is_planted_here_or_in_a_file_and_documented():
+    places = [*(ROOT / "qamx" / "data" / "inspection").glob("*.py")]
+    places += (ROOT / "qamx" / "audit" / "data").glob("*.py")
+    named = {
+        name for path in places for name in re.findall(r'Finding\(\s*"(.+?)"', path.read_text())
+    }
+    beside = {"validation-leak", "unreadable", "sizes", "units-unknown", "task-unsolved"}
+    assert named | PLANTED.keys() == PLANTED.keys() | beside
     assert len(PLANTED) >= 20
+    page = (ROOT / "docs" / "inspect.md").read_text()
+    documented = re.findall(r"^\| `([a-z-]+)`", page, re.MULTILINE)
+    assert sorted(documented) == sorted(PLANTED.keys() | beside)
 
 
 def test_rows_shuffled_in_a_file_without_next_observations_are_warned_of():
@@ -350,6 +363,8 @@ def test_a_switch_at_its_bounds_is_no_warning():
     gripper = np.sign(np.random.default_rng(0).normal(size=(SIZE, 1))).astype(np.float32)
     actions = np.concatenate([ACTIONS, gripper], axis=1)
     assert found(Memory(replace(SOUND, actions=actions))) == {"actions-saturated": "note"}
+    actions[:, 0] = np.clip(8 * actions[:, 0], -1, 1)  # clipped, with some values in between
+    assert found(Memory(replace(SOUND, actions=actions)))["actions-saturated"] == "warn"
 
 
 def test_returns_that_end_in_failure_are_no_contradiction():

@@ -13,8 +13,8 @@ from qamx.data.inspection.finding import Finding, listed
 BOUND = 0.999
 """From where on an action counts as standing at its bound."""
 
-SATURATED = 0.7
-"""Share of the rows at a bound that makes an entry saturated."""
+SATURATED, SWITCH = 0.7, 0.99
+"""Shares of the rows at a bound that make an entry saturated, and a switch."""
 
 NARROW = 0.05
 """Reach below which an entry uses next to nothing of its range."""
@@ -38,22 +38,24 @@ def check_range(facts: Facts) -> Iterator[Finding]:
 
 
 def check_saturation(facts: Facts) -> Iterator[Finding]:
-    """Actions are not mostly at their bounds."""
+    """Actions are not mostly at their bounds, but for a switch among them."""
     share = np.mean(np.abs(sample(facts.array("actions"))) >= BOUND, axis=0)
     saturated = np.flatnonzero(share > SATURATED)
     if not len(saturated):
         return
-    most = 2 * len(saturated) > len(share)
+    switches = bool(np.all(share[saturated] > SWITCH)) and 2 * len(saturated) <= len(share)
     yield Finding(
         "actions-saturated",
-        "warn" if most else "note",
+        "note" if switches else "warn",
         f"actions: at ±1 in {share[saturated].min():.0%} of the rows or more, in "
         f"{len(saturated)} of {len(share)} entries ({listed(saturated)})",
-        "what was clipped is lost, and policies that squash with tanh are driven to where their "
-        "gradient vanishes"
-        if most
-        else "none if it is a switch, such as a gripper",
-        'if they were clipped, scale them before: data.scale_actions = "data"' if most else "",
+        "none if it is a switch, such as a gripper"
+        if switches
+        else "what was clipped is lost, and policies that squash with tanh are driven to where "
+        "their gradient vanishes",
+        ""
+        if switches
+        else 'restore what was clipped, and have it scaled: data.scale_actions = "data"',
     )
 
 

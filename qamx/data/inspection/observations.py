@@ -29,21 +29,15 @@ def check_constant_observations(facts: Facts) -> Iterator[Finding]:
     """Every entry varies."""
     constant = np.flatnonzero(facts.observations.constant)
     size = len(facts.observations.constant)
-    if len(constant) == size:
-        yield Finding(
-            "observations-constant",
-            "refuse",
-            "observations: every entry is constant",
-            "the policy is blind: it can only learn one action",
-            "see that the source reads the right array",
-        )
-    elif len(constant):
+    if len(constant):
         yield Finding(
             "observations-constant",
             "warn",
             f"observations: constant in {len(constant)} of {size} entries ({listed(constant)})",
             "they teach nothing, and a value that differs at test time drives the networks where "
-            "they were never trained",
+            "they were never trained"
+            if len(constant) < size
+            else "the policy is blind: it can learn no more than one action",
             "leave them out, or see whether a sensor was off",
         )
 
