@@ -26,6 +26,7 @@ examples:
   qamx check experiments/*.toml
   qamx data generate cube-double-play
   qamx data download antmaze-large-navigate
+  qamx data inspect ogbench:cube-double-play-v0 --html report.html
   qamx diff runs/one runs/other
 """
 
@@ -254,7 +255,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _add_data(commands: Subparsers) -> None:
-    summary = "make and download data sets"
+    summary = "make, download and inspect data sets"
     parser = commands.add_parser("data", help=summary, description=f"{summary.capitalize()}.")
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
     generate = _command(actions, "generate", "make an OGBench data set with its oracles", _generate)
@@ -269,6 +270,7 @@ def _add_data(commands: Subparsers) -> None:
     generate.add_argument("--directory", type=Path, metavar="DIR", help="where data sets are kept")
     generate.add_argument("--overwrite", action="store_true", help="replace a set that is there")
     _add_download(actions)
+    _add_inspect(actions)
 
 
 def _generate(arguments: argparse.Namespace) -> int:
@@ -316,6 +318,41 @@ def _download(arguments: argparse.Namespace) -> int:
         again=arguments.again,
     )
     return 0
+
+
+def _add_inspect(actions: Subparsers) -> None:
+    summary = "report on a data set: what it holds, and what is wrong with it"
+    parser = _command(actions, "inspect", summary, _inspect)
+    parser.add_argument(
+        "source", metavar="SOURCE", help="such as ogbench:cube-double-play-v0, or an experiment"
+    )
+    parser.add_argument(
+        "--environment", metavar="ID", help="default: the experiment's or OGBench's"
+    )
+    _add_numbers(
+        parser,
+        ("task", None, "of the environment (default: all of them)"),
+        ("horizon", None, "steps of a chunk (default: the experiment's, or 5)"),
+        ("shards", None, "look at the first N (default: all)"),
+    )
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="where data sets are kept")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 on warnings too")
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from qamx.audit.data.command import inspect_data
+    from qamx.audit.data.subject import Options
+
+    return inspect_data(
+        arguments.source,
+        Options(arguments.environment, arguments.task, arguments.horizon, arguments.directory),
+        shards=arguments.shards,
+        html=arguments.html,
+        file=arguments.json,
+        strict=arguments.strict,
+    )
 
 
 COMMANDS: tuple[Callable[[Subparsers], None], ...] = (

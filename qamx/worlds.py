@@ -21,7 +21,7 @@ from qamx.config.own_data import (
     NpzDataSettings,
 )
 from qamx.config.sections import scheme_of
-from qamx.data.checks import CheckedData
+from qamx.data.checked import CheckedData
 from qamx.data.episodes import Reading
 from qamx.data.formats import hdf5, lerobot, minari, npz
 from qamx.data.formats.source import EpisodicData
@@ -60,13 +60,27 @@ def build_world(
     **Raises:** `UserError` if the data cannot be had, or its units cannot be found out.
     """
     source, make = build_data(data, environment), build_environment(environment)
-    first: Transitions | None = None
     if scaling is None:
-        scaling, first = _fit(source, make, data, environment)
+        source, scaling = in_policy_units(source, make, data, environment)
+    elif not scaling.is_identity:
+        source = ScaledData(source, scaling)
     if not scaling.is_identity:
-        source = ScaledData(source, scaling, first)
         make = functools.partial(ScaledEnvironment, make, scaling)
     return World(CheckedData(source, data.source, horizon), make, scaling)
+
+
+def in_policy_units(
+    source: DataSource,
+    make: MakeEnvironment,
+    data: DataSettings,
+    environment: EnvironmentSettings,
+) -> tuple[DataSource, Scaling]:
+    """The data in the units that a new run learns in, and how those come of its own.
+
+    **Raises:** `UserError` if the units cannot be found out.
+    """
+    scaling, first = _fit(source, make, data, environment)
+    return (source if scaling.is_identity else ScaledData(source, scaling, first)), scaling
 
 
 def build_environment(settings: EnvironmentSettings) -> MakeEnvironment:

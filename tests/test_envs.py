@@ -8,7 +8,7 @@ import numpy as np
 import ogbench
 import pytest
 
-from qamx.data.checks import CheckedData
+from qamx.data.checked import CheckedData
 from qamx.data.generate import generate
 from qamx.data.ogbench import OGBenchData, find_files
 from qamx.envs import ChunkExecutor, OGBenchEnvironment

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qamx.data.checks import CheckedData, check_windows
+from qamx.data.checked import CheckedData
 from qamx.data.generate import generate
 from qamx.data.ogbench import OGBenchData
 from qamx.data.sequences import Transitions
@@ -138,17 +138,6 @@ def ends_of(*lengths):
     ends = np.zeros(sum(lengths), np.float32)
     ends[np.cumsum(lengths) - 1] = 1
     return ends
-
-
-def test_short_episodes_are_warned_of_with_what_they_cost():
-    assert check_windows("set", ends_of(5, 5), 5) is None
-    said = check_windows("set", ends_of(2, 6, 3), 4)
-    # Windows start at rows 0 to 7; rows 2, 3 and 4 begin the three whole ones.
-    assert said is not None
-    assert said.startswith("set: 2 of 3 episodes are shorter than a chunk of 4 steps")
-    assert "62% of the windows drawn are cut" in said
-    with pytest.raises(UserError, match=r"all 2 episodes .* write agent\.horizon = 3 or less"):
-        check_windows("set", ends_of(2, 3), 4)
 
 
 class Source:

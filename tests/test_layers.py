@@ -26,7 +26,17 @@ LAYERS = {
     "config": {"errors", "ogbench_names", "registry"},
     "runner": {"_types", "errors", "agents", "data", "envs", "nn", "schedules"},
     "passport": {"config", "errors", "hashing", "runner"},
-    "audit": {"build", "config", "data", "errors", "passport", "runner"},
+    "audit": {
+        "build",
+        "config",
+        "data",
+        "envs",
+        "errors",
+        "passport",
+        "registry",
+        "runner",
+        "worlds",
+    },
     "assembly": {
         "_types",
         "agents",

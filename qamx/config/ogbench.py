@@ -62,7 +62,12 @@ class OGBenchDataSettings(DataSettings):
     @property
     def domain(self) -> str:
         """The OGBench domain that the data comes from."""
-        return DOMAIN_OF[_environment_of(self.source)]
+        return DOMAIN_OF[self.environment]
+
+    @property
+    def environment(self) -> str:
+        """The OGBench name of the environment that the data was made in."""
+        return _environment_of(self.source)
 
     @field_validator("source")
     @classmethod

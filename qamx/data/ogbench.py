@@ -5,11 +5,11 @@ import functools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Float, Num
 
 from qamx.data.archive_checks import check_headers, check_terminals, check_values, read_headers
 from qamx.data.cache import TransitionCache
@@ -20,6 +20,13 @@ from qamx.data.sequences import Transitions
 from qamx.envs.ogbench import Reward, make, sparse
 from qamx.envs.randomness import GlobalRandomness
 from qamx.errors import UserError
+
+TASKS = (1, 2, 3, 4, 5)
+
+STATES = ("qpos", "button_states")
+"""The arrays that rewards are computed from."""
+
+Rewards: TypeAlias = Float[np.ndarray, " size"]
 
 
 class OGBenchData:
@@ -56,10 +63,16 @@ class OGBenchData:
     def shards(self) -> int:
         return len(self.files)
 
+    @property
+    def jumps(self) -> bool:
+        """Whether the maze has portals."""
+        return "teleport" in self._environment
+
     @functools.cached_property
     def _goal(self) -> Any:
         """An environment of the task, which knows what is rewarded."""
-        return make(self._environment, self._task)
+        with GlobalRandomness(0):
+            return make(self._environment, self._task)
 
     def _check_lengths(self) -> None:
         """Shards take each other's place in the buffer: they must be equally long."""
@@ -88,6 +101,42 @@ class OGBenchData:
         check_terminals(path, terminals)
         return terminals
 
+    def load_validation(self) -> Transitions | None:
+        """The validation data beside the first file, if they are there and hold a step."""
+        path = self.files[0].with_name(f"{self.files[0].stem}-val.npz")
+        if not path.exists() or self._length(path) == 0:
+            return None
+        return self._read(path)
+
+    def tasks(self, shard: int) -> Iterator[tuple[int, Rewards, Rewards]]:
+        """Each of the five tasks with the rewards and masks that it gives a shard's rows.
+
+        **Raises:** as `load`.
+        """
+        path = self.files[shard]
+        inner = self._terminals(path) == 0
+        with _reading(path, self._environment), np.load(path, allow_pickle=False) as file:
+            states = {name: file[name][inner] for name in STATES if name in file}
+        for task in TASKS:
+            with _reading(path, self._environment), GlobalRandomness(0):
+                rewards, masks = self._relabelled(self._goals[task], states)
+            yield task, rewards, masks
+
+    @functools.cached_property
+    def _goals(self) -> dict[int, Any]:
+        """An environment of each task."""
+        with GlobalRandomness(0):
+            others = {task: make(self._environment, task) for task in TASKS if task != self._task}
+        return others | {self._task: self._goal}
+
+    def _relabelled(self, goal: Any, states: dict[str, np.ndarray]) -> tuple[Rewards, Rewards]:
+        """The rewards and masks of a task."""
+        from ogbench.relabel_utils import relabel_dataset
+
+        relabel_dataset(self._environment, goal, states)
+        rewards = sparse(states["rewards"]) if self._reward == "sparse" else states["rewards"]
+        return rewards, states["masks"]
+
     def load(self, shard: int) -> Transitions:
         """Reads a shard through OGBench and relabels it.
 
@@ -104,16 +153,7 @@ class OGBenchData:
             cache.write(label, kept)
         return kept
 
-    def load_validation(self) -> Transitions | None:
-        """The transitions of the `-val` file beside the first shard, None where it holds none.
-
-        **Raises:** `UserError` as `load`.
-        """
-        path = self.files[0].with_name(f"{self.files[0].stem}-val.npz")
-        return self._read(path) if path.exists() and self._length(path) else None
-
     def _read(self, path: Path) -> Transitions:
-        from ogbench.relabel_utils import relabel_dataset
         from ogbench.utils import load_dataset
 
         terminals = self._check(path)
@@ -121,13 +161,12 @@ class OGBenchData:
             arrays = load_dataset(str(path), add_info=True)
         check_values(path, arrays, terminals)
         with _reading(path, self._environment), GlobalRandomness(0):
-            relabel_dataset(self._environment, self._goal, arrays)
-        rewards = sparse(arrays["rewards"]) if self._reward == "sparse" else arrays["rewards"]
+            rewards, masks = self._relabelled(self._goal, arrays)
         return Transitions(
             observations=arrays["observations"],
             actions=arrays["actions"],
             rewards=rewards,
-            masks=arrays["masks"],
+            masks=masks,
             ends=arrays["terminals"],
             next_observations=arrays["next_observations"],
         )

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from qamx.data.checks import files_of, not_finite
 from qamx.data.sequences import Transitions
-from qamx.data.source import DataSource
+from qamx.data.source import DataSource, jumps_of, validation_of
 from qamx.envs.scaling import Scaling, Vector
 from qamx.errors import UserError
 
@@ -36,6 +36,14 @@ class ScaledData:
     @property
     def files(self) -> tuple[Path, ...]:
         return files_of(self._source)
+
+    @property
+    def jumps(self) -> bool:
+        return jumps_of(self._source)
+
+    def load_validation(self) -> Transitions | None:
+        raw = validation_of(self._source)
+        return None if raw is None else scaled(self._scaling, raw)
 
     def load(self, shard: int) -> Transitions:
         raw, self._first = self._first if shard == 0 else None, None

@@ -10,8 +10,10 @@ class DataSource(Protocol):
     """A data set in one or more shards, of which one is in memory at a time.
 
     A source that reads files may list them in an attribute `files`: they are then hashed for the
-    run's passport, and a continued run refuses others. One that keeps data apart from training
-    may give it by a method `load_validation() -> Transitions | None`.
+    run's passport, and a continued run refuses others. Where states jump in the environment
+    itself, an attribute `jumps` says so. `qamx data inspect` also asks for two methods:
+    `load_validation() -> Transitions | None`, and `tasks(shard)`, which gives the number, rewards
+    and masks of every task that the shard's rows may be labelled for.
     """
 
     @property
@@ -27,3 +29,14 @@ class DataSource(Protocol):
     def load(self, shard: int) -> "Transitions":
         """The transitions of a shard, as host arrays (float32), actions inside (-1, 1)."""
         ...
+
+
+def jumps_of(source: DataSource) -> bool:
+    """Whether states jump in mid-episode, as through a portal."""
+    return bool(getattr(source, "jumps", False))
+
+
+def validation_of(source: DataSource) -> "Transitions | None":
+    """The validation data that belong to a source, if it has any."""
+    load = getattr(source, "load_validation", None)
+    return None if load is None else load()

@@ -1,0 +1,201 @@
+"""From a data source to a report: every shard is examined, nothing stops at the first fault."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qamx.audit.data.subject import Subject
+from qamx.data.inspection import Facts, Finding, Shards, examine, leakage, ranked
+from qamx.data.inspection.examination import CHECKS, REWARD_CHECKS, Check
+from qamx.data.inspection.fingerprints import row_hashes
+from qamx.data.inspection.portrait import Portrait, Rewarding
+from qamx.data.sequences import Transitions
+from qamx.data.source import jumps_of, validation_of
+from qamx.errors import UserError
+
+SAMPLE_ROWS = 20_000
+"""Rows, over all shards, that figures are drawn from."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in a data source.
+
+    **Arguments:** `portrait` is None if no shard could be read; `rewards` has an entry a task;
+    `shards` says how many of how many were read, `validation_rows` what lies beside them.
+    """
+
+    name: str
+    horizon: int
+    findings: tuple[Finding, ...]
+    portrait: Portrait | None
+    rewards: dict[str, Rewarding]
+    shards: tuple[int, int]
+    validation_rows: int | None
+
+    def count(self, level: str) -> int:
+        """How many findings of a level there are."""
+        return sum(finding.level == level for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report for a script."""
+        return {
+            "source": self.name,
+            "horizon": self.horizon,
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+            "shards": {"looked_at": self.shards[0], "of": self.shards[1]},
+            "data": self.portrait.summary() if self.portrait else None,
+            "tasks": {name: one.summary() for name, one in self.rewards.items()},
+            "validation_rows": self.validation_rows,
+        }
+
+
+def inspect(subject: Subject, shards: int | None = None) -> Report:
+    """Examines a data source, or its first so many shards."""
+    number = min(shards or subject.source.shards, subject.source.shards)
+    return _Inspection(subject, number).report()
+
+
+class _Inspection:
+    """What has been seen so far."""
+
+    def __init__(self, subject: Subject, shards: int):
+        self.subject, self.shards = subject, shards
+        self.tasks = getattr(subject.raw, "tasks", None)
+        self.findings: list[Finding] = list(subject.findings)
+        self.portraits: list[Portrait] = []
+        self.rewards: dict[str, list[Rewarding]] = {}
+        self.seen = Shards()
+        self.sizes: tuple[int, int] | None = None
+        self.validation, self.hashes = self._validation()
+        self.leaked = np.zeros(len(self.hashes), bool)
+
+    def report(self) -> Report:
+        for shard in range(self.shards):
+            self._examine(shard)
+        rewards = {name: Rewarding.merged(parts) for name, parts in self.rewards.items()}
+        self.findings += leakage(self.leaked)
+        if self.tasks is not None:
+            self.findings += _unsolved(rewards)
+        return Report(
+            self.subject.name,
+            self.subject.horizon,
+            tuple(ranked(self.findings)),
+            Portrait.merged(self.portraits) if self.portraits else None,
+            rewards,
+            (self.shards, self.subject.source.shards),
+            self.validation,
+        )
+
+    def _examine(self, shard: int) -> None:
+        where = f"shard {shard}" if self.subject.source.shards > 1 else ""
+        transitions = self._loaded(shard, where)
+        if transitions is None:
+            return
+        examination = examine(
+            transitions, self.subject.horizon, jumps_of(self.subject.source), self._checks
+        )
+        found = [self._placed(finding, where) for finding in examination.findings]
+        if examination.facts is not None:
+            found += [self._placed(one, where) for one in self._compared(shard, examination.facts)]
+            found += self._tasks(shard, examination.facts, where)
+        self.findings += found
+
+    @property
+    def _checks(self) -> list[Check]:
+        """All checks, but not of rewards where those of every task are looked at."""
+        every_task = self.subject.task is None and self.tasks is not None
+        return [check for check in CHECKS if not (every_task and check in REWARD_CHECKS)]
+
+    def _loaded(self, shard: int, where: str) -> Transitions | None:
+        try:
+            return self.subject.source.load(shard)
+        except UserError as error:
+            self.findings.append(_unreadable(error, where))
+            return None
+
+    def _placed(self, finding: Finding, where: str) -> Finding:
+        """A finding with its place, and as grave as the environment allows to say."""
+        if finding.id == "actions-outside" and self.subject.environment is None:
+            remedy = "name the --environment: a run scales actions by its bounds"
+            finding = dataclasses.replace(finding, level="warn", remedy=remedy)
+        return dataclasses.replace(finding, where=where)
+
+    def _compared(self, shard: int, facts: Facts) -> Iterator[Finding]:
+        """What shows beside other data: the shards before, the validation, the environment."""
+        yield from self.seen.compare(shard, facts)
+        self.leaked |= np.isin(self.hashes, facts.rows)
+        found = len(facts.observations.mean), len(facts.actions.mean)
+        if self.sizes is None:
+            self.sizes = found
+            yield from self._beside_environment(found)
+        if found != self.sizes:
+            yield _other_sizes(found, self.sizes, "the first shard")
+            return
+        self.portraits.append(Portrait.of(facts, max(SAMPLE_ROWS // self.shards, 100)))
+
+    def _beside_environment(self, found: tuple[int, int]) -> Iterator[Finding]:
+        if self.subject.environment is None:
+            return
+        env = self.subject.environment()
+        env.close()
+        wanted = env.observation_size, env.action_size
+        if found != wanted:
+            yield _other_sizes(found, wanted, "the environment")
+
+    def _tasks(self, shard: int, facts: Facts, where: str) -> Iterator[Finding]:
+        """Rewards of every task that the source knows; findings too, if none was chosen."""
+        if self.tasks is None:
+            self.rewards.setdefault("the data's", []).append(Rewarding.of(facts))
+            return
+        for task, rewards, masks in self.tasks(shard):
+            other = dataclasses.replace(facts.transitions, rewards=rewards, masks=masks)
+            known = Facts(other, facts.horizon, facts.jumps)
+            self.rewards.setdefault(f"task {task}", []).append(Rewarding.of(known))
+            if self.subject.task is None:
+                place = ", ".join(filter(None, (where, f"task {task}")))
+                for check in REWARD_CHECKS:
+                    yield from (dataclasses.replace(one, where=place) for one in check(known))
+
+    def _validation(self) -> tuple[int | None, np.ndarray]:
+        nothing = np.zeros(0, np.uint64)
+        try:
+            validation = validation_of(self.subject.source)
+        except UserError as error:
+            self.findings.append(_unreadable(error, "validation"))
+            return None, nothing
+        return (None, nothing) if validation is None else (len(validation), row_hashes(validation))
+
+
+def _unsolved(rewards: dict[str, Rewarding]) -> Iterator[Finding]:
+    """Tasks that pay for parts of themselves, and that nobody solved in the data."""
+    for name, one in rewards.items():
+        if one.solved_rows == 0 and one.low < one.high:
+            yield Finding(
+                "task-unsolved",
+                "note",
+                f"no row is solved; the best reward is {one.high:g}",
+                "a policy has to put the solution together from parts",
+                "",
+                name,
+            )
+
+
+def _unreadable(error: UserError, where: str) -> Finding:
+    return Finding(
+        "unreadable", "refuse", str(error), "a run ends when it comes to these data", "", where
+    )
+
+
+def _other_sizes(found: tuple[int, int], wanted: tuple[int, int], whose: str) -> Finding:
+    return Finding(
+        "sizes",
+        "refuse",
+        f"observations of {found[0]} and actions of {found[1]} entries, and {whose} has "
+        f"{wanted[0]} and {wanted[1]}",
+        "a policy cannot act with other sizes than it learned with",
+        "name data of this environment in data.source",
+    )
