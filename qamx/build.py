@@ -37,10 +37,12 @@ from qamx.config.schedules import (
     OnlineSettings,
 )
 from qamx.config.sections import EvaluationSettings, ScheduleSettings, scheme_of
+from qamx.config.walk import WalkDataSettings, WalkEnvironmentSettings
 from qamx.cores import usable_cores
 from qamx.data.checks import CheckedData, files_of
 from qamx.data.ogbench import OGBenchData, find_files
-from qamx.envs import Environment, OGBenchEnvironment
+from qamx.data.walk import RandomSteps
+from qamx.envs import Environment, OGBenchEnvironment, WalkEnvironment
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.passport import stamp
 from qamx.runner.checkpoint import Checkpoints
@@ -371,3 +373,13 @@ def ogbench_data(
     return OGBenchData(
         environment.name, environment.task, environment.reward, files, settings.updates_per_shard
     )
+
+
+def walk_environment(settings: WalkEnvironmentSettings) -> Callable[[], Environment]:
+    """A walker that is told where to go."""
+    return functools.partial(WalkEnvironment, settings.walker)
+
+
+def walk_data(settings: WalkDataSettings, environment: WalkEnvironmentSettings) -> RandomSteps:
+    """Random steps of the environment's walker."""
+    return RandomSteps(environment.walker, settings.steps)

@@ -170,6 +170,18 @@ register_dataset(
     builder="qamx.build:ogbench_data",
     summary="OGBench data sets, one file or a folder of shards",
 )
+register_environment(
+    "walk",
+    settings="qamx.config.walk:WalkEnvironmentSettings",
+    builder="qamx.build:walk_environment",
+    summary="an ant or a humanoid told where to walk, which the experts of mazes learn",
+)
+register_dataset(
+    "walk",
+    settings="qamx.config.walk:WalkDataSettings",
+    builder="qamx.build:walk_data",
+    summary="random steps of an ant or a humanoid, played when a run begins",
+)
 register_temperature(
     "constant",
     settings="qamx.config.temperatures:ConstantTemperature",
