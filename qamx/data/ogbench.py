@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Num
 
 from qamx.data.archive_checks import check_headers, check_terminals, check_values, read_headers
-from qamx.data.generate import dataset_names, default_directory, generate
+from qamx.data.generate import dataset_names, default_directory, generate, lookup
 from qamx.data.generate.archive import read_stamp
+from qamx.data.generate.expert import find_expert, training_command
 from qamx.data.sequences import Transitions
 from qamx.envs.ogbench import GlobalRandomness, Reward, make, sparse
 from qamx.errors import UserError
@@ -174,11 +175,11 @@ def _missing(name: str, directory: Path) -> str:
     """How to come by a folder of shards."""
     bare = name.removesuffix("-100m-v0")
     if bare not in dataset_names():
-        return "It takes an expert locomotion policy to make: put its files into that folder"
-    command = f"{_command(bare, directory)} --shards 100"
+        return "It cannot be generated here: put its files into that folder"
     return (
         "Download the folder from OGBench's 100M collection, or generate shards here "
-        f"(100 of them are OGBench's size; fewer serve as well):\n  {command}"
+        f"(100 of them are OGBench's size; fewer serve as well):\n{_commands(bare, directory)} "
+        "--shards 100"
     )
 
 
@@ -198,15 +199,20 @@ def _download(name: str, directory: Path) -> None:
 def _remedy(bare_name: str, directory: Path) -> str:
     if bare_name not in dataset_names():
         return (
-            "It takes an expert locomotion policy to make: download it elsewhere and put the "
-            "file and its -val into that folder"
+            "It cannot be generated here: download it elsewhere and put the file and its -val "
+            "into that folder"
         )
-    return f"Generate it here:\n  {_command(bare_name, directory)}"
+    return f"Generate it here:\n{_commands(bare_name, directory)}"
 
 
-def _command(bare_name: str, directory: Path) -> str:
+def _commands(bare_name: str, directory: Path) -> str:
+    """What makes a data set: training its walker's expert, where that is missing, comes first."""
     place = "" if directory == default_directory() else f" --directory {directory}"
-    return f"qamx data generate {bare_name}{place}"
+    commands = [f"  qamx data generate {bare_name}{place}"]
+    walker = lookup(bare_name).walker
+    if walker is not None and find_expert(walker, directory) is None:
+        commands.insert(0, f"  {training_command(walker, directory)}")
+    return "\n".join(commands)
 
 
 @contextlib.contextmanager
