@@ -18,6 +18,7 @@ from qamx.cli import main
 from qamx.config import load
 from qamx.data.generate import Plan, generate, lookup
 from qamx.data.generate.archive import read_stamp
+from qamx.data.generate.episode import draw_episode
 from qamx.data.generate.expert import SIZES, expert_path, read_expert, write_expert
 from qamx.data.generate.generation import carry_out
 from qamx.data.generate.maze import MazeRecipe
@@ -178,11 +179,18 @@ def test_the_exported_actor_is_the_trained_one(trained):
     assert ours.std(axis=0).min() > 1e-3
 
 
-def test_a_finished_training_can_be_asked_for_again(trained, capsys):
+def test_a_finished_training_can_be_asked_for_again(trained, monkeypatch, capsys):
+    monkeypatch.setattr(training, "run", lambda experiment, directory: ExitCode.DONE)
     before = expert_path("ant", trained).read_bytes()
     assert train_expert("ant", trained, steps=150, overrides=TINY) == ExitCode.DONE
     assert expert_path("ant", trained).read_bytes() == before
     assert read_expert(expert_path("ant", trained), "ant").sha256 in capsys.readouterr().out
+
+
+def test_a_stopped_training_exports_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "run", lambda experiment, directory: ExitCode.INTERRUPTED)
+    assert train_expert("ant", tmp_path) == ExitCode.INTERRUPTED
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_expert_is_not_replaced(trained):
@@ -244,11 +252,22 @@ def test_ogbench_reads_and_relabels_what_an_expert_made(trained):
     np.testing.assert_array_equal(ours.masks, theirs["masks"])
 
 
-def test_a_humanoid_walks_too(tmp_path):
-    put_expert(tmp_path, "humanoid")
-    train, _ = make(short_plan("humanoidmaze-medium-stitch", episodes=1, steps=5), tmp_path)
-    shapes = {key: value.shape for key, value in np.load(train).items()}
-    assert (shapes["observations"], shapes["actions"]) == ((5, 69), (5, 21))
+@pytest.mark.parametrize(
+    ("walker", "name"),
+    [("ant", "antmaze-teleport-explore"), ("humanoid", "humanoidmaze-medium-stitch")],
+)
+def test_an_episode_does_not_depend_on_those_before_it(tmp_path, walker, name):
+    expert = put_expert(tmp_path, walker)
+    plan = short_plan(name, steps=12)
+    train, _ = make(plan, tmp_path)
+    arrays = np.load(train)
+    # A direction takes the place of the position.
+    assert (arrays["observations"].shape[1], arrays["actions"].shape[1]) == SIZES[walker]
+    walk = build_recipe(plan.dataset, expert)
+    for index in (1, 0, 1):
+        for key, values in draw_episode(walk, plan.portions[0], index).items():
+            rows = slice(index * plan.steps, (index + 1) * plan.steps)
+            np.testing.assert_array_equal(values, arrays[key][rows], err_msg=f"{key} of {index}")
 
 
 class Recorder:
@@ -293,8 +312,8 @@ def test_exploring_is_noisy_and_has_no_goal_after_the_first(tmp_path):
     assert (dataset.episodes, dataset.steps) == (10_000, 501)
     explorer: Any = build_recipe(dataset, expert)
     assert isinstance(explorer._heading, RandomWays)
-    assert (explorer._noise, type(explorer._goals)) == (1.0, ExploreGoals)
-    assert explorer._goals.after_success(np.random.default_rng(0)) is None
+    assert (explorer._noise, type(explorer.goals)) == (1.0, ExploreGoals)
+    assert explorer.goals.after_success(np.random.default_rng(0)) is None
 
 
 # ---------------------------------------------------------------- what can be wrong

@@ -44,7 +44,7 @@ class MazeRecipe:
     ):
         self._environment = environment
         self._maze = environment.unwrapped
-        self._goals = goals
+        self.goals = goals
         self._heading = heading
         self._expert = expert
         self._noise = noise
@@ -70,7 +70,7 @@ class MazeRecipe:
 
     def _start(self, seeds: EpisodeSeeds) -> np.ndarray:
         start = any_of(self._starts, seeds.generator)
-        task = {"init_ij": start, "goal_ij": self._goals.first(start, seeds.generator)}
+        task = {"init_ij": start, "goal_ij": self.goals.first(start, seeds.generator)}
         # `reset` takes a few random actions, whose source has a seed of its own.
         self._environment.action_space.seed(seeds.environment)
         observation, _ = self._environment.reset(
@@ -91,7 +91,7 @@ class MazeRecipe:
         return self._expert.act(np.concatenate([self._maze.get_ob()[2:], direction]))
 
     def _move_on(self, generator: np.random.Generator) -> None:
-        cell = self._goals.after_success(generator)
+        cell = self.goals.after_success(generator)
         if cell is not None:
             # Given a cell, `set_goal` would place the goal's marker at NaN.
             goal = self._maze.add_noise(self._maze.ij_to_xy(cell))
