@@ -36,7 +36,8 @@ def train_expert(
     """Trains a walker's expert in `directory/experts`, or goes on, and exports it when it is done.
 
     The run is an ordinary one in a folder of the walker's name, and can be killed at any time; the
-    policy goes to a file beside it.
+    policy goes to a file beside it. An expert that is there already from the same arguments is kept
+    and looked at again.
 
     **Arguments:**
 
@@ -48,7 +49,10 @@ def train_expert(
     experiment = _experiment(walker, steps, seed, overrides)
     path = expert_path(walker, directory)
     stamp = _stamp(walker, experiment)
-    _refuse_another(path, stamp)
+    if path.exists():
+        _refuse_another(path, stamp)
+        print(_description(path, walker), flush=True)
+        return ExitCode.DONE
     try:
         code = run(experiment, path.with_suffix(""))
     except UserError as error:
@@ -87,7 +91,7 @@ def _stamp(walker: Walker, experiment: Experiment) -> Stamp:
 
 
 def _refuse_another(path: Path, stamp: Stamp) -> None:
-    if path.exists() and read_stamp(path) != stamp:
+    if read_stamp(path) != stamp:
         raise UserError(
             f"{path}: an expert from another seed or other settings, with which data may have "
             "been generated; move it away, or name another place with --directory"

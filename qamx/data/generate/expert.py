@@ -128,6 +128,6 @@ def missing_expert(walker: str, name: str, directory: Path) -> UserError:
     """What to say where a data set needs an expert that isn't there."""
     return UserError(
         f"{expert_path(walker, directory)}: missing, and {name} needs the {walker}'s locomotion "
-        f"policy; train it here (hours, once for all its mazes):\n"
+        f"policy; train it here, once for all its mazes:\n"
         f"  {training_command(walker, directory)}"
     )
