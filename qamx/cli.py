@@ -271,6 +271,7 @@ def _add_data(commands: Subparsers) -> None:
     generate.add_argument("--overwrite", action="store_true", help="replace a set that is there")
     _add_download(actions)
     _add_inspect(actions)
+    _add_expert(actions)
 
 
 def _generate(arguments: argparse.Namespace) -> int:
@@ -355,6 +356,32 @@ def _inspect(arguments: argparse.Namespace) -> int:
     )
 
 
+def _add_expert(actions: Subparsers) -> None:
+    summary = "train who walks in the ant or humanoid mazes, or go on training"
+    expert = _command(actions, "expert", summary, _expert)
+    expert.add_argument("name", metavar="NAME", choices=("ant", "humanoid"), help="ant or humanoid")
+    _add_numbers(
+        expert,
+        ("steps", None, "environment steps (default: OGBench's, 400 thousand or 40 million)"),
+        ("seed", None, "seed of the run (default: 10001)"),
+    )
+    expert.add_argument("--directory", type=Path, metavar="DIR", help="where data sets are kept")
+    _add_overrides(expert)
+
+
+def _expert(arguments: argparse.Namespace) -> int:
+    from qamx.data.generate import default_directory
+    from qamx.experts.training import train_expert
+
+    return train_expert(
+        arguments.name,
+        default_directory() if arguments.directory is None else arguments.directory.expanduser(),
+        steps=arguments.steps,
+        seed=arguments.seed,
+        overrides=arguments.set,
+    )
+
+
 COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_run,
     _add_check,
@@ -398,6 +425,11 @@ def _write(text: str) -> int:
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="an experiment, TOML")
+    _add_overrides(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="take the place of the file's seed")
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         nargs="+",
@@ -406,7 +438,6 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="change a key, as in agent.horizon=5; an empty value restores its default",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="take the place of the file's seed")
 
 
 class _Version(argparse.Action):

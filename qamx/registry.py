@@ -188,6 +188,18 @@ for _name, _settings, _summary in (
         builder=f"qamx.worlds:{_name}_data",
         summary=_summary,
     )
+register_environment(
+    "walk",
+    settings="qamx.config.walk:WalkEnvironmentSettings",
+    builder="qamx.worlds:walk_environment",
+    summary="an ant or a humanoid told where to walk, which the experts of mazes learn",
+)
+register_dataset(
+    "walk",
+    settings="qamx.config.walk:WalkDataSettings",
+    builder="qamx.worlds:walk_data",
+    summary="random steps of an ant or a humanoid, played when a run begins",
+)
 register_temperature(
     "constant",
     settings="qamx.config.temperatures:ConstantTemperature",

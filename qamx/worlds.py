@@ -21,6 +21,7 @@ from qamx.config.own_data import (
     NpzDataSettings,
 )
 from qamx.config.sections import scheme_of
+from qamx.config.walk import WalkDataSettings, WalkEnvironmentSettings
 from qamx.data.checked import CheckedData
 from qamx.data.episodes import Reading
 from qamx.data.formats import hdf5, lerobot, minari, npz
@@ -29,7 +30,8 @@ from qamx.data.ogbench import OGBenchData, find_files
 from qamx.data.scaled import ScaledData, extremes, moments
 from qamx.data.sequences import Transitions
 from qamx.data.source import DataSource
-from qamx.envs import Environment, OGBenchEnvironment
+from qamx.data.walk import RandomSteps
+from qamx.envs import Environment, OGBenchEnvironment, WalkEnvironment
 from qamx.envs.gymnasium import GymnasiumEnvironment
 from qamx.envs.scaling import ScaledEnvironment, Scaling, Vector
 from qamx.errors import UserError
@@ -220,3 +222,13 @@ def minari_data(settings: MinariDataSettings, environment: EnvironmentSettings) 
 def lerobot_data(settings: LeRobotDataSettings, environment: EnvironmentSettings) -> EpisodicData:
     """A LeRobot data set."""
     return lerobot.lerobot_data(settings.name, settings.success, reading(settings, environment))
+
+
+def walk_environment(settings: WalkEnvironmentSettings) -> MakeEnvironment:
+    """A walker that is told where to go."""
+    return functools.partial(WalkEnvironment, settings.walker)
+
+
+def walk_data(settings: WalkDataSettings, environment: WalkEnvironmentSettings) -> RandomSteps:
+    """Random steps of the environment's walker."""
+    return RandomSteps(environment.walker, settings.steps)

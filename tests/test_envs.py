@@ -148,14 +148,24 @@ def test_a_missing_set_names_the_command_that_makes_it(folder):
 
 
 @pytest.mark.usefixtures("no_network")
-def test_an_expert_s_set_is_not_offered_for_generation(folder):
-    with pytest.raises(UserError, match="expert locomotion policy"):
-        find_files("antmaze-large-navigate-v0", folder)
+@pytest.mark.parametrize(
+    ("name", "sharded"),
+    [("antmaze-large-navigate-v0", False), ("antmaze-giant-navigate-100m-v0", True)],
+)
+def test_an_expert_s_set_names_the_training_that_comes_first(folder, name, sharded):
+    bare = name.removesuffix("-v0").removesuffix("-100m")
+    with pytest.raises(UserError) as caught:
+        find_files(name, folder)
+    assert f"""
+  qamx data expert ant --directory {folder}
+  qamx data generate {bare} --directory {folder}""" in str(caught.value)
+    assert str(caught.value).endswith("--shards 100") == sharded
 
 
-def test_an_expert_s_shards_are_not_offered_for_generation(folder):
-    with pytest.raises(UserError, match="expert locomotion policy") as caught:
-        find_files("antmaze-giant-navigate-100m-v0", folder)
+@pytest.mark.usefixtures("no_network")
+def test_what_can_not_be_generated_is_not_offered(folder):
+    with pytest.raises(UserError, match="cannot be generated here") as caught:
+        find_files("antsoccer-arena-navigate-v0", folder)
     assert "qamx data generate" not in str(caught.value)
 
 

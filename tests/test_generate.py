@@ -17,8 +17,8 @@ from qamx.data.generate.disturbance import NoisyActions, Undisturbed
 from qamx.data.generate.episode import draw_episode
 from qamx.data.generate.generation import carry_out
 from qamx.data.generate.manipulation import ManipulationRecipe, anything_goes, cube_in_sight
-from qamx.data.generate.maze import StitchGoals
 from qamx.data.generate.maze_cells import cells_at_distance, free_cells, vertex_cells
+from qamx.data.generate.maze_goals import StitchGoals
 from qamx.data.generate.recipe import build_recipe
 from qamx.data.generate.seeding import EpisodeSeeds
 from qamx.errors import UserError
@@ -69,7 +69,7 @@ def made(tmp_path_factory):
 
 def test_names_cover_every_family_and_say_their_size():
     names = dataset_names()
-    assert len(names) == len(set(names)) == 28
+    assert len(names) == len(set(names)) == 45
     assert {"cube-octuple-noisy", "scene-play", "puzzle-4x6-noisy"} <= set(names)
     assert "pointmaze-giant-stitch" in names
     assert (lookup("cube-triple-play-v0").episodes, lookup("cube-triple-play").steps) == (
@@ -78,6 +78,8 @@ def test_names_cover_every_family_and_say_their_size():
     )
     giant = lookup("pointmaze-giant-navigate")
     assert (giant.episodes, giant.steps) == (500, 2001)
+    stitch = lookup("humanoidmaze-giant-stitch")
+    assert (stitch.episodes, stitch.steps) == (10_000, 401)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
@@ -85,10 +87,9 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         lookup("cube-duoble-play")
 
 
-@pytest.mark.parametrize("maze", ["antmaze-large-navigate-v0", "humanoidmaze-medium-stitch"])
-def test_walkers_need_an_expert(maze):
-    with pytest.raises(UserError, match="expert locomotion policy; download it from OGBench"):
-        generate(maze)
+def test_a_dribbling_ant_can_not_be_had():
+    with pytest.raises(UserError, match="an expert that dribbles; download it from OGBench"):
+        generate("antsoccer-arena-navigate-v0")
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,8 @@ LAYERS = {
         "registry",
         "runner",
     },
-    "cli": {"audit", "bench", "build", "config", "data", "errors", "registry"},
+    "experts": {"build", "config", "data", "envs", "errors", "policies"},
+    "cli": {"audit", "bench", "build", "config", "data", "errors", "experts", "registry"},
 }
 
 

@@ -202,6 +202,9 @@ def test_inverse_temperature_schedules():
 def test_phases_and_intervals():
     schedule = Schedule((Offline(100), Online(50, 10, 1)))
     assert (schedule.steps, schedule.online_steps, schedule.start(1)) == (150, 50, 100)
+    assert [schedule.updates_at(step) for step in (100, 110, 111, 150)] == [100, 100, 101, 140]
+    rare = Online(50, 10, 0.25)
+    assert [rare.updates_after(steps) for steps in (10, 13, 14, 17, 18, 50)] == [0, 0, 1, 1, 2, 10]
     assert next_due(95, (40, 30), 100) == 100
     assert next_due(90, (40, 30), 200) == 120
     assert is_due(80, 40, 100)

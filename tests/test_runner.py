@@ -174,6 +174,12 @@ def test_cloning_comes_first_and_each_environment_step_has_its_updates(cloned):
     assert arrays["[0].state.updates"] == 15 + 15 + 2 * 8
 
 
+def test_updates_may_be_rarer_than_environment_steps(tmp_path):
+    runner = start(make_plan(schedule=Schedule((Online(21, 4, 0.25),))), tmp_path)
+    assert runner.run() == ExitCode.DONE
+    assert leaves(runner)["[0].state.updates"] == 4
+
+
 @pytest.mark.parametrize("step", [11, 15, 17, 36])
 def test_a_run_that_began_with_cloning_continues_to_the_same_end(
     cloned, tmp_path, monkeypatch, step

@@ -415,7 +415,7 @@ def test_the_quickstart_s_methods_have_the_same_budget():
         assert all(getattr(one.agent, key) == getattr(first.agent, key) for key in shared)
 
 
-def updates(schedule: object) -> int:
+def updates(schedule: object) -> float:
     if isinstance(schedule, OnlineSettings):
         return (schedule.online_steps - schedule.online_warmup) * schedule.updates_per_step
     assert isinstance(schedule, OfflineSettings)

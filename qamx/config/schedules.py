@@ -2,7 +2,7 @@
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from qamx.config.fields import Count, PositiveInt
+from qamx.config.fields import Count, PositiveFloat, PositiveInt
 from qamx.config.problems import value_problem
 from qamx.config.sections import ScheduleSettings
 
@@ -43,7 +43,7 @@ class OnlineSettings(LearningSettings):
     kind: str = "online"
     online_steps: PositiveInt = 500_000
     online_warmup: Count = 5_000
-    updates_per_step: PositiveInt = 1
+    updates_per_step: PositiveFloat = 1
 
     _check_warmup = field_validator("online_warmup")(classmethod(_leaves_steps))
 
@@ -55,6 +55,6 @@ class OfflineToOnlineSettings(LearningSettings):
     offline_steps: PositiveInt = 1_000_000
     online_steps: PositiveInt = 500_000
     online_warmup: Count = 5_000
-    updates_per_step: PositiveInt = 1
+    updates_per_step: PositiveFloat = 1
 
     _check_warmup = field_validator("online_warmup")(classmethod(_leaves_steps))

@@ -4,6 +4,7 @@ from qamx.envs.base import Environment, Step
 from qamx.envs.chunk import ChunkExecutor
 from qamx.envs.ogbench import OGBenchEnvironment
 from qamx.envs.players import LocalPlayer, Player, open_players
+from qamx.envs.walk import WalkEnvironment
 
 __all__ = [
     "ChunkExecutor",
@@ -12,5 +13,6 @@ __all__ = [
     "OGBenchEnvironment",
     "Player",
     "Step",
+    "WalkEnvironment",
     "open_players",
 ]

@@ -15,15 +15,20 @@ Reward = Literal["default", "sparse"]
 
 def make(environment: str, task: int) -> Any:
     """The Gymnasium environment of one task, e.g. `make("cube-double-play", 2)`."""
+    ignore_rendering_news()
+    import ogbench
+
+    name = f"{environment}-singletask-task{task}-v0"
+    return ogbench.make_env_and_datasets(name, env_only=True)
+
+
+def ignore_rendering_news() -> None:
+    """Silences what OGBench's environments say of displays and bounds when they are made."""
     # Acting needs no rendering: that GLFW finds no display is no news. (Naming a backend in
     # MUJOCO_GL would make its absence an error.)
     warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing.*")
     # OGBench's arm makes its action space anew at each use, and Gymnasium warns each time.
     warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
-    import ogbench
-
-    name = f"{environment}-singletask-task{task}-v0"
-    return ogbench.make_env_and_datasets(name, env_only=True)
 
 
 def sparse(rewards: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -222,11 +222,11 @@ class Runner:
             new = self._collection.take(self._trainer, self._training, self._check_finite)
             self._replay = self._replay.append(new)
             self._step += 1
-            if self._step - begin > phase.warmup:
+            taken = self._step - begin
+            updates = phase.updates_after(taken) - phase.updates_after(taken - 1)
+            if updates:
                 # The call returns before the device is done: environments step meanwhile.
-                self._training = self._trainer.run(
-                    self._training, self._replay, phase.updates_per_step
-                )
+                self._training = self._trainer.run(self._training, self._replay, updates)
             self._events(phase.name, end, display)
 
     def _open_collection(self) -> Collection:

@@ -1,5 +1,6 @@
 """Training phases: what happens in which order, and for how long."""
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -33,17 +34,18 @@ class Online:
     """`steps` environment steps, with updates on old and new data together.
 
     **Arguments:** updates start after `warmup` environment steps of the phase, and from then on
-    each environment step is followed by `updates_per_step` (the UTD ratio).
+    each environment step is followed by `updates_per_step` (the UTD ratio); 0.25 is an update
+    after every fourth step.
     """
 
     steps: int
     warmup: int
-    updates_per_step: int
+    updates_per_step: float
     name = "online"
 
     def updates_after(self, steps: int) -> int:
         """Gradient updates that the first `steps` of the phase bring."""
-        return max(steps - self.warmup, 0) * self.updates_per_step
+        return math.floor(max(steps - self.warmup, 0) * self.updates_per_step)
 
 
 Phase: TypeAlias = Cloning | Offline | Online

@@ -4,8 +4,9 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from qamx.data.generate import dataset_names, default_directory
+from qamx.data.generate import dataset_names, default_directory, lookup
 from qamx.data.generate.archive import read_stamp
+from qamx.data.generate.expert import find_expert, training_command
 from qamx.data.generate.standard import compare, read_first_episode
 from qamx.errors import UserError
 from qamx.ogbench_names import SHARDED, VERSION
@@ -15,21 +16,23 @@ def alternative(name: str, directory: Path) -> str:
     """How to come by a set without the server."""
     base = name.removesuffix(VERSION).removesuffix(SHARDED)
     if base not in dataset_names():
-        return (
-            "It takes an expert locomotion policy to make: get its files elsewhere and put them "
-            f"into {directory}"
-        )
+        return f"It cannot be generated here: get its files elsewhere and put them into {directory}"
     if SHARDED not in name:
-        return f"Or generate it here:\n  {_command(base, directory)}"
+        return f"Or generate it here:\n{_commands(base, directory)}"
     return (
         "Or generate shards here (100 of them are OGBench's size; fewer serve as well):\n"
-        f"  {_command(base, directory)} --shards 100"
+        f"{_commands(base, directory)} --shards 100"
     )
 
 
-def _command(base: str, directory: Path) -> str:
+def _commands(base: str, directory: Path) -> str:
+    """What makes a data set: training its walker's expert, where that is missing, comes first."""
     place = "" if directory == default_directory() else f" --directory {directory}"
-    return f"qamx data generate {base}{place}"
+    commands = [f"  qamx data generate {base}{place}"]
+    walker = lookup(base).walker
+    if walker is not None and find_expert(walker, directory) is None:
+        commands.insert(0, f"  {training_command(walker, directory)}")
+    return "\n".join(commands)
 
 
 def is_generated(path: Path) -> bool:

@@ -2,7 +2,8 @@
 
 from qamx.data.generate.catalogue import Dataset, dataset_names, lookup
 from qamx.data.generate.generation import generate
-from qamx.data.generate.plan import Plan, default_directory, shard_folder
+from qamx.data.generate.places import default_directory
+from qamx.data.generate.plan import Plan, shard_folder
 
 __all__ = [
     "Dataset",

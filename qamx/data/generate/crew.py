@@ -10,6 +10,7 @@ from multiprocessing import get_context
 
 from qamx.data.generate.catalogue import Dataset
 from qamx.data.generate.episode import draw_episode
+from qamx.data.generate.expert import Expert
 from qamx.data.generate.plan import Portion
 from qamx.data.generate.recipe import Episode, Recipe, build_recipe
 from qamx.errors import UserError
@@ -19,21 +20,22 @@ Draw = Callable[[Portion], Iterator[tuple[int, Episode]]]
 
 
 @contextmanager
-def crew(dataset: Dataset, workers: int) -> Iterator[Draw]:
+def crew(dataset: Dataset, expert: Expert | None, workers: int) -> Iterator[Draw]:
     """Workers for one data set; a single worker is this process itself.
 
     Several are spawned processes, each with an environment of its own, so a script that asks for
-    them needs the guard `if __name__ == "__main__":`.
+    them needs the guard `if __name__ == "__main__":`. `expert` moves the walker of a data set that
+    has one.
 
     **Raises:** `UserError` where a worker process dies.
     """
     if workers == 1:
-        recipe = build_recipe(dataset)
+        recipe = build_recipe(dataset, expert)
         yield lambda portion: (
             (index, draw_episode(recipe, portion, index)) for index in range(portion.episodes)
         )
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (dataset,))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (dataset, expert))
     try:
         yield lambda portion: _as_completed(pool, portion, waiting=2 * workers)
     except BrokenProcessPool as error:
@@ -64,10 +66,10 @@ def _as_completed(
 _worker_recipe: list[Recipe] = []
 
 
-def _start_worker(dataset: Dataset) -> None:
+def _start_worker(dataset: Dataset, expert: Expert | None) -> None:
     # Ctrl-C goes to every process of the terminal; only the first one is to act on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker_recipe.append(build_recipe(dataset))
+    _worker_recipe.append(build_recipe(dataset, expert))
 
 
 def _draw_in_worker(portion: Portion, index: int) -> Episode:

@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from qamx.cores import usable_cores
 from qamx.data.generate.archive import read_stamp, write_archive
 from qamx.data.generate.crew import crew
-from qamx.data.generate.plan import Plan, Portion, default_directory
+from qamx.data.generate.expert import Expert, find_expert, missing_expert
+from qamx.data.generate.places import default_directory
+from qamx.data.generate.plan import Plan, Portion
 from qamx.data.generate.progress import Report, reporting
 from qamx.data.generate.recipe import Episode
 from qamx.errors import UserError
@@ -26,7 +30,7 @@ def generate(
     overwrite: bool = False,
     progress: bool = True,
 ) -> list[Path]:
-    """Generates an OGBench data set with OGBench's scripted behaviours.
+    """Generates an OGBench data set with OGBench's scripted behaviours, and its experts' walk.
 
     The files have the names, arrays and dtypes of OGBench's own, so that
     `ogbench.make_env_and_datasets` and `ogbench.utils.load_dataset` read them: `<name>-v0.npz` with
@@ -50,8 +54,11 @@ def generate(
 
     **Returns:** the files, training before validation, shard by shard.
 
-    **Raises:** `UserError` for an unknown name, a number out of range, a directory that can't be
-    written, or a file of other content where one is to be written.
+    An ant or a humanoid is moved by the expert in the directory's `experts/`, or else in that of
+    the default directory; `qamx data expert` trains it, and its SHA-256 is in the files' stamps.
+
+    **Raises:** `UserError` for an unknown name, a number out of range, an expert that is missing, a
+    directory that can't be written, or a file of other content where one is to be written.
 
     Source: OGBench (Park et al., 2025), section on data collection, and its generation scripts.
     """
@@ -72,7 +79,13 @@ def carry_out(
     plan: Plan, directory: Path, *, workers: int, overwrite: bool, progress: bool
 ) -> list[Path]:
     """Makes the files of a plan that aren't there yet; `generate` says the rest."""
+    walker = plan.dataset.walker
+    expert = None if walker is None else find_expert(walker, directory)
+    if expert is not None:
+        plan = replace(plan, expert=expert.sha256)
     missing = [p for p in plan.portions if overwrite or not _is_there(p, directory)]
+    if missing and walker is not None and expert is None:
+        raise missing_expert(walker, plan.dataset.name, directory)
     _prepare_folders(directory, missing)
     kept = len(plan.portions) - len(missing)
     episodes = sum(portion.episodes for portion in missing)
@@ -80,12 +93,14 @@ def carry_out(
         if kept:
             report.kept(kept)
         if missing:
-            _make(missing, directory, min(workers, episodes), report)
+            _make(missing, directory, expert, min(workers, episodes), report)
     return [directory / portion.path for portion in plan.portions]
 
 
-def _make(portions: list[Portion], directory: Path, workers: int, report: Report) -> None:
-    with crew(portions[0].dataset, workers) as draw:
+def _make(
+    portions: list[Portion], directory: Path, expert: Expert | None, workers: int, report: Report
+) -> None:
+    with crew(portions[0].dataset, expert, workers) as draw:
         for portion in portions:
             path = directory / portion.path
             write_archive(path, _table(portion, draw(portion), report), portion.stamp)
@@ -113,13 +128,20 @@ def _is_there(portion: Portion, directory: Path) -> bool:
     if not path.exists():
         return False
     stamp = read_stamp(path)
-    if stamp == portion.stamp:
+    # Where the expert isn't at hand, a file from the same arguments is good enough.
+    if _without_expert(stamp, portion) == portion.stamp:
         return True
     origin = "wasn't generated here" if stamp is None else f"was generated from {_listed(stamp)}"
     raise UserError(
         f"{path} {origin}, not from {_listed(portion.stamp)}: "
         "choose another directory, or ask to overwrite it."
     )
+
+
+def _without_expert(stamp: dict[str, str | int] | None, portion: Portion) -> Any:
+    if stamp is None or portion.expert is not None:
+        return stamp
+    return {key: value for key, value in stamp.items() if key != "expert"}
 
 
 def _listed(stamp: dict[str, str | int]) -> str:

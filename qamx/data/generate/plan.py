@@ -1,6 +1,5 @@
 """What is to be generated, file by file."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,11 +9,6 @@ from qamx.errors import UserError
 
 EPISODES_PER_SHARD = 1000
 Split = Literal["train", "val"]
-
-
-def default_directory() -> Path:
-    """Where data sets live: `$QAMX_DATA` if it is set, else OGBench's own `~/.ogbench/data`."""
-    return Path(os.environ.get("QAMX_DATA") or "~/.ogbench/data").expanduser()
 
 
 def shard_folder(name: str) -> str:
@@ -33,6 +27,7 @@ class Portion:
     - `seed`, `shard`, `split`: with an episode's index they determine the episode, bit for bit.
     - `episodes`: how many episodes the file holds.
     - `steps`: rows an episode.
+    - `expert`: the SHA-256 of the expert that moves the walker, where there is one.
     """
 
     path: Path
@@ -42,11 +37,13 @@ class Portion:
     split: Split
     episodes: int
     steps: int
+    expert: str | None = None
 
     @property
     def stamp(self) -> dict[str, str | int]:
         """All that determines the file's content, in a form to keep inside the file."""
-        return {
+        expert = {} if self.expert is None else {"expert": self.expert}
+        return expert | {
             "name": self.dataset.name,
             "seed": self.seed,
             "shard": self.shard,
@@ -68,6 +65,7 @@ class Plan:
     - `shards`: the number of shards, or `None` for one plain file.
     - `seed`: a non-negative integer.
     - `steps`: rows an episode.
+    - `expert`: the SHA-256 of the expert that moves the walker, where there is one.
     """
 
     dataset: Dataset
@@ -75,6 +73,7 @@ class Plan:
     shards: int | None
     seed: int
     steps: int
+    expert: str | None = None
 
     @classmethod
     def of(cls, name: str, *, episodes: int | None, shards: int | None, seed: int) -> "Plan":
@@ -110,6 +109,7 @@ class Plan:
                 split,
                 episodes,
                 self.steps,
+                self.expert,
             )
             for shard, stem in enumerate(self._stems())
             for split, ending, episodes in splits

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from qamx.data.generate.catalogue import Dataset
+from qamx.data.generate.expert import Expert
 from qamx.data.generate.seeding import EpisodeSeeds
 
 Row = dict[str, np.ndarray]
@@ -30,15 +31,19 @@ class Recipe(Protocol):
         ...
 
 
-def build_recipe(dataset: Dataset) -> Recipe:
-    """The recipe of a data set, its environment built (seconds for the robot arm)."""
+def build_recipe(dataset: Dataset, expert: Expert | None = None) -> Recipe:
+    """The recipe of a data set, its environment built (seconds for the robot arm).
+
+    **Arguments:** `expert` moves the walker of a data set that has one.
+    """
     # The simulators take seconds to import, and listing the names needs none of them.
     from qamx.data.generate.manipulation import manipulation_recipe
     from qamx.data.generate.maze import maze_recipe
 
-    build = maze_recipe if dataset.environment.startswith("pointmaze") else manipulation_recipe
     with warnings.catch_warnings():
         # A missing display and the precision of bounds matter to no episode, yet every worker
         # would say so.
         warnings.simplefilter("ignore")
-        return build(dataset)
+        if "maze" in dataset.environment:
+            return maze_recipe(dataset, expert)
+        return manipulation_recipe(dataset)

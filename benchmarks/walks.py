@@ -1,0 +1,96 @@
+"""How far the bodies of mazes get: goals reached, speed, and time on their backs.
+
+    python benchmarks/walks.py antmaze-medium-navigate pointmaze-medium-navigate --episodes 20
+
+Draws the first training episodes of each set, of OGBench's length, as `qamx data generate` would
+with the seed 0, and prints a Markdown table. Ant and humanoid need their experts in the data
+directory (`--directory`).
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from qamx.data.generate import Plan, default_directory, lookup
+from qamx.data.generate.episode import draw_episode
+from qamx.data.generate.expert import find_expert
+from qamx.data.generate.maze import maze_recipe
+from qamx.data.generate.maze_cells import Cell
+from qamx.data.generate.maze_goals import Goals
+from qamx.data.generate.recipe import Episode
+
+COLUMNS = (
+    "set",
+    "episodes",
+    "goals an episode",
+    "steps a goal",
+    "episodes with a goal",
+    "metres a step",
+    "steps on the back",
+    "steps/s",
+)
+
+
+class CountedGoals:
+    """Goals that remember how often they were reached, an entry an episode."""
+
+    def __init__(self, goals: Goals):
+        self._goals = goals
+        self.reached: list[int] = []
+
+    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
+        self.reached.append(0)
+        return self._goals.first(start, generator)
+
+    def after_success(self, generator: np.random.Generator) -> Cell | None:
+        following = self._goals.after_success(generator)
+        # A goal that stays is reached once, and at every step that the body stays there.
+        self.reached[-1] = 1 if following is None else self.reached[-1] + 1
+        return following
+
+
+def on_the_back(episode: Episode) -> float:
+    """The share of steps at which a free body's upward axis points down; 0 for a point."""
+    if episode["qpos"].shape[1] < 7:
+        return 0.0
+    _, x, y, _ = np.moveaxis(episode["qpos"][:, 3:7], 1, 0)
+    return float(np.mean(1.0 - 2.0 * (x**2 + y**2) < 0.0))
+
+
+def measure(name: str, episodes: int, directory: Path) -> str:
+    """The table's row of one set."""
+    dataset = lookup(name)
+    walker = dataset.walker
+    expert = None if walker is None else find_expert(walker, directory)
+    recipe = maze_recipe(dataset, expert)
+    recipe.goals = goals = CountedGoals(recipe.goals)
+    portion = Plan.of(name, episodes=episodes, shards=None, seed=0).portions[0]
+    began = time.perf_counter()
+    drawn = [draw_episode(recipe, portion, index) for index in range(episodes)]
+    rate = episodes * dataset.steps / (time.perf_counter() - began)
+    paths = np.stack([episode["qpos"][:, :2] for episode in drawn])
+    speed = np.mean(np.linalg.norm(np.diff(paths, axis=1), axis=-1))
+    backs = np.mean([on_the_back(episode) for episode in drawn])
+    reached = np.array(goals.reached)
+    steps = dataset.steps / max(reached.mean(), 1e-9)
+    return (
+        f"| {name} | {episodes} | {reached.mean():.2f} | {steps:.0f} | {np.mean(reached > 0):.0%} "
+        f"| {speed:.3f} | {backs:.1%} | {rate:,.0f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How far the bodies of mazes get.")
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("--episodes", type=int, default=20, metavar="N")
+    parser.add_argument("--directory", type=Path, default=default_directory(), metavar="DIR")
+    arguments = parser.parse_args()
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
+    for name in arguments.names:
+        print(measure(name, arguments.episodes, arguments.directory), flush=True)
+
+
+if __name__ == "__main__":
+    main()

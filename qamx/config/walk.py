@@ -1,0 +1,46 @@
+"""The settings of the walkers' task, and of the random steps that learning begins with."""
+
+from typing import Literal
+
+from pydantic import field_validator
+
+from qamx.config.fields import PositiveInt
+from qamx.config.problems import show, value_problem
+from qamx.config.sections import DataSettings, EnvironmentSettings, name_of
+from qamx.errors import suggestion
+
+Walker = Literal["ant", "humanoid"]
+WALKERS: tuple[Walker, ...] = ("ant", "humanoid")
+
+
+def _known(address: str) -> str:
+    if name_of(address) not in WALKERS:
+        raise value_problem(f"found {show(address)}; {suggestion(name_of(address), WALKERS)}")
+    return address
+
+
+class WalkEnvironmentSettings(EnvironmentSettings):
+    """An ant or a humanoid that is told where to walk."""
+
+    _check_walker = field_validator("id")(_known)
+
+    @property
+    def walker(self) -> Walker:
+        """Who walks."""
+        return next(walker for walker in WALKERS if walker == self.name)
+
+    def default_source(self) -> str:
+        return f"walk:{self.name}"
+
+    def objection(self, data: DataSettings) -> str | None:
+        if data.source == self.default_source():
+            return None
+        return f"{show(data.source)} is not of {show(self.id)}; write {show(self.default_source())}"
+
+
+class WalkDataSettings(DataSettings):
+    """Random steps of a walker."""
+
+    steps: PositiveInt = 10_000
+
+    _check_walker = field_validator("source")(_known)

@@ -1,0 +1,1 @@
+"""Training the walkers' experts, who generate data in ant and humanoid mazes."""

@@ -1,0 +1,139 @@
+"""`qamx data expert`: a run of a walker's recipe, whose policy becomes a file."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qamx.build import load_agent, run
+from qamx.config import Experiment, load
+from qamx.config.walk import WalkDataSettings
+from qamx.data.generate.archive import Stamp, read_stamp
+from qamx.data.generate.expert import Expert, Layer, expert_path, read_expert, write_expert
+from qamx.envs.walk import WalkEnvironment, Walker
+from qamx.errors import ExitCode, UserError
+from qamx.policies import GaussianPolicy
+
+EPISODES = 10
+"""How many episodes are walked to say how good an expert is."""
+
+
+def recipe(walker: Walker) -> Path:
+    """The experiment file that trains a walker's expert."""
+    return Path(__file__).with_name(f"{walker}.toml")
+
+
+def train_expert(
+    walker: Walker,
+    directory: Path,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    overrides: Sequence[str] = (),
+) -> ExitCode:
+    """Trains a walker's expert in `directory/experts`, or goes on, and exports it when it is done.
+
+    The run is an ordinary one in a folder of the walker's name, and can be killed at any time; the
+    policy goes to a file beside it. An expert that is there already from the same arguments is kept
+    and looked at again.
+
+    **Arguments:**
+
+    - `steps`: environment steps in all, the first random ones included; by default OGBench's.
+    - `overrides`: texts `section.key=value` over the recipe.
+
+    **Raises:** `UserError` if another expert is there already, or settings are wrong.
+    """
+    experiment = _experiment(walker, steps, seed, overrides)
+    path = expert_path(walker, directory)
+    stamp = _stamp(walker, experiment)
+    if path.exists():
+        _refuse_another(path, stamp)
+        print(_description(path, walker), flush=True)
+        return ExitCode.DONE
+    try:
+        code = run(experiment, path.with_suffix(""))
+    except UserError as error:
+        # What names a run's folder has another name here.
+        raise UserError(str(error).replace("--out", "--directory")) from error
+    if code == ExitCode.DONE:
+        write_expert(path, layers_of(path.with_suffix("")), stamp)
+        print(_description(path, walker), flush=True)
+    return code
+
+
+def _experiment(
+    walker: Walker, steps: int | None, seed: int | None, overrides: Sequence[str]
+) -> Experiment:
+    experiment = load(recipe(walker), overrides, seed)
+    if steps is None:
+        return experiment
+    first = experiment.data.steps if isinstance(experiment.data, WalkDataSettings) else 0
+    if steps <= first:
+        raise UserError(
+            f"--steps: found {steps}, and the first {first} steps are random; write more than that"
+        )
+    return load(recipe(walker), [*overrides, f"schedule.online_steps={steps - first}"], seed)
+
+
+def _stamp(walker: Walker, experiment: Experiment) -> Stamp:
+    """What determines the expert, in a form to keep inside its file."""
+    sections = experiment.to_dict()
+    settings = {name: sections[name] for name in ("environment", "data", "agent", "schedule")}
+    text = json.dumps(settings, sort_keys=True).encode()
+    return {
+        "walker": walker,
+        "seed": experiment.seed,
+        "settings": hashlib.sha256(text).hexdigest(),
+    }
+
+
+def _refuse_another(path: Path, stamp: Stamp) -> None:
+    if read_stamp(path) != stamp:
+        raise UserError(
+            f"{path}: an expert from another seed or other settings, with which data may have "
+            "been generated; move it away, or name another place with --directory"
+        )
+
+
+def layers_of(run_directory: Path) -> list[Layer]:
+    """The layers from observation to mean action that a run's newest checkpoint has.
+
+    **Raises:** `UserError` if the run's method isn't one Gaussian network.
+    """
+    policy = load_agent(run_directory).policy
+    if not isinstance(policy, GaussianPolicy):
+        raise UserError(
+            f"{run_directory}: an expert is one Gaussian network, found {type(policy).__name__}; "
+            'write agent.method = "rlpd"'
+        )
+    linear = [*policy.actor.trunk.layers, policy.actor.mean]
+    return [(np.asarray(layer.kernel), np.asarray(layer.bias)) for layer in linear]
+
+
+def _description(path: Path, walker: Walker) -> str:
+    expert = read_expert(path, walker)
+    returns, falls = walked(expert, walker, EPISODES)
+    metres = " metres" if walker == "ant" else ""
+    return (
+        f"expert: {path}, SHA-256 {expert.sha256}; in {EPISODES} episodes it goes "
+        f"{np.mean(returns):.1f}{metres} in its directions on average and falls {falls} times"
+    )
+
+
+def walked(expert: Expert, walker: Walker, episodes: int) -> tuple[list[float], int]:
+    """The returns of episodes of the walker's task, and how many of them ended in a fall."""
+    environment = WalkEnvironment(walker)
+    returns, falls = [], 0
+    for seed in range(episodes):
+        observation, total, done = environment.reset(seed), 0.0, False
+        while not done:
+            step = environment.step(expert.act(observation))
+            observation, done = step.observation, step.done
+            total += step.reward
+            falls += step.terminated
+        returns.append(total)
+    environment.close()
+    return returns, falls
