@@ -24,13 +24,14 @@ import pytest
 from file_server import Answer, FileServer
 
 from qamx.cli import main
-from qamx.data.download import Patience, download, known_names
+from qamx.data.download import Patience, download
 from qamx.data.download.hashes import Record, keep_record, read_records
 from qamx.data.download.parallel import side_by_side
 from qamx.data.download.part import Part
 from qamx.data.download.probe import Need, readable
 from qamx.data.download.progress import watching
-from qamx.data.download.table import SERVER, remote_set, server_url
+from qamx.data.download.table import SERVER, known_names, remote_set, server_url
+from qamx.data.download.transfer import Halted, Transfer
 from qamx.data.generate import generate
 from qamx.data.ogbench import find_files
 from qamx.errors import UserError
@@ -298,6 +299,16 @@ def test_passing_trouble_of_the_server_is_waited_for(tmp_path, server):
     assert 0.2 <= time.monotonic() - began < 5.0
     assert (tmp_path / TRAIN).read_bytes() == TRAINING
     assert server.sent(TRAIN) == [0, 0, SIZE]
+
+
+def test_a_transfer_that_is_told_to_stop_asks_no_more(tmp_path, server):
+    server.script[TRAIN] = [Answer(status=503)]
+    stop = threading.Event()
+    stop.set()
+    transfer = Transfer(Part(tmp_path / "part"), QUICK, stop, lambda size, total: None)
+    with pytest.raises(Halted):
+        transfer.run(f"{server.url}/{TRAIN}")
+    assert server.sent(TRAIN) == [0]
 
 
 def test_trouble_that_stays_is_an_error(tmp_path, server):

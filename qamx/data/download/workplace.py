@@ -66,7 +66,7 @@ class Workplace:
         try:
             note = (self.root / name / _WANTED).read_text(encoding="utf-8")
             return Unfinished(**json.loads(note))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError):  # the process was killed over it
             return Unfinished(None)
