@@ -71,6 +71,18 @@ def test_sparse_rewards_come_from_success():
         read(solved, episode(), sparse=True)
 
 
+def test_the_solved_step_of_a_demonstration_is_not_left_out():
+    demonstration = episode(3, rewards=None, terminations=None)
+    found = read(demonstration, sparse=True, solved_at_last=True, terminal="success")
+    np.testing.assert_array_equal(found.rewards, [-1, -1, 0])
+    np.testing.assert_array_equal(found.masks, [1, 1, 0])
+    with pytest.raises(UserError, match=r'which would be left out.*data.terminal = "success"'):
+        read(demonstration, sparse=True, solved_at_last=True, terminal="never")
+    followed = episode(4, rewards=None, terminations=None)
+    found = read(followed, sparse=True, solved_at_last=True, terminal="never")
+    np.testing.assert_array_equal(found.rewards, [-1, -1, 0])
+
+
 def test_what_ends_the_bootstrap():
     solved = episode(success=np.array([False, True, False]))
     np.testing.assert_array_equal(read(solved).masks, [1, 1, 0])

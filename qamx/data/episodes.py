@@ -68,7 +68,8 @@ class Reading:
         **Arguments:** `where` is what messages call the source.
 
         **Raises:** `UserError` naming the episode and the array: missing rewards, terminations or
-        successes, arrays of unequal length, an observation that is not there.
+        successes, arrays of unequal length, an observation that is not there, a solved step that
+        would be left out in every episode.
         """
         parts = [
             part
@@ -96,6 +97,11 @@ class Reading:
         rewards = self._rewards(where, episode, success, steps)
         stops = self._stops(where, episode, success, steps)
         before, after = self._observations(where, episode, steps)
+        if len(after) < steps and self.solved_at_last and not stops[-1]:
+            raise UserError(
+                f"{where}: no observation follows the last step, which would be left out, and it "
+                'solves the task (data.success = "last"); write data.terminal = "success"'
+            )
         if len(after) < steps and stops[-1]:
             after = np.concatenate([after, before[-1:]])  # never looked at: nothing is bootstrapped
         kept = min(steps, len(after))

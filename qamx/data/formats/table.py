@@ -25,12 +25,13 @@ def episodes(where: str, arrays: Arrays, success: str | None) -> Iterator[Episod
     not clear.
     """
     marks = marks_of(where, arrays)
+    solved = success_among(where, arrays, success)
     columns = {
         "observations": _tree(where, arrays, "observations"),
         "actions": _array(where, arrays, "actions"),
         "rewards": _array(where, arrays, "rewards") if "rewards" in arrays else None,
         "terminations": marks.terminations,
-        "success": success_among(where, arrays, success),
+        "success": None if solved is None else np.asarray(solved),
         "next_observations": _tree(where, arrays, "next_observations") if marks.pairs else None,
     }
     for name, column in columns.items():
@@ -41,11 +42,6 @@ def episodes(where: str, arrays: Arrays, success: str | None) -> Iterator[Episod
         cut = {name: _rows(column, steps) for name, column in columns.items()}
         yield Episode(**(cut | {"observations": _rows(columns["observations"], seen)}))
         start = stop
-
-
-def entries(arrays: Arrays, name: str) -> list[str]:
-    """The names in `arrays` that make up an array, or a dictionary, called `name`."""
-    return [key for key in arrays if key == name or key.startswith(f"{name}/")]
 
 
 def _stops(ends: np.ndarray) -> list[int]:
@@ -65,7 +61,7 @@ def _tree(where: str, arrays: Arrays, name: str) -> Any:
     if name in arrays:
         return _array(where, arrays, name)
     tree: dict[str, Any] = {}
-    for key in entries(arrays, name):
+    for key in (key for key in arrays if key.startswith(f"{name}/")):
         *folders, leaf = key.split("/")[1:]
         place = tree
         for folder in folders:

@@ -1,0 +1,96 @@
+"""The units that a policy learns in, and those of its data and environment."""
+
+import numpy as np
+import pytest
+from corner import Corner
+
+from qamx.data.scaled import extremes, moments, scaled
+from qamx.data.sequences import Transitions
+from qamx.envs.scaling import ScaledEnvironment, Scaling
+from qamx.errors import UserError
+
+SCALING = Scaling(
+    observation_mean=np.array([1.0, -2.0], np.float32),
+    observation_deviation=np.array([0.5, 4.0], np.float32),
+    action_low=np.array([-2.0, 1.0], np.float32),
+    action_high=np.array([2.0, 4.0], np.float32),
+    reward_scale=0.5,
+    reward_shift=1.0,
+)
+
+
+def test_units_by_hand():
+    np.testing.assert_array_equal(SCALING.observations(np.array([[2.0, 2.0]])), [[2, 1]])
+    np.testing.assert_array_equal(
+        SCALING.actions(np.array([[-2.0, 4.0], [0, 2.5]])), [[-1, 1], [0, 0]]
+    )
+    np.testing.assert_array_equal(SCALING.rewards(np.array([-2.0, 0.0])), [0, 1])
+    assert not SCALING.is_identity
+    assert Scaling().is_identity
+
+
+def test_actions_come_back_inside_the_bounds():
+    units = np.linspace(-1, 1, 7)[:, None].repeat(2, axis=1)
+    np.testing.assert_allclose(SCALING.actions(SCALING.to_environment(units)), units, atol=1e-6)
+    beyond = SCALING.to_environment(np.array([-1.00001, 1.00001], np.float32))
+    np.testing.assert_array_equal(beyond, [-2, 4])
+
+
+def test_an_action_that_never_varies_stays_what_it_is():
+    still = Scaling(action_low=np.array([3.0], np.float32), action_high=np.array([3.0], np.float32))
+    np.testing.assert_array_equal(still.actions(np.array([[3.0]])), [[0]])
+    np.testing.assert_array_equal(still.to_environment(np.array([0.7], np.float32)), [3])
+
+
+def test_the_identity_changes_nothing():
+    rows = np.random.default_rng(0).normal(size=(3, 2))
+    for change in (Scaling().observations, Scaling().actions, Scaling().to_environment):
+        assert change(rows) is rows
+    np.testing.assert_array_equal(Scaling().rewards(rows[:, 0]), rows[:, 0].astype(np.float32))
+
+
+def test_mean_and_deviation_of_the_data_with_a_constant_entry():
+    rows = np.array([[0.0, 5.0], [2.0, 5.0]], np.float32)
+    mean, deviation = moments("data", rows)
+    np.testing.assert_array_equal(mean, [1, 5])
+    np.testing.assert_array_equal(deviation, [1, 1])
+    low, high = extremes("data", rows)
+    np.testing.assert_array_equal([low, high], [[0, 5], [2, 5]])
+    rows[1, 0] = np.nan
+    for find in (moments, extremes):
+        with pytest.raises(UserError, match=r"data: .*not finite in row 1; mend or drop"):
+            find("data", rows)
+
+
+def test_transitions_in_a_policy_s_units():
+    rows = np.array([[2.0, 2.0]], np.float32)
+    one = np.ones(1, np.float32)
+    found = scaled(SCALING, Transitions(rows, rows, -2 * one, one, one, rows + 1))
+    np.testing.assert_array_equal(found.observations, [[2, 1]])
+    np.testing.assert_array_equal(found.next_observations, [[4, 1.25]])
+    np.testing.assert_allclose(found.actions, [[1, -1 / 3]], rtol=1e-6)
+    np.testing.assert_array_equal(found.rewards, [0])
+    assert (found.masks[0], found.ends[0]) == (1, 1)
+
+
+def test_an_environment_in_a_policy_s_units():
+    env, inside = ScaledEnvironment(Corner, SCALING), Corner()
+    assert (env.observation_size, env.action_size) == (2, 2)
+    np.testing.assert_array_equal(env.reset(3), SCALING.observations(inside.reset(3)))
+    step, raw = env.step(np.array([0.5, -1.0])), inside.step(np.array([1.0, 1.0]))
+    np.testing.assert_array_equal(step.observation, SCALING.observations(raw.observation))
+    # Rewards are the environment's own: an evaluation reports them.
+    assert (step.reward, step.done) == (raw.reward, raw.done)
+
+
+def test_a_run_s_units_are_kept_with_it(tmp_path):
+    Scaling().save(tmp_path)
+    assert not [*tmp_path.iterdir()]
+    assert Scaling.load(tmp_path).is_identity
+    SCALING.save(tmp_path)
+    kept = Scaling.load(tmp_path)
+    for one, other in zip(vars(kept).values(), vars(SCALING).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    (tmp_path / "scaling.json").write_text('{"observation_mean": [')
+    with pytest.raises(UserError, match=r"scaling.json: cannot be read .*restore it"):
+        Scaling.load(tmp_path)
