@@ -74,9 +74,9 @@ def measure(name: str, episodes: int, directory: Path) -> str:
     speed = np.mean(np.linalg.norm(np.diff(paths, axis=1), axis=-1))
     backs = np.mean([on_the_back(episode) for episode in drawn])
     reached = np.array(goals.reached)
-    steps = dataset.steps / max(reached.mean(), 1e-9)
+    steps = f"{dataset.steps / reached.mean():.0f}" if reached.any() else "-"
     return (
-        f"| {name} | {episodes} | {reached.mean():.2f} | {steps:.0f} | {np.mean(reached > 0):.0%} "
+        f"| {name} | {episodes} | {reached.mean():.2f} | {steps} | {np.mean(reached > 0):.0%} "
         f"| {speed:.3f} | {backs:.1%} | {rate:,.0f} |"
     )
 
