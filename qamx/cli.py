@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `qamx report ... | head` has read all it wants
+        sys.stdout = None
+        return ExitCode.DONE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -252,6 +255,27 @@ def _bench(arguments: argparse.Namespace) -> int:
     )
 
 
+def _add_report(commands: Subparsers) -> None:
+    summary = "tables, curves and figures of runs, with intervals"
+    parser = _command(commands, "report", summary, _report)
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="runs, or folders with runs in them"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write HTML, Markdown, LaTeX, CSV, figures there"
+    )
+    _add_numbers(parser, ("step", None, "report this step (default: the end of each phase)"))
+    parser.add_argument("--no-figures", action="store_true", help="write tables alone")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from qamx.studies.report import report
+
+    return report(
+        arguments.folders, arguments.out, arguments.step, figures=not arguments.no_figures
+    )
+
+
 def _add_data(commands: Subparsers) -> None:
     parser = commands.add_parser("data", help="make data sets", description="Make data sets.")
     actions = parser.add_subparsers(metavar="ACTION", required=True, title="actions")
@@ -293,6 +317,7 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_verify,
     _add_doctor,
     _add_bench,
+    _add_report,
 )
 """What adds each subcommand, in the order of the help."""
 
@@ -317,10 +342,7 @@ def _add_numbers(parser: argparse.ArgumentParser, *options: tuple[str, int | Non
 
 
 def _write(text: str) -> int:
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:  # `qamx show ... | head` has read all it wants
-        sys.stdout = None
+    print(text, end="", flush=True)
     return 0
 
 

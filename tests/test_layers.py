@@ -66,7 +66,8 @@ LAYERS = {
         "registry",
         "runner",
     },
-    "cli": {"audit", "bench", "build", "config", "data", "errors", "registry"},
+    "studies": {"audit", "errors"},
+    "cli": {"audit", "bench", "build", "config", "data", "errors", "registry", "studies"},
 }
 
 
