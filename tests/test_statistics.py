@@ -69,8 +69,8 @@ def test_an_interval_ends_at_percentiles():
     ("runs", "tasks", "expected"),
     # With n runs a percentile interval is narrower than one with Student's quantile and the
     # unbiased deviation, by about sqrt((n-1)/n) 1.96/t: it holds less often, the more so for
-    # one task, whose deviation is least certain.
-    [(12, 1, 0.914), (12, 5, 0.933), (4, 5, 0.90)],
+    # one task, whose deviation is least certain. The numbers are of 15,000 studies.
+    [(12, 1, 0.909), (12, 5, 0.935), (4, 5, 0.889), (4, 1, 0.815)],
 )
 def test_intervals_hold_as_often_as_they_can(runs, tasks, expected):
     rng = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def test_intervals_hold_as_often_as_they_can(runs, tasks, expected):
         sums += weights @ rates[:, task].T
     low, high = interval(sums / tasks)
     held = np.mean((low <= truth) & (truth <= high))
-    assert held == pytest.approx(expected, abs=0.025)  # 3.5 standard errors
+    assert held == pytest.approx(expected, abs=0.03)  # three standard errors
 
 
 def test_multiplicities_are_resamples():

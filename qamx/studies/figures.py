@@ -48,14 +48,14 @@ def learning_curves(
     count = len(curves)
     columns = 4 if count > 6 else 2 if count == 4 else min(count, 3)
     rows = -(-count // columns)
-    figure, axes = _panels(rows, columns, (3.1, 2.5), legend=len(style))
+    figure, axes = panels(rows, columns, (3.1, 2.5), legend=len(style))
     for axis, (name, group) in zip(axes, curves.items(), strict=False):
         for label, curve in group.items():
             draw_curve(axis, curve, *style[label])
         for border in borders:
             axis.axvline(border / 1e6, color="#888888", lw=0.8, ls=(0, (2, 2)))
         axis.set_title("all tasks" if name == ALL else name, fontsize=9)
-    _finish(figure, axes, count, columns, style)
+    finish(figure, axes, count, columns, style)
     return figure
 
 
@@ -93,7 +93,7 @@ def _draw_interval(axis: "Axes", height: int, estimate: Estimate) -> None:
 
 def profiles(summary: Summary, style: Style) -> "Figure":
     """The share of runs above each success rate, with pointwise bands."""
-    figure, axes = _panels(1, 1, (6.5, 3.6), legend=len(style))
+    figure, axes = panels(1, 1, (6.5, 3.6), legend=len(style))
     for label, profile in summary.profiles.items():
         colour, dashes = style[label]
         axes[0].plot(100 * THRESHOLDS, profile.values, color=colour, linestyle=dashes)
@@ -146,7 +146,7 @@ def _plain(rows: int, columns: int, size: tuple[float, float]) -> "tuple[Figure,
     return figure, list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
 
 
-def _panels(
+def panels(
     rows: int, columns: int, panel: tuple[float, float], legend: int
 ) -> "tuple[Figure, list[Axes]]":
     """A grid with room for a legend of so many entries under it."""
@@ -158,7 +158,7 @@ def _panels(
     return figure, axes
 
 
-def _finish(
+def finish(
     figure: "Figure", axes: "Sequence[Axes]", count: int, columns: int, style: Style
 ) -> None:
     """Shared scales, labels at the border, one legend."""

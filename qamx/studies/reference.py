@@ -17,8 +17,22 @@ SEEDS = 12
 EPISODES = 50
 """Episodes behind each run's success rate."""
 
-HOURS = 3.0
-"""What one run took, offline and online, on an RTX A5000."""
+TASKS = 5
+"""Tasks of each domain."""
+
+DOMAINS = (
+    "antmaze-large-navigate",
+    "antmaze-giant-navigate",
+    "humanoidmaze-medium-navigate",
+    "humanoidmaze-large-navigate",
+    "scene-play",
+    "puzzle-3x3-play",
+    "puzzle-4x4-play",
+    "cube-double-play",
+    "cube-triple-play",
+    "cube-quadruple-play",
+)
+"""The domains that `all` is the mean of."""
 
 _VARIANTS = {
     "QAM-E-NOCLIP": "noclip",
