@@ -76,6 +76,8 @@ def aggregates(summary: Summary) -> "Figure":
         for height, label in enumerate(labels):
             _draw_interval(axis, height, estimates[label, ALL])
         axis.set_title(title, fontsize=10)
+        axis.use_sticky_edges = False
+        axis.set_xmargin(0.05)
         axis.set_xlabel("success (%)")
         axis.set_yticks(range(len(labels)), labels)
         axis.set_ylim(-0.6, len(labels) - 0.4)

@@ -33,7 +33,8 @@ class Moment:
     def title(self) -> str:
         """The name with its steps."""
         steps = " and ".join(f"{step:,}" for step in self.steps)
-        return self.name if self.name.startswith("step") else f"{self.name} (step {steps})"
+        word = "steps" if len(self.steps) > 1 else "step"
+        return self.name if self.name.startswith("step") else f"{self.name} ({word} {steps})"
 
     @property
     def tasks(self) -> tuple[Task, ...]:

@@ -12,7 +12,7 @@ STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif }
-main { max-width: 1160px; margin: 0 auto; padding: 1.5rem 1rem 4rem }
+main { max-width: 1320px; margin: 0 auto; padding: 1.5rem 1rem 4rem }
 h1 { font-size: 1.7rem; margin: .2rem 0 } h2 { font-size: 1.3rem; margin: 2.5rem 0 .6rem }
 h3 { font-size: 1rem; margin: 1.4rem 0 .5rem } p { max-width: 75ch; margin: .5rem 0 }
 .soft { color: var(--soft) } nav a { margin-right: 1.2rem } a { color: #0a5aa8 }

@@ -110,7 +110,7 @@ def _figures(folder: Path, runs: Sequence[Run], summaries: Sequence[Summary]) ->
     from qamx.studies import figures
 
     style = figures.styles(sorted({run.label for run in runs}))
-    ends = {tuple(sorted(run.ends.values())[:-1]) for run in runs}
+    ends = {tuple(sorted(run.ends.values())[:-1]) for run in runs if len(run.ends) > 1}
     borders = ends.pop() if len(ends) == 1 else ()  # runs with several plans have no one border
     drawn = {"curves": figures.learning_curves(curves(runs), style, borders)}
     for index, summary in enumerate(summaries):
