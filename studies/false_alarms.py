@@ -5,7 +5,8 @@
 For each published task the seeds' own probabilities of success get a beta law with the published
 mean and variance between seeds. Twelve seeds are drawn from it and published (a mean, and the
 bootstrap interval of it, to four decimals), as many as we have are drawn from the same law, and
-the two are compared.
+the two are compared. Printed is how often a difference is found at a level of 5%: on average,
+and in brackets below what nine tenths of the cases stay, and the largest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from qamx.studies.runs import Task
 
 LEVEL = 0.05
 RESAMPLES = 1_000
+STUDIES = 300
 STEPS = (1_000_000, 1_500_000)
 
 
@@ -34,15 +36,17 @@ class Interval(NamedTuple):
     high: Float[np.ndarray, " studies"]
 
 
-def domain_figures() -> list[list[Published]]:
-    """The figures of the tasks of each domain, of each method at the end of each phase."""
+def study_figures() -> list[list[list[Published]]]:
+    """The figures of the tasks of each domain, for each method at the end of each phase."""
     figures = published()
     return [
-        [figures[method, f"{domain} task {task}", step] for task in range(1, TASKS + 1)]
+        [
+            [figures[method, f"{domain} task {task}", step] for task in range(1, TASKS + 1)]
+            for domain in DOMAINS
+        ]
         for method in sorted({label for label, group, _ in figures if group == "all"})
-        for domain in DOMAINS
         for step in STEPS
-        if (method, f"{domain} task 1", step) in figures
+        if (method, f"{DOMAINS[0]} task 1", step) in figures
     ]
 
 
@@ -94,22 +98,29 @@ def p_value(
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    domains = domain_figures()
-    chosen = [domains[index] for index in rng.permutation(len(domains))[:80]]
+    studies = study_figures()
+    chosen = [studies[index] for index in rng.permutation(len(studies))[:12]]
     for seeds in (1, 2, 4, 12):
-        tasks, whole, family = [], [], []
-        for figures in chosen:
-            single, domain = p_values(figures, seeds, 400, rng)
-            tasks += list((single < LEVEL).mean(axis=-1))
-            whole.append((domain < LEVEL).mean())
-            rows = np.vstack([single, domain]).T
-            family.append(np.mean([min(holm(list(row))) < LEVEL for row in rows]))
+        rates: dict[str, list[float]] = {"task": [], "domain": [], "six rows": [], "sixty rows": []}
+        for domains in chosen:
+            rows = []
+            for figures in domains:
+                single, whole = p_values(figures, seeds, STUDIES, rng)
+                rates["task"] += list((single < LEVEL).mean(axis=-1))
+                rates["domain"].append(float((whole < LEVEL).mean()))
+                rows.append(np.vstack([single, whole]))
+                rates["six rows"].append(any_found(rows[-1]))
+            rates["sixty rows"].append(any_found(np.vstack(rows)))
         told = "  ".join(
-            f"{name} {np.mean(rates):.1%} (nine tenths below {np.percentile(rates, 90):.1%}, "
-            f"largest {max(rates):.1%})"
-            for name, rates in (("task", tasks), ("domain", whole), ("six rows", family))
+            f"{name} {np.mean(found):.1%} ({np.percentile(found, 90):.1%}, {max(found):.1%})"
+            for name, found in rates.items()
         )
         print(f"{seeds:2d} seeds: {told}", flush=True)
+
+
+def any_found(rows: Float[np.ndarray, "rows studies"]) -> float:
+    """How often a corrected p-value of any row is below the level."""
+    return float(np.mean([min(holm(list(column))) < LEVEL for column in rows.T]))
 
 
 if __name__ == "__main__":

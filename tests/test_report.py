@@ -233,6 +233,18 @@ def test_a_curve_ends_where_its_first_run_does(tmp_path):
     assert found.low[1] == found.high[1] == pytest.approx(0.4)
 
 
+def test_runs_that_failed_do_not_end_a_curve(tmp_path):
+    whole = [{OFFLINE: 0.5, ONLINE: 0.7}, {OFFLINE: 0.6, ONLINE: 0.9}]
+    write_seeds(tmp_path, whole, "qam", "cube-double-play", 1)
+    write_run(tmp_path / "late", {OFFLINE: 0.0}, seed=1)
+    found = curves(read_runs([tmp_path]))["cube-double-play"]["qam"]
+    assert found.steps.tolist() == [OFFLINE, ONLINE]
+    assert found.mean == pytest.approx([0.55, 0.8])
+    write_run(tmp_path / "early" / "one", {50_000: 0.2, OFFLINE: 0.4}, method="fql")
+    found = curves(read_runs([tmp_path]))["cube-double-play"]["fql"]
+    assert found.steps.tolist() == [50_000, OFFLINE]  # the best that there is
+
+
 def test_methods_are_compared_on_tasks_that_they_share(tmp_path):
     for task in (1, 2):
         write_seeds(tmp_path, [{OFFLINE: 0.5}], "qam", "cube-double-play", task)

@@ -14,7 +14,9 @@ $$t=\frac{\bar x_1-\bar x_2}{\sqrt{V_1/n_1+V_2/n_2}}$$
 
 has Student's law with the degrees of freedom of both sides together. One seed has none of its own,
 and is judged by the spread of the other side: the test is then whether it lies in the prediction
-interval for one more seed.
+interval for one more seed. Where a few seeds fail altogether and the rest do not, Student's tails
+are too light, and one seed averages nothing: for one seed on one task the p-value is never below
+that of the other side's beta law of \(\theta\) and the binomial law of the episodes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -121,14 +123,19 @@ def difference(one: Side, other: Side, tasks: Sequence[Task]) -> Difference:
             f"{tasks[0]}: one seed on either side, which says nothing of how much seeds differ; "
             "add runs with other seeds to one of them"
         )
-    chance = _chance(one, other, tasks)
+    rates = [_rate((one, other), task) for task in tasks]
+    chance = sum(rate * (1 - rate) for rate in rates) / len(tasks) ** 2
     weighted = sum(_between(side, chance) * side.freedom for side in (one, other))
     between = np.maximum(weighted / freedom, 0)
     square = sum(
         (between + (chance - between) / side.episodes) / side.seeds for side in (one, other)
     )
     gap, error = np.asarray(one.mean) - np.asarray(other.mean), np.sqrt(square)
-    return Difference(gap, t.ppf(0.975, freedom) * error, 2 * t.sf(np.abs(gap) / error, freedom))
+    half, p = t.ppf(0.975, freedom) * error, 2 * t.sf(np.abs(gap) / error, freedom)
+    for side, many in ((one, other), (other, one)):
+        if side.seeds == 1 and len(tasks) == 1 and tasks[0] in many.won:
+            p = np.maximum(p, _tail(side, many, tasks[0]))
+    return Difference(gap, half, p)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -149,18 +156,30 @@ def _spread(rates: Sequence[Float[np.ndarray, "... runs"]]) -> tuple[Number, Num
     return total, freedom
 
 
-def _chance(one: Side, other: Side, tasks: Sequence[Task]) -> Number:
-    r"""\(\sum_kp_k(1-p_k)/K^2\), from the episodes of both sides.
+def _rate(sides: Sequence[Side], task: Task) -> Number:
+    r"""\(p_k\), from the episodes of all sides that know of the task.
 
-    One won and one lost are added to those of each task, without which a side that has won all or
-    none would leave nothing to chance.
+    One won and one lost are added, without which sides that have won all or none would leave
+    nothing to chance.
     """
-    total: Number = 0.0
-    for task in tasks:
-        found = [side.won[task] for side in (one, other) if task in side.won]
-        rate = (sum(won for won, _ in found) + 1) / (sum(played for _, played in found) + 2)
-        total = total + rate * (1 - rate)
-    return total / len(tasks) ** 2
+    found = [side.won[task] for side in sides if task in side.won]
+    return (sum(won for won, _ in found) + 1) / (sum(played for _, played in found) + 2)
+
+
+def _tail(side: Side, other: Side, task: Task) -> Number:
+    """The two-sided p-value of one seed on one task under the other side's beta-binomial law."""
+    from scipy.stats import betabinom
+
+    rate = np.asarray(_rate([other], task))
+    most = rate * (1 - rate)
+    between = _between(other, most)
+    weight = most / np.clip(between, 1e-6, 0.98 * most) - 1  # where the beta law is defined
+    a, b = (rate * weight)[..., None], ((1 - rate) * weight)[..., None]
+    support = np.arange(side.episodes + 1)
+    mass = betabinom.pmf(support, side.episodes, a, b)
+    won = np.rint(np.asarray(side.mean) * side.episodes)[..., None]
+    ends = ((mass * (support <= won)).sum(axis=-1), (mass * (support >= won)).sum(axis=-1))
+    return np.minimum(2 * np.minimum(*ends), 1)
 
 
 def _between(side: Side, chance: Number) -> Number:

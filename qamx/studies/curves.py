@@ -25,8 +25,9 @@ class Curve:
 def curves(runs: Sequence[Run]) -> dict[str, dict[str, Curve]]:
     """The curves of each group (domains, and all tasks if there are several domains), by label.
 
-    A curve has the steps at which every run of the label on the group was evaluated, so that no
-    step is a mean over fewer runs than another. A run that is incomplete ends its curve there.
+    A curve is of the runs that are complete or, where a label has none on a task, of all that
+    have not diverged. It has the steps at which all of these were evaluated, so that no step is a
+    mean over fewer runs than another.
     """
     domains = sorted({run.task.domain for run in runs})
     groups = {domain: [run for run in runs if run.task.domain == domain] for domain in domains}
@@ -39,9 +40,11 @@ def _of_group(runs: Sequence[Run]) -> dict[str, Curve]:
     tasks = {run.task for run in runs}
     found: dict[str, Curve] = {}
     for label in dict.fromkeys(run.label for run in runs):
-        own = [run for run in runs if run.label == label]
-        if {run.task for run in own} == tasks:
-            found[label] = curve(label, own)
+        own = [run for run in runs if run.label == label and run.diverged is None]
+        whole = [run for run in own if run.problem is None]
+        shown = next((some for some in (whole, own) if {run.task for run in some} == tasks), None)
+        if shown is not None:
+            found[label] = curve(label, shown)
     return found
 
 

@@ -56,7 +56,7 @@ def page(
         "<h1>Report</h1>",
         f'<p class="soft">{escape(headline)}</p>',
         f'<nav>{links}<a href="#curves">learning curves</a></nav>',
-        f'<p class="soft">{escape(RULE)}</p>',
+        f'<p class="soft">{escape(RULE.format("Bold"))}</p>',
         _notes(notes),
         *(_moment(i, summary, figures) for i, summary in enumerate(summaries)),
     ]

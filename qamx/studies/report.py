@@ -30,7 +30,7 @@ def report(
     notes = left_out(runs, summaries, step)
     if out is not None:
         _write(out, runs, summaries, notes, figures)
-    print(f"{headline(runs)}\n{RULE}")
+    print(f"{headline(runs)}\n{RULE.format('Starred')}")
     for note in notes:
         print(f"not complete: {note}")
     for summary in summaries:
@@ -97,7 +97,7 @@ def _write(
 
 
 def _markdown(runs: Sequence[Run], summaries: Sequence[Summary], notes: Sequence[str]) -> str:
-    parts = [f"# Report\n\n{headline(runs)}.\n\n{RULE}\n"]
+    parts = [f"# Report\n\n{headline(runs)}.\n\n{RULE.format('Bold')}\n"]
     if notes:
         parts.append("Not complete:\n\n" + "".join(f"- {note}\n" for note in notes))
     for summary in summaries:

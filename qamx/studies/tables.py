@@ -10,10 +10,10 @@ ABSENT = "-"
 """What stands where a method has no runs."""
 
 RULE = (
-    "Success in per cent, mean [95% stratified bootstrap interval over runs]. Bold: the largest "
+    "Success in per cent, mean [95% stratified bootstrap interval over runs]. {}: the largest "
     "of a column, and all whose interval overlaps its interval."
 )
-"""What a reader of the tables must know."""
+"""What a reader of the tables must know, with the word for how they are marked."""
 
 
 @dataclass(frozen=True)
