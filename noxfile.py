@@ -59,3 +59,12 @@ def study(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     session.run("python", "-m", "studies.tilt")
     session.run("python", "-m", "studies.report")
+
+
+@nox.session(python="3.11")
+def rliable(session: nox.Session) -> None:
+    """Estimates and intervals of reports against rliable's, on the same resamples."""
+    # rliable fails with later versions of these; qamx needs later ones, and is not installed.
+    pins = ("numpy<2", "pandas<2.2", "scipy<1.12", "arch<6.4", "seaborn<0.13")
+    session.install("rliable==1.2.0", *pins, "jaxtyping>=0.3")
+    session.run("python", "tests/rliable/compare.py", env={"PYTHONPATH": "."})

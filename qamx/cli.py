@@ -48,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `qamx report ... | head` has read all it wants
+        sys.stdout = None
+        return ExitCode.DONE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -254,6 +257,81 @@ def _bench(arguments: argparse.Namespace) -> int:
     )
 
 
+def _add_report(commands: Subparsers) -> None:
+    summary = "tables, curves and figures of runs, with intervals"
+    parser = _command(commands, "report", summary, _report)
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="runs, or folders with runs in them"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write HTML, Markdown, LaTeX, CSV, figures there"
+    )
+    _add_numbers(parser, ("step", None, "report this step (default: the end of each phase)"))
+    parser.add_argument("--no-figures", action="store_true", help="write tables alone")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from qamx.studies.report import report
+
+    return report(
+        arguments.folders, arguments.out, arguments.step, figures=not arguments.no_figures
+    )
+
+
+def _add_compare(commands: Subparsers) -> None:
+    summary = "say whether runs agree with the published figures, or with other runs"
+    parser = _command(commands, "compare", summary, _compare)
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="RUN", help="runs, or folders with runs in them"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="published|DIR",
+        help="the other side (default: of two folders the second, else the published figures)",
+    )
+    _add_numbers(parser, ("step", None, "compare at this step (default: the last that all share)"))
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write table and curves there")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from qamx.studies.compare import compare
+
+    return compare(arguments.folders, arguments.against, arguments.step, arguments.out)
+
+
+def _add_plan(commands: Subparsers) -> None:
+    summary = "say how many seeds tell two published methods apart, and what they cost"
+    parser = _command(commands, "plan", summary, _plan)
+    parser.add_argument("methods", nargs=2, metavar="METHOD", help="such as qam_edit fql")
+    parser.add_argument(
+        "--domain", required=True, metavar="NAME", help="such as cube-double-play, or all"
+    )
+    parser.add_argument(
+        "--power", type=float, default=0.8, metavar="P", help="of a 5%% test (default: 0.8)"
+    )
+    _add_numbers(
+        parser,
+        ("episodes", 50, "of an evaluation (default: 50)"),
+        ("step", 1_000_000, "of the published figures (default: 1000000, the offline end)"),
+    )
+    parser.add_argument(
+        "--hours", type=float, default=3.0, metavar="H", help="a run on a GPU (default: 3, A5000)"
+    )
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from qamx.studies.plan import plan
+
+    return plan(
+        arguments.methods,
+        arguments.domain,
+        arguments.step,
+        arguments.power,
+        arguments.episodes,
+        arguments.hours,
+    )
+
+
 def _add_data(commands: Subparsers) -> None:
     summary = "make, download and inspect data sets"
     parser = commands.add_parser("data", help=summary, description=f"{summary.capitalize()}.")
@@ -392,6 +470,9 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_verify,
     _add_doctor,
     _add_bench,
+    _add_report,
+    _add_compare,
+    _add_plan,
 )
 """What adds each subcommand, in the order of the help."""
 
@@ -416,10 +497,7 @@ def _add_numbers(parser: argparse.ArgumentParser, *options: tuple[str, int | Non
 
 
 def _write(text: str) -> int:
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:  # `qamx show ... | head` has read all it wants
-        sys.stdout = None
+    print(text, end="", flush=True)
     return 0
 
 

@@ -79,7 +79,18 @@ LAYERS = {
         "runner",
     },
     "experts": {"build", "config", "data", "envs", "errors", "policies"},
-    "cli": {"audit", "bench", "build", "config", "data", "errors", "experts", "registry"},
+    "studies": {"audit", "errors"},
+    "cli": {
+        "audit",
+        "bench",
+        "build",
+        "config",
+        "data",
+        "errors",
+        "experts",
+        "registry",
+        "studies",
+    },
 }
 
 

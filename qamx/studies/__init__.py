@@ -1,0 +1,1 @@
+"""What many runs say together: tables with intervals, comparisons, and plans of studies."""
