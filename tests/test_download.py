@@ -136,7 +136,7 @@ def test_shards_are_numbered_within_a_folder():
         ),
         ("cube-octuple-noisy", r"no file of it.*\n.*qamx data generate cube-octuple-noisy"),
         ("cube-single-play-100m", r"folders of shards only of.*\n.*cube-single.*--shards 100"),
-        ("antmaze-giant-navigate-100m", "expert locomotion policy"),
+        ("antmaze-giant-navigate-100m", r"qamx data expert ant .*generate antmaze-giant-navigate"),
     ],
 )
 def test_a_set_that_is_not_to_be_had_is_said_to_be_so(tmp_path, server, name, said):
@@ -596,7 +596,8 @@ import sys
 from pathlib import Path
 from qamx.data.download import Patience, download
 directory, mirror, name = sys.argv[1:]
-download([name], directory=Path(directory), mirror=mirror, patience=Patience(pause=0.01))
+patience = Patience(stall=120.0, pause=0.01)
+download([name], directory=Path(directory), mirror=mirror, patience=patience)
 """
 
 
@@ -637,7 +638,7 @@ def test_ctrl_c_ends_at_once_and_says_what_is_kept(tmp_path, server):
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     said, _ = process.communicate()
-    assert time.monotonic() - began < 8.0  # not the 30 seconds of the stall
+    assert time.monotonic() - began < 60.0  # the 120 seconds of the stall are not sat out
     assert f"{readable(CUT)} of unfinished files are kept: the same command continues." in said
 
 

@@ -162,13 +162,6 @@ def test_an_expert_s_set_names_the_training_that_comes_first(folder, name, shard
     assert str(caught.value).endswith("--shards 100") == sharded
 
 
-@pytest.mark.usefixtures("no_network")
-def test_what_can_not_be_generated_is_not_offered(folder):
-    with pytest.raises(UserError, match="cannot be generated here") as caught:
-        find_files("antsoccer-arena-navigate-v0", folder)
-    assert "qamx data generate" not in str(caught.value)
-
-
 @pytest.fixture
 def three_shards(tmp_path):
     """A folder of three shards by name, with the held-out file that belongs to each."""

@@ -34,10 +34,11 @@ class RandomSteps:
 def _played(environment: WalkEnvironment, steps: int) -> Transitions:
     generator = np.random.default_rng(SEED)
     observation, episode, rows = environment.reset(0), 0, []
-    for _ in range(steps):
+    for index in range(steps):
         action = generator.uniform(-1.0, 1.0, environment.action_size).astype(np.float32)
         step = environment.step(action)
-        mask, end = 0.0 if step.terminated else 1.0, 1.0 if step.done else 0.0
+        mask = 0.0 if step.terminated else 1.0
+        end = 1.0 if step.done or index + 1 == steps else 0.0
         rows.append((observation, action, step.reward, mask, end, step.observation))
         observation = step.observation
         if step.done:

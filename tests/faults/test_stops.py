@@ -79,7 +79,7 @@ def test_the_offending_batch_and_the_state_before_it_are_kept(
             raise Witness
         events(*arguments)
 
-    monkeypatch.setattr(witness, "_left_of_shard", lambda: 1)
+    monkeypatch.setattr(witness._shards, "left", lambda updates: 1)
     monkeypatch.setattr(witness, "_events", look)
     with pytest.raises(Witness):
         witness.run()
