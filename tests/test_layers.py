@@ -66,7 +66,8 @@ LAYERS = {
         "registry",
         "runner",
     },
-    "cli": {"audit", "bench", "build", "config", "data", "errors", "registry"},
+    "sweep": {"audit", "build", "config", "errors", "runner"},
+    "cli": {"audit", "bench", "build", "config", "data", "errors", "registry", "sweep"},
 }
 
 

@@ -1,9 +1,11 @@
 """Carrying out a plan."""
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import filelock
 import numpy as np
 
 from qamx.cores import usable_cores
@@ -74,14 +76,24 @@ def carry_out(
     """Makes the files of a plan that aren't there yet; `generate` says the rest."""
     missing = [p for p in plan.portions if overwrite or not _is_there(p, directory)]
     _prepare_folders(directory, missing)
-    kept = len(plan.portions) - len(missing)
-    episodes = sum(portion.episodes for portion in missing)
-    with reporting(plan.dataset.name, episodes, enabled=progress) as report:
-        if kept:
-            report.kept(kept)
-        if missing:
-            _make(missing, directory, min(workers, episodes), report)
+    with _turn(directory, plan.dataset.name) if missing else contextlib.nullcontext():
+        # Another process may have made them meanwhile: several runs start on one missing set.
+        missing = [p for p in missing if overwrite or not _is_there(p, directory)]
+        kept = len(plan.portions) - len(missing)
+        episodes = sum(portion.episodes for portion in missing)
+        with reporting(plan.dataset.name, episodes, enabled=progress) as report:
+            if kept:
+                report.kept(kept)
+            if missing:
+                _make(missing, directory, min(workers, episodes), report)
     return [directory / portion.path for portion in plan.portions]
+
+
+@contextlib.contextmanager
+def _turn(directory: Path, name: str) -> Iterator[None]:
+    """Waits until no other process makes the data set here."""
+    with filelock.FileLock(directory / f".{name}.lock"):
+        yield
 
 
 def _make(portions: list[Portion], directory: Path, workers: int, report: Report) -> None:
