@@ -42,6 +42,8 @@ print("loaded:", *{{name.partition(".")[0] for name in sys.modules}})
         "run experiments/quickstart.toml --set agent.method=qan",
         "diff runs/none runs/none",
         "bench --help",
+        "sweep experiments/suites/reproduction.toml --dry-run",
+        "status runs/none",
         "show experiments/c4_qam_fql.toml",
         "list",
     ],

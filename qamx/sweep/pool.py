@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from qamx.errors import ExitCode
-from qamx.runner.stop import StopRequest
+from qamx.runner.stop import SCHEDULER, StopRequest
 from qamx.sweep.folder import SweepFolder
 
 POLL_SECONDS = 0.1
@@ -78,6 +78,8 @@ class Pool:
             if code is None:
                 continue
             del self._running[place]
+            if self._stop.made and -code in SCHEDULER:
+                code = ExitCode.INTERRUPTED  # it came before the process could hear it
             self._codes[process] = code
             self._folder.ended(process, code)
             ended = _OUTCOMES.get(code, f"failed (exit {code})")

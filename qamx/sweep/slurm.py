@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qamx.config import ClusterSettings
 from qamx.errors import ExitCode, RunError, UserError
@@ -24,7 +24,6 @@ from qamx.sweep.folder import SweepFolder
 from qamx.sweep.pool import Pool, visible_gpus
 
 if TYPE_CHECKING:
-    from submitit.core.core import Executor
     from submitit.core.utils import DelayedSubmission
 
 REQUEUES = 1000
@@ -101,7 +100,15 @@ def _heeding(stop: StopRequest) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def submit(jobs: Sequence[SweepJob], executor: "Executor") -> dict[str, str]:
+class Submits(Protocol):
+    """What of a submitit executor is needed."""
+
+    def submit_array(self, fns: Sequence[SweepJob]) -> Sequence[Any]:
+        """Submits jobs that get the same resources, together."""
+        ...
+
+
+def submit(jobs: Sequence[SweepJob], executor: Submits) -> dict[str, str]:
     """Submits jobs as arrays; the number of the job that each process is in."""
     numbers = {}
     for first in range(0, len(jobs), LONGEST_ARRAY):
@@ -111,7 +118,7 @@ def submit(jobs: Sequence[SweepJob], executor: "Executor") -> dict[str, str]:
     return numbers
 
 
-def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> "Executor":
+def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> Submits:
     """What submits to the Slurm of this machine, with the resources of a cluster file.
 
     **Raises:** `UserError` without submitit or Slurm.
