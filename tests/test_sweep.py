@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 from fake_runs import complete_run, fake_run
 
+# Here and not in a test: it closes what handlers of logs write to, which may be pytest's.
+from submitit import DebugExecutor
+from submitit.slurm.slurm import _make_sbatch_string
+
 from qamx.cli import main
 from qamx.config import ClusterSettings, ConfigError, load_cluster, load_suite
 from qamx.errors import ExitCode, UserError
@@ -157,8 +161,6 @@ def test_a_mistake_in_a_cluster_file_is_one_line(tmp_path, text, said):
 
 
 def test_a_cluster_file_becomes_a_batch_script(tmp_path):
-    from submitit.slurm.slurm import _make_sbatch_string
-
     file = tmp_path / "cluster.toml"
     file.write_text(
         'partition = "gpu"\ngpus = 2\ncpus = 16\nmemory_gb = 1.5\ntime = "1-02:00:30"\ngrace = 90\n'
@@ -286,12 +288,12 @@ def outcome(folder):
 
 def submitted(file, out, jobs):
     """A sweep's one process, in a job that submitit runs in this process; the job's result."""
-    from submitit import DebugExecutor
-
     sweep = command._gather(load_suite(file), out, None)
     command._plan(sweep)
     (process,) = sweep.waiting
     (job,) = DebugExecutor(jobs).submit_array([slurm.SweepJob(out, (process.name,), 1)])
+    if error := job.exception():  # `result` would open a debugger
+        raise error
     return job.result()
 
 
@@ -299,8 +301,16 @@ ALONE = ""
 TOGETHER = "[suite]\nseeds = [1, 2]\nseeds_per_process = 2\n"
 
 
-@pytest.mark.parametrize("head", [ALONE, pytest.param(TOGETHER, marks=pytest.mark.faults)])
-def test_an_interrupted_sweep_continues_and_ends_as_a_whole_one(tmp_path, monkeypatch, capfd, head):
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(ALONE, id="alone"),
+        pytest.param(TOGETHER, id="together", marks=pytest.mark.faults),
+    ],
+)
+def test_an_interrupted_sweep_continues_and_ends_as_a_whole_one(
+    tmp_path, monkeypatch, capsys, head
+):
     file, out = corner(tmp_path, head), tmp_path / "interrupted"
     handler = signal.getsignal(signal.SIGTERM)
     assert submitted(file, tmp_path / "whole", tmp_path / "jobs") == ExitCode.DONE
@@ -309,9 +319,9 @@ def test_an_interrupted_sweep_continues_and_ends_as_a_whole_one(tmp_path, monkey
     sweep = ["sweep", str(file), "--out", str(out)]
     monkeypatch.setenv("QAMX_FAULT", "SIGTERM@60")  # the process gets the signal at step 60
     assert main(sweep) == ExitCode.INTERRUPTED
-    capfd.readouterr()
+    capsys.readouterr()
     assert main(["status", str(out), "--json"]) == 0
-    stopped = json.loads(capfd.readouterr().out)
+    stopped = json.loads(capsys.readouterr().out)
     assert {(run["state"], run["step"]) for run in stopped} == {("stopped", 60)}
 
     monkeypatch.setenv("QAMX_FAULT", "")
@@ -319,7 +329,7 @@ def test_an_interrupted_sweep_continues_and_ends_as_a_whole_one(tmp_path, monkey
     assert outcome(out) == outcome(tmp_path / "whole")
     assert len(outcome(out)) == 2 * len(stopped)
     assert main(sweep) == ExitCode.DONE
-    assert f"{len(stopped)} complete" in capfd.readouterr().out.splitlines()[-1]
+    assert f"{len(stopped)} complete" in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.faults
