@@ -19,6 +19,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 from qamx.cli import main
 from qamx.config import ClusterSettings, ConfigError, load_cluster, load_suite
 from qamx.errors import ExitCode, UserError
+from qamx.runner.lock import locked
 from qamx.runner.stop import StopRequest
 from qamx.sweep import command, pool, slurm
 from qamx.sweep.cost import cost_of, explain, measured_rates
@@ -352,6 +353,14 @@ def test_a_stop_of_the_sweep_stops_its_processes_with_their_state_saved(tmp_path
     assert "stopped; all state is saved" in next(out.glob("_sweep/logs/*.log")).read_text()
 
 
+def test_one_sweep_at_a_time_in_a_folder(suite, tmp_path, capsys):
+    folder = SweepFolder(tmp_path / "out")
+    folder.plan({})
+    with locked(folder.own):
+        assert main(["sweep", str(suite), "--out", str(folder.directory)]) == 2
+    assert "_sweep: another process works here (pid " in capsys.readouterr().err
+
+
 # Submission
 
 
@@ -361,6 +370,14 @@ def test_a_job_whose_process_fails_fails(tmp_path):
     _, names = orders(tmp_path, 1)
     with pytest.raises(RunError, match="a run failed; qamx status"):
         slurm.SweepJob(tmp_path, tuple(names), 1)()
+
+
+def test_a_job_that_comes_back_leaves_out_what_is_done(tmp_path):
+    folder, names = orders(tmp_path, 2)
+    for name in names:
+        folder.ended(name, 0)
+    assert slurm.SweepJob(tmp_path, tuple(names), 1)() == ExitCode.DONE
+    assert not folder.log_of(names[0]).exists()
 
 
 @pytest.mark.parametrize(("number", "requeued"), [("SIGTERM", 0), ("SIGUSR1", 1), ("SIGUSR2", 1)])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qamx.config import ClusterSettings, Suite, load_cluster, load_suite
 from qamx.errors import ExitCode, UserError
+from qamx.runner.lock import locked
 from qamx.runner.stop import StopRequest
 from qamx.sweep import slurm
 from qamx.sweep.cost import cost_of, explain, measured_rates
@@ -118,7 +119,8 @@ def _run_here(sweep: Sweep, cluster: ClusterSettings | None, jobs: int | None) -
     a_gpu = cluster.processes_per_gpu if cluster is not None else 1
     width = jobs or max(len(gpus), 1) * a_gpu
     stop = StopRequest()
-    with stop.listening():
+    # A second sweep here would start what waits in this one.
+    with locked(sweep.folder.own), stop.listening():
         code = Pool(sweep.folder, width, gpus, stop).run(
             [process.name for process in sweep.waiting]
         )

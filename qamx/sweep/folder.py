@@ -11,7 +11,7 @@ from qamx.errors import UserError
 
 @dataclass(frozen=True)
 class Entry:
-    """What the sweep knows of a run: its process, the end of it, the job that it is in.
+    """What the sweep knows of a run: its process, its last step, the job that it is in.
 
     **Arguments:** `kind` is what runs that cost the same have in common, `job` Slurm's number.
     """

@@ -42,15 +42,16 @@ class SweepJob:
     width: int
 
     def __call__(self) -> int:
-        """Carries out the processes.
+        """Carries out the processes, but for those that an earlier slot has brought to their end.
 
         **Raises:** `RunError` if one failed, `SystemExit` with `ExitCode.INTERRUPTED` if all are
         to go on later.
         """
         stop = StopRequest()
         with _heeding(stop) as warned:
-            pool = Pool(SweepFolder(self.directory), self.width, visible_gpus(), stop)
-            code = pool.run(self.processes, _say)
+            folder = SweepFolder(self.directory)
+            left = [one for one in self.processes if folder.code_of(one) != ExitCode.DONE]
+            code = Pool(folder, self.width, visible_gpus(), stop).run(left, _say)
         if code == ExitCode.INTERRUPTED:
             if warned.is_set():
                 signal.raise_signal(_warning())  # submitit requeues the job and ends
