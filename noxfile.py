@@ -24,11 +24,19 @@ def faults(session: nox.Session) -> None:
         "pytest",
         "tests/faults",
         "tests/test_audit.py",
+        "tests/test_sweep.py",
         "-m",
         "faults or not faults",
         *session.posargs,
     )
     session.run("python", "tests/faults/kill_loop.py", "--kills", "100")
+
+
+@nox.session
+def slurm(session: nox.Session) -> None:
+    """A sweep on a real Slurm of one node, interrupted in every way (needs Debian's, and root)."""
+    session.install("-e", ".[test]")
+    session.run("python", "tests/slurm/interrupted_sweep.py")
 
 
 @nox.session

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from qamx.errors import ExitCode, RunError, UserError
+from qamx.errors import UserError, exit_code
 
 if TYPE_CHECKING:
     from qamx.config import Experiment
@@ -23,6 +23,8 @@ examples:
   qamx run experiments/quickstart.toml
   qamx run experiments/c4_qam_edit.toml --set environment.task=4 --seed 20002
   qamx run experiments/c4_qam_edit.toml --seeds 12
+  qamx sweep experiments/suites/table1.toml --on slurm --cluster cluster.toml
+  qamx status runs/table1
   qamx check experiments/*.toml
   qamx data generate cube-double-play
   qamx data download antmaze-large-navigate
@@ -32,25 +34,9 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status.
-
-    One of `ExitCode`, or 130 where Ctrl-C ended something that cannot be continued.
-    """
+    """Runs one command and returns its exit status, as `qamx.errors.exit_code` has it."""
     arguments = build_parser().parse_args(argv)
-    try:
-        return arguments.handler(arguments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return ExitCode.USER_ERROR
-    except RunError as error:
-        print(error, file=sys.stderr)
-        return ExitCode.FAILED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `qamx report ... | head` has read all it wants
-        sys.stdout = None
-        return ExitCode.DONE
+    return exit_code(lambda: arguments.handler(arguments))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -460,8 +446,76 @@ def _expert(arguments: argparse.Namespace) -> int:
     )
 
 
+def _add_sweep(commands: Subparsers) -> None:
+    summary = "carry out every run of a suite, here or on Slurm; again: continue"
+    parser = _command(commands, "sweep", summary, _sweep)
+    parser.add_argument("suite", type=Path, metavar="SUITE", help="a suite, TOML")
+    _add_overrides(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/SUITE)"
+    )
+    parser.add_argument(
+        "--on",
+        choices=("local", "slurm"),
+        default="local",
+        help="where its processes run (default: local)",
+    )
+    parser.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="what a job gets and holds, TOML"
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="local processes at a time (default: one a GPU)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print jobs and estimated GPU hours, start nothing"
+    )
+    parser.add_argument(
+        "--select",
+        type=Path,
+        metavar="FILE",
+        help="of a complete tuning suite, write the suite of the best settings to FILE",
+    )
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from qamx.sweep.command import sweep
+
+    return sweep(
+        arguments.suite,
+        overrides=arguments.set,
+        out=arguments.out,
+        on=arguments.on,
+        cluster_file=arguments.cluster,
+        jobs=arguments.jobs,
+        dry=arguments.dry_run,
+        selected=arguments.select,
+    )
+
+
+def _add_status(commands: Subparsers) -> None:
+    summary = "show how far runs are, and what those that failed said last"
+    parser = _command(commands, "status", summary, _status)
+    parser.add_argument(
+        "directory",
+        type=Path,
+        nargs="?",
+        default=Path("runs"),
+        metavar="DIR",
+        help="of a run, a sweep, or several (default: runs)",
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from qamx.sweep.status import status
+
+    return status(arguments.directory, arguments.json)
+
+
 COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_run,
+    _add_sweep,
+    _add_status,
     _add_check,
     _add_show,
     _add_list,

@@ -2,7 +2,8 @@
 
 import difflib
 import enum
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class ExitCode(enum.IntEnum):
@@ -23,6 +24,27 @@ class UserError(Exception):
 
 class RunError(Exception):
     """A run that cannot go on, through no mistake in its file; its message says what was seen."""
+
+
+def exit_code(action: Callable[[], int]) -> int:
+    """What a command ends with: the action's own code, or that of its error, which is printed.
+
+    One of `ExitCode`, or 130 where Ctrl-C ended something that cannot be continued.
+    """
+    try:
+        return action()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return ExitCode.USER_ERROR
+    except RunError as error:
+        print(error, file=sys.stderr)
+        return ExitCode.FAILED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `qamx report ... | head` has read all it wants
+        sys.stdout = None
+        return ExitCode.DONE
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

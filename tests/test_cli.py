@@ -43,6 +43,8 @@ print("loaded:", *{{name.partition(".")[0] for name in sys.modules}})
         "diff runs/none runs/none",
         "bench --help",
         "data inspect --help",
+        "sweep experiments/suites/reproduction.toml --dry-run",
+        "status runs/none",
         "show experiments/c4_qam_fql.toml",
         "list",
     ],

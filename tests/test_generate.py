@@ -1,7 +1,9 @@
 """Generated data: OGBench reads them, the same seed makes the same bytes, nothing is left half."""
 
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ import gymnasium
 import numpy as np
 import ogbench
 import pytest
+from filelock import FileLock
 
 from qamx.data.generate import Plan, dataset_names, default_directory, generate, lookup
 from qamx.data.generate import crew as crew_module
+from qamx.data.generate import generation as generation_module
 from qamx.data.generate.disturbance import NoisyActions, Undisturbed
 from qamx.data.generate.episode import draw_episode
 from qamx.data.generate.generation import carry_out
@@ -52,7 +56,9 @@ def make(plan, directory, *, workers=1, overwrite=False, progress=False):
 
 
 def everything_in(directory):
-    return sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
+    """Every file but for the locks, which stay behind."""
+    files = (p for p in directory.rglob("*") if p.is_file() and p.suffix != ".lock")
+    return sorted(str(p.relative_to(directory)) for p in files)
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +294,19 @@ def test_an_interruption_leaves_whole_files_only_and_is_made_up_for(monkeypatch,
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in done} == times
     at_once = make(plan, tmp_path / "elsewhere")
     assert [p.read_bytes() for p in resumed] == [p.read_bytes() for p in at_once]
+
+
+def test_a_set_is_made_by_one_process_at_a_time(made, tmp_path, monkeypatch):
+    plan = short_plan(MAZE, steps=STEPS[MAZE])
+    monkeypatch.setattr(generation_module, "_make", lambda *_: pytest.fail("made twice"))
+    with ThreadPoolExecutor(1) as other:
+        with FileLock(tmp_path / f".{MAZE}.lock"):  # a process that makes it
+            second = other.submit(make, plan, tmp_path)
+            with pytest.raises(TimeoutError):
+                second.result(0.3)
+            for path in made[MAZE]:
+                shutil.copy2(path, tmp_path)
+        assert [p.name for p in second.result(30)] == [p.name for p in made[MAZE]]
 
 
 def test_a_failing_disk_leaves_no_file(monkeypatch, tmp_path):

@@ -80,6 +80,7 @@ LAYERS = {
     },
     "experts": {"build", "config", "data", "envs", "errors", "policies"},
     "studies": {"audit", "errors"},
+    "sweep": {"audit", "build", "config", "errors", "runner"},
     "cli": {
         "audit",
         "bench",
@@ -90,6 +91,7 @@ LAYERS = {
         "experts",
         "registry",
         "studies",
+        "sweep",
     },
 }
 

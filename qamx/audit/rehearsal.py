@@ -27,7 +27,7 @@ from qamx.build import build
 from qamx.config import Experiment, load
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.passport import read
-from qamx.runner.logs import Logs
+from qamx.runner.logs import Logs, last_row
 from qamx.runner.loop import Runner
 from qamx.runner.member import Member
 from qamx.runner.plan import RunPlan
@@ -159,12 +159,7 @@ def _wait_for(directory: Path, step: int, process: "subprocess.Popen[bytes]") ->
 
 def _last_step(directory: Path) -> int:
     """The step of the last whole row of metrics."""
-    with contextlib.suppress(OSError), (directory / "metrics.jsonl").open("rb") as file:
-        file.seek(max(0, file.seek(0, io.SEEK_END) - 2**14))
-        lines = file.read().split(b"\n")
-        if len(lines) > 1:
-            return json.loads(lines[-2])["step"]
-    return 0
+    return last_row(directory / "metrics.jsonl").get("step", 0)
 
 
 def _expect(holds: bool, code: int, errors: Any) -> None:

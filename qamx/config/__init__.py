@@ -12,6 +12,7 @@ from qamx.config.agents import (
     QAMFQLSettings,
     QAMSettings,
 )
+from qamx.config.cluster import ClusterSettings, load_cluster
 from qamx.config.experiment import Experiment
 from qamx.config.fields import (
     Allowed,
@@ -47,6 +48,7 @@ __all__ = [
     "AgentSettings",
     "Allowed",
     "CheckpointSettings",
+    "ClusterSettings",
     "ComputeSettings",
     "ConfigError",
     "ConstantTemperature",
@@ -75,5 +77,6 @@ __all__ = [
     "TemperatureSettings",
     "is_suite_file",
     "load",
+    "load_cluster",
     "load_suite",
 ]

@@ -8,10 +8,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from qamx.config.problems import Key, Problem, show
+from pydantic import BaseModel, ValidationError
+
+from qamx.config.problems import Key, Problem, findings, show
 from qamx.errors import suggestion
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _DOTTED_KEY = re.compile(r"[\w-]+(\.[\w-]+)*")
 
@@ -88,6 +92,19 @@ def gather(file: Path, overrides: Sequence[Override], seed: int | None) -> Tree:
     if seed is not None:
         tree.put(("seed",), seed, "--seed")
     return tree
+
+
+def validated(tree: Tree, model: type[Model]) -> Model | None:
+    """The settings in the tree's file by themselves; None, with the problems noted, if wrong."""
+    table = read_toml(tree, tree.file, str(tree.file), "")
+    if tree.problems:
+        return None
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        for finding in findings(error, model, table):
+            tree.complain(str(tree.file), ".".join(finding.key), finding.text)
+        return None
 
 
 def read_toml(tree: Tree, path: Path, named_by: str, key: str) -> dict[str, Any]:

@@ -1,19 +1,20 @@
-"""Suites: files that list runs as experiments x variants x tasks x seeds."""
+"""Suites: files that list runs as experiments x variants x grids x tasks x seeds."""
 
 import glob
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, ValidationError, field_validator
+from pydantic import Field, Strict, field_validator
 
-from qamx.config.fields import Allowed, Count, Name, Settings, Text
+from qamx.config.fields import Allowed, Count, Name, PositiveInt, Settings, Text
+from qamx.config.grid import points
 from qamx.config.loader import is_suite
-from qamx.config.problems import ConfigError, findings, show, value_problem
-from qamx.config.sources import Override, Tree, read_toml
-from qamx.config.suite_runs import Form, Group, Suite
+from qamx.config.problems import ConfigError, show, value_problem
+from qamx.config.sources import Override, Tree, read_toml, validated
+from qamx.config.suite_runs import Form, Group, Selected, Suite
 
 Integers = Annotated[
     tuple[Count, ...],
@@ -47,6 +48,21 @@ class DefaultSettings(Settings):
     set: Changes = ()
 
 
+class SharedSettings(DefaultSettings):
+    """`[suite]`: what holds for all, what the suite is for, and how its runs share processes."""
+
+    kind: Literal["runs", "tuning"] = "runs"
+    seeds_per_process: PositiveInt | None = Field(default=None, examples=[4])
+
+
+class SelectedSettings(Settings):
+    """`[selected]` of a tuning suite: on what the settings that it selects are run then."""
+
+    tasks: Integers | None = Field(default=None, examples=[[1, 2, 3, 4, 5]])
+    seeds: Integers = Field(examples=[[10001, 20002]])
+    set: Changes = ()
+
+
 class GroupSettings(DefaultSettings):
     """Experiments that are run on the same tasks and seeds, in the same forms."""
 
@@ -56,12 +72,16 @@ class GroupSettings(DefaultSettings):
         Strict(False),
         Allowed("tables [[group.variants]]"),
     ] = ()
+    grid: Annotated[dict[str, Any], Allowed("a table [group.grid] of lists of values")] = Field(
+        default_factory=dict
+    )
 
 
 class SuiteSettings(Settings):
     """A suite's file."""
 
-    suite: Annotated[DefaultSettings, Allowed("a table [suite]")] = DefaultSettings()
+    suite: Annotated[SharedSettings, Allowed("a table [suite]")] = SharedSettings()
+    selected: Annotated[SelectedSettings | None, Allowed("a table [selected]")] = None
     group: Annotated[
         tuple[GroupSettings, ...],
         Strict(False),
@@ -76,16 +96,24 @@ class SuiteSettings(Settings):
         return groups
 
 
-def load_suite(path: str | Path) -> Suite:
+def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     """Reads and validates a suite's file; its experiments are read by `Suite.runs`.
+
+    **Arguments:** `overrides` are texts `section.key=value` that go over all that the suite sets.
 
     **Raises:** `ConfigError` with every problem of the file.
     """
     tree = Tree(Path(path))
-    groups = tuple(_groups(tree))
-    if tree.problems:
+    settings = validated(tree, SuiteSettings)
+    groups: tuple[Group, ...] = ()
+    selected = None
+    if settings is not None:
+        last = tuple(Override(text) for text in overrides)
+        groups = tuple(_groups(tree, settings, last))
+        selected = _selected(tree, settings, groups)
+    if settings is None or tree.problems:
         raise ConfigError(tree.problems)
-    return Suite(tree.file, groups)
+    return Suite(tree.file, groups, settings.suite.seeds_per_process, selected)
 
 
 def is_suite_file(path: Path) -> bool:
@@ -93,28 +121,33 @@ def is_suite_file(path: Path) -> bool:
     return is_suite(read_toml(Tree(path), path, str(path), ""))
 
 
-def _groups(tree: Tree) -> Iterator[Group]:
-    settings = _settings(tree)
-    if settings is None:
-        return
+def _groups(tree: Tree, settings: SuiteSettings, last: tuple[Override, ...]) -> Iterator[Group]:
     shared = settings.suite
     for number, group in enumerate(settings.group, start=1):
         key = f"group.{number}"
         seeds = shared.seeds if group.seeds is None else group.seeds
-        forms = tuple(_forms(str(tree.file), key, shared, group))
+        forms = tuple(_forms(tree, key, shared, group, last))
         yield Group(key, _files(tree, key, group.experiments), forms, seeds)
 
 
-def _settings(tree: Tree) -> SuiteSettings | None:
-    table = read_toml(tree, tree.file, str(tree.file), "")
-    if tree.problems:
+def _selected(tree: Tree, settings: SuiteSettings, groups: Sequence[Group]) -> Selected | None:
+    """What a tuning suite is for, with the complaint if its seeds are not fresh."""
+    table, file = settings.selected, str(tree.file)
+    if settings.suite.kind == "runs":
+        if table is not None:
+            text = 'belongs to a suite that selects settings; write kind = "tuning" in [suite]'
+            tree.complain(file, "selected", text)
         return None
-    try:
-        return SuiteSettings.model_validate(table)
-    except ValidationError as error:
-        for finding in findings(error, SuiteSettings, table):
-            tree.complain(str(tree.file), ".".join(finding.key), finding.text)
+    if table is None:
+        text = "missing; write a table [selected] with the seeds that the selected settings are for"
+        tree.complain(file, "selected", text)
         return None
+    used = {seed for group in groups for seed in group.seeds or ()}
+    stale = [seed for seed in table.seeds if seed in used]
+    if stale:
+        text = f"found {show(stale)}, on which the settings are selected; write fresh seeds"
+        tree.complain(file, "selected.seeds", text)
+    return Selected(table.tasks, table.seeds, table.set)
 
 
 def _files(tree: Tree, key: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
@@ -130,8 +163,15 @@ def _files(tree: Tree, key: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _forms(file: str, key: str, shared: DefaultSettings, group: GroupSettings) -> Iterator[Form]:
-    """Every variant of a group on every task; what stands nearer to the run is applied later."""
+def _forms(
+    tree: Tree,
+    key: str,
+    shared: DefaultSettings,
+    group: GroupSettings,
+    last: tuple[Override, ...],
+) -> Iterator[Form]:
+    """Every variant and point of the grid on every task; what is nearer to the run comes later."""
+    file = str(tree.file)
     owner = "suite" if group.tasks is None else key
     tasks = [
         (Override(f"environment.task={task}", f"{file}: {owner}.tasks"),)
@@ -141,10 +181,14 @@ def _forms(file: str, key: str, shared: DefaultSettings, group: GroupSettings) -
         (variant.name, _overrides(variant.set, f"{file}: {key}.variants.{number}"))
         for number, variant in enumerate(group.variants, start=1)
     ]
+    grid = points(tree, f"{key}.grid", group.grid)
     common = _overrides(shared.set, f"{file}: suite")
     own = _overrides(group.set, f"{file}: {key}")
-    for (name, changes), task in itertools.product(variants or [(None, ())], tasks or [()]):
-        yield Form((*common, *task, *own, *changes), name)
+    choices = itertools.product(variants or [("", ())], grid, tasks or [()])
+    for (name, changes), (place, values), task in choices:
+        choice = (*own, *changes, *values)
+        title = "-".join(filter(None, (name, place))) or None
+        yield Form((*common, *task, *choice, *last), title, choice)
 
 
 def _overrides(texts: tuple[str, ...], place: str) -> tuple[Override, ...]:

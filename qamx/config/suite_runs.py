@@ -12,12 +12,16 @@ from qamx.config.sources import Override, gather
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """One run of a suite; no other one of the suite has its `name`, which is its folder's."""
+    """One run of a suite; no other one of the suite has its `name`, which is its folder's.
+
+    `choice` is what its group, its variant and its point of the grid set; `overrides` has it too.
+    """
 
     file: Path
     overrides: tuple[str, ...]
     seed: int
     name: str
+    choice: tuple[str, ...] = ()
 
     def load(self) -> Experiment:
         """The experiment of this run, whose `run_name` is the run's name."""
@@ -26,10 +30,14 @@ class SuiteRun:
 
 @dataclass(frozen=True)
 class Form:
-    """What a group makes of each of its experiments: a variant, on a task."""
+    """What a group makes of each of its experiments: a variant at a point of the grid, on a task.
+
+    `choice` are those of the overrides that hold for this group, variant and point alone.
+    """
 
     overrides: tuple[Override, ...]
     variant: str | None
+    choice: tuple[Override, ...] = ()
 
     def resolve(self, file: Path) -> Experiment:
         """The experiment of a file in this form, with the variant in its name."""
@@ -60,11 +68,26 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Selected:
+    """On what the settings that a tuning suite selects are run; without tasks on the file's own."""
+
+    tasks: tuple[int, ...] | None
+    seeds: tuple[int, ...]
+    set: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Suite:
-    """A suite whose file is sound; `runs` looks at its experiments."""
+    """A suite whose file is sound; `runs` looks at its experiments.
+
+    `seeds_per_process` says how many seeds are trained together, where the file does; a suite for
+    tuning has `selected`.
+    """
 
     file: Path
     groups: tuple[Group, ...]
+    seeds_per_process: int | None = None
+    selected: Selected | None = None
 
     def __len__(self) -> int:
         """How many runs there are."""
@@ -101,10 +124,12 @@ def _runs_of(form: Form, file: Path, seeds: tuple[int, ...] | None) -> Iterator[
     """The runs of one experiment, which is validated once for all of its seeds."""
     experiment = form.resolve(file)
     overrides = tuple(override.text for override in form.overrides)
+    choice = tuple(override.text for override in form.choice)
     if form.variant is not None:
         overrides = (*overrides, f"name={show(experiment.name)}")
     for seed in seeds or (experiment.seed,):
-        yield SuiteRun(file, overrides, seed, replace(experiment, seed=seed).run_name)
+        name = replace(experiment, seed=seed).run_name
+        yield SuiteRun(file, overrides, seed, name, choice)
 
 
 def _attributed(problem: Problem, titles: list[str]) -> Problem:

@@ -11,6 +11,9 @@ import filelock
 
 from qamx.errors import UserError
 
+PATIENCE = 0.5
+"""Seconds in which a lock is tried: whoever only looks at it holds it for an instant."""
+
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
@@ -21,7 +24,7 @@ def locked(directory: Path) -> Iterator[None]:
 
     **Raises:** `UserError` that names the holder, if another process holds it.
     """
-    lock = filelock.FileLock(directory / "lock", timeout=0)
+    lock = filelock.FileLock(directory / "lock", timeout=PATIENCE, poll_interval=0.05)
     holder = directory / "lock.json"
     try:
         held = lock.acquire()
@@ -33,6 +36,18 @@ def locked(directory: Path) -> Iterator[None]:
     with held:
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         yield
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process works in the directory."""
+    path = directory / "lock"
+    if not path.exists():
+        return False
+    try:
+        with filelock.FileLock(path, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
 
 
 def _describe(holder: Path) -> str:

@@ -1,7 +1,9 @@
 """The run's records: JSON lines on disk (the source of truth) and, where asked for, wandb."""
 
+import contextlib
 import functools
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,12 @@ from typing import Any, Protocol
 
 from qamx.errors import RunError, UserError
 from qamx.runner.disk import explain
+
+FROZEN = "diverged.json"
+"""The file, in a run's folder, that says when and why the run left its group."""
+
+LONGEST_ROW = 2**14
+"""Bytes within which the last row of a file is looked for."""
 
 
 class JsonLines:
@@ -62,6 +70,16 @@ class JsonLines:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def last_row(path: Path) -> dict[str, Any]:
+    """The last whole row of a file that may be written to meanwhile; empty without one."""
+    with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, io.SEEK_END) - LONGEST_ROW))
+        lines = file.read().split(b"\n")
+        if len(lines) > 1:
+            return json.loads(lines[-2])
+    return {}
 
 
 class Sink(Protocol):

@@ -13,14 +13,11 @@ from qamx.envs import Player
 from qamx.errors import RunError, UserError
 from qamx.runner.checkpoint import Checkpoints, Saved
 from qamx.runner.collect import EVALUATION_STREAM, Collector, derived_seed
-from qamx.runner.logs import Logs
+from qamx.runner.logs import FROZEN, Logs
 from qamx.runner.online_rows import OnlineRows, Record
 from qamx.runner.plan import RunPlan
 from qamx.runner.step import Training
 from qamx.schedules import next_due
-
-FROZEN = "diverged.json"
-"""The file, in a run's folder, that says when and why the run left its group."""
 
 
 class Member:

@@ -10,7 +10,8 @@ class Stopped(Exception):
     """Raised inside work that can be repeated, when a stop was requested."""
 
 
-SCHEDULER = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+_NAMES = ("SIGTERM", "SIGUSR1", "SIGUSR2")
+SCHEDULER = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 """What a scheduler sends: its notice to end, and the warning that Slurm can send before it."""
 
 

@@ -1,11 +1,13 @@
 """Carrying out a plan."""
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
 from qamx.cores import usable_cores
@@ -87,14 +89,24 @@ def carry_out(
     if missing and walker is not None and expert is None:
         raise missing_expert(walker, plan.dataset.name, directory)
     _prepare_folders(directory, missing)
-    kept = len(plan.portions) - len(missing)
-    episodes = sum(portion.episodes for portion in missing)
-    with reporting(plan.dataset.name, episodes, enabled=progress) as report:
-        if kept:
-            report.kept(kept)
-        if missing:
-            _make(missing, directory, expert, min(workers, episodes), report)
+    with _turn(directory, plan.dataset.name) if missing else contextlib.nullcontext():
+        # Another process may have made them meanwhile: several runs start on one missing set.
+        missing = [p for p in missing if overwrite or not _is_there(p, directory)]
+        kept = len(plan.portions) - len(missing)
+        episodes = sum(portion.episodes for portion in missing)
+        with reporting(plan.dataset.name, episodes, enabled=progress) as report:
+            if kept:
+                report.kept(kept)
+            if missing:
+                _make(missing, directory, expert, min(workers, episodes), report)
     return [directory / portion.path for portion in plan.portions]
+
+
+@contextlib.contextmanager
+def _turn(directory: Path, name: str) -> Iterator[None]:
+    """Waits until no other process makes the data set here."""
+    with filelock.FileLock(directory / f".{name}.lock"):
+        yield
 
 
 def _make(

@@ -1,0 +1,170 @@
+"""A sweep on Slurm: an array of jobs, submitted through submitit, that requeue themselves.
+
+Near the time limit Slurm signals every process of a job (`--signal`). The runs save their state
+and end with `ExitCode.INTERRUPTED`; the job waits for them and then lets submitit requeue it, so
+that it goes on in the next slot. On SIGTERM (a pre-emption, `scontrol requeue`, `scancel`) it
+does the same, but leaves it to Slurm whether the job comes back.
+"""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qamx.config import ClusterSettings
+from qamx.errors import ExitCode, RunError, UserError
+from qamx.runner.stop import StopRequest
+from qamx.sweep.folder import SweepFolder
+from qamx.sweep.pool import Pool, visible_gpus
+
+if TYPE_CHECKING:
+    from submitit.core.utils import DelayedSubmission
+
+REQUEUES = 1000
+"""How often a job may reach its time limit; each time it goes on where it was."""
+
+LONGEST_ARRAY = 1000
+"""Slurm's own limit, where a cluster sets no other."""
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """What a job does: some processes of a sweep, `width` at a time."""
+
+    directory: Path
+    processes: tuple[str, ...]
+    width: int
+
+    def __call__(self) -> int:
+        """Carries out the processes, but for those that an earlier slot has brought to their end.
+
+        **Raises:** `RunError` if one failed, `SystemExit` with `ExitCode.INTERRUPTED` if all are
+        to go on later.
+        """
+        stop = StopRequest()
+        with _heeding(stop) as warned:
+            folder = SweepFolder(self.directory)
+            left = [one for one in self.processes if folder.code_of(one) != ExitCode.DONE]
+            code = Pool(folder, self.width, visible_gpus(), stop).run(left, _say)
+        if code == ExitCode.INTERRUPTED:
+            if warned.is_set():
+                signal.raise_signal(_warning())  # submitit requeues the job and ends
+            raise SystemExit(int(code))
+        if code == ExitCode.FAILED:
+            raise RunError(f"a run failed; qamx status {self.directory} shows its last lines")
+        return int(code)
+
+    def checkpoint(self) -> "DelayedSubmission":
+        """The job as it is to go on: submitit asks for it before it requeues."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _warning() -> signal.Signals:
+    """The signal near the time limit that submitit answers."""
+    from submitit import JobEnvironment
+
+    return JobEnvironment._usr_sig()
+
+
+@contextlib.contextmanager
+def _heeding(stop: StopRequest) -> Iterator[threading.Event]:
+    """Signals request the stop inside; the event says whether one was a warning, no SIGTERM.
+
+    submitit's own answer to the warning ends the process at once. It is in force again after
+    `with`, when the runs have saved their state.
+    """
+    warned = threading.Event()
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGTERM:
+            warned.set()
+        stop.make()
+
+    numbers = {signal.SIGTERM, signal.SIGUSR1, _warning()}
+    before = {number: signal.signal(number, heed) for number in numbers}
+    try:
+        yield warned
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Submits(Protocol):
+    """What of a submitit executor is needed."""
+
+    def submit_array(self, fns: Sequence[SweepJob]) -> Sequence[Any]:
+        """Submits jobs that get the same resources, together."""
+        ...
+
+
+def submit(jobs: Sequence[SweepJob], executor: Submits) -> dict[str, str]:
+    """Submits jobs as arrays; the number of the job that each process is in."""
+    numbers = {}
+    for first in range(0, len(jobs), LONGEST_ARRAY):
+        part = jobs[first : first + LONGEST_ARRAY]
+        for job, sent in zip(part, executor.submit_array(part), strict=True):
+            numbers |= dict.fromkeys(job.processes, sent.job_id)
+    return numbers
+
+
+def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> Submits:
+    """What submits to the Slurm of this machine, with the resources of a cluster file.
+
+    **Raises:** `UserError` without submitit or Slurm.
+    """
+    if shutil.which("sbatch") is None:
+        raise UserError("--on slurm: no sbatch here; submit from a machine of the cluster")
+    try:
+        from submitit import SlurmExecutor
+    except ImportError as error:
+        raise UserError('--on slurm: submitit is missing; pip install "qamx[slurm]"') from error
+    executor = SlurmExecutor(directory / "_sweep" / "slurm", max_num_timeout=REQUEUES)
+    executor.update_parameters(**_parameters(name, cluster))
+    return executor
+
+
+def _parameters(name: str, cluster: ClusterSettings) -> dict[str, Any]:
+    """A cluster's settings as submitit has them."""
+    named = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint")}
+    return {
+        **{key: value for key, value in named.items() if value is not None},
+        **({"gpus_per_node": cluster.gpus} if cluster.gpus else {}),
+        "job_name": name,
+        "cpus_per_task": cluster.cpus,
+        "mem": f"{round(cluster.memory_gb * 1024)}M",
+        "time": cluster.minutes,
+        "signal_delay_s": cluster.grace,
+        "array_parallelism": cluster.jobs_at_once,
+        "setup": list(cluster.setup),
+        "wckey": None,  # submitit's own, which a cluster that keeps accounts may not know
+        # srun does not take over the processors that sbatch was asked for.
+        "srun_args": [f"--cpus-per-task={cluster.cpus}"],
+        "additional_parameters": {"requeue": True, **cluster.options},
+    }
+
+
+def active_jobs() -> dict[str, str]:
+    """The jobs of this user that wait or run, with Slurm's word for their state.
+
+    **Raises:** `UserError` if Slurm does not answer.
+    """
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        return {}
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"squeue does not answer: {error.stderr.strip()}") from error
+    return dict(line.split(maxsplit=1) for line in listed.stdout.splitlines())
