@@ -453,6 +453,7 @@ def test_a_failed_submission_forgets_nothing(suite, tmp_path, monkeypatch):
     ("options", "said"),
     [
         (["--jobs", "0"], "--jobs: found 0; write a positive integer, e.g. 4"),
+        (["--on", "slurm", "--jobs", "2"], "--jobs: is for --on local; on Slurm write jobs_at_"),
         (["--on", "slurm"], "--on slurm: what the cluster grants is missing; write --cluster FILE"),
         (["--cluster", "none.toml"], "none.toml: "),
         (["--set", "agent.flow_step=3"], '--set: agent.flow_step: unknown key; did you mean "flow'),

@@ -59,6 +59,11 @@ def sweep(
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs: found {jobs}; write a positive integer, e.g. 4")
     cluster = None if cluster_file is None else load_cluster(cluster_file)
+    if on == "slurm" and jobs is not None:
+        raise UserError(
+            "--jobs: is for --on local; on Slurm write jobs_at_once, gpus and processes_per_gpu "
+            "into the cluster file"
+        )
     if on == "slurm" and cluster is None:
         raise UserError(
             "--on slurm: what the cluster grants is missing; write --cluster FILE (docs/sweeps.md)"

@@ -66,7 +66,7 @@ def inject(place, step):
     events = loop.Runner._events
 
     def note(self, *arguments):
-        if place in ("step", "SIGTERM", "SIGUSR1") and self._step == step:
+        if place in ("step", "SIGTERM", "SIGUSR1", "SIGUSR2") and self._step == step:
             hit() if place == "step" else hit(getattr(signal, place))
         reached[0] = self._step
         events(self, *arguments)

@@ -59,7 +59,10 @@ def test_a_kill_is_survived(expected, tmp_path, fault):
     continue_and_compare(tmp_path, expected)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR1", marks=pytest.mark.faults)])
+WARNINGS = [pytest.param(name, marks=pytest.mark.faults) for name in ("SIGUSR1", "SIGUSR2")]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", *WARNINGS])
 def test_a_scheduler_gets_a_checkpoint_and_the_resumable_code(expected, tmp_path, name):
     assert qamx(tmp_path, f"{name}@63").returncode == ExitCode.INTERRUPTED
     assert (tmp_path / "checkpoints" / "63").is_dir()
