@@ -592,9 +592,10 @@ def test_no_record_is_lost_between_many_writers(tmp_path):
 # ---------------------------------------------------------------- processes
 
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
 from qamx.data.download import Patience, download
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 directory, mirror, name = sys.argv[1:]
 patience = Patience(stall=120.0, pause=0.01)
 download([name], directory=Path(directory), mirror=mirror, patience=patience)
