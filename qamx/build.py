@@ -38,7 +38,7 @@ from qamx.config.schedules import (
 )
 from qamx.config.sections import EvaluationSettings, ScheduleSettings
 from qamx.cores import usable_cores
-from qamx.data.checks import files_of
+from qamx.data.source import files_of
 from qamx.envs.scaling import Scaling
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.passport import stamp

@@ -4,6 +4,7 @@ The headers are read first: they say which arrays there are, without unpacking a
 """
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,10 @@ from qamx.data.checks import LARGEST_ACTION, first_row, not_finite, outside
 from qamx.errors import UserError
 
 REQUIRED = ("observations", "actions", "terminals")
+
+
+BROKEN = (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile, zlib.error)
+"""What libraries raise for a file that is cut off, damaged, or of another format."""
 
 
 class Header(NamedTuple):

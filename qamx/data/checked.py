@@ -2,21 +2,19 @@
 
 import dataclasses
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from qamx.data.checks import files_of
 from qamx.data.inspection import Finding, Shards, examine
 from qamx.data.sequences import Transitions
-from qamx.data.source import DataSource, jumps_of
+from qamx.data.source import AbstractDataAround, DataSource, jumps_of
 from qamx.errors import UserError
 
 ACTION_LIMIT = 1.0 - 1e-5
 """Data actions are clipped to this, so that a tanh policy can reach them."""
 
 
-class CheckedData:
+class CheckedData(AbstractDataAround):
     """A data source whose shards are inspected when they are first loaded.
 
     Warnings go to the standard error stream, one line each, one of each kind.
@@ -28,22 +26,11 @@ class CheckedData:
     """
 
     def __init__(self, source: DataSource, name: str, horizon: int):
-        self._source, self._name, self._horizon = source, name, horizon
+        super().__init__(source)
+        self._name, self._horizon = name, horizon
         self._inspected: set[int] = set()
         self._warned: set[str] = set()
         self._seen = Shards()
-
-    @property
-    def shards(self) -> int:
-        return self._source.shards
-
-    @property
-    def updates_per_shard(self) -> int | None:
-        return self._source.updates_per_shard
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return files_of(self._source)
 
     def load(self, shard: int) -> Transitions:
         transitions = self._source.load(shard)

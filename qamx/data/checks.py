@@ -1,20 +1,12 @@
 """What makes a number, an action or a file's row unfit to learn from: small parts of checks."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from qamx.data.source import DataSource
-
 LARGEST_ACTION = 1.0 + 1e-3
 """Actions beyond this are refused; between it and 1 they are rounding, and clipped."""
-
-
-def files_of(source: DataSource) -> tuple[Path, ...]:
-    """The data files that a source reads: its attribute `files`, if it has one."""
-    return tuple(Path(file) for file in getattr(source, "files", ()))
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,26 @@
 
 import contextlib
 import functools
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Num
 
-from qamx.data.archive_checks import check_headers, check_terminals, check_values, read_headers
+from qamx.data.archive_checks import (
+    BROKEN,
+    check_headers,
+    check_terminals,
+    check_values,
+    read_headers,
+)
 from qamx.data.cache import TransitionCache
 from qamx.data.download import check_recorded, download, is_generated, unfinished
 from qamx.data.generate import default_directory, generate
 from qamx.data.generate.archive import read_stamp
 from qamx.data.sequences import Transitions
+from qamx.data.source import require_equal_lengths
 from qamx.envs.ogbench import Reward, make, sparse
 from qamx.envs.randomness import GlobalRandomness
 from qamx.errors import UserError
@@ -57,7 +62,7 @@ class OGBenchData:
         self.files = files
         self.updates_per_shard = updates_per_shard
         if len(files) > 1:
-            self._check_lengths()
+            require_equal_lengths([str(path) for path in files], [*map(self._length, files)])
 
     @property
     def shards(self) -> int:
@@ -73,16 +78,6 @@ class OGBenchData:
         """An environment of the task, which knows what is rewarded."""
         with GlobalRandomness(0):
             return make(self._environment, self._task)
-
-    def _check_lengths(self) -> None:
-        """Shards take each other's place in the buffer: they must be equally long."""
-        lengths = [self._length(path) for path in self.files]
-        odd = [index for index, length in enumerate(lengths) if length != lengths[0]]
-        if odd:
-            raise UserError(
-                f"{self.files[odd[0]]}: {lengths[odd[0]]:,} transitions, and {self.files[0].name} "
-                f"has {lengths[0]:,}; shards of one data set must be equally long"
-            )
 
     def _length(self, path: Path) -> int:
         return int(np.sum(self._terminals(path) == 0))
@@ -242,10 +237,9 @@ def _refuse_fewer(folder: Path, there: int, wanted: int | None) -> None:
 
 @contextlib.contextmanager
 def _reading(path: Path, environment: str) -> Iterator[None]:
-    broken = (OSError, EOFError, KeyError, ValueError, IndexError, BadZipFile, zlib.error)
     try:
         yield
-    except broken as error:
+    except BROKEN as error:
         raise UserError(
             f"{path}: not a data set of {environment} ({error}); "
             "delete the file and make or download it again"

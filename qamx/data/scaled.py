@@ -1,14 +1,13 @@
 """Data in the units that a policy learns in."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from qamx.data.checks import files_of, not_finite
+from qamx.data.checks import not_finite
 from qamx.data.sequences import Transitions
-from qamx.data.source import DataSource, jumps_of, validation_of
+from qamx.data.source import AbstractDataAround, DataSource, jumps_of, validation_of
 from qamx.envs.scaling import Scaling, Vector
 from qamx.errors import UserError
 
@@ -16,26 +15,15 @@ SMALLEST_DEVIATION = 1e-6
 """An entry that varies less is constant: it is centred, and keeps its unit."""
 
 
-class ScaledData:
+class ScaledData(AbstractDataAround):
     """A data source in a policy's units.
 
     **Arguments:** `first` is the source's first shard, where it has been loaded already.
     """
 
     def __init__(self, source: DataSource, scaling: Scaling, first: Transitions | None = None):
-        self._source, self._scaling, self._first = source, scaling, first
-
-    @property
-    def shards(self) -> int:
-        return self._source.shards
-
-    @property
-    def updates_per_shard(self) -> int | None:
-        return self._source.updates_per_shard
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return files_of(self._source)
+        super().__init__(source)
+        self._scaling, self._first = scaling, first
 
     @property
     def jumps(self) -> bool:

@@ -1,6 +1,10 @@
 """What the runner needs of a data set."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from qamx.errors import UserError
 
 if TYPE_CHECKING:
     from qamx.data.sequences import Transitions
@@ -29,6 +33,43 @@ class DataSource(Protocol):
     def load(self, shard: int) -> "Transitions":
         """The transitions of a shard, as host arrays (float32), actions inside (-1, 1)."""
         ...
+
+
+class AbstractDataAround:
+    """Another source's shards, changed or looked at as they are loaded."""
+
+    def __init__(self, source: DataSource):
+        self._source = source
+
+    @property
+    def shards(self) -> int:
+        return self._source.shards
+
+    @property
+    def updates_per_shard(self) -> int | None:
+        return self._source.updates_per_shard
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return files_of(self._source)
+
+
+def files_of(source: DataSource) -> tuple[Path, ...]:
+    """The data files that a source reads: its attribute `files`, if it has one."""
+    return tuple(Path(file) for file in getattr(source, "files", ()))
+
+
+def require_equal_lengths(names: Sequence[str], lengths: Sequence[int]) -> None:
+    """Shards take each other's place in the buffer: they must be equally long.
+
+    **Raises:** `UserError` naming the first that is not.
+    """
+    for name, length in zip(names, lengths, strict=True):
+        if length != lengths[0]:
+            raise UserError(
+                f"{name}: {length:,} transitions, and {Path(names[0]).name} has {lengths[0]:,}; "
+                "shards of one data set must be equally long"
+            )
 
 
 def jumps_of(source: DataSource) -> bool:

@@ -124,7 +124,7 @@ def _make(address: str, arguments: dict[str, Any], max_episode_steps: int | None
             env = maker(**arguments)
             if max_episode_steps is not None:
                 env = gymnasium.wrappers.TimeLimit(env, max_episode_steps)
-    except (gymnasium.error.Error, ImportError, AttributeError, TypeError) as error:
+    except Exception as error:  # whatever the environment's own code raises
         raise UserError(
             f"environment.id: found {address!r}, which cannot be made "
             f"({type(error).__name__}: {error}); write an id that Gymnasium knows, one with the "

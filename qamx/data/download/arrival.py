@@ -1,13 +1,10 @@
 """What must be true of a file before it takes the name of a data set."""
 
 import zipfile
-import zlib
 from pathlib import Path
 
-from qamx.data.archive_checks import check_arrays, read_headers
+from qamx.data.archive_checks import BROKEN, check_arrays, read_headers
 from qamx.errors import UserError
-
-_BROKEN = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, UserError)
 
 
 class Damaged(ValueError):
@@ -27,7 +24,7 @@ def check_arrival(path: Path, origin: str) -> None:
         check_arrays(path, read_headers(path))
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except _BROKEN as error:
+    except (*BROKEN, UserError) as error:
         raise Damaged(f"{origin}: no data set ({_seen(path) or error})") from error
     if damaged is not None:
         raise Damaged(f"{origin}: damaged ({damaged} does not fit its checksum)")

@@ -2,17 +2,13 @@
 
 import contextlib
 import importlib
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
+from qamx.data.archive_checks import BROKEN
 from qamx.envs.gymnasium import SUCCESS_KEYS
 from qamx.errors import UserError, suggestion
-
-BROKEN = (OSError, EOFError, KeyError, ValueError, IndexError, BadZipFile, zlib.error)
-"""What libraries raise for a file that is cut off, damaged, or of another format."""
 
 
 def library(module: str, extra: str) -> Any:

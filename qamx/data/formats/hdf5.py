@@ -10,7 +10,7 @@ import numpy as np
 from qamx.data.episodes import Episode, Reading
 from qamx.data.formats import table
 from qamx.data.formats.access import existing, library, reading_file, success_among
-from qamx.data.formats.source import EpisodicData
+from qamx.data.formats.source import AbstractFilePart, EpisodicData
 from qamx.errors import UserError, suggestion
 
 VALIDATION = "valid"
@@ -18,22 +18,8 @@ VALIDATION = "valid"
 
 
 @dataclass(frozen=True)
-class FlatFile:
-    """A file in D4RL's layout, or another of `qamx.data.formats.layouts`.
-
-    **Arguments:** `success` is the value of `data.success`.
-    """
-
-    path: Path
-    success: str | None
-
-    @property
-    def name(self) -> str:
-        return str(self.path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (self.path,)
+class FlatFile(AbstractFilePart):
+    """A file in D4RL's layout, or another of `qamx.data.formats.layouts`."""
 
     def episodes(self) -> Iterator[Episode]:
         with _opened(self.path) as file:
@@ -41,23 +27,13 @@ class FlatFile:
 
 
 @dataclass(frozen=True)
-class Demonstrations:
+class Demonstrations(AbstractFilePart):
     """Some demonstrations of a file in robomimic's layout, in the order of their numbers.
 
-    **Arguments:** `names` are those of their groups, `success` is the value of `data.success`.
+    **Arguments:** `names` are those of their groups.
     """
 
-    path: Path
     names: tuple[str, ...]
-    success: str | None
-
-    @property
-    def name(self) -> str:
-        return str(self.path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (self.path,)
 
     def episodes(self) -> Iterator[Episode]:
         with _opened(self.path) as file:
@@ -92,8 +68,8 @@ def hdf5_data(
         demonstrations = sorted(file["data"], key=_number)
         masks = {name: _masked(file["mask"][name]) for name in file.get("mask", ())}
     chosen, apart = _split(path, demonstrations, masks, filter_key)
-    validation = Demonstrations(path, apart, success) if apart else None
-    return EpisodicData([Demonstrations(path, chosen, success)], reading, validation=validation)
+    validation = Demonstrations(path, success, apart) if apart else None
+    return EpisodicData([Demonstrations(path, success, chosen)], reading, validation=validation)
 
 
 def _split(

@@ -10,8 +10,9 @@ import numpy as np
 from qamx.data.archive_checks import Header, read_headers
 from qamx.data.episodes import Episode, Reading
 from qamx.data.formats.access import existing, reading_file
-from qamx.data.formats.source import EpisodicData, require_equal_lengths
+from qamx.data.formats.source import AbstractFilePart, EpisodicData
 from qamx.data.formats.table import episodes
+from qamx.data.source import require_equal_lengths
 from qamx.errors import UserError
 
 VALIDATION = "-val"
@@ -19,22 +20,8 @@ VALIDATION = "-val"
 
 
 @dataclass(frozen=True)
-class Archive:
-    """An npz file in one of the layouts of `qamx.data.formats.layouts`.
-
-    **Arguments:** `success` is the value of `data.success`.
-    """
-
-    path: Path
-    success: str | None
-
-    @property
-    def name(self) -> str:
-        return str(self.path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (self.path,)
+class Archive(AbstractFilePart):
+    """An npz file in one of the layouts of `qamx.data.formats.layouts`."""
 
     def episodes(self) -> Iterator[Episode]:
         read_headers(self.path)  # refuses pickled objects, by name

@@ -1,13 +1,13 @@
 """Data of any format as a source of transitions."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from qamx.data.episodes import Episode, Reading
 from qamx.data.formats.access import reading_file
 from qamx.data.sequences import Transitions
-from qamx.errors import UserError
 
 
 class Part(Protocol):
@@ -26,6 +26,25 @@ class Part(Protocol):
     def episodes(self) -> Iterator[Episode]:
         """Its episodes, in the order in which they are stored."""
         ...
+
+
+@dataclass(frozen=True)
+class AbstractFilePart:
+    """A part that is one file, or a selection from it.
+
+    **Arguments:** `success` is the value of `data.success`.
+    """
+
+    path: Path
+    success: str | None
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
 
 
 class EpisodicData:
@@ -70,19 +89,6 @@ class EpisodicData:
         **Raises:** `UserError` as `load`.
         """
         return None if self._validation is None else _transitions(self._reading, self._validation)
-
-
-def require_equal_lengths(names: Sequence[str], lengths: Sequence[int]) -> None:
-    """Shards take each other's place in the buffer: they must be equally long.
-
-    **Raises:** `UserError` naming the first that is not.
-    """
-    for name, length in zip(names, lengths, strict=True):
-        if length != lengths[0]:
-            raise UserError(
-                f"{name}: {length:,} transitions, and {Path(names[0]).name} has {lengths[0]:,}; "
-                "shards of one data set must be equally long"
-            )
 
 
 def _transitions(reading: Reading, part: Part) -> Transitions:
