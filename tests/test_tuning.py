@@ -302,6 +302,7 @@ def test_the_reproduction_is_the_published_study_on_four_of_its_seeds():
     runs = suite.runs()
     assert suite.seeds_per_process == 4
     assert {run.seed for run in runs} == {10001, 20002, 30003, 40004}
+    assert len(runs) == 7 * 5 * 4  # a published curve is that of a domain's five tasks
     study = {run.name: run for run in load_suite(SUITES / "table1.toml").runs()}
     for run in runs[::4]:
         changed = {key for key, _, _ in study[run.name].load().differences(run.load())}

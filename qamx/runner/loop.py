@@ -245,11 +245,12 @@ class Runner:
 
     def _use_shard(self) -> None:
         """Puts the shard of the present update in the place of the one before."""
-        if self._shards.is_due(self._updates):
+        updates = self._updates
+        if self._shards.is_due(updates):
             self._check_finite()
-            self._replay = self._replay.replace_offline(self._shards.swap(self._updates))
+            self._replay = self._replay.replace_offline(self._shards.swap(updates))
             self._mark = Mark.of(self._step, self._training)
-        self._shards.prepare(self._updates)
+        self._shards.prepare(updates)
 
     # --- events ---
 
