@@ -5,6 +5,7 @@ every thousand updates. Observations, actions and ends are the same for all task
 cache once; each task adds its rewards and masks.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -129,11 +130,7 @@ def _observed(transitions: Transitions) -> np.ndarray:
     return observed
 
 
-_said: set[str] = set()
-
-
+@functools.cache
 def _say(text: str) -> None:
     """A warning, once a process."""
-    if text not in _said:
-        _said.add(text)
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+    print(f"warning: {text}", file=sys.stderr, flush=True)
