@@ -172,6 +172,8 @@ def test_a_cache_of_another_file_or_a_damaged_one_is_not_used(kept):
     array = file.parent / ".cache/set-000/observed.npy"
     array.write_bytes(array.read_bytes()[:-8])
     assert cache.read("2-default") is None
+    cache.write("2-default", data)  # what is damaged is made anew
+    assert same(cache.read("2-default"), data)
 
 
 def test_a_cache_that_cannot_be_written_is_said_once_and_missed(kept, capsys, monkeypatch):

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int, Num
 
 from qamx.data.sequences import Transitions
 
@@ -43,24 +44,14 @@ class TransitionCache:
 
     def read(self, label: str) -> Transitions | None:
         """The transitions with the rewards and masks called `label`, None if they are not there."""
-        try:
-            if json.loads((self._folder / STAMP).read_bytes()) != self._stamp():
-                return None
-            observed, actions, ends, task = (
-                np.load(self._folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-                for name in ("observed", "actions", "ends", _task(label))
-            )
-        except (OSError, ValueError, EOFError):
+        shared, task = self._shared(), self._array(_task(label))
+        if shared is None or task is None or task.shape != (2, len(shared.actions)):
             return None
-        if len(actions) != len(ends) or task.shape != (2, len(ends)):
-            return None
-        ends = np.asarray(ends)
-        # An episode has an observation more than it has transitions.
-        first = np.arange(len(ends)) + np.cumsum(ends).astype(np.int64) - ends.astype(np.int64)
-        if len(ends) == 0 or first[-1] + 2 != len(observed):
-            return None
+        first, observed = _places(shared.ends), shared.observed
         rewards, masks = task
-        return Transitions(observed[first], actions, rewards, masks, ends, observed[first + 1])
+        return Transitions(
+            observed[first], shared.actions, rewards, masks, shared.ends, observed[first + 1]
+        )
 
     def write(self, label: str, transitions: Transitions) -> None:
         """Keeps transitions; where that is not possible, says why, and the run goes on without.
@@ -77,8 +68,8 @@ class TransitionCache:
         self._folder.mkdir(parents=True, exist_ok=True)
         task = np.stack([np.asarray(transitions.rewards), np.asarray(transitions.masks)])
         arrays = {_task(label): task.astype(np.float32)}
-        if not self._is_current():
-            # Of an older file: its tasks must not be taken for the new one's.
+        if self._shared() is None:
+            # Of an older file, or damaged: its tasks must not be taken for the new one's.
             for old in self._folder.iterdir():
                 old.unlink()
             ends = np.asarray(transitions.ends, np.float32)
@@ -99,11 +90,25 @@ class TransitionCache:
         partial.write_text(json.dumps(self._stamp()), encoding="utf-8")
         partial.replace(self._folder / STAMP)
 
-    def _is_current(self) -> bool:
+    def _shared(self) -> "_Shared | None":
+        """What all tasks have, None where it is not whole or of another state of the file."""
         try:
-            return json.loads((self._folder / STAMP).read_bytes()) == self._stamp()
+            if json.loads((self._folder / STAMP).read_bytes()) != self._stamp():
+                return None
         except (OSError, ValueError):
-            return False
+            return None
+        observed, actions, ends = map(self._array, ("observed", "actions", "ends"))
+        if observed is None or actions is None or ends is None or not len(ends):
+            return None
+        shared = _Shared(observed, actions, np.asarray(ends))
+        whole = len(actions) == len(ends) and _places(shared.ends)[-1] + 2 == len(observed)
+        return shared if whole else None
+
+    def _array(self, name: str) -> np.ndarray | None:
+        try:
+            return np.load(self._folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
 
     def _stamp(self) -> Mapping[str, Any]:
         status = self._source.stat()
@@ -115,6 +120,20 @@ class TransitionCache:
         }
 
 
+class _Shared(NamedTuple):
+    """The arrays that do not depend on the task."""
+
+    observed: np.ndarray
+    actions: np.ndarray
+    ends: np.ndarray
+
+
+def _places(ends: Num[np.ndarray, " size"]) -> Int[np.ndarray, " size"]:
+    """The row of each transition among the observations: an episode has one more of these."""
+    ended = ends > 0
+    return np.arange(len(ends)) + np.cumsum(ended) - ended
+
+
 def _task(label: str) -> str:
     return f"task-{label}"
 
@@ -123,7 +142,7 @@ def _observed(transitions: Transitions) -> np.ndarray:
     """The observations of all episodes, each with the one that follows its last transition."""
     before, after = np.asarray(transitions.observations), np.asarray(transitions.next_observations)
     ends = np.asarray(transitions.ends) > 0
-    places = np.arange(len(before)) + np.cumsum(ends) - ends
+    places = _places(ends)
     observed = np.empty((len(before) + int(ends.sum()), before.shape[1]), np.float32)
     observed[places] = before
     observed[places[ends] + 1] = after[ends]
