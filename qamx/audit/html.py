@@ -27,7 +27,7 @@ th { font-weight: 600; white-space: nowrap; }
 .note { background: #0072b2; }
 .findings p { margin: 0; } .findings code { font-weight: 600; }
 .heading { color: #666; }
-figure { margin: 0; } figure svg { width: 100%; height: auto; }
+figure { margin: 0; } figure svg, figure img { width: 100%; height: auto; }
 figcaption { color: #555; font-size: .9rem; }
 """
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from qamx.audit.data.inspector import Report, inspect
+from qamx.audit.data.inspector import inspect
 from qamx.audit.data.page import write_page
 from qamx.audit.data.subject import Options, find_subject
 from qamx.audit.data.terminal import print_report

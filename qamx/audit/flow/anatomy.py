@@ -13,11 +13,9 @@ from qamx.agents import AbstractAgent
 from qamx.flow import Integrator
 from qamx.nn import AbstractCritic, AbstractVelocityField
 from qamx.policies import (
-    AbstractDerivedFlow,
     AbstractDerivedPolicy,
     AbstractDiffusionPolicy,
     AbstractFineTunedFlow,
-    AbstractFlowPolicy,
     AbstractImprovedFlow,
     AbstractPolicy,
     BehaviourFlow,

@@ -7,6 +7,7 @@ import numpy as np
 
 from qamx.audit.flow.report import Report
 from qamx.data.inspection import Finding
+from qamx.data.sequences import AnyArray
 
 AT_BOUND = 0.999
 """An entry of an action that is this far out is played at the bound."""
@@ -34,9 +35,9 @@ def findings(report: Report) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
-def share_at_bound(actions: np.ndarray) -> float:
+def share_at_bound(actions: AnyArray) -> float:
     """The share of the entries of actions that are at the bounds."""
-    return float(np.mean(np.abs(actions) >= AT_BOUND))
+    return float(np.mean(np.abs(np.asarray(actions)) >= AT_BOUND))
 
 
 def _warning(wrong: object, id: str, found: str, effect: str, remedy: str) -> Finding | None:
@@ -62,11 +63,11 @@ def _finite(report: Report) -> Reading:
 
 
 def _change(report: Report) -> Reading | None:
-    kls = report.path_kls
-    if kls is None:
+    kls, worths = report.path_kls, report.worth
+    if kls is None or worths is None:
         return None
     per_entry = float(np.mean(kls)) / report.measures.acting.actions.shape[-1]
-    total, worth = float(np.mean(kls)), float(np.mean(report.worth))
+    total, worth = float(np.mean(kls)), float(np.mean(worths))
     unchanged = _warning(
         report.is_unchanged,
         "unchanged",
@@ -152,7 +153,7 @@ def _bounds(report: Report) -> Reading:
             acting > 0.7 and acting > 1.5 * (beside or 0.0),
             "saturated",
             f"{acting:.0%} of the entries of actions are at ±1{known}",
-            "the policy is pushed out of the box, where the critic has no gradient to bring it back",
+            "the policy is pushed out of the box, where the critic has no gradient to bring it in",
             "lower agent.inverse_temperature; see that actions are scaled (data.scale_actions)",
         ),
     )

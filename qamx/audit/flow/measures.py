@@ -12,6 +12,7 @@ from qamx._types import Key
 from qamx.agents import AbstractAgent
 from qamx.audit.flow.anatomy import Anatomy, Stage, take_apart
 from qamx.audit.flow.paths import Paths, follow
+from qamx.data.sequences import AnyArray
 from qamx.flow import ode_term
 from qamx.policies.base import clip_action
 from qamx.rl import pessimistic_value
@@ -24,9 +25,9 @@ class StageMeasures(eqx.Module):
     without a flow.
     """
 
-    actions: Float[Array, "states samples dim"]
-    values: Float[Array, "ensemble states samples"]
-    along: Float[Array, "ensemble times states samples"] | None
+    actions: Float[AnyArray, "states samples dim"]
+    values: Float[AnyArray, "ensemble states samples"]
+    along: Float[AnyArray, "ensemble times states samples"] | None
 
 
 class Found(eqx.Module):
@@ -37,8 +38,8 @@ class Found(eqx.Module):
     """
 
     stages: tuple[StageMeasures, ...]
-    data_values: Float[Array, "ensemble states"] | None
-    window_values: Float[Array, "ensemble windows"] | None
+    data_values: Float[AnyArray, "ensemble states"] | None
+    window_values: Float[AnyArray, "ensemble windows"] | None
     paths: Paths | None
 
 
@@ -65,7 +66,7 @@ class Measures:
         """What it was refined from, if anything."""
         return self.found.stages[0] if len(self.names) > 1 else None
 
-    def lower(self, values: Float[np.ndarray, "ensemble *rows"]) -> Float[np.ndarray, "*rows"]:
+    def lower(self, values: Float[AnyArray, "ensemble *rows"]) -> Float[np.ndarray, "*rows"]:
         """The pessimistic value of an ensemble's."""
         return np.asarray(pessimistic_value(jnp.asarray(values), self.pessimism))
 
@@ -101,11 +102,11 @@ def _broken(agent: AbstractAgent) -> tuple[str, ...]:
 @eqx.filter_jit
 def _measure(
     agent: AbstractAgent,
-    observations: Array,
+    observations: AnyArray,
     samples: int,
     key: Key,
-    actions: Array | None,
-    windows: tuple[Array, Array] | None,
+    actions: AnyArray | None,
+    windows: tuple[AnyArray, AnyArray] | None,
 ) -> Found:
     parts = take_apart(agent)
     rows = jnp.repeat(jnp.asarray(observations), samples, axis=0)
@@ -117,10 +118,14 @@ def _measure(
         paths = _by_state(follow(parts.fine_tuned, parts.critic, rows, path_key), samples)
     return Found(
         stages,
-        None if actions is None else parts.critic(observations, actions),
-        None if windows is None else parts.critic(*windows),
+        None if actions is None else _values(parts, observations, actions),
+        None if windows is None else _values(parts, *windows),
         paths,
     )
+
+
+def _values(parts: Anatomy, observations: AnyArray, actions: AnyArray) -> Array:
+    return parts.critic(jnp.asarray(observations), jnp.asarray(actions))
 
 
 def _stage(parts: Anatomy, stage: Stage, rows: Array, samples: int, key: Key) -> StageMeasures:

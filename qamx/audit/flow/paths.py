@@ -6,7 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from qamx._types import Key, Scalar
+from qamx._types import Key
+from qamx.data.sequences import AnyArray
 from qamx.flow import matching_residuals, path_costs
 from qamx.nn import AbstractCritic
 from qamx.policies import AbstractFineTunedFlow, AdjointMatchedFlow, BackpropagatedFlow
@@ -22,10 +23,10 @@ class Adjoints(eqx.Module):
       of a path lies outside the box.
     """
 
-    norms: Float[Array, "times rows"]
-    targets: Float[Array, "steps rows"]
-    residuals: Float[Array, "steps rows"]
-    blocked: Float[Array, " rows"]
+    norms: Float[AnyArray, "times rows"]
+    targets: Float[AnyArray, "steps rows"]
+    residuals: Float[AnyArray, "steps rows"]
+    blocked: Float[AnyArray, " rows"]
 
 
 class Paths(eqx.Module):
@@ -36,8 +37,8 @@ class Paths(eqx.Module):
     no use for them.
     """
 
-    costs: Float[Array, "steps rows"]
-    inverse_temperature: Scalar
+    costs: Float[AnyArray, "steps rows"]
+    inverse_temperature: Float[AnyArray, ""]
     adjoints: Adjoints | None
 
 
@@ -73,4 +74,4 @@ def _(policy: BackpropagatedFlow, critic: AbstractCritic, observation: Array, ke
     change, sigma = policy.change_along(observation, states[:-1])
     h = policy.integrator.step_size
     # Its cost of control has no factor h: divided by 1/h, it is the path KL less h tau Q.
-    return Paths(path_costs(change, sigma, h), h * policy.inverse_temperature, None)
+    return Paths(path_costs(change, sigma, h), jnp.asarray(h * policy.inverse_temperature), None)

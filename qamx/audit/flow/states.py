@@ -118,7 +118,7 @@ def _of_file(subject: Subject, path: Path, count: int) -> States:
             found = np.asarray(file["observations"], np.float32)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"--state: {path}: cannot be read ({error}); write an array observations with numpy.savez"
+            f"--state: {path}: cannot be read ({error}); write observations with numpy.savez"
         ) from error
     size = _size(subject)
     if found.ndim != 2 or found.shape[1] != size or not len(found):

@@ -46,7 +46,7 @@ def absent(report: Report) -> Iterator[str]:
     """What this method, or this place, has not got, and why."""
     parts, name = report.anatomy, type(report.subject.agent.policy).__name__
     if parts.base is None:
-        yield f"a base to compare with: {name} keeps no clone of the data apart from what it improves"
+        yield f"a base to compare with: {name} keeps no clone beside what it improves"
     if not any(stage.route for stage in parts.stages):
         yield f"the critic along a flow: {name} has no ordinary differential equation"
     if report.measures.found.paths is None:
