@@ -103,9 +103,7 @@ def _draw_landscapes(figure: "Figure", axes: Any, report: Report, shown: int) ->
     for state, panel in enumerate(axes):
         side, values = _landscape(report, state)
         image = panel.contourf(side, side, values, 14, cmap="Greys_r", alpha=0.75)
-        bar = figure.colorbar(image, ax=panel, shrink=0.85, pad=0.02)
-        bar.ax.tick_params(labelsize=7)
-        bar.locator = _few_ticks()
+        _draw_bar(figure, image, [panel], last=state == shown - 1)
         _draw_data(panel, report, state, first)
         stages = report.measures.found.stages
         for stage, colour, name in zip(
@@ -120,10 +118,15 @@ def _draw_landscapes(figure: "Figure", axes: Any, report: Report, shown: int) ->
     figure.legend(loc="outside lower center", ncols=6)
 
 
-def _few_ticks() -> Any:
+def _draw_bar(figure: "Figure", image: Any, axes: "list[Axes]", last: bool) -> None:
+    """The scale of the colours beside a column of panels; the last one is named."""
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(4)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
+    bar.ax.tick_params(labelsize=7.5)
+    bar.locator = MaxNLocator(4)
+    if last:
+        bar.set_label("pessimistic critic")
 
 
 def _landscape(report: Report, state: int) -> tuple[np.ndarray, np.ndarray]:
@@ -149,11 +152,11 @@ def _values(critic: AbstractCritic, observation: Any, action: Any) -> Any:
 def _draw_coloured(figure: "Figure", axes: Any, report: Report, stages: list[int]) -> None:
     entries, found = _entries(report), report.measures.found.stages
     names = report.measures.names
-    for state in range(axes.shape[1]):
+    for state, column in enumerate(axes.T):
         values = [report.measures.lower(found[stage].values)[state] for stage in stages]
         ends = float(np.min(values)), float(np.max(values))
         for row, stage in enumerate(stages):
-            panel = axes[row, state]
+            panel = column[row]
             _draw_data(panel, report, state, entries)
             x, y = np.asarray(found[stage].actions)[state][:, entries].T
             panel.scatter(
@@ -162,7 +165,5 @@ def _draw_coloured(figure: "Figure", axes: Any, report: Report, stages: list[int
             _frame(panel, report, state)
             if state == 0:
                 panel.set_ylabel(f"{names[stage]}\n{_name(report, entries[1])}")
-        axes[-1, state].set_xlabel(_name(report, entries[0]))
-        bar = figure.colorbar(panel.collections[0], ax=list(axes[:, state]), shrink=0.7, pad=0.02)
-        bar.ax.tick_params(labelsize=7)
-        bar.locator = _few_ticks()
+        column[-1].set_xlabel(_name(report, entries[0]))
+        _draw_bar(figure, column[0].collections[0], list(column), last=state == axes.shape[1] - 1)
