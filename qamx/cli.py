@@ -448,7 +448,7 @@ def _expert(arguments: argparse.Namespace) -> int:
 
 
 def _add_look(commands: Subparsers) -> None:
-    summary = "look inside a run's policy: what it does, what is unhealthy, and why"
+    summary = "look inside a run's policy, and say what is unhealthy"
     parser = _command(commands, "inspect", summary, _look)
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
     parser.add_argument("--flow", action="store_true", help="write figures as a page, too")

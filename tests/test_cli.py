@@ -75,7 +75,7 @@ def test_help_shows_each_command_and_examples(capsys):
         "show print an experiment with every default, as TOML",
         "list list what an experiment file can name, and experiments here",
         "data make, download and inspect data sets",
-        "inspect look inside a run's policy: what it does, what is unhealthy, and why",
+        "inspect look inside a run's policy, and say what is unhealthy",
         "diff say why two runs differ, and where they part",
         "doctor say what this machine lacks, and what to do",
         "qamx run experiments/quickstart.toml",

@@ -61,3 +61,12 @@ def band(axes: "Axes", x: AnyArray, rows: AnyArray, colour: str, label: str) -> 
     low, high = np.nanquantile(flat, (0.1, 0.9), axis=1)
     axes.fill_between(np.asarray(x), low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(np.asarray(x), np.nanmean(flat, axis=1), "o-", color=colour, ms=3.5, label=label)
+
+
+def widen(axes: "Axes", values: AnyArray) -> None:
+    """A logarithmic axis for positive values that span much; where they span little, it would
+    have no ticks that can be read."""
+    flat = np.asarray(values, float).ravel()
+    flat = flat[np.isfinite(flat)]
+    if flat.size and flat.min() > 0 and flat.max() > 20 * flat.min():
+        axes.set_yscale("log")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qamx.audit.flow.drawing import ACTING, BASE, BETWEEN, DATA, GREEN, band, colours
+from qamx.audit.flow.drawing import ACTING, BASE, BETWEEN, DATA, GREEN, band, colours, widen
 from qamx.audit.flow.paths import Adjoints, Paths
 from qamx.audit.flow.report import Report
 
@@ -69,7 +69,8 @@ def draw_costs(figure: "Figure", report: Report, paths: Paths) -> None:
     )
     axes[1].axhline(total, color=DATA, ls="--", lw=1.2, label=f"mean {total:.3g} nats a chunk")
     axes[1].set(xlabel="states, in order", ylabel="nats a chunk", xticks=[])
-    axes[1].set_ylim(top=1.4 * max(kls.max(), worth.max(), 1e-9))
+    top = max(kls.max(), worth.max())
+    axes[1].set_ylim(min(0.0, worth.min()), 1.4 * top if top > 0 else 1.0)
     axes[1].legend(loc="upper left")
 
 
@@ -88,8 +89,7 @@ def draw_adjoints(figure: "Figure", adjoints: Adjoints) -> None:
         band(axes[1], steps, np.sqrt(np.asarray(squares)), colour, label)
     axes[1].set(xlabel=TIME, ylabel="norm", xlim=(-0.02, 1.0))
     for panel in axes:
-        if norms.max() > 0:
-            panel.set_yscale("log")
+        widen(panel, np.mean(norms, axis=(1, 2)))
         panel.legend(loc="best")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qamx.audit.flow.drawing import ACTING, BASE, BETWEEN, DATA, GREEN
+from qamx.audit.flow.drawing import ACTING, BASE, BETWEEN, DATA, GREEN, widen
 from qamx.audit.flow.subject import Row, Subject
 
 if TYPE_CHECKING:
@@ -104,9 +104,7 @@ def _draw_panel(axes: "Axes", panel: Panel, rows: list[Row]) -> None:
         points = np.array([(row["step"], row[key]) for row in rows if key in row], float)
         axes.plot(points[:, 0], points[:, 1], color=colour, lw=1.4, label=name)
         drawn.append(points[:, 1])
-    values = np.concatenate(drawn)
-    # Where values span little, a logarithmic axis has no ticks that can be read.
-    if logarithmic and np.nanmin(values) > 0 and np.nanmax(values) > 20 * np.nanmin(values):
-        axes.set_yscale("log")
+    if logarithmic:
+        widen(axes, np.concatenate(drawn))
     axes.set_ylabel(label)
     axes.legend(loc="best")

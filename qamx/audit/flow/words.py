@@ -92,4 +92,5 @@ def reading_rows(report: Report) -> list[tuple[str, str, str, str]]:
 def verdict(report: Report) -> str:
     """One line at the end."""
     count = len(findings(report))
-    return counted(count, "warning") if count else "nothing unusual"
+    first = "; what comes first is the likeliest cause of the others" if count > 1 else ""
+    return counted(count, "warning") + first if count else "nothing unusual"
