@@ -65,10 +65,10 @@ class GuidedFlow(AbstractDerivedPolicy):
         self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
         noise = self.base.noise(observation, key)
-        guided = self.velocity(critic)
-        return clip_action(sample_ode(guided, observation, noise, self.base.integrator))
+        velocity = self.guided(critic)
+        return clip_action(sample_ode(velocity, observation, noise, self.base.integrator))
 
-    def velocity(self, critic: Critic) -> GuidedVelocity:
+    def guided(self, critic: Critic) -> GuidedVelocity:
         """The velocity that it acts with beside a critic."""
         return GuidedVelocity(
             self.base.velocity,

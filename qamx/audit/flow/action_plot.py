@@ -35,7 +35,7 @@ def draw_actions(figure: "Figure", report: Report) -> None:
 
 def height_of_actions(report: Report) -> float:
     """Of the figure, in inches."""
-    return 3.5 if _is_planar(report) or len(report.measures.names) < 2 else 6.2
+    return 3.5 if _is_planar(report) or len(report.measures.names) < 2 else 5.6
 
 
 def caption_of_actions(report: Report) -> str:
@@ -163,6 +163,8 @@ def _draw_coloured(figure: "Figure", axes: Any, report: Report, stages: list[int
                 x, y, c=values[row], vmin=ends[0], vmax=ends[1], cmap="cividis", s=20, zorder=3
             )
             _frame(panel, report, state)
+            if row > 0:
+                panel.set_title("")
             if state == 0:
                 panel.set_ylabel(f"{names[stage]}\n{_name(report, entries[1])}")
         column[-1].set_xlabel(_name(report, entries[0]))

@@ -194,7 +194,7 @@ def _(policy: LatentPolicy, critic: Critic) -> list[Stage]:
 @stages.register
 def _(policy: GuidedFlow, critic: Critic) -> list[Stage]:
     base = policy.base
-    own = _flow("guided flow", base.noise, policy.velocity(critic), base.integrator)
+    own = _flow("guided flow", base.noise, policy.guided(critic), base.integrator)
     return [*stages(base, critic), own]
 
 

@@ -39,8 +39,8 @@ class Subject:
     @property
     def phase(self) -> str:
         """The phase in which the checkpoint was saved, as the log tells it."""
-        phases = [row["phase"] for row in self.metrics if row["step"] >= self.step]
-        return phases[0] if phases else "not logged"
+        later = [row["phase"] for row in self.metrics if row["step"] >= self.step]
+        return [*later, *(row["phase"] for row in self.metrics[-1:]), "not logged yet"][0]
 
     @property
     def evaluation(self) -> Row | None:
