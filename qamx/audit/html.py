@@ -26,7 +26,7 @@ th { font-weight: 600; white-space: nowrap; }
 .refuse { background: #a03c00; } .warn { background: #f0c000; color: #222; }
 .note { background: #0072b2; }
 .findings p { margin: 0; } .findings code { font-weight: 600; }
-.heading { color: #666; }
+.heading { color: #666; } .readings td { overflow-wrap: normal; }
 figure { margin: 0; } figure svg, figure img { width: 100%; height: auto; }
 figcaption { color: #555; font-size: .9rem; }
 """

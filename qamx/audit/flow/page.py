@@ -142,7 +142,7 @@ def _page(report: Report, figures: list[str]) -> str:
             "<h2>Actions</h2>",
             table(*stage_table(report)),
             "<h2>Policy and critic</h2>",
-            table(READING_HEADER, reading_rows(report)),
+            f'<div class="readings">{table(READING_HEADER, reading_rows(report))}</div>',
             *figures,
         ],
     )
