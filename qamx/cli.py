@@ -29,6 +29,7 @@ examples:
   qamx data generate cube-double-play
   qamx data download antmaze-large-navigate
   qamx data inspect ogbench:cube-double-play-v0 --html report.html
+  qamx inspect runs/one --flow
   qamx diff runs/one runs/other
 """
 
@@ -446,6 +447,45 @@ def _expert(arguments: argparse.Namespace) -> int:
     )
 
 
+def _add_look(commands: Subparsers) -> None:
+    summary = "look inside a run's policy, and say what is unhealthy"
+    parser = _command(commands, "inspect", summary, _look)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    parser.add_argument("--flow", action="store_true", help="write figures as a page, too")
+    parser.add_argument(
+        "--state",
+        nargs="+",
+        default=[],
+        metavar="WHERE",
+        help="rows of the data by number, or resets, or FILE.npz with observations",
+    )
+    _add_numbers(
+        parser,
+        ("states", 32, "how many states, where they are not named (default: 32)"),
+        ("samples", 32, "action chunks at each state (default: 32)"),
+        ("seed", 0, "seed of every draw (default: 0)"),
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the page's folder (default: RUN-inspect)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+
+
+def _look(arguments: argparse.Namespace) -> int:
+    from qamx.audit.flow.command import inspect_run
+
+    return inspect_run(
+        arguments.run,
+        flow=arguments.flow,
+        where=arguments.state,
+        states=arguments.states,
+        samples=arguments.samples,
+        seed=arguments.seed,
+        out=arguments.out,
+        file=arguments.json,
+    )
+
+
 def _add_sweep(commands: Subparsers) -> None:
     summary = "carry out every run of a suite, here or on Slurm; again: continue"
     parser = _command(commands, "sweep", summary, _sweep)
@@ -520,6 +560,7 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_show,
     _add_list,
     _add_data,
+    _add_look,
     _add_diff,
     _add_verify,
     _add_doctor,

@@ -16,7 +16,7 @@ from qamx.assembly import build_agent
 from qamx.config import load
 from qamx.envs.scaling import Scaling
 from qamx.errors import UserError
-from qamx.runner.checkpoint import Checkpoints
+from qamx.runner.checkpoint import Checkpoints, Saved
 from qamx.worlds import build_environment
 
 
@@ -63,6 +63,11 @@ def load_agent(directory: Path | str) -> AbstractAgent:
 
     **Raises:** `UserError` if the directory holds no run or no checkpoint.
     """
+    return load_newest(directory)[0]
+
+
+def load_newest(directory: Path | str) -> tuple[AbstractAgent, int]:
+    """The same agent, and the step of its checkpoint."""
     directory = Path(directory)
     experiment = load(directory / "config.toml")
     env = build_environment(experiment.environment)()
@@ -70,17 +75,18 @@ def load_agent(directory: Path | str) -> AbstractAgent:
     env.close()
     template = build_agent(experiment.agent, *sizes, jax.random.key(experiment.seed))
     arrays, static = eqx.partition(template, eqx.is_array)
-    return eqx.combine(_restored(directory / "checkpoints", arrays), static)
+    saved = _newest(directory / "checkpoints")
+    return eqx.combine(saved.fit(arrays, prefix=".state.agent"), static), saved.step
 
 
-def _restored(directory: Path, arrays: AbstractAgent) -> AbstractAgent:
+def _newest(directory: Path) -> Saved:
     if not directory.is_dir():
         raise UserError(f"{directory}: no checkpoint yet; let the run go on")
     checkpoints = Checkpoints(directory)
     try:
         saved = checkpoints.newest_unmoved()
-        if saved is None:
-            raise UserError(f"{directory}: no intact checkpoint; let the run go on")
-        return saved.fit(arrays, prefix=".state.agent")
     finally:
         checkpoints.close()
+    if saved is None:
+        raise UserError(f"{directory}: no intact checkpoint; let the run go on")
+    return saved
