@@ -533,6 +533,30 @@ def _eval(arguments: argparse.Namespace) -> int:
     return command(arguments.runs, _playing(arguments, arguments.workers), arguments.json)
 
 
+def _add_video(commands: Subparsers) -> None:
+    summary = "show episodes of a run's policy as MP4 and GIF"
+    parser = _command(commands, "video", summary, _video)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    _add_playing(parser, "episodes of each task (default: 4 of one, 1 each of several)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="a file .mp4 or .gif, or a folder or name for both (default: the run's name, here)",
+    )
+    _add_numbers(parser, ("size", 320, "width of an episode's image in pixels (default: 320)"))
+    parser.add_argument(
+        "--fps", type=float, metavar="F", help="steps a second (default: the environment's)"
+    )
+
+
+def _video(arguments: argparse.Namespace) -> int:
+    from qamx.evaluation.video import video
+
+    options = _playing(arguments, workers=None)
+    return video(arguments.run, options, arguments.out, arguments.size, arguments.fps)
+
+
 def _add_playing(parser: argparse.ArgumentParser, episodes: str) -> None:
     """What `eval` and `video` share: which policy plays which episodes."""
     parser.add_argument(
@@ -571,6 +595,7 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_sweep,
     _add_status,
     _add_eval,
+    _add_video,
     _add_check,
     _add_show,
     _add_list,
