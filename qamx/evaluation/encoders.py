@@ -14,13 +14,20 @@ LONGEST_GIF = 150
 FASTEST_GIF = 20.0
 """Images a second in a GIF at most; browsers slow faster ones down."""
 COLOURS = 96
+LINGER_SECONDS = 1.5
+"""How long an MP4 shows the end."""
 
 
 class Encoder(Protocol):
-    """A file that images are added to; it is there once it is closed."""
+    """A file that images are added to; it is there once it is closed.
 
-    def add(self, image: Image) -> None:
-        """Adds the image of the next step."""
+    Of the images of all steps it takes every `every`-th, and the last that it was given.
+    """
+
+    every: int
+
+    def add(self, step: int, image: Image) -> None:
+        """Adds the image of a step."""
         ...
 
     def close(self) -> None:
@@ -48,12 +55,15 @@ def require_packages() -> None:
 
 
 class Mp4:
-    """H.264 in the colours that every browser plays."""
+    """H.264 in the colours that every browser plays; it stays at the end for a while."""
+
+    every = 1
 
     def __init__(self, path: Path, fps: float):
         import av
 
         self._path, self._partial = path, path.with_name(f".{path.name}")
+        self._linger, self._last = round(LINGER_SECONDS * fps), None
         self._file = av.open(
             str(self._partial), "w", format="mp4", options={"movflags": "+faststart"}
         )
@@ -61,13 +71,17 @@ class Mp4:
         self._stream: Any = self._file.add_stream("libx264", rate=rate, options={"crf": "20"})
         self._stream.pix_fmt = "yuv420p"
 
-    def add(self, image: Image) -> None:
+    def add(self, step: int, image: Image) -> None:
         import av
 
-        self._stream.height, self._stream.width = image.shape[:2]
+        if self._last is None:
+            self._stream.height, self._stream.width = image.shape[:2]
+        self._last = image
         self._file.mux(self._stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
 
     def close(self) -> None:
+        for _ in range(0 if self._last is None else self._linger):
+            self.add(-1, self._last)
         self._file.mux(self._stream.encode(None))
         self._file.close()
         self._partial.replace(self._path)
@@ -84,25 +98,24 @@ class Gif:
     """
 
     def __init__(self, path: Path, fps: float, steps: int):
-        self._path, self._fps, self._added = path, fps, 0
-        self._every = max(1, math.ceil(steps / LONGEST_GIF), math.ceil(fps / FASTEST_GIF))
+        self._path, self._fps = path, fps
+        self.every = max(1, math.ceil(steps / LONGEST_GIF), math.ceil(fps / FASTEST_GIF))
         self._images: list[Any] = []
         self._last: Any = None
         self._palette: Any = None
 
-    def add(self, image: Image) -> None:
+    def add(self, step: int, image: Image) -> None:
         from PIL import Image as Pillow
 
-        picture = Pillow.fromarray(image)
+        self._last = Pillow.fromarray(image)
         if self._palette is None:
-            self._palette = _palette(picture)
-        if self._added % self._every == 0:
-            self._images.append(self._reduced(picture))
-        self._added, self._last = self._added + 1, picture
+            self._palette = _palette(self._last)
+        if step % self.every == 0:
+            self._images.append(self._reduced(self._last))
 
     def close(self) -> None:
         images = [*self._images, self._reduced(self._last)]  # the end shows how it went
-        each = round(1000 * self._every / self._fps)
+        each = round(1000 * self.every / self._fps)
         images[0].save(
             self._path,
             save_all=True,

@@ -73,7 +73,7 @@ class Grid:
             draw.rectangle(
                 (left, top, right, bottom), outline=colour, width=max(2, self._size // 60)
             )
-            _mark(draw, cell.episode.success, (right, top), self._size // 8)
+            _mark(draw, cell.episode.success, (right, top), self._size // 12)
 
     def _caption(self, draw: Any, cell: Again, left: int, right: int, bottom: int) -> None:
         from PIL import ImageFont
@@ -94,7 +94,7 @@ def _new(size: Sequence[int]) -> Any:
 
 def _mark(draw: Any, success: bool, corner: tuple[int, int], size: int) -> None:
     """A tick or a cross on a disc, in the upper right corner of a cell."""
-    x, y = corner[0] - size * 1.3, corner[1] + size * 0.3
+    x, y = corner[0] - size * 1.2, corner[1] + size * 0.2
     draw.ellipse((x, y, x + size, y + size), fill=SUCCESS if success else FAILURE)
 
     def line(*points: tuple[float, float]) -> None:

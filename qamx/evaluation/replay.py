@@ -1,5 +1,7 @@
 """Episodes that are played again, to be looked at."""
 
+from typing import Protocol, cast
+
 import numpy as np
 
 from qamx.config import EnvironmentSettings
@@ -44,13 +46,12 @@ class Again:
 
     def image(self) -> Image:
         """What the environment looks like now."""
-        assert isinstance(self._env, Renderable)
         return self._env.render(self._size)
 
     @property
     def steps_per_second(self) -> float | None:
         """The environment's rate, if it knows one."""
-        return self._env.steps_per_second if isinstance(self._env, Renderable) else None
+        return self._env.steps_per_second
 
     def close(self) -> None:
         """Frees the environment."""
@@ -64,16 +65,40 @@ class Again:
             )
 
 
-def _drawn(subject: Subject, settings: EnvironmentSettings) -> Environment:
+def check_draws(subject: Subject, settings: EnvironmentSettings, size: int) -> None:
+    """Draws the beginning of an episode, before any time is spent on playing.
+
+    **Raises:** `UserError` if the environment draws nothing.
+    """
+    env = _drawn(subject, settings)
+    try:
+        env.reset(0)
+        env.render(size)
+    finally:
+        env.close()
+
+
+class Drawn(Environment, Renderable, Protocol):
+    """An environment that draws itself."""
+
+
+def _drawn(subject: Subject, settings: EnvironmentSettings) -> Drawn:
     """The environment, made so that it draws."""
-    env = subject.make_environment(_with_images(settings))()
+    try:
+        env = subject.make_environment(_with_images(settings))()
+    except UserError as error:
+        if not isinstance(settings, GymnasiumEnvironmentSettings):
+            raise
+        raise UserError(
+            f'{settings.id} draws no images: made with render_mode = "rgb_array" it says: {error}'
+        ) from error
     if not isinstance(env, Renderable):
         env.close()
         raise UserError(
             f"{settings.id} draws no images: give its environment a method render(size) that "
             "returns one, and an attribute steps_per_second"
         )
-    return env
+    return cast(Drawn, env)
 
 
 def _with_images(settings: EnvironmentSettings) -> EnvironmentSettings:

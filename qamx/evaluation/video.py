@@ -14,15 +14,13 @@ from qamx.evaluation.command import Options, use_cpu
 from qamx.evaluation.encoders import Encoder, Gif, Mp4, require_packages
 from qamx.evaluation.grid import Grid
 from qamx.evaluation.play import Played, play, roles_for, settings_for
-from qamx.evaluation.replay import Again
+from qamx.evaluation.replay import Again, check_draws
 from qamx.evaluation.subject import Subject
 from qamx.trained import load_experiment
 
 FORMATS = (".mp4", ".gif")
 USUAL_RATE = 20.0
 """Steps a second where the environment knows no rate of its own."""
-LINGER_SECONDS = 1.5
-"""How long an MP4 shows the end."""
 WIDEST = 6
 """Cells in a row at most."""
 
@@ -44,18 +42,18 @@ def video(directory: Path, options: Options, out: Path | None, size: int, fps: f
     subject = options.subject(directory)
     environments = settings_for(subject, options.tasks)
     roles = roles_for(subject, options.behaviour)
+    check_draws(subject, environments[0], size)
     seed = subject.seed if options.seed is None else options.seed
     found = [list(play(subject, environment, roles, seed)) for environment in environments]
     with _cells(found, size) as cells:
         grid = Grid(cells, _columns(subject, len(found), len(roles)), size)
         rate = fps or cells[0].steps_per_second or USUAL_RATE
-        frames = 1 + max(cell.episode.length for cell in cells)
-        _write(files, rate, frames, _lockstep(cells, grid))
+        _write(files, rate, cells, grid)
     solved = sum(cell.episode.success for cell in cells)
     for file in files:
         print(
-            f"{file}: {solved} of {len(cells)} episodes solved, {frames} steps at {rate:g} a "
-            f"second, {file.stat().st_size / 1000:,.0f} kB"
+            f"{file}: {solved} of {len(cells)} episodes solved, {rate:g} steps a second, "
+            f"{file.stat().st_size / 1000:,.0f} kB"
         )
     return 0
 
@@ -104,28 +102,31 @@ def _columns(subject: Subject, tasks: int, roles: int) -> int:
     return roles * max(1, min(wanted, WIDEST // roles))
 
 
-def _lockstep(cells: Sequence[Again], grid: Grid) -> Iterator[Image]:
-    """The grid after each step, until the longest episode is over."""
-    yield grid.image()
+def _lockstep(cells: Sequence[Again], grid: Grid, every: int) -> Iterator[tuple[int, Image]]:
+    """The grid after every so many steps, and at the end of the longest episode."""
+    step = 0
+    yield step, grid.image()
     while not all(cell.over for cell in cells):
+        step += 1
         for cell in cells:
             cell.advance()
-        grid.look()
-        yield grid.image()
+        if step % every == 0 or all(cell.over for cell in cells):
+            grid.look()
+            yield step, grid.image()
 
 
-def _write(files: Sequence[Path], rate: float, frames: int, images: Iterator[Image]) -> None:
+def _write(files: Sequence[Path], rate: float, cells: Sequence[Again], grid: Grid) -> None:
+    """Draws only what some file takes, and has it in no more than one place."""
+    steps = max(cell.episode.length for cell in cells)
     encoders: list[Encoder] = []
     try:
         for file in files:
-            encoders.append(Mp4(file, rate) if file.suffix == ".mp4" else Gif(file, rate, frames))
-        last = None
-        for last in images:
+            encoders.append(Mp4(file, rate) if file.suffix == ".mp4" else Gif(file, rate, steps))
+        every = min(encoder.every for encoder in encoders)
+        for step, image in _lockstep(cells, grid, every):
             for encoder in encoders:
-                encoder.add(last)
+                encoder.add(step, image)
         for encoder in encoders:
-            for _ in range(round(LINGER_SECONDS * rate) if isinstance(encoder, Mp4) else 0):
-                encoder.add(last)
             encoder.close()
     except OSError as error:
         raise UserError(f"{files[0].parent}: cannot be written to ({error})") from error
