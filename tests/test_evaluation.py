@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corner import Corner
 from scipy.stats import binom
 
 from qamx.cli import main
@@ -185,8 +186,8 @@ def test_a_method_without_a_clone(trained):
 
 
 def gymnasium_subject(address: str) -> Subject:
-    environment = GymnasiumEnvironmentSettings(
-        id=f"gymnasium:{address}", success_return=1.0, max_episode_steps=5
+    environment = GymnasiumEnvironmentSettings.model_validate(
+        {"id": f"gymnasium:{address}", "success_return": 1.0, "max_episode_steps": 5}
     )
     policies: Any = None
     plan = Evaluation(episodes=1, environments=1, behaviour=False)
@@ -199,9 +200,7 @@ def test_an_environment_without_tasks_or_images():
         subject.for_task(2)
     with pytest.raises(UserError, match="draws no images: made with render_mode"):
         check_draws(subject, subject.environment, 64)
-    scaled = ScaledEnvironment(
-        lambda: SimpleNamespace(observation_size=1, action_size=1), Scaling()
-    )
+    scaled = ScaledEnvironment(Corner, Scaling())
     with pytest.raises(UserError, match="draws no images"):
         scaled.render(64)
     assert scaled.steps_per_second is None
@@ -332,8 +331,9 @@ def test_a_gif_of_a_long_episode_is_bounded_and_ends_at_its_end(tmp_path):
 
     encoder = Gif(tmp_path / "film.gif", fps=40.0, steps=1000)
     assert encoder.every == 7
+    image = np.zeros((32, 32, 3), np.uint8)
     for step in range(1001):
-        image = np.zeros((32, 32, 3), np.uint8)
+        image = np.zeros_like(image)
         image[:, : step % 32] = SUCCESS
         encoder.add(step, image)
     encoder.close()

@@ -39,9 +39,7 @@ class MujocoView:
 
     def image(self, size: int) -> Image:
         """The present state, `size` pixels wide."""
-        import mujoco
-
-        model = self._env.model
+        mujoco, model = _mujoco(), self._env.model
         if self._of != (model, size):  # a reset may compile the model anew
             self.close()
             self._renderer, self._of = (
@@ -61,10 +59,15 @@ class MujocoView:
             self._renderer = None
 
 
-def _renderer(model: Any, width: int, height: int) -> Any:
+def _mujoco() -> Any:
+    """The package, whose types are compiled and not described."""
     import mujoco
 
-    view = model.vis.global_
+    return mujoco
+
+
+def _renderer(model: Any, width: int, height: int) -> Any:
+    mujoco, view = _mujoco(), model.vis.global_
     view.offwidth, view.offheight = max(view.offwidth, width), max(view.offheight, height)
     model.vis.quality.shadowsize = min(model.vis.quality.shadowsize, 1024)  # drawn by a CPU
     return mujoco.Renderer(model, height, width)
@@ -76,8 +79,7 @@ def from_above(low: np.ndarray, high: np.ndarray, top: float) -> tuple[Any, floa
     **Arguments:** `low` and `high` are corners of the rectangle in metres, `top` is how high the
     walls on it are.
     """
-    import mujoco
-
+    mujoco = _mujoco()
     width, height = high - low
     camera = mujoco.MjvCamera()
     camera.lookat[:] = (*((low + high) / 2), 0.0)
@@ -88,8 +90,7 @@ def from_above(low: np.ndarray, high: np.ndarray, top: float) -> tuple[Any, floa
 
 def behind(env: Any, body: str, distance: float) -> Any:
     """A camera that goes along with a body."""
-    import mujoco
-
+    mujoco = _mujoco()
     camera = mujoco.MjvCamera()
     camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
     camera.trackbodyid = env.model.body(body).id

@@ -63,7 +63,8 @@ class Mp4:
         import av
 
         self._path, self._partial = path, path.with_name(f".{path.name}")
-        self._linger, self._last = round(LINGER_SECONDS * fps), None
+        self._linger = round(LINGER_SECONDS * fps)
+        self._last: Image | None = None
         self._file = av.open(
             str(self._partial), "w", format="mp4", options={"movflags": "+faststart"}
         )
@@ -80,8 +81,9 @@ class Mp4:
         self._file.mux(self._stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
 
     def close(self) -> None:
-        for _ in range(0 if self._last is None else self._linger):
-            self.add(-1, self._last)
+        if self._last is not None:
+            for _ in range(self._linger):
+                self.add(-1, self._last)
         self._file.mux(self._stream.encode(None))
         self._file.close()
         self._partial.replace(self._path)

@@ -76,14 +76,20 @@ class Grid:
             _mark(draw, cell.episode.success, (right, top), self._size // 12)
 
     def _caption(self, draw: Any, cell: Again, left: int, right: int, bottom: int) -> None:
-        from PIL import ImageFont
-
-        font = ImageFont.load_default(max(8, self._strip * 0.6))
         task = "" if cell.played.task is None else f"task {cell.played.task}  "
-        text = f"{cell.played.policy}  {task}seed {cell.episode.seed}"
+        text, step = f"{cell.played.policy}  {task}seed {cell.episode.seed}", f"step {cell.step}"
         middle, edge = bottom - self._strip / 2, self._size // 40
+        font = _font(draw, f"{text}  {step}", self._strip * 0.6, right - left - 2 * edge)
         draw.text((left + edge, middle), text, fill=TEXT, font=font, anchor="lm")
-        draw.text((right - edge, middle), f"step {cell.step}", fill=TEXT, font=font, anchor="rm")
+        draw.text((right - edge, middle), step, fill=TEXT, font=font, anchor="rm")
+
+
+def _font(draw: Any, text: str, height: float, width: float) -> Any:
+    """A font of that height, or lower so that the text fits into the width."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(height)
+    return ImageFont.load_default(height * min(1.0, width / draw.textlength(text, font=font)))
 
 
 def _new(size: Sequence[int]) -> Any:
