@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -34,14 +35,15 @@ SMALL = (
     "environment.task=2",
     "data.directory={folder}",
     "data.generate_episodes=1",
-    "agent.actor_hidden=[16, 16]",
-    "agent.critic_hidden=[16, 16]",
+    "agent.actor_hidden=[16]",
+    "agent.critic_hidden=[16]",
     "agent.ensemble_size=2",
-    "agent.flow_steps=3",
+    "agent.flow_steps=2",
     "agent.batch_size=16",
-    "schedule.offline_steps=20",
-    "schedule.online_steps=10",
-    "schedule.online_warmup=6",
+    "schedule.kind=offline",
+    "schedule.offline_steps=30",
+    "schedule.online_steps=",
+    "schedule.online_warmup=",
     "evaluation.every=30",
     "evaluation.episodes=3",
     "evaluation.environments=2",
@@ -261,7 +263,7 @@ def test_a_paired_interval_holds_the_difference_as_often_as_it_says(first, secon
         held += chance * (low <= second - first <= high)
         reach += chance * (high - low)
     assert held > 0.94
-    assert reach < 0.4
+    assert reach < 0.45
 
 
 def test_an_interval_of_a_mean_difference_by_hand():
@@ -385,22 +387,23 @@ def test_a_video_is_drawn_without_a_display_and_changes_nothing(trained, tmp_pat
     from PIL import Image
 
     out = tmp_path / "film.gif"
-    options = ["--episodes", "1", "--size", "64", "--out", str(out), "--behaviour"]
+    options = ["--episodes", "1", "--size", "64", "--out", str(out)]
     done = subprocess.run(
         [sys.executable, "-c", DRAWN, "video", str(trained), *options],
+        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "0 of 2 episodes solved, 10 steps a second" in done.stdout
+    assert "0 of 1 episodes solved, 10 steps a second" in done.stdout
     with Image.open(out) as file:
         found: Any = file
         assert 130 < found.n_frames <= LONGEST_GIF + 2
-        assert found.size == (2 * 68, 64 + 14 + 4)
+        assert found.size == (68, 64 + 14 + 4)
         found.seek(found.n_frames - 1)
         last = np.asarray(file.convert("RGB")).astype(int)
-    assert (abs(last - FAILURE).max(axis=-1) < 8).sum() > 300
+    assert (abs(last - FAILURE).max(axis=-1) < 8).sum() > 150
 
 
 def test_the_way_to_draw_is_looked_for_once_and_its_absence_explained(monkeypatch):
