@@ -15,6 +15,7 @@ from qamx.errors import UserError, exit_code
 
 if TYPE_CHECKING:
     from qamx.config import Experiment
+    from qamx.evaluation.command import Options
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -25,6 +26,7 @@ examples:
   qamx run experiments/c4_qam_edit.toml --seeds 12
   qamx sweep experiments/suites/table1.toml --on slurm --cluster cluster.toml
   qamx status runs/table1
+  qamx eval runs/quickstart-task1-seed10001
   qamx check experiments/*.toml
   qamx data generate cube-double-play
   qamx data download antmaze-large-navigate
@@ -552,10 +554,88 @@ def _status(arguments: argparse.Namespace) -> int:
     return status(arguments.directory, arguments.json)
 
 
+def _add_eval(commands: Subparsers) -> None:
+    summary = "play a run's policy as it is now, also while the run trains"
+    parser = _command(commands, "eval", summary, _eval)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
+    parser.add_argument(
+        "--paired", action="store_true", help="compare two runs on the same reset seeds"
+    )
+    _add_playing(parser, "episodes on each task (default: the experiment's)")
+    _add_numbers(parser, ("workers", None, "processes, 0 for none (default: the experiment's)"))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write each episode there")
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from qamx.evaluation.command import evaluate, evaluate_paired
+
+    command = evaluate_paired if arguments.paired else evaluate
+    return command(arguments.runs, _playing(arguments, arguments.workers), arguments.json)
+
+
+def _add_video(commands: Subparsers) -> None:
+    summary = "show episodes of a run's policy as MP4 and GIF"
+    parser = _command(commands, "video", summary, _video)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    _add_playing(parser, "episodes of each task (default: 4 of one, 1 each of several)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="a file .mp4 or .gif, or a folder or name for both (default: the run's name, here)",
+    )
+    _add_numbers(parser, ("size", 320, "width of an episode's image in pixels (default: 320)"))
+    parser.add_argument(
+        "--fps", type=float, metavar="F", help="steps a second (default: the environment's)"
+    )
+
+
+def _video(arguments: argparse.Namespace) -> int:
+    from qamx.evaluation.video import video
+
+    options = _playing(arguments, workers=None)
+    return video(arguments.run, options, arguments.out, arguments.size, arguments.fps)
+
+
+def _add_playing(parser: argparse.ArgumentParser, episodes: str) -> None:
+    """What `eval` and `video` share: which policy plays which episodes."""
+    parser.add_argument(
+        "--task",
+        nargs="+",
+        action="extend",
+        type=int,
+        default=[],
+        metavar="K",
+        help="tasks of the environment (default: the one that was trained for)",
+    )
+    _add_numbers(
+        parser,
+        ("episodes", None, episodes),
+        ("seed", None, "of resets and of the policy's draws (default: the run's)"),
+        ("step", None, "of an older checkpoint that is kept (default: the newest)"),
+    )
+    parser.add_argument("--behaviour", action="store_true", help="its clone of the data beside it")
+
+
+def _playing(arguments: argparse.Namespace, workers: int | None) -> "Options":
+    from qamx.evaluation.command import Options
+
+    return Options(
+        arguments.task,
+        arguments.episodes,
+        arguments.seed,
+        arguments.step,
+        workers,
+        arguments.behaviour,
+    )
+
+
 COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_run,
     _add_sweep,
     _add_status,
+    _add_eval,
+    _add_video,
     _add_check,
     _add_show,
     _add_list,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.envs.base import Environment, Step
+from qamx.envs.rendering import Image, Renderable
 from qamx.errors import UserError
 from qamx.units import Units
 
@@ -125,6 +126,22 @@ class ScaledEnvironment:
     def step(self, action: Float[np.ndarray, " act"]) -> Step:
         step = self._env.step(self._scaling.to_environment(action))
         return replace(step, observation=self._scaling.observations(step.observation))
+
+    @property
+    def steps_per_second(self) -> float | None:
+        return self._env.steps_per_second if isinstance(self._env, Renderable) else None
+
+    def render(self, size: int) -> Image:
+        """The environment's own image.
+
+        **Raises:** `UserError` if it draws none.
+        """
+        if not isinstance(self._env, Renderable):
+            raise UserError(
+                f"{type(self._env).__name__} draws no images: give it a method render(size) that "
+                "returns one, and an attribute steps_per_second"
+            )
+        return self._env.render(size)
 
     def close(self) -> None:
         self._env.close()

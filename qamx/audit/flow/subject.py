@@ -12,7 +12,7 @@ from qamx.data.sequences import Transitions
 from qamx.envs.scaling import ScaledEnvironment, Scaling
 from qamx.errors import UserError
 from qamx.passport import read
-from qamx.trained import load_newest
+from qamx.trained import load_snapshot
 from qamx.worlds import build_data, build_environment
 
 Row = dict[str, Any]
@@ -63,7 +63,7 @@ def find_subject(directory: Path) -> Subject:
         raise UserError(f"{directory}: no config.toml in it; name the folder of a run")
     experiment = load(directory / "config.toml")
     try:
-        agent, step = load_newest(directory)
+        step, agent = load_snapshot(directory)
     except UserError as error:
         broken = not_finite_at(directory)
         raise UserError(f"{error}{broken and f' (but: {broken})'}") from error
