@@ -1,6 +1,7 @@
 """The wheel: what it holds, and that it works by itself, away from the repository."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -75,6 +76,15 @@ def test_it_holds_every_file_of_the_package_and_every_experiment(wheel):
     held_files = {name for name in held if ".dist-info/" not in name}
     assert held_files == wanted
     assert {"qamx/py.typed", "qamx/data/generate/standard.json"} < held
+
+
+def test_the_version_is_the_same_everywhere(wheel):
+    number = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert wheel.name.startswith(f"qamx-{number}-")
+    assert f"\nversion: {number}\n" in (ROOT / "CITATION.cff").read_text()
+    newest = re.search(r"^## (\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert newest
+    assert newest[1] == number
 
 
 def test_it_knows_its_experiments_by_name_anywhere(installed):
