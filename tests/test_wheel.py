@@ -106,8 +106,8 @@ def test_it_trains_by_name_and_sweeps(installed, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("done: success ")
     assert tomli.loads((out / "config.toml").read_text())["name"] == "quickstart"
-    planned = installed("sweep", "table1", "--dry-run").stdout
-    assert "9,600 runs" in planned
+    planned = installed("sweep", "reproduction", "--dry-run").stdout
+    assert "140 runs" in planned
 
 
 # Names, in a folder with experiments of its own
