@@ -25,7 +25,6 @@ SECTIONS = {
     "checkpoint": CheckpointSettings,
     "logging": LoggingSettings,
 }
-KEY = re.compile(r"`(?:(\w+)\.)?(\w+)`")
 ABSENT = "—"
 
 
@@ -53,7 +52,7 @@ def written(cell):
 
 
 COMMON = [
-    (KEY.fullmatch(row[2]), row[3])
+    (row[2].strip("`"), row[3])
     for title in ("Flags of `main.py`", "Keys of every agent")
     for row in rows(title)
     if row[2]
@@ -62,8 +61,8 @@ COMMON = [
 
 @pytest.mark.parametrize(("key", "default"), COMMON, ids=lambda value: str(value)[-40:])
 def test_each_flag_has_a_key_with_the_default_that_is_said(key, default):
-    section, name = key.groups()
-    model = GeneralSettings if section is None else SECTIONS[section]
+    section, _, name = key.rpartition(".")
+    model = SECTIONS[section] if section else GeneralSettings
     assert name in model.model_fields
     if name in ("source", "method"):  # follows from the environment, or selects the model
         return
@@ -73,7 +72,7 @@ def test_each_flag_has_a_key_with_the_default_that_is_said(key, default):
 @pytest.mark.parametrize("row", rows("Keys of one agent"), ids=lambda row: "-".join(row[:2]))
 def test_each_agent_s_key_has_one_of_its_method(row):
     *_, here, methods, default = row
-    section, name = KEY.fullmatch(here).groups()
+    section, _, name = here.strip("`").partition(".")
     assert section == "agent"
     for method in re.findall(r"`(\w+)`", methods):
         model = registry.agents[method].load_settings()
