@@ -21,10 +21,10 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _EXAMPLES = """\
 examples:
-  qamx run experiments/quickstart.toml
-  qamx run experiments/c4_qam_edit.toml --set environment.task=4 --seed 20002
+  qamx run quickstart
+  qamx run c4_qam_edit --set environment.task=4 --seed 20002
   qamx run experiments/c4_qam_edit.toml --seeds 12
-  qamx sweep experiments/suites/table1.toml --on slurm --cluster cluster.toml
+  qamx sweep table1 --on slurm --cluster cluster.toml
   qamx status runs/table1
   qamx eval runs/quickstart-task1-seed10001
   qamx check experiments/*.toml
@@ -120,14 +120,16 @@ def _run_seeds(experiment: "Experiment", arguments: argparse.Namespace) -> int:
 
 def _add_check(commands: Subparsers) -> None:
     parser = _command(commands, "check", "validate experiment and suite files", _check)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="TOML, or a name as in qamx list"
+    )
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from qamx.config import is_suite_file, load, load_suite
+    from qamx.config import find_experiment, is_suite_file, load, load_suite
 
     status = 0
-    for file in arguments.files:
+    for file in map(find_experiment, arguments.files):
         try:
             if is_suite_file(file):
                 print(f"ok {file} ({len(load_suite(file).runs())} runs)")
@@ -152,7 +154,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _add_list(commands: Subparsers) -> None:
-    _command(commands, "list", "list what an experiment file can name, and experiments here", _list)
+    summary = "list what an experiment file can name, and experiments"
+    _command(commands, "list", summary, _list)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -491,7 +494,9 @@ def _look(arguments: argparse.Namespace) -> int:
 def _add_sweep(commands: Subparsers) -> None:
     summary = "carry out every run of a suite, here or on Slurm; again: continue"
     parser = _command(commands, "sweep", summary, _sweep)
-    parser.add_argument("suite", type=Path, metavar="SUITE", help="a suite, TOML")
+    parser.add_argument(
+        "suite", type=Path, metavar="SUITE", help="a suite, TOML, or a name such as table1"
+    )
     _add_overrides(parser)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/SUITE)"
@@ -676,8 +681,11 @@ def _write(text: str) -> int:
     return 0
 
 
+_EXPERIMENT = "an experiment, TOML, or a name such as c4_qam_edit"
+
+
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="an experiment, TOML")
+    parser.add_argument("file", type=Path, metavar="FILE", help=_EXPERIMENT)
     _add_overrides(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="take the place of the file's seed")
 
