@@ -635,6 +635,28 @@ def _playing(arguments: argparse.Namespace, workers: int | None) -> "Options":
     )
 
 
+def _add_export(commands: Subparsers) -> None:
+    summary = "write a run's policy as a folder that acts without qamx's training code"
+    parser = _command(commands, "export", summary, _export)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    parser.add_argument(
+        "--format",
+        choices=("bundle", "onnx"),
+        default="bundle",
+        help="a program of JAX's, or an ONNX model (default: bundle)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the folder to write (default: RUN-FORMAT)"
+    )
+    _add_numbers(parser, ("step", None, "of an older checkpoint (default: the newest)"))
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from qamx.export.command import export_run
+
+    return export_run(arguments.run, arguments.format, arguments.out, arguments.step)
+
+
 COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_run,
     _add_sweep,
@@ -646,6 +668,7 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_list,
     _add_data,
     _add_look,
+    _add_export,
     _add_diff,
     _add_verify,
     _add_doctor,

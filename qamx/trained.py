@@ -16,6 +16,7 @@ from qamx.assembly import build_agent
 from qamx.config import Experiment, load
 from qamx.envs.scaling import Scaling
 from qamx.errors import UserError
+from qamx.nn import Precision, matmul_precision
 from qamx.runner.checkpoint import Checkpoints, Saved
 from qamx.runner.manifest import Damaged
 from qamx.worlds import build_environment
@@ -26,12 +27,13 @@ class TrainedPolicy:
     """A policy in the units of its environment.
 
     **Arguments:** `agent` acts in units of its own, `scaling` turns the environment's into those
-    and back, `horizon` is the length of an action chunk.
+    and back, `horizon` is the length of an action chunk, `precision` that of matrix products.
     """
 
     agent: AbstractAgent
     scaling: Scaling
     horizon: int
+    precision: Precision = "tf32"
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -40,15 +42,17 @@ class TrainedPolicy:
         **Raises:** `UserError` if the directory holds no run or no checkpoint.
         """
         directory = Path(directory)
-        horizon = load(directory / "config.toml").agent.horizon
-        return cls(load_agent(directory), Scaling.load(directory), horizon)
+        experiment, agent = load_experiment(directory), load_agent(directory)
+        horizon, precision = experiment.agent.horizon, experiment.compute.precision
+        return cls(agent, Scaling.load(directory), horizon, precision)
 
     def act(
         self, observations: Float[np.ndarray, "batch obs"], key: Key
     ) -> Float[np.ndarray, "batch horizon act"]:
         """A chunk of actions for each observation, as the policy acts in evaluations."""
         seen = self.scaling.observations(np.asarray(observations, np.float32))
-        chunks = np.asarray(_act(self.agent, seen, key))
+        with matmul_precision(self.precision):
+            chunks = np.asarray(_act(self.agent, seen, key))
         return self.scaling.to_environment(chunks.reshape(len(chunks), self.horizon, -1))
 
 

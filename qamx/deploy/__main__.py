@@ -1,0 +1,33 @@
+"""`python -m qamx.deploy FOLDER`: checks an exported policy on this machine."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from qamx.errors import ExitCode, exit_code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compares with the recorded actions, times a chunk, and prints what was found."""
+    parser = argparse.ArgumentParser(prog="python -m qamx.deploy", description=main.__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="what qamx export wrote")
+    parser.add_argument("--calls", type=int, default=200, metavar="N", help="default: 200")
+    arguments = parser.parse_args(argv)
+    return exit_code(lambda: _check(arguments.folder, arguments.calls))
+
+
+def _check(folder: Path, calls: int) -> int:
+    from qamx.deploy.check import TOLERANCE, check
+
+    found = check(folder, calls)
+    same = "bitwise the recorded ones" if found.bitwise else f"within {found.difference:.1e}"
+    verdict = "" if found.passed else f": more than {TOLERANCE:.0e}, do not use it here"
+    latency = found.latency
+    print(f"actions    {same} ({found.rows} observations){verdict}")
+    print(f"a chunk    median {latency.median_ms:.2f} ms, 99% {latency.p99_ms:.2f} ms")
+    print(f"first call {latency.first_s:.1f} s")
+    return ExitCode.DONE if found.passed else ExitCode.FAILED
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

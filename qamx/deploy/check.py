@@ -1,0 +1,85 @@
+"""Whether an exported policy does on this machine what it did where it was exported."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from qamx.deploy import metadata as files
+from qamx.deploy.loading import ChunkPolicy, JaxPolicy, load_policy
+from qamx.deploy.metadata import Metadata
+
+TOLERANCE = 1e-5
+"""In the policy's units, where actions are in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds for one chunk, from an observation to actions, both in the host's memory."""
+
+    median_ms: float
+    p99_ms: float
+    longest_ms: float
+    first_s: float
+    """Of the first call, which compiles."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The largest difference from the actions that were recorded, in the policy's units."""
+
+    difference: float
+    rows: int
+    latency: Latency
+
+    @property
+    def bitwise(self) -> bool:
+        """Whether every action is the recorded one."""
+        return self.difference == 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within `TOLERANCE`."""
+        return self.difference <= TOLERANCE
+
+
+def check(folder: Path | str, calls: int = 200) -> Check:
+    """Acts on the recorded observations, compares, and times `calls` chunks.
+
+    **Raises:** `UserError` as `load_policy`.
+    """
+    folder = Path(folder)
+    policy = load_policy(folder)
+    with np.load(folder / files.GOLDEN) as golden:
+        recorded = dict(golden)
+    latency = measure_latency(policy, recorded["observations"][:1], calls)
+    found = replay(policy, recorded)
+    return Check(difference(policy.metadata, found, recorded["actions"]), len(found), latency)
+
+
+def replay(policy: ChunkPolicy, recorded: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What the policy does with recorded observations and random numbers."""
+    if isinstance(policy, JaxPolicy):
+        return policy.act_with_key(recorded["observations"], recorded["key_data"])
+    noises = [recorded[draw.name] for draw in policy.metadata.draws]
+    return policy.act_with_noise(recorded["observations"], noises)  # type: ignore
+
+
+def difference(metadata: Metadata, found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference of two arrays of actions, in the policy's units."""
+    reach = metadata.units.reach if metadata.units.action_low.size else 1.0
+    return float(np.max(np.abs(found - expected) / reach))
+
+
+def measure_latency(policy: ChunkPolicy, observation: np.ndarray, calls: int) -> Latency:
+    """Times chunks for an observation [1, obs], one after the other."""
+    seconds = []
+    for call in range(calls + 1):
+        began = time.perf_counter()
+        policy.act(observation, 0, call)
+        seconds.append(time.perf_counter() - began)
+    first, *rest = seconds
+    median, p99, longest = 1e3 * np.quantile(rest, (0.5, 0.99, 1.0))
+    return Latency(float(median), float(p99), float(longest), first)

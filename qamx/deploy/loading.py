@@ -1,0 +1,122 @@
+"""Reading an exported policy and asking it for chunks of actions."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from qamx.deploy import metadata as files
+from qamx.deploy.metadata import Metadata, read_metadata
+from qamx.errors import UserError
+
+
+class ChunkPolicy(Protocol):
+    """A policy that answers observations with chunks of actions."""
+
+    metadata: Metadata
+
+    def act(self, observations: np.ndarray, seed: int, call: int = 0) -> np.ndarray:
+        """Chunks [batch, horizon, act], in the environment's units, for observations [batch, obs].
+
+        The draw is a function of `seed` and of `call`, the number of the chunk in an episode.
+        """
+        ...
+
+
+def load_policy(folder: Path | str) -> ChunkPolicy:
+    """The policy in a folder that `qamx export` wrote.
+
+    **Raises:** `UserError` for a folder without one, a file that is missing or damaged, a package
+    that is missing, or a bundle that this JAX or this device cannot run.
+    """
+    folder = Path(folder)
+    metadata = read_metadata(folder)
+    return (JaxPolicy if metadata.kind == "bundle" else OnnxPolicy)(folder, metadata)
+
+
+def checked(metadata: Metadata, observations: np.ndarray) -> np.ndarray:
+    """The observations as float32.
+
+    **Raises:** `ValueError` for another shape, or numbers that are not finite.
+    """
+    observations = np.asarray(observations, np.float32)
+    if observations.ndim != 2 or observations.shape[1] != metadata.observation_size:
+        raise ValueError(
+            f"observations: found shape {observations.shape}; give (batch, "
+            f"{metadata.observation_size})"
+        )
+    if not np.isfinite(observations).all():
+        row = int(np.flatnonzero(~np.isfinite(observations).all(axis=1))[0])
+        raise ValueError(f"observations: row {row} has entries that are not finite")
+    return observations
+
+
+class JaxPolicy:
+    """A sampler that `jax.export` serialised, and its weights."""
+
+    def __init__(self, folder: Path, metadata: Metadata):
+        import jax
+        from jax import export
+
+        self.metadata = metadata
+        platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+        if platform not in metadata.platforms:
+            raise UserError(
+                f"{folder}: exported for {', '.join(metadata.platforms)}, and JAX runs on "
+                f"{platform} here; set JAX_PLATFORMS=cpu"
+            )
+        try:
+            sampler = export.deserialize(bytearray((folder / files.SAMPLER).read_bytes()))
+        except Exception as error:
+            made = metadata.made_with.get("jax")
+            raise UserError(
+                f"{folder / files.SAMPLER}: JAX {jax.__version__} cannot read what {made} wrote "
+                f"({type(error).__name__}: {error}); install that version, or export again"
+            ) from error
+        with np.load(folder / files.WEIGHTS) as weights:
+            self._weights = [jax.device_put(weights[str(i)]) for i in range(len(weights.files))]
+        self._sample: Callable[..., Any] = jax.jit(sampler.call)
+
+    def act(self, observations: np.ndarray, seed: int, call: int = 0) -> np.ndarray:
+        words = np.random.SeedSequence([seed, call]).generate_state(2, np.uint32)
+        return self.act_with_key(observations, words)
+
+    def act_with_key(self, observations: np.ndarray, key_data: np.ndarray) -> np.ndarray:
+        """The same, with the two words of a key of JAX (`jax.random.key_data`)."""
+        units = self.metadata.units
+        seen = units.observations(checked(self.metadata, observations))
+        return units.to_environment(self.chunks(seen, key_data))
+
+    def chunks(self, seen: np.ndarray, key_data: np.ndarray) -> np.ndarray:
+        """Chunks for observations, both in the policy's units."""
+        flat = np.asarray(self._sample(self._weights, seen, np.asarray(key_data, np.uint32)))
+        return flat.reshape(len(flat), self.metadata.horizon, -1)
+
+
+class OnnxPolicy:
+    """An ONNX model, which takes its random numbers as inputs."""
+
+    def __init__(self, folder: Path, metadata: Metadata):
+        self.metadata = metadata
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UserError("an ONNX policy needs ONNX Runtime: pip install onnxruntime") from error
+        self._session = onnxruntime.InferenceSession(
+            str(folder / files.MODEL), providers=["CPUExecutionProvider"]
+        )
+
+    def act(self, observations: np.ndarray, seed: int, call: int = 0) -> np.ndarray:
+        draws = np.random.default_rng([seed, call])
+        count = len(observations)
+        noises = [
+            draws.standard_normal(draw.whole(count), np.float32) for draw in self.metadata.draws
+        ]
+        return self.act_with_noise(observations, noises)
+
+    def act_with_noise(self, observations: np.ndarray, noises: list[np.ndarray]) -> np.ndarray:
+        """The same, with the standard normal numbers of `metadata.draws`."""
+        inputs = {"observations": checked(self.metadata, observations)}
+        inputs |= {d.name: noise for d, noise in zip(self.metadata.draws, noises, strict=True)}
+        return np.asarray(self._session.run(["actions"], inputs)[0])

@@ -1,0 +1,131 @@
+"""`bundle.json`: what an exported policy is, and the files that it consists of."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from qamx.errors import UserError
+from qamx.units import Units
+
+FILE_NAME = "bundle.json"
+VERSION = 1
+SAMPLER, WEIGHTS, MODEL, GOLDEN = "sampler.bin", "weights.npz", "policy.onnx", "golden.npz"
+
+Kind: TypeAlias = Literal["bundle", "onnx"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """An input of standard normal numbers: `shape` without the batch, which is axis `axis` and
+    has `rows` entries for each observation."""
+
+    name: str
+    shape: tuple[int, ...]
+    axis: int
+    rows: int
+
+    def whole(self, batch: int) -> tuple[int, ...]:
+        """The shape for so many observations."""
+        return (*self.shape[: self.axis], self.rows * batch, *self.shape[self.axis :])
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What an exported policy is.
+
+    **Arguments:** observations have `observation_size` entries, in the order `observation_keys`
+    where the environment's are dictionaries; a chunk is `horizon` actions of `action_size`
+    entries; `draws` are the random inputs of an ONNX model. `policy`, `environment`, `made_with`,
+    `evaluation` and `latency` are for people. `files` holds a SHA-256 for each file.
+    """
+
+    kind: Kind
+    observation_size: int
+    action_size: int
+    horizon: int
+    observation_keys: tuple[str, ...] | None
+    units: Units
+    draws: tuple[Draw, ...]
+    platforms: tuple[str, ...]
+    policy: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    made_with: Mapping[str, str]
+    evaluation: Mapping[str, Any] | None
+    latency: Mapping[str, float]
+    files: Mapping[str, str]
+
+    def write(self, folder: Path) -> None:
+        """Writes `bundle.json`."""
+        table = {"format": "qamx", "version": VERSION, **asdict(self)}
+        table["units"] = {name: vector.tolist() for name, vector in table["units"].items()}
+        (folder / FILE_NAME).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+
+def read_metadata(folder: Path | str) -> Metadata:
+    """What the exported policy in a folder is.
+
+    **Raises:** `UserError` if the folder holds none, or one of a later version of qamx, or a file
+    is missing or is not the one that was exported.
+    """
+    folder = Path(folder)
+    path = folder / FILE_NAME
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if table.pop("format") != "qamx":
+            raise KeyError("format")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"{folder}: no exported policy (it has no {FILE_NAME}); name a folder that "
+            "qamx export wrote"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read ({_said(error)}); export the run again") from error
+    if (found := table.pop("version", None)) != VERSION:
+        raise UserError(
+            f"{path}: version {found}, and this qamx reads {VERSION}; export the run again with "
+            "this qamx, or install the one that wrote it"
+        )
+    try:
+        metadata = _parsed(table)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read ({_said(error)}); export the run again") from error
+    _compare(folder, metadata.files)
+    return metadata
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parsed(table: dict[str, Any]) -> Metadata:
+    units = Units(**{name: np.asarray(v, np.float32) for name, v in table.pop("units").items()})
+    draws = tuple(
+        Draw(draw["name"], tuple(draw["shape"]), draw["axis"], draw["rows"])
+        for draw in table.pop("draws")
+    )
+    keys, platforms = table.pop("observation_keys"), tuple(table.pop("platforms"))
+    keys = None if keys is None else tuple(keys)
+    return Metadata(units=units, draws=draws, observation_keys=keys, platforms=platforms, **table)
+
+
+def _compare(folder: Path, files: Mapping[str, str]) -> None:
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: missing; copy the whole folder, or export the run again")
+        if sha256(path) != expected:
+            raise UserError(
+                f"{path}: not the file that was exported (its SHA-256 differs); copy the folder "
+                "again, or export the run again"
+            )
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

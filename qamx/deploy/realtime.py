@@ -1,0 +1,114 @@
+"""Acting within a bounded time, whatever the policy takes."""
+
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from qamx.deploy.loading import ChunkPolicy
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An action, and how fresh it is.
+
+    **Arguments:** `age` is the number of steps since the observation that it was planned from,
+    `late` says that a chunk was due and not there in time, `held` that no chunk says anything of
+    this step, so that the fallback is played.
+    """
+
+    action: np.ndarray
+    age: int
+    late: bool
+    held: bool
+
+
+class RealTimeExecutor:
+    """Acts at every step within `budget` seconds: chunks are computed beside the loop.
+
+    A chunk is asked for `steps` steps after the last one, and waited for no longer than the
+    budget. If it is late, the rest of the chunk before it is played meanwhile; what comes late is
+    played from the action of the present step on, so that time stays aligned. Where that rest is
+    used up too, `fallback` is played, or the last action if there is none.
+
+    **Arguments:** `steps` is at most the horizon; the lower it is, the more a late chunk leaves to
+    go on with (default: half the horizon, rounded up). `fallback` is an action in the
+    environment's units; a robot driven by torques wants one, since its last action may be a push.
+
+    **Raises:** `ValueError` for a budget or `steps` that cannot be.
+    """
+
+    def __init__(
+        self,
+        policy: "ChunkPolicy",
+        budget: float,
+        steps: int | None = None,
+        fallback: np.ndarray | None = None,
+        seed: int = 0,
+    ):
+        horizon = policy.metadata.horizon
+        steps = (horizon + 1) // 2 if steps is None else steps
+        if not budget > 0:
+            raise ValueError(f"budget: found {budget}; write a number of seconds, e.g. 0.02")
+        if not 1 <= steps <= horizon:
+            raise ValueError(f"steps: found {steps}; write an integer from 1 to {horizon}")
+        self._policy, self._budget, self._steps, self._horizon = policy, budget, steps, horizon
+        self._fallback = fallback
+        self._worker = ThreadPoolExecutor(1, "qamx-policy")
+        self._running: Future[np.ndarray] | None = None
+        policy.act(np.zeros((1, policy.metadata.observation_size), np.float32), 0)  # compiles
+        self.reset(seed)
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begins an episode; without a seed, with that of the last one plus 1."""
+        if self._running is not None:
+            wait([self._running])  # a chunk of the last episode; the worker takes one at a time
+        self._seed = self._seed + 1 if seed is None else seed
+        self._calls, self._step = 0, 0
+        self._running, self._asked = None, 0
+        self._chunk, self._start = np.zeros((0, self._policy.metadata.action_size)), 0
+        zeros = np.zeros(self._policy.metadata.action_size, np.float32)
+        self._last = zeros if self._fallback is None else np.asarray(self._fallback, np.float32)
+
+    def act(self, observation: np.ndarray) -> Timed:
+        """The action for an observation [obs]; returns within the budget.
+
+        **Raises:** whatever the policy raised for the observation that it was asked about.
+        """
+        if self._running is None and self._due:
+            self._ask(observation)
+        late = self._running is not None and not self._collect()
+        index = self._step - self._start
+        held = index >= len(self._chunk)
+        if not held:
+            self._last = self._chunk[index]
+        elif self._fallback is not None:
+            self._last = np.asarray(self._fallback, np.float32)
+        self._step += 1
+        return Timed(self._last, index, late, held)
+
+    def close(self) -> None:
+        """Ends the thread that asks the policy."""
+        self._worker.shutdown(cancel_futures=True)
+
+    @property
+    def _due(self) -> bool:
+        return self._calls == 0 or self._step - self._start >= self._steps
+
+    def _ask(self, observation: np.ndarray) -> None:
+        # A copy: a driver may write the next observation into the same memory.
+        rows = np.array(observation, np.float32)[None]
+        self._running = self._worker.submit(self._policy.act, rows, self._seed, self._calls)
+        self._asked = self._step
+        self._calls += 1
+
+    def _collect(self) -> bool:
+        """Takes the chunk that was asked for if it comes within the budget."""
+        running = self._running
+        if running is None or not wait([running], self._budget).done:
+            return False
+        self._running = None
+        self._chunk, self._start = running.result()[0], self._asked
+        return True

@@ -1,0 +1,1 @@
+"""Trained policies as folders that act without qamx's training code (`qamx.deploy`)."""
