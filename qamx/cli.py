@@ -562,7 +562,9 @@ def _status(arguments: argparse.Namespace) -> int:
 def _add_eval(commands: Subparsers) -> None:
     summary = "play a run's policy as it is now, also while the run trains"
     parser = _command(commands, "eval", summary, _eval)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, or of exports"
+    )
     parser.add_argument(
         "--paired", action="store_true", help="compare two runs on the same reset seeds"
     )

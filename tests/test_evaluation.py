@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from corner import Corner
 from scipy.stats import binom
+from short_run import short_run
 
 from qamx.cli import main
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
@@ -30,37 +31,11 @@ from qamx.evaluation.subject import Subject, subject_of_run
 from qamx.runner.evaluate import Episode
 from qamx.runner.plan import Evaluation
 
-ROOT = Path(__file__).parents[1]
-SMALL = (
-    "environment.task=2",
-    "data.directory={folder}",
-    "data.generate_episodes=1",
-    "agent.actor_hidden=[16]",
-    "agent.critic_hidden=[16]",
-    "agent.ensemble_size=2",
-    "agent.flow_steps=2",
-    "agent.batch_size=16",
-    "schedule.kind=offline",
-    "schedule.offline_steps=30",
-    "schedule.online_steps=",
-    "schedule.online_warmup=",
-    "evaluation.every=30",
-    "evaluation.episodes=3",
-    "evaluation.environments=2",
-    "evaluation.workers=0",
-    "checkpoint.every=10",
-)
-"""A point in a maze: its episodes have 1,000 steps, and take a tenth of a second."""
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a short run, evaluated and saved at its last step, 30."""
-    folder = tmp_path_factory.mktemp("evaluation")
-    settings = [text.format(folder=folder / "data") for text in SMALL]
-    quickstart, out = str(ROOT / "experiments" / "quickstart.toml"), folder / "run"
-    assert main(["run", quickstart, "--out", str(out), "--set", *settings]) == 0
-    return out
+    return short_run(tmp_path_factory.mktemp("evaluation"))
 
 
 @pytest.fixture

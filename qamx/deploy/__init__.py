@@ -18,16 +18,16 @@ from qamx.deploy.metadata import Draw, Metadata, read_metadata
 from qamx.deploy.realtime import RealTimeExecutor, Timed
 
 if TYPE_CHECKING:
-    from qamx.deploy.check import Check, Latency, check, measure_latency
+    from qamx.deploy.checking import Check, Latency, check, measure_latency
     from qamx.deploy.loading import ChunkPolicy, load_policy
 
 _LATER = {
-    "Check": "check",
+    "Check": "checking",
     "ChunkPolicy": "loading",
-    "Latency": "check",
-    "check": "check",
+    "Latency": "checking",
+    "check": "checking",
     "load_policy": "loading",
-    "measure_latency": "check",
+    "measure_latency": "checking",
 }
 
 __all__ = [

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(folder: Path, calls: int) -> int:
-    from qamx.deploy.check import TOLERANCE, check
+    from qamx.deploy.checking import TOLERANCE, check
 
     found = check(folder, calls)
     same = "bitwise the recorded ones" if found.bitwise else f"within {found.difference:.1e}"

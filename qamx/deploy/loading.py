@@ -1,5 +1,6 @@
 """Reading an exported policy and asking it for chunks of actions."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ class ChunkPolicy(Protocol):
         ...
 
 
-def load_policy(folder: Path | str) -> ChunkPolicy:
+def load_policy(folder: Path | str) -> "JaxPolicy | OnnxPolicy":
     """The policy in a folder that `qamx export` wrote.
 
     **Raises:** `UserError` for a folder without one, a file that is missing or damaged, a package
@@ -57,7 +58,6 @@ class JaxPolicy:
 
     def __init__(self, folder: Path, metadata: Metadata):
         import jax
-        from jax import export
 
         self.metadata = metadata
         platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
@@ -66,17 +66,16 @@ class JaxPolicy:
                 f"{folder}: exported for {', '.join(metadata.platforms)}, and JAX runs on "
                 f"{platform} here; set JAX_PLATFORMS=cpu"
             )
+        with np.load(folder / files.WEIGHTS) as weights:
+            self._weights = [jax.device_put(weights[str(i)]) for i in range(len(weights.files))]
         try:
-            sampler = export.deserialize(bytearray((folder / files.SAMPLER).read_bytes()))
+            self._sample: Callable[..., Any] = jax.jit(self._program(folder).call)
         except Exception as error:
             made = metadata.made_with.get("jax")
             raise UserError(
                 f"{folder / files.SAMPLER}: JAX {jax.__version__} cannot read what {made} wrote "
                 f"({type(error).__name__}: {error}); install that version, or export again"
             ) from error
-        with np.load(folder / files.WEIGHTS) as weights:
-            self._weights = [jax.device_put(weights[str(i)]) for i in range(len(weights.files))]
-        self._sample: Callable[..., Any] = jax.jit(sampler.call)
 
     def act(self, observations: np.ndarray, seed: int, call: int = 0) -> np.ndarray:
         words = np.random.SeedSequence([seed, call]).generate_state(2, np.uint32)
@@ -87,6 +86,33 @@ class JaxPolicy:
         units = self.metadata.units
         seen = units.observations(checked(self.metadata, observations))
         return units.to_environment(self.chunks(seen, key_data))
+
+    def _program(self, folder: Path) -> Any:
+        """What `jax.export` wrote, in a frame of this JAX's own for the same arguments.
+
+        `export.deserialize` would need one more package (flatbuffers) for the frame alone.
+        """
+        import jax
+        from jax import export
+
+        metadata = self.metadata
+        dim = metadata.horizon * metadata.action_size
+
+        def frame(weights: Any, seen: Any, words: Any) -> Any:
+            return jax.numpy.zeros((seen.shape[0], dim), seen.dtype)
+
+        batch = export.symbolic_shape("b")
+        exported = export.export(jax.jit(frame), platforms=metadata.platforms)(
+            [jax.ShapeDtypeStruct(weight.shape, weight.dtype) for weight in self._weights],
+            jax.ShapeDtypeStruct((*batch, metadata.observation_size), np.float32),
+            jax.ShapeDtypeStruct((2,), np.uint32),
+        )
+        return dataclasses.replace(
+            exported,
+            mlir_module_serialized=(folder / files.SAMPLER).read_bytes(),
+            calling_convention_version=metadata.calling_convention,
+            module_kept_var_idx=tuple(range(len(self._weights) + 2)),
+        )
 
     def chunks(self, seen: np.ndarray, key_data: np.ndarray) -> np.ndarray:
         """Chunks for observations, both in the policy's units."""

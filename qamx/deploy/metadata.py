@@ -14,7 +14,8 @@ from qamx.units import Units
 
 FILE_NAME = "bundle.json"
 VERSION = 1
-SAMPLER, WEIGHTS, MODEL, GOLDEN = "sampler.bin", "weights.npz", "policy.onnx", "golden.npz"
+SAMPLER, WEIGHTS, MODEL, GOLDEN = "sampler.stablehlo", "weights.npz", "policy.onnx", "golden.npz"
+EXPERIMENT = "experiment.toml"
 
 Kind: TypeAlias = Literal["bundle", "onnx"]
 
@@ -40,8 +41,9 @@ class Metadata:
 
     **Arguments:** observations have `observation_size` entries, in the order `observation_keys`
     where the environment's are dictionaries; a chunk is `horizon` actions of `action_size`
-    entries; `draws` are the random inputs of an ONNX model. `policy`, `environment`, `made_with`,
-    `evaluation` and `latency` are for people. `files` holds a SHA-256 for each file.
+    entries. `draws` are the random inputs of an ONNX model, `calling_convention` that of a
+    program of `jax.export`. `policy`, `environment`, `made_with`, `evaluation` and `latency` are
+    for people; `files` holds a SHA-256 for each file.
     """
 
     kind: Kind
@@ -52,6 +54,7 @@ class Metadata:
     units: Units
     draws: tuple[Draw, ...]
     platforms: tuple[str, ...]
+    calling_convention: int | None
     policy: Mapping[str, Any]
     environment: Mapping[str, Any]
     made_with: Mapping[str, str]

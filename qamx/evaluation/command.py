@@ -7,7 +7,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from qamx.deploy.metadata import FILE_NAME
 from qamx.errors import UserError
+from qamx.evaluation.exported import subject_of_export
 from qamx.evaluation.play import Played, play, roles_for, settings_for
 from qamx.evaluation.statistics import Pairing
 from qamx.evaluation.subject import Subject, subject_of_run
@@ -32,7 +34,16 @@ class Options:
         """
         if self.seed is not None and self.seed < 0:
             raise UserError(f"--seed: found {self.seed}; write 0 or a positive integer")
-        return subject_of_run(directory, self.step).with_episodes(self.episodes, self.workers)
+        return subject_of(directory, self.step).with_episodes(self.episodes, self.workers)
+
+
+def subject_of(folder: Path, step: int | None) -> Subject:
+    """The policy of a run, or one that was exported.
+
+    **Raises:** `UserError` if the folder holds neither.
+    """
+    exported = (folder / FILE_NAME).is_file()
+    return (subject_of_export if exported else subject_of_run)(folder, step)
 
 
 def use_cpu() -> None:

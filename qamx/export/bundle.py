@@ -15,7 +15,7 @@ from jaxtyping import Float
 from qamx.bench.products import Floor, count
 from qamx.config import Experiment
 from qamx.deploy import metadata as files
-from qamx.deploy.check import Check, check
+from qamx.deploy.checking import Check, check
 from qamx.deploy.metadata import Kind, Metadata
 from qamx.envs import Environment
 from qamx.errors import RunError, UserError
@@ -117,6 +117,7 @@ def write_bundle(source: Source, kind: Kind, folder: Path, calls: int = LATENCY_
     partial.mkdir()
     try:
         metadata = _WRITERS[kind](source, partial)
+        shutil.copyfile(source.directory / "config.toml", partial / files.EXPERIMENT)
         _finish(metadata, partial)
         found = check(partial, calls)
         if not found.passed:
@@ -145,9 +146,12 @@ def _jax_files(source: Source, folder: Path) -> Metadata:
     sampler = export_sampler(policy.agent, source.observations.shape[1], policy.precision)
     (folder / files.SAMPLER).write_bytes(sampler.program)
     arrays = {str(index): weight for index, weight in enumerate(sampler.weights)}
-    np.savez(folder / files.WEIGHTS, **arrays)  # type: ignore
+    np.savez(folder / files.WEIGHTS, allow_pickle=False, **arrays)
     _record(source, folder, {})
-    return replace(_described(source), kind="bundle", platforms=PLATFORMS)
+    convention = sampler.convention
+    return replace(
+        _described(source), kind="bundle", platforms=PLATFORMS, calling_convention=convention
+    )
 
 
 def _onnx_files(source: Source, folder: Path) -> Metadata:
@@ -174,7 +178,7 @@ def _record(source: Source, folder: Path, draws: dict[str, np.ndarray]) -> None:
         "actions": source.policy.act(source.observations, source.key),
         **draws,
     }
-    np.savez(folder / files.GOLDEN, **arrays)  # type: ignore
+    np.savez(folder / files.GOLDEN, allow_pickle=False, **arrays)
 
 
 def _described(source: Source) -> Metadata:
@@ -189,6 +193,7 @@ def _described(source: Source) -> Metadata:
         units=policy.scaling.units,
         draws=(),
         platforms=(),
+        calling_convention=None,
         policy={
             "method": experiment.agent.method,
             "run": source.directory.resolve().name,

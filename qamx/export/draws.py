@@ -5,10 +5,12 @@ call of `jax.random.normal` replaced by an argument; loops of known length are w
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.extend import core
 from jax.interpreters import partial_eval
 
@@ -105,12 +107,21 @@ def _results(equation: Any, inputs: list[Any], answer: Answer) -> Sequence[Any]:
     if name == "scan":
         return _unrolled(equation, inputs, answer)
     # What depends on no argument is a constant, not a part of the program.
-    if not any(isinstance(value, jax.core.Tracer) for value in inputs):
-        with jax.ensure_compile_time_eval():
-            results = equation.primitive.bind(*inputs, **equation.params)
-    else:
+    with jax.ensure_compile_time_eval() if _constant(equation, inputs) else nullcontext():
         results = equation.primitive.bind(*inputs, **equation.params)
     return results if equation.primitive.multiple_results else [results]
+
+
+def _constant(equation: Any, inputs: list[Any]) -> bool:
+    """Whether the results are known now. Random numbers stay, to be refused if they are used, and
+    so do sizes that depend on the batch."""
+    sizes = [size for variable in equation.outvars for size in variable.aval.shape]
+    return (
+        bool(inputs)
+        and "random" not in equation.primitive.name
+        and all(isinstance(size, int) for size in sizes)
+        and not any(isinstance(value, Tracer) for value in inputs)
+    )
 
 
 def _unrolled(equation: Any, inputs: list[Any], answer: Answer) -> list[Any]:

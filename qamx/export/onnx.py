@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jax.extend import core
 from jaxtyping import Array, Float
 
 from qamx._types import Key
@@ -60,7 +61,7 @@ def export_onnx(
     draws = tuple(_draw(index, one.shape) for index, one in enumerate(drawn))
 
     def function(*arguments: Any) -> Any:
-        return jax.core.eval_jaxpr(program.jaxpr, program.consts, *arguments)[0]
+        return core.jaxpr_as_fun(program)(*arguments)[0]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

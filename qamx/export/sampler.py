@@ -1,12 +1,14 @@
 """An agent's sampler as a program of its own, for any number of observations."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jax.interpreters import partial_eval
 from jaxtyping import Array, Float, UInt
 
 from qamx.agents import AbstractAgent
@@ -16,9 +18,11 @@ PLATFORMS = ("cpu", "cuda")
 
 
 class Sampler(NamedTuple):
-    """A program, serialised by `jax.export`, and the arrays that are its first argument."""
+    """A program (StableHLO, `Exported.mlir_module_serialized`), the version of its calling
+    convention, and the arrays that are its first argument."""
 
     program: bytes
+    convention: int
     weights: list[np.ndarray]
 
 
@@ -35,25 +39,38 @@ def export_sampler(agent: AbstractAgent, observation_size: int, precision: Preci
     leaves, structure = jax.tree.flatten(arrays)
 
     def act(
-        used: list[Array], observations: Float[Array, "b obs"], words: UInt[Array, "2"]
+        whole: list[Array], observations: Float[Array, "b obs"], words: UInt[Array, "2"]
+    ) -> Float[Array, "b dim"]:
+        agent = eqx.combine(jax.tree.unflatten(structure, whole), static)
+        return agent.act_in_evaluation(observations, jax.random.wrap_key_data(words))
+
+    seen = jax.ShapeDtypeStruct((1, observation_size), jnp.float32)
+    words = jax.ShapeDtypeStruct((2,), jnp.uint32)
+    needed = _used(act, leaves, seen, words)
+
+    def act_with_needed(
+        weights: list[Array], observations: Float[Array, "b obs"], words: UInt[Array, "2"]
     ) -> Float[Array, "b dim"]:
         whole = list(leaves)
-        for index, leaf in zip(needed, used, strict=True):
+        for index, leaf in zip(needed, weights, strict=True):
             whole[index] = leaf
-        return eqx.combine(jax.tree.unflatten(structure, whole), static).act_in_evaluation(
-            observations, jax.random.wrap_key_data(words)
+        return act(whole, observations, words)
+
+    with matmul_precision(precision):
+        exported = export.export(jax.jit(act_with_needed), platforms=PLATFORMS)(
+            [jax.ShapeDtypeStruct(leaves[i].shape, leaves[i].dtype) for i in needed],
+            jax.ShapeDtypeStruct((*export.symbolic_shape("b"), observation_size), jnp.float32),
+            words,
         )
+    return Sampler(
+        exported.mlir_module_serialized,
+        exported.calling_convention_version,
+        [np.asarray(leaves[i]) for i in needed],
+    )
 
-    def exported() -> export.Exported:
-        shapes = [jax.ShapeDtypeStruct(leaves[i].shape, leaves[i].dtype) for i in needed]
-        with matmul_precision(precision):
-            return export.export(jax.jit(act), platforms=PLATFORMS)(
-                shapes,
-                jax.ShapeDtypeStruct((*export.symbolic_shape("b"), observation_size), jnp.float32),
-                jax.ShapeDtypeStruct((2,), jnp.uint32),
-            )
 
-    needed = list(range(len(leaves)))
-    needed = [i for i in exported().module_kept_var_idx if i < len(leaves)]
-    program = exported().serialize()
-    return Sampler(bytes(program), [np.asarray(leaves[i]) for i in needed])
+def _used(function: Callable[..., Any], leaves: list[Array], *rest: Any) -> list[int]:
+    """The leaves that decide what the function returns: no critic, no target, no optimiser."""
+    program = jax.make_jaxpr(function)(leaves, *rest).jaxpr
+    _, used = partial_eval.dce_jaxpr(program, [True] * len(program.outvars))
+    return [index for index in range(len(leaves)) if used[index]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from qamx.deploy import metadata as files
-from qamx.deploy.loading import ChunkPolicy, JaxPolicy, load_policy
+from qamx.deploy.loading import ChunkPolicy, JaxPolicy, OnnxPolicy, load_policy
 from qamx.deploy.metadata import Metadata
 
 TOLERANCE = 1e-5
@@ -59,12 +59,12 @@ def check(folder: Path | str, calls: int = 200) -> Check:
     return Check(difference(policy.metadata, found, recorded["actions"]), len(found), latency)
 
 
-def replay(policy: ChunkPolicy, recorded: Mapping[str, np.ndarray]) -> np.ndarray:
+def replay(policy: JaxPolicy | OnnxPolicy, recorded: Mapping[str, np.ndarray]) -> np.ndarray:
     """What the policy does with recorded observations and random numbers."""
     if isinstance(policy, JaxPolicy):
         return policy.act_with_key(recorded["observations"], recorded["key_data"])
     noises = [recorded[draw.name] for draw in policy.metadata.draws]
-    return policy.act_with_noise(recorded["observations"], noises)  # type: ignore
+    return policy.act_with_noise(recorded["observations"], noises)
 
 
 def difference(metadata: Metadata, found: np.ndarray, expected: np.ndarray) -> float:

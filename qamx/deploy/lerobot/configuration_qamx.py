@@ -1,0 +1,55 @@
+# pyright: reportMissingImports=false
+"""What LeRobot knows of an exported policy."""
+
+from dataclasses import dataclass, field
+
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.configs.types import FeatureType, PolicyFeature
+
+
+@PreTrainedConfig.register_subclass("qamx")
+@dataclass
+class QamxConfig(PreTrainedConfig):
+    """LeRobot's settings of an exported policy.
+
+    **Arguments:** `observation_keys` are the features that make the observation, joined in this
+    order; `n_action_steps` of a chunk are played before the next one is asked for (None: all);
+    `seed` begins the draws.
+    """
+
+    observation_keys: list[str] = field(default_factory=lambda: ["observation.state"])
+    n_action_steps: int | None = None
+    seed: int = 0
+
+    @property
+    def observation_delta_indices(self) -> None:
+        """Only the present observation is used."""
+        return None
+
+    @property
+    def action_delta_indices(self) -> None:
+        """Of use in training alone, which is qamx's."""
+        return None
+
+    @property
+    def reward_delta_indices(self) -> None:
+        """Of use in training alone, which is qamx's."""
+        return None
+
+    def get_optimizer_preset(self):
+        """Not LeRobot's to train."""
+        raise NotImplementedError("qamx trains its policies: qamx run EXPERIMENT, then qamx export")
+
+    def get_scheduler_preset(self) -> None:
+        """Not LeRobot's to train."""
+        return None
+
+    def validate_features(self) -> None:
+        """The sizes are compared when the policy is loaded."""
+
+
+def features(observation_size: int, action_size: int) -> tuple[dict, dict]:
+    """LeRobot's input and output features of a policy of these sizes."""
+    state = PolicyFeature(type=FeatureType.STATE, shape=(observation_size,))
+    action = PolicyFeature(type=FeatureType.ACTION, shape=(action_size,))
+    return {"observation.state": state}, {"action": action}

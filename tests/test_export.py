@@ -1,0 +1,450 @@
+"""`qamx export` and `qamx.deploy`: the same actions, in a bare environment and within time."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from short_run import short_run
+
+from qamx import registry
+from qamx.assembly import build_agent
+from qamx.bench.problem import settings_of
+from qamx.cli import main
+from qamx.deploy import (
+    ChunkExecutor,
+    Metadata,
+    OpenLoop,
+    RealTimeExecutor,
+    RecedingHorizon,
+    TemporalEnsemble,
+    check,
+    load_policy,
+    measure_latency,
+    read_metadata,
+)
+from qamx.deploy.__main__ import main as deploy_main
+from qamx.deploy.loading import JaxPolicy, OnnxPolicy
+from qamx.deploy.metadata import SAMPLER, WEIGHTS, sha256
+from qamx.envs.scaling import Scaling
+from qamx.errors import UserError
+from qamx.export.draws import record_draws, with_draws_as_arguments
+from qamx.export.onnx import export_onnx, in_units_of_environment
+from qamx.export.sampler import PLATFORMS, export_sampler
+from qamx.trained import TrainedPolicy
+from qamx.units import Units
+
+OBSERVATION, ACTION, HORIZON = 5, 2, 3
+NOTHING = np.zeros(0, np.float32)
+UNITS = Units(
+    np.linspace(-1, 1, OBSERVATION, dtype=np.float32),
+    np.linspace(0.5, 3, OBSERVATION, dtype=np.float32),
+    np.array([-3, 0], np.float32),
+    np.array([1, 0.5], np.float32),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a short run, evaluated and saved at its last step, 30."""
+    return short_run(tmp_path_factory.mktemp("export"), "agent.horizon=3")
+
+
+@pytest.fixture(scope="module")
+def bundle(run, tmp_path_factory):
+    """The run's bundle, written by the command."""
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    assert main(["export", str(run), "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    """The bundle, to be spoilt."""
+    return Path(shutil.copytree(bundle, tmp_path / "copy"))
+
+
+def tiny_agent(method: str) -> Any:
+    settings = settings_of(method).model_copy(
+        update={
+            "horizon": HORIZON,
+            "actor_hidden": (8,),
+            "critic_hidden": (8,),
+            "ensemble_size": 2,
+            "flow_steps": 3,
+        }
+    )
+    return build_agent(settings, OBSERVATION, ACTION, jax.random.key(0))
+
+
+def loaded(agent: Any, folder: Path) -> JaxPolicy:
+    """The agent exported to a folder, and read from there."""
+    sampler = export_sampler(agent, OBSERVATION, "tf32")
+    (folder / SAMPLER).write_bytes(sampler.program)
+    arrays = {str(i): weight for i, weight in enumerate(sampler.weights)}
+    np.savez(folder / WEIGHTS, allow_pickle=False, **arrays)
+    metadata = replace(
+        Counting().metadata,
+        observation_size=OBSERVATION,
+        action_size=ACTION,
+        horizon=HORIZON,
+        units=UNITS,
+        platforms=PLATFORMS,
+        calling_convention=sampler.convention,
+    )
+    return JaxPolicy(folder, metadata)
+
+
+# --- the same actions ---
+
+
+@pytest.mark.parametrize("method", registry.agents.names())
+def test_every_method_acts_bitwise_as_in_training(method, tmp_path):
+    agent = tiny_agent(method)
+    trained = TrainedPolicy(agent, Scaling(*vars(UNITS).values()), HORIZON)
+    policy = loaded(agent, tmp_path)
+    key = jax.random.key(3)
+    for rows in (1, 4) if method == "qam" else (3,):  # one program for any number of observations
+        raw = np.asarray(jax.random.normal(jax.random.key(rows), (rows, OBSERVATION)))
+        acted = policy.act_with_key(raw, np.asarray(jax.random.key_data(key)))
+        assert np.array_equal(acted, trained.act(raw, key))
+
+
+@pytest.mark.parametrize("method", registry.agents.names())
+def test_every_method_is_a_function_of_its_normal_draws(method):
+    agent = tiny_agent(method)
+    seen, key = jax.random.normal(jax.random.key(1), (4, OBSERVATION)), jax.random.key(3)
+    acted = agent.act_in_evaluation(seen, key)
+    result, drawn = record_draws(agent.act_in_evaluation, seen, key)
+    np.testing.assert_allclose(result, acted, atol=1e-5)
+    shape = jax.ShapeDtypeStruct(seen.shape, seen.dtype)
+    program, shapes = with_draws_as_arguments(agent.act_in_evaluation, shape, key)
+    assert [one.shape for one in shapes] == [value.shape for value in drawn]
+    (lifted,) = jax.extend.core.jaxpr_as_fun(program)(seen, *drawn)
+    np.testing.assert_allclose(lifted, acted, atol=1e-5)
+    if method != "rebrac":  # it adds no noise in evaluations; others do not leave theirs aside
+        (other,) = jax.extend.core.jaxpr_as_fun(program)(seen, *(-value for value in drawn))
+        assert not np.allclose(other, acted, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["qam_edit", "ifql", "dac", "cgql"])
+def test_onnx_models_give_the_same_actions(method):
+    import onnxruntime
+
+    agent = tiny_agent(method)
+    exported = export_onnx(agent, OBSERVATION, UNITS, HORIZON)
+    session = onnxruntime.InferenceSession(exported.model)
+    act, key = in_units_of_environment(agent, UNITS, HORIZON), jax.random.key(3)
+    for rows in (1, 4):
+        raw = jax.random.normal(jax.random.key(rows), (rows, OBSERVATION))
+        expected, drawn = record_draws(act, raw, key)
+        inputs = {d.name: np.asarray(x) for d, x in zip(exported.draws, drawn, strict=True)}
+        assert [d.whole(rows) for d in exported.draws] == [x.shape for x in drawn]
+        (found,) = session.run(["actions"], {"observations": np.asarray(raw), **inputs})
+        assert np.max(np.abs(found - expected) / UNITS.reach) < 1e-5
+
+
+def test_other_draws_than_normal_ones_are_refused():
+    def act(seen: Any, key: Any) -> Any:
+        return seen + jax.random.uniform(key, seen.shape)
+
+    with pytest.raises(ValueError, match="not normal"):
+        with_draws_as_arguments(act, jax.ShapeDtypeStruct((2, 3), jnp.float32), jax.random.key(0))
+
+
+def test_loops_are_written_out_in_their_order():
+    def act(seen: Any, key: Any) -> Any:
+        def step(x: Any, slope: Any) -> Any:
+            return x * 2 + slope, x
+
+        last, path = jax.lax.scan(step, seen, jnp.arange(4.0), reverse=True)
+        return last + jnp.sum(path * jnp.arange(4.0)[:, None], 0) + jax.random.normal(key, (3,))
+
+    seen, key = jnp.arange(3.0), jax.random.key(0)
+    result, _ = record_draws(act, seen, key)
+    np.testing.assert_allclose(result, act(seen, key), rtol=1e-6)
+
+
+# --- the folder ---
+
+
+def test_the_command_says_what_it_wrote_and_that_it_is_bitwise(run, tmp_path, capsys):
+    out = tmp_path / "onnx"
+    assert main(["export", str(run), "--format", "onnx", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "chunks of 3 x 2 entries" in said
+    assert "the training code's actions, on" in said
+    metadata = read_metadata(out)
+    assert (metadata.kind, metadata.policy["step"]) == ("onnx", 30)
+    assert check(out, calls=3).passed
+    assert isinstance(load_policy(out), OnnxPolicy)
+    assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
+
+
+def test_a_bundle_holds_what_it_takes(run, bundle):
+    metadata = read_metadata(bundle)
+    assert set(metadata.platforms) == {"cpu", "cuda"}
+    assert (metadata.observation_size, metadata.action_size, metadata.horizon) == (2, 2, 3)
+    row = json.loads((run / "evaluations.jsonl").read_text().splitlines()[-1])
+    assert metadata.evaluation == row
+    assert {"median_ms", "p99_ms", "products_ms", "over_products"} <= metadata.latency.keys()
+    assert check(bundle, calls=3).bitwise
+    weights = sum(x.size for x in np.load(bundle / "weights.npz").values())
+    # The fine-tuned flow alone: [2 + 3 * 2 + 1, 16], [16, 6], biases. No critic, no target.
+    assert weights == (9 * 16 + 16) + (16 * 6 + 6)
+
+
+def test_an_export_is_evaluated_as_its_run(run, bundle, tmp_path):
+    file = tmp_path / "found.json"
+    assert main(["eval", str(bundle), "--json", str(file)]) == 0
+    (found,) = json.loads(file.read_text())["evaluations"]
+    row = json.loads((run / "evaluations.jsonl").read_text().splitlines()[-1])
+    for name in ("step", "success", "return", "length"):
+        assert found[name] == row[name]
+
+
+BARE = """
+    import sys, time
+    from importlib.metadata import packages_distributions
+
+    there = {"jax", "jaxlib", "numpy", "ml_dtypes", "opt_einsum", "scipy", "qamx"}
+    for name in packages_distributions():
+        if name not in there and not name.startswith("_"):
+            sys.modules[name] = None
+    import numpy, jax
+    began = time.perf_counter()
+    import qamx.deploy
+    print("import", time.perf_counter() - began)
+    from qamx.deploy import check, load_policy
+    print("bitwise", check(sys.argv[1], 3).bitwise)
+    print("training", sorted(m for m in sys.modules if m.startswith("qamx.") and "deploy" not in m))
+"""
+
+
+def test_a_bundle_acts_without_the_training_dependencies(bundle):
+    command = [sys.executable, "-c", textwrap.dedent(BARE), str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert said["bitwise"] == "True"
+    assert said["training"] == "['qamx.errors', 'qamx.units']"
+
+
+def test_the_check_of_a_machine(bundle, copy, capsys):
+    assert deploy_main([str(bundle), "--calls", "3"]) == 0
+    assert "bitwise the recorded ones (" in capsys.readouterr().out
+    with np.load(copy / "golden.npz") as golden:
+        arrays = dict(golden)
+    arrays["actions"] = arrays["actions"] + np.float32(0.01)
+    np.savez(copy / "golden.npz", allow_pickle=False, **arrays)
+    metadata = json.loads((copy / "bundle.json").read_text())
+    metadata["files"]["golden.npz"] = sha256(copy / "golden.npz")
+    (copy / "bundle.json").write_text(json.dumps(metadata))
+    assert deploy_main([str(copy), "--calls", "3"]) == 1
+    assert "do not use it here" in capsys.readouterr().out
+
+
+# --- mistakes ---
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: (f / "bundle.json").unlink(), "no exported policy"),
+        (lambda f: truncate(f / "bundle.json"), "bundle.json: cannot be read"),
+        (lambda f: truncate(f / "weights.npz"), "weights.npz: not the file that was exported"),
+        (lambda f: (f / "sampler.stablehlo").unlink(), "sampler.stablehlo: missing"),
+        (
+            lambda f: (f / "bundle.json").write_text('{"format": "qamx", "version": 99}'),
+            "version 99, and this qamx reads 1",
+        ),
+    ],
+)
+def test_a_damaged_bundle_is_one_message(spoil, said, copy, capsys):
+    spoil(copy)
+    assert deploy_main([str(copy)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_a_bundle_for_another_device_is_one_message(copy):
+    metadata = read_metadata(copy)
+    with pytest.raises(UserError, match="exported for cuda, and JAX runs on cpu here"):
+        JaxPolicy(copy, replace(metadata, platforms=("cuda",)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "no run"),
+        (["{run}", "--step", "7"], "--step: found 7"),
+        (["{run}", "--out", "{full}"], "there is something else, not an exported policy"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_message(arguments, said, run, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    arguments = [text.format(run=run, full=tmp_path) for text in arguments]
+    assert main(["export", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_observations_of_another_shape_or_not_finite_are_refused(bundle):
+    policy = load_policy(bundle)
+    with pytest.raises(ValueError, match=r"found shape \(1, 7\); give \(batch, 2\)"):
+        policy.act(np.zeros((1, 7)), 0)
+    with pytest.raises(ValueError, match="row 1 has entries that are not finite"):
+        policy.act(np.array([[0, 0], [np.nan, 0]]), 0)
+
+
+# --- chunks to actions ---
+
+
+class Counting:
+    """A policy whose chunk number n says 10 n, 10 n + 1, ..."""
+
+    def __init__(self, horizon: int = 4):
+        empty = Units(NOTHING, NOTHING, NOTHING, NOTHING)
+        self.metadata = Metadata(
+            "bundle", 1, 1, horizon, None, empty, (), (), None, {}, {}, {}, None, {}, {}
+        )
+        self.calls: list[tuple[int, int]] = []
+        self.seen: list[float] = []
+
+    def act(self, observations: np.ndarray, seed: int, call: int = 0) -> np.ndarray:
+        self.calls.append((seed, call))
+        self.seen.append(float(observations[0, 0]))
+        chunk = 10.0 * call + np.arange(self.metadata.horizon, dtype=np.float32)
+        return chunk[None, :, None]
+
+
+def played(executor: Any, steps: int) -> list[float]:
+    return [float(executor.act(np.array([step]))[0]) for step in range(steps)]
+
+
+def test_open_loop_and_receding_horizons():
+    assert played(ChunkExecutor(Counting(), OpenLoop()), 6) == [0, 1, 2, 3, 10, 11]
+    policy = Counting()
+    assert played(ChunkExecutor(policy, RecedingHorizon(2), seed=5), 5) == [0, 1, 10, 11, 20]
+    assert policy.calls == [(5, 0), (5, 1), (5, 2)]
+    assert policy.seen == [0, 2, 4]
+    assert played(ChunkExecutor(Counting(), RecedingHorizon(9)), 5) == [0, 1, 2, 3, 10]
+
+
+def test_temporal_ensembling_weighs_the_oldest_chunk_most():
+    m = 0.5
+    found = played(ChunkExecutor(Counting(3), TemporalEnsemble(m)), 4)
+    w = np.exp(-m * np.arange(3))
+    expected = [
+        0.0,
+        np.average([1, 10], weights=w[:2]),
+        np.average([2, 11, 20], weights=w),
+        np.average([12, 21, 30], weights=w),
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_reset_begins_a_chunk_with_other_draws():
+    policy = Counting()
+    executor = ChunkExecutor(policy, seed=3)
+    played(executor, 2)
+    executor.reset()
+    played(executor, 1)
+    executor.reset(8)
+    played(executor, 1)
+    assert policy.calls == [(3, 0), (4, 0), (8, 0)]
+
+
+@pytest.mark.parametrize("make", [lambda: RecedingHorizon(0), lambda: TemporalEnsemble(-1.0)])
+def test_executions_that_cannot_be(make):
+    with pytest.raises(ValueError, match="found"):
+        make()
+
+
+# --- within a bounded time ---
+
+
+class Gated(Counting):
+    """Answers when it is let to; warming up needs no leave."""
+
+    def __init__(self, horizon: int = 4):
+        super().__init__(horizon)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def act(self, observations: np.ndarray, seed: int, call: int = 0) -> np.ndarray:
+        assert self.gate.wait(20)
+        return super().act(observations, seed, call)
+
+
+def test_a_late_chunk_is_bridged_and_then_joined_at_the_present_step():
+    policy = Gated()
+    executor = RealTimeExecutor(policy, budget=20.0, steps=2, seed=1)
+    first = [executor.act(np.array([step])) for step in range(2)]
+    assert [float(t.action[0]) for t in first] == [0, 1]
+    policy.gate.clear()
+    executor._budget = 0.01
+    late = [executor.act(np.array([step])) for step in (2, 3, 4)]
+    # Chunk 1 is asked for at step 2 and does not come: the rest of chunk 0, then its last action.
+    assert [float(t.action[0]) for t in late] == [2, 3, 3]
+    assert [(t.late, t.held) for t in late] == [(True, False), (True, False), (True, True)]
+    policy.gate.set()
+    executor._budget = 20.0
+    joined = executor.act(np.array([5]))
+    # It was planned from step 2, so that step 5 is its fourth action.
+    assert (float(joined.action[0]), joined.age, joined.late) == (13, 3, False)
+    assert policy.seen == [0, 0, 2]  # warming up, step 0, step 2
+    executor.close()
+
+
+def test_a_fallback_is_played_where_nothing_is_known():
+    policy = Gated()
+    executor = RealTimeExecutor(policy, budget=0.01, fallback=np.array([-7.0]))
+    policy.gate.clear()
+    held = executor.act(np.zeros(1))
+    assert (float(held.action[0]), held.late, held.held) == (-7, True, True)
+    policy.gate.set()
+    executor.reset()  # waits for the chunk of the last episode, and does not play it
+    executor._budget = 20.0
+    assert float(executor.act(np.zeros(1)).action[0]) == 0
+    executor.close()
+
+
+def test_what_the_policy_raises_is_raised_in_the_loop():
+    class Failing(Counting):
+        def act(self, observations: np.ndarray, seed: int, call: int = 0) -> np.ndarray:
+            if self.calls:
+                raise ValueError("no observation like this")
+            return super().act(observations, seed, call)
+
+    executor = RealTimeExecutor(Failing(), budget=20.0)
+    with pytest.raises(ValueError, match="no observation like this"):
+        executor.act(np.zeros(1))
+    executor.close()
+
+
+@pytest.mark.parametrize(("budget", "steps"), [(0.0, 2), (0.1, 0), (0.1, 5)])
+def test_bounds_that_cannot_be(budget, steps):
+    with pytest.raises(ValueError, match="found"):
+        RealTimeExecutor(Counting(), budget, steps)
+
+
+def test_latency_leaves_the_first_call_out():
+    policy = Counting()
+    latency = measure_latency(policy, np.zeros((1, 1)), 5)
+    assert len(policy.calls) == 6
+    assert 0 < latency.median_ms <= latency.p99_ms <= latency.longest_ms
