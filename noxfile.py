@@ -17,6 +17,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def walkthrough(session: nox.Session) -> None:
+    """Every block of the documentation, executed in its order (about half an hour)."""
+    session.install("-e", ".[test]")
+    session.run(
+        "pytest", "tests/walkthrough", "-m", "walkthrough or not walkthrough", *session.posargs
+    )
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Every injected fault, and a hundred kills at random moments (about half an hour)."""
     session.install("-e", ".[test]")
