@@ -71,6 +71,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """The site in a real browser: links, formulas, widths, the console (needs Chromium)."""
+    session.install("-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("python", "tests/browser/look.py", "site", *session.posargs)
+
+
+@nox.session
 def study(session: nox.Session) -> None:
     """How near each method comes to a known law, and what `docs/studies.md` shows of it."""
     session.install("-e", ".[test]")

@@ -17,27 +17,46 @@ from qamx.registry import PLUGIN_GROUP
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAME = re.compile(r"`(qamx(?:\.\w+)+)`")
+SCRIPTS = [script for script in EXAMPLES if script.stem != "own_method"]
+"""All examples but the plugin, which `tests/walkthrough` runs with its page."""
+
 LANGUAGES = {"bash", "python", "toml", "text"}
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_run(script, tmp_path):
+RUN_ALL = """
+import runpy, sys
+for script in sys.argv[1:]:
+    print("running", script, file=sys.stderr, flush=True)
+    runpy.run_path(script, run_name="__main__")
+    print("end of", script)
+"""
+
+
+def test_the_examples_run(tmp_path):
+    """All in one process, so that what takes long, importing, is done once."""
     environment = {
         **os.environ,
         "QAMX_DATA": str(tmp_path / "data"),
         "MINARI_DATASETS_PATH": str(tmp_path / "minari"),
+        "PYTHONPATH": os.pathsep.join([str(DOCS / "examples"), str(ROOT)]),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiling takes longer than running here
     }
     done = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, "-c", RUN_ALL, *map(str, SCRIPTS)],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip(), "an example prints something that can be checked"
+    printed = re.split(r"^end of .*\n", done.stdout, flags=re.MULTILINE)[:-1]
+    assert len(printed) == len(SCRIPTS)
+    assert all(printed), "an example prints something that can be checked"
+
+
+def test_an_own_method_takes_at_most_forty_lines():
+    assert len((DOCS / "examples" / "own_method.py").read_text().splitlines()) <= 40
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)

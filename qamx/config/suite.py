@@ -45,24 +45,24 @@ class DefaultSettings(Settings):
     """What holds for every group that does not say otherwise."""
 
     tasks: Annotated[Integers | None, Absent("each experiment's own")] = Field(
-        None, examples=[[1, 2, 3, 4, 5]], description="sets `environment.task`"
+        default=None, examples=[[1, 2, 3, 4, 5]], description="sets `environment.task`"
     )
     seeds: Annotated[Integers | None, Absent("each experiment's own")] = Field(
-        None, examples=[[10001, 20002]], description="the seeds of each experiment and form"
+        default=None, examples=[[10001, 20002]], description="the seeds of each experiment and form"
     )
-    set: Changes = Field((), description=_SET)
+    set: Changes = Field(default=(), description=_SET)
 
 
 class SharedSettings(DefaultSettings):
     """`[suite]`: what holds for all, what the suite is for, and how its runs share processes."""
 
     kind: Literal["runs", "tuning"] = Field(
-        "runs",
+        default="runs",
         description="`tuning`: the suite is to select settings, see "
         "[Selecting settings](sweeps.md#selecting-settings)",
     )
     seeds_per_process: Annotated[PositiveInt | None, Absent("`1`")] = Field(
-        None,
+        default=None,
         examples=[4],
         description="so many seeds of one experiment on one task are trained together, as with "
         "`qamx run --seeds`",
@@ -108,9 +108,7 @@ class GroupSettings(DefaultSettings):
 class SuiteSettings(Settings):
     """A suite's file."""
 
-    suite: Annotated[SharedSettings, Allowed("a table [suite]")] = Field(
-        default_factory=SharedSettings
-    )
+    suite: Annotated[SharedSettings, Allowed("a table [suite]")] = SharedSettings()
     selected: Annotated[SelectedSettings | None, Allowed("a table [selected]")] = None
     group: Annotated[
         tuple[GroupSettings, ...],

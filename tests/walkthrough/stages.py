@@ -16,7 +16,7 @@ import tomli
 from fake_runs import complete_run, fake_run
 from file_server import FileServer
 from pages import ROOT
-from synthetic import seeds_like, write_seeds
+from synthetic import seeds_like, write_run, write_seeds
 
 from qamx.config import load_suite
 from qamx.data.download.table import remote_set
@@ -25,7 +25,16 @@ from qamx.studies.reference import published
 if TYPE_CHECKING:
     from walker import Walk
 
-OFFLINE_END, ONLINE_END = 1_000_000, 1_500_000
+OFFLINE_END = 1_000_000
+RECORDS = (
+    "evaluation.every=20 evaluation.episodes=2 evaluation.environments=2 evaluation.workers=0 "
+    "checkpoint.every=20 logging.every=10"
+)
+SHORT = (
+    f"schedule.offline_steps=40 schedule.online_steps=20 schedule.online_warmup=5 {RECORDS} "
+    "data.generate_episodes=3"
+)
+"""What makes a run of the quickstart short."""
 
 # In the place of a line
 
@@ -117,30 +126,45 @@ def runs_to_report(walk: "Walk") -> None:
 
 
 def _draw(folder: Path, method: str, domain: str, task: int) -> None:
-    lost = 0.2 * (method == "qam_fql" and domain == "cube-double-play" and task in (1, 3))
-    rates = [
-        seeds_like(published()[method, f"{domain} task {task}", step], f"{method}/{domain}")[:4]
-        for step in (OFFLINE_END, ONLINE_END)
-    ]
-    ends = [
-        {200_000: max(0.0, float(one) / 2), OFFLINE_END: max(0.0, float(one) - lost)}
-        for one in rates[0]
-    ]
-    for success, last in zip(ends, rates[1], strict=True):
-        success[ONLINE_END] = float(last)
-    write_seeds(folder, ends, method, domain, task)
+    lost = 0.2 if method == "qam_fql" and domain == "cube-double-play" and task in (1, 3) else 0.0
+    figure = published()[method, f"{domain} task {task}", OFFLINE_END]
+    ends = seeds_like(figure, f"{method}/{domain}")[1::3]
+    rates = [{200_000: end / 2, OFFLINE_END: max(0.0, end - lost)} for end in map(float, ends)]
+    write_seeds(folder, rates, method, domain, task)
+
+
+def two_short_runs(walk: "Walk") -> None:
+    """A suite of two short runs in the place of the quickstart's 57."""
+    suite = '[suite]\nseeds = [10001]\n[[group]]\nexperiments = ["../quickstart.toml"]\n'
+    changes = ", ".join(f'"{change}"' for change in SHORT.split())
+    variants = "".join(f'[[group.variants]]\nname = "t{n}"\n' for n in (1, 2))
+    walk.write("experiments/suites/quickstart.toml", f"{suite}set = [{changes}]\n{variants}")
 
 
 def swept(walk: "Walk") -> None:
-    """A suite of two runs in the place of the quickstart's 57, a tuning sweep that is complete."""
+    """The two runs to sweep, a tuning sweep that is complete, and one that has begun."""
+    two_short_runs(walk)
     suites = walk.folder / "experiments" / "suites"
-    suite = '[suite]\nseeds = [10001]\n[[group]]\nexperiments = ["../quickstart.toml"]\n'
-    variants = "".join(f'[[group.variants]]\nname = "t{n}"\n' for n in (1, 2))
-    (suites / "quickstart.toml").write_text(suite + variants)
     shutil.copy(suites / "tune_fql.toml", suites / "tuning.toml")
     for index, run in enumerate(load_suite(suites / "tuning.toml").runs()):
         complete_run(walk.folder / "runs" / "tuning" / run.name, index / 100, total=1_000_000)
     fake_run(walk.folder / "runs" / "table1" / "c2_qam-task1-seed10001", logged={100: 10.0})
+
+
+def a_sweep_of_cubes(walk: "Walk") -> None:
+    """The runs of the page's suite, complete, with the published success."""
+    suite = walk.folder / "experiments" / "suites" / "cubes.toml"
+    for run in load_suite(suite).runs():
+        experiment = run.load()
+        write_run(
+            walk.folder / "runs" / "cubes" / run.name,
+            {OFFLINE_END: 0.5},
+            method=experiment.agent.method,
+            domain=experiment.environment.name,
+            task=int(experiment.environment.label.removeprefix("task")),
+            seed=run.seed,
+            name=experiment.name,
+        )
 
 
 def a_slice(walk: "Walk") -> None:
@@ -207,7 +231,7 @@ def another_configuration(walk: "Walk") -> str:
 def mistakes_of_a_suite(walk: "Walk") -> str:
     """The page's suite with a pattern that matches nothing and a key that there is not."""
     good = (walk.folder / "experiments/suites/mine.toml").read_text()
-    bad = good.replace("flow_steps=3", "flow_step=3").replace("c*_qam_edit", "c*_qam")
+    bad = good.replace("flow_steps=3", "flow_step=3")
     file = walk.write("experiments/suites/mine.toml", bad)
     assert walk.execute("qamx check experiments/suites/mine.toml") == 2
     keys = walk.read()

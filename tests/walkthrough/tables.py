@@ -19,14 +19,11 @@ if TYPE_CHECKING:
 
 
 _NETWORKS = "agent.actor_hidden=[16,16] agent.critic_hidden=[16,16] agent.batch_size=16"
-_RECORDS = (
-    "evaluation.every=20 evaluation.episodes=2 evaluation.environments=2 evaluation.workers=0 "
-    "checkpoint.every=20 logging.every=10"
-)
+_RECORDS = stages.RECORDS
 _OFFLINE = f"schedule.offline_steps=40 {_RECORDS}"
 _ONLINE = f"{_OFFLINE} schedule.online_steps=20 schedule.online_warmup=5"
 SHORT = f"--set {_ONLINE}"
-FEW = f"{SHORT} data.generate_episodes=3"
+FEW = f"--set {stages.SHORT}"
 SMALL = (
     f"{FEW} {_NETWORKS} agent.ensemble_size=2 agent.flow_steps=2 "
     "data.source=ogbench:cube-quadruple-play-v0 data.updates_per_shard="
@@ -40,6 +37,7 @@ WINDOW = (
 )
 _BENCH = "--size tiny --rounds 1 --updates 1"
 
+_SLURM = "`nox -s slurm` has a real Slurm, which this session has not"
 _LONG = "full size takes minutes to hours; every step is taken, but few of them"
 _SETS = "full data sets take minutes to hours and gigabytes; a few episodes are made"
 
@@ -91,13 +89,13 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         Change(f"--out runs/four --seeds 2 {SHORT}", _LONG),
     ),
     ("tutorial.md", "qamx run experiments/c4_qam_edit.toml *", Change(f"--set {_NETWORKS}", _LONG)),
+    ("own_agent.md", "qamx run * --set agent.expectile=1.5 *", Change(statuses=(2,))),
+    ("own_agent.md", "qamx run *", Change(FEW, _LONG)),
     ("tutorial.md", "qamx run experiments/*", Change(SHORT, _LONG)),
     (
         "performance.md",
         "qamx run experiments/quickstart.toml *",
-        Change(
-            f"--set {_OFFLINE} {' '.join(_RECORDS.split()[:2])} data.generate_episodes=3", _LONG
-        ),
+        Change(f"--set {_OFFLINE}", _LONG),
     ),
     ("*", "qamx run experiments/quickstart.toml*", Change(FEW, _LONG)),
     ("methods.md", "*schedule.kind=cloning*", Change(CLONING, _LONG)),
@@ -122,15 +120,14 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
     (
         "*",
         "qamx sweep experiments/suites/table1.toml --on slurm *",
-        Change("--dry-run", "`nox -s slurm` has a real one; this machine has none"),
+        Change("--dry-run", _SLURM),
     ),
-    ("sweeps.md", "qamx sweep experiments/suites/quickstart.toml --jobs 2", Change(FEW, _LONG)),
+    ("cluster.md", "qamx sweep experiments/suites/cubes.toml *", Change("--dry-run", _SLURM)),
     ("reproduction.md", "timeout * 570 *", Change(f"--set {WINDOW}", _LONG)),
     ("reproduction.md", "qamx sweep * --out runs/slice", Change("--dry-run", _LONG)),
     # studies and benchmarks
     ("reports.md", "qamx compare *", Change(statuses=(0, 1))),
     ("reproduction.md", "qamx compare *", Change(statuses=(0, 1))),
-    ("composing.md", "qamx run * --set agent.expectile=1.5 *", Change(statuses=(2,))),
     ("passport.md", "qamx diff *", Change(statuses=(1,))),
     (
         "passport.md",
@@ -156,7 +153,6 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         Change("--shards 3 --episodes 2 --updates 5", _LONG),
     ),
     ("experts.md", "python benchmarks/walks.py *", Change("--episodes 1", _LONG)),
-    ("studies.md", "python studies/suite_table.py *", Change("--seeds 10001", _LONG)),
 )
 """Page, line and what becomes of it; the first row that matches counts."""
 
@@ -165,6 +161,10 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("experiments.md", "experiments/suites/mine", Shown(stage=stages.mistakes_of_a_suite)),
     ("experiments.md", "experiments/mine.toml: ", Shown(stage=stages.mistakes)),
     ("own_data.md", "step ", Shown("numbers", "rounding differs between processors")),
+    ("own_agent.md", "data/quickstart", Shown("numbers", "rounding differs between processors")),
+    ("tune.md", "[1/3]", Shown("lines", "whichever ends first is said first")),
+    ("tune.md", "runs/tune", Shown("numbers", "rounding differs between processors")),
+    ("tune.md", "quickstart: agent", Shown("numbers", "rounding differs between processors")),
     ("passport.md", "what the runs", Shown("numbers", "rounding differs between processors")),
     ("passport.md", "experiments/quickstart", Shown("numbers", "kills are at random moments")),
     ("passport.md", "this machine", Shown("words", "other machines lack other things")),
@@ -176,6 +176,7 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("tutorial.md", "data/quickstart", Shown("numbers", "rounding differs between processors")),
     ("tutorial.md", "runs/quickstart-task1-seed10001/", Shown("files")),
     ("sweeps.md", "cluster.toml: ", Shown(stage=stages.mistakes_of_a_cluster)),
+    ("tune.md", "end of the", Shown("numbers", "rounding differs between processors")),
     ("tutorial.md", "stopped; ", Shown(stage=stages.interrupted)),
     (
         "tutorial.md",
@@ -189,11 +190,13 @@ BASES = {"own_data.md": "docs/examples/own_data.toml", "data.md": "docs/examples
 """The experiment that a page's parts of experiments go over; else the quickstart."""
 
 STAGES: "dict[str, Callable[[Walk], None]]" = {
+    "cluster.md": stages.a_sweep_of_cubes,
     "data.md": stages.a_server,
     "inspect.md": stages.sets_to_inspect,
     "passport.md": stages.two_runs,
     "reports.md": stages.runs_to_report,
     "reproduction.md": stages.a_slice,
+    "studies.md": stages.two_short_runs,
     "sweeps.md": stages.swept,
 }
 """What is there before a page is begun."""

@@ -18,7 +18,14 @@ from qamx import registry
 from qamx.cli import build_parser
 from qamx.config import load
 
-QUICK = {"architecture.md", "composing.md", "data.md", "reliability.md"}
+QUICK = {
+    "architecture.md",
+    "cluster.md",
+    "composing.md",
+    "data.md",
+    "own_agent.md",
+    "reliability.md",
+}
 """The pages that are followed in every run of the tests."""
 
 REGISTRIES = (

@@ -40,10 +40,10 @@ def load_as_what_it_is(block: Block, folder: Path) -> None:
 
 def _file(block: Block, folder: Path, name: str) -> Path:
     """The block as a file; one with a title was written before the page was begun."""
-    if block.source is not None:
-        return block.source
     if block.title is not None:
         return folder / block.title
+    if block.source is not None:
+        return block.source
     file = folder / name
     file.write_text(block.text)
     return file
