@@ -156,12 +156,15 @@ def a_sweep_of_cubes(walk: "Walk") -> None:
     suite = walk.folder / "experiments" / "suites" / "cubes.toml"
     for run in load_suite(suite).runs():
         experiment = run.load()
+        domain, label = experiment.environment.name, experiment.environment.label
+        task = int(label.removeprefix("task"))
+        figure = published()[experiment.agent.method, f"{domain} task {task}", OFFLINE_END]
         write_run(
             walk.folder / "runs" / "cubes" / run.name,
-            {OFFLINE_END: 0.5},
+            {OFFLINE_END: figure.mean},
             method=experiment.agent.method,
-            domain=experiment.environment.name,
-            task=int(experiment.environment.label.removeprefix("task")),
+            domain=domain,
+            task=task,
             seed=run.seed,
             name=experiment.name,
         )
