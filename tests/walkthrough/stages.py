@@ -108,6 +108,8 @@ def sets_to_inspect(walk: "Walk") -> None:
         "pointmaze-medium-navigate --episodes 3 --directory data/quickstart",
     ):
         assert walk.execute(f"qamx data generate {line}") == 0, walk.read()
+    quickstart = walk.folder / "experiments" / "quickstart.toml"
+    quickstart.write_text(quickstart.read_text().replace("episodes = 200", "episodes = 3"))
     file = walk.folder / "data" / "cube-double-play-v0.npz"
     with np.load(file) as stored:
         arrays = dict(stored)
