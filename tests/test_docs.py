@@ -134,6 +134,12 @@ def test_a_card_names_the_parts_and_keys_of_its_method(name, costs):
     assert "arXiv" in card
 
 
+@pytest.mark.parametrize("name", registry.agents.names())
+def test_a_card_has_the_costs_of_the_table(name):
+    (row,) = re.findall(rf"^\| `{name}` \| \S+ \| (\S+) \| (\S+) \|", METHODS, re.MULTILINE)
+    assert f"{row[0]} GFLOP an update, {row[1]} MFLOP to act" in card_of(name)
+
+
 def test_every_method_has_its_line_in_both_tables():
     side_by_side = next(card for card in CARDS if card.startswith("All nineteen"))
     lines = re.findall(r"^\| `(\w+)` \|", side_by_side, re.MULTILINE)
