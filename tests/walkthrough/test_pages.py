@@ -16,7 +16,7 @@ from walker import Walk, folder_like_a_clone
 
 from qamx import registry
 from qamx.cli import build_parser
-from qamx.config import load
+from qamx.config import is_suite_file, load, load_suite
 
 QUICK = {
     "architecture.md",
@@ -104,7 +104,7 @@ def test_a_command_parses_and_its_file_loads(block, line, words, apart):
         load(parsed.file, parsed.set, parsed.seed)
     for file in getattr(parsed, "files", ()):
         if file.exists():
-            load(file)
+            load_suite(file) if is_suite_file(file) else load(file)
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)
