@@ -15,20 +15,23 @@ from qamx.errors import UserError, exit_code
 
 if TYPE_CHECKING:
     from qamx.config import Experiment
+    from qamx.evaluation.command import Options
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _EXAMPLES = """\
 examples:
-  qamx run experiments/quickstart.toml
-  qamx run experiments/c4_qam_edit.toml --set environment.task=4 --seed 20002
+  qamx run quickstart
+  qamx run c4_qam_edit --set environment.task=4 --seed 20002
   qamx run experiments/c4_qam_edit.toml --seeds 12
-  qamx sweep experiments/suites/table1.toml --on slurm --cluster cluster.toml
+  qamx sweep table1 --on slurm --cluster cluster.toml
   qamx status runs/table1
+  qamx eval runs/quickstart-task1-seed10001
   qamx check experiments/*.toml
   qamx data generate cube-double-play
   qamx data download antmaze-large-navigate
   qamx data inspect ogbench:cube-double-play-v0 --html report.html
+  qamx inspect runs/one --flow
   qamx diff runs/one runs/other
 """
 
@@ -117,14 +120,16 @@ def _run_seeds(experiment: "Experiment", arguments: argparse.Namespace) -> int:
 
 def _add_check(commands: Subparsers) -> None:
     parser = _command(commands, "check", "validate experiment and suite files", _check)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="TOML, or a name as in qamx list"
+    )
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from qamx.config import is_suite_file, load, load_suite
+    from qamx.config import find_experiment, is_suite_file, load, load_suite
 
     status = 0
-    for file in arguments.files:
+    for file in map(find_experiment, arguments.files):
         try:
             if is_suite_file(file):
                 print(f"ok {file} ({len(load_suite(file).runs())} runs)")
@@ -149,7 +154,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _add_list(commands: Subparsers) -> None:
-    _command(commands, "list", "list what an experiment file can name, and experiments here", _list)
+    summary = "list what an experiment file can name, and experiments"
+    _command(commands, "list", summary, _list)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -446,10 +452,51 @@ def _expert(arguments: argparse.Namespace) -> int:
     )
 
 
+def _add_look(commands: Subparsers) -> None:
+    summary = "look inside a run's policy, and say what is unhealthy"
+    parser = _command(commands, "inspect", summary, _look)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    parser.add_argument("--flow", action="store_true", help="write figures as a page, too")
+    parser.add_argument(
+        "--state",
+        nargs="+",
+        default=[],
+        metavar="WHERE",
+        help="rows of the data by number, or resets, or FILE.npz with observations",
+    )
+    _add_numbers(
+        parser,
+        ("states", 32, "how many states, where they are not named (default: 32)"),
+        ("samples", 32, "action chunks at each state (default: 32)"),
+        ("seed", 0, "seed of every draw (default: 0)"),
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the page's folder (default: RUN-inspect)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+
+
+def _look(arguments: argparse.Namespace) -> int:
+    from qamx.audit.flow.command import inspect_run
+
+    return inspect_run(
+        arguments.run,
+        flow=arguments.flow,
+        where=arguments.state,
+        states=arguments.states,
+        samples=arguments.samples,
+        seed=arguments.seed,
+        out=arguments.out,
+        file=arguments.json,
+    )
+
+
 def _add_sweep(commands: Subparsers) -> None:
     summary = "carry out every run of a suite, here or on Slurm; again: continue"
     parser = _command(commands, "sweep", summary, _sweep)
-    parser.add_argument("suite", type=Path, metavar="SUITE", help="a suite, TOML")
+    parser.add_argument(
+        "suite", type=Path, metavar="SUITE", help="a suite, TOML, or a name such as table1"
+    )
     _add_overrides(parser)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="the sweep's folder (default: runs/SUITE)"
@@ -512,14 +559,93 @@ def _status(arguments: argparse.Namespace) -> int:
     return status(arguments.directory, arguments.json)
 
 
+def _add_eval(commands: Subparsers) -> None:
+    summary = "play a run's policy as it is now, also while the run trains"
+    parser = _command(commands, "eval", summary, _eval)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
+    parser.add_argument(
+        "--paired", action="store_true", help="compare two runs on the same reset seeds"
+    )
+    _add_playing(parser, "episodes on each task (default: the experiment's)")
+    _add_numbers(parser, ("workers", None, "processes, 0 for none (default: the experiment's)"))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write each episode there")
+
+
+def _eval(arguments: argparse.Namespace) -> int:
+    from qamx.evaluation.command import evaluate, evaluate_paired
+
+    command = evaluate_paired if arguments.paired else evaluate
+    return command(arguments.runs, _playing(arguments, arguments.workers), arguments.json)
+
+
+def _add_video(commands: Subparsers) -> None:
+    summary = "show episodes of a run's policy as MP4 and GIF"
+    parser = _command(commands, "video", summary, _video)
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    _add_playing(parser, "episodes of each task (default: 4 of one, 1 each of several)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="a file .mp4 or .gif, or a folder or name for both (default: the run's name, here)",
+    )
+    _add_numbers(parser, ("size", 320, "width of an episode's image in pixels (default: 320)"))
+    parser.add_argument(
+        "--fps", type=float, metavar="F", help="steps a second (default: the environment's)"
+    )
+
+
+def _video(arguments: argparse.Namespace) -> int:
+    from qamx.evaluation.video import video
+
+    options = _playing(arguments, workers=None)
+    return video(arguments.run, options, arguments.out, arguments.size, arguments.fps)
+
+
+def _add_playing(parser: argparse.ArgumentParser, episodes: str) -> None:
+    """What `eval` and `video` share: which policy plays which episodes."""
+    parser.add_argument(
+        "--task",
+        nargs="+",
+        action="extend",
+        type=int,
+        default=[],
+        metavar="K",
+        help="tasks of the environment (default: the one that was trained for)",
+    )
+    _add_numbers(
+        parser,
+        ("episodes", None, episodes),
+        ("seed", None, "of resets and of the policy's draws (default: the run's)"),
+        ("step", None, "of an older checkpoint that is kept (default: the newest)"),
+    )
+    parser.add_argument("--behaviour", action="store_true", help="its clone of the data beside it")
+
+
+def _playing(arguments: argparse.Namespace, workers: int | None) -> "Options":
+    from qamx.evaluation.command import Options
+
+    return Options(
+        arguments.task,
+        arguments.episodes,
+        arguments.seed,
+        arguments.step,
+        workers,
+        arguments.behaviour,
+    )
+
+
 COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_run,
     _add_sweep,
     _add_status,
+    _add_eval,
+    _add_video,
     _add_check,
     _add_show,
     _add_list,
     _add_data,
+    _add_look,
     _add_diff,
     _add_verify,
     _add_doctor,
@@ -555,8 +681,11 @@ def _write(text: str) -> int:
     return 0
 
 
+_EXPERIMENT = "an experiment, TOML, or a name such as c4_qam_edit"
+
+
 def _add_experiment(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="an experiment, TOML")
+    parser.add_argument("file", type=Path, metavar="FILE", help=_EXPERIMENT)
     _add_overrides(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="take the place of the file's seed")
 

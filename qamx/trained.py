@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -13,10 +13,11 @@ from jaxtyping import Array, Float
 from qamx._types import Key
 from qamx.agents import AbstractAgent
 from qamx.assembly import build_agent
-from qamx.config import load
+from qamx.config import Experiment, load
 from qamx.envs.scaling import Scaling
 from qamx.errors import UserError
-from qamx.runner.checkpoint import Checkpoints
+from qamx.runner.checkpoint import Checkpoints, Saved
+from qamx.runner.manifest import Damaged
 from qamx.worlds import build_environment
 
 
@@ -58,29 +59,71 @@ def _act(
     return agent.act_in_evaluation(jnp.asarray(observations), key)
 
 
+class Snapshot(NamedTuple):
+    """The agent of a run, and the step that it is of."""
+
+    step: int
+    agent: AbstractAgent
+
+
 def load_agent(directory: Path | str) -> AbstractAgent:
     """The agent of a run, as its newest checkpoint has it.
 
     **Raises:** `UserError` if the directory holds no run or no checkpoint.
     """
+    return load_snapshot(directory).agent
+
+
+def load_snapshot(directory: Path | str, step: int | None = None) -> Snapshot:
+    """The agent of a run, as its newest intact checkpoint has it, or that of `step`.
+
+    The run may be going on meanwhile: nothing in its folder is changed or locked.
+
+    **Raises:** `UserError` if the directory holds no run, or no such checkpoint.
+    """
     directory = Path(directory)
-    experiment = load(directory / "config.toml")
+    experiment = load_experiment(directory)
+    saved = _read(directory / "checkpoints", step)
     env = build_environment(experiment.environment)()
     sizes = env.observation_size, env.action_size
     env.close()
     template = build_agent(experiment.agent, *sizes, jax.random.key(experiment.seed))
     arrays, static = eqx.partition(template, eqx.is_array)
-    return eqx.combine(_restored(directory / "checkpoints", arrays), static)
+    fitted = saved.fit(arrays, prefix=".state.agent")
+    return Snapshot(saved.step, eqx.combine(fitted, static))
 
 
-def _restored(directory: Path, arrays: AbstractAgent) -> AbstractAgent:
+def load_experiment(directory: Path) -> Experiment:
+    """The experiment of a run.
+
+    **Raises:** `UserError` if the directory holds no run.
+    """
+    if not (directory / "config.toml").is_file():
+        raise UserError(
+            f"{directory}: no run (it has no config.toml); name the folder of one, such as "
+            "runs/quickstart-task1-seed10001"
+        )
+    return load(directory / "config.toml")
+
+
+def _read(directory: Path, step: int | None) -> Saved:
     if not directory.is_dir():
         raise UserError(f"{directory}: no checkpoint yet; let the run go on")
     checkpoints = Checkpoints(directory)
     try:
-        saved = checkpoints.newest_unmoved()
-        if saved is None:
-            raise UserError(f"{directory}: no intact checkpoint; let the run go on")
-        return saved.fit(arrays, prefix=".state.agent")
+        saved = checkpoints.newest_unmoved() if step is None else _of_step(checkpoints, step)
+    except Damaged as damage:
+        raise UserError(f"{damage}; name another step, or leave --step out") from damage
     finally:
         checkpoints.close()
+    if saved is None:
+        raise UserError(f"{directory}: no intact checkpoint; let the run go on")
+    return saved
+
+
+def _of_step(checkpoints: Checkpoints, step: int) -> Saved:
+    steps = checkpoints.steps()
+    if step not in steps:
+        kept = ", ".join(f"{one:,}" for one in steps) or "none"
+        raise UserError(f"--step: found {step}, and the checkpoints that are kept are of {kept}")
+    return checkpoints.read(step)

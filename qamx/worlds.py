@@ -66,9 +66,9 @@ def build_world(
         source, scaling = in_policy_units(source, make, data, environment)
     elif not scaling.is_identity:
         source = ScaledData(source, scaling)
-    if not scaling.is_identity:
-        make = functools.partial(ScaledEnvironment, make, scaling)
-    return World(CheckedData(source, data.source, horizon), make, scaling)
+    return World(
+        CheckedData(source, data.source, horizon), scaled_environment(make, scaling), scaling
+    )
 
 
 def in_policy_units(
@@ -88,6 +88,11 @@ def in_policy_units(
 def build_environment(settings: EnvironmentSettings) -> MakeEnvironment:
     """What makes the environment, in its own units."""
     return registry.environments[scheme_of(settings.id)].load_builder()(settings)
+
+
+def scaled_environment(make: MakeEnvironment, scaling: Scaling) -> MakeEnvironment:
+    """What makes the same environment in a policy's units."""
+    return make if scaling.is_identity else functools.partial(ScaledEnvironment, make, scaling)
 
 
 def build_data(settings: DataSettings, environment: EnvironmentSettings) -> DataSource:

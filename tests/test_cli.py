@@ -43,6 +43,7 @@ print("loaded:", *{{name.partition(".")[0] for name in sys.modules}})
         "diff runs/none runs/none",
         "bench --help",
         "data inspect --help",
+        "inspect --help",
         "sweep experiments/suites/reproduction.toml --dry-run",
         "status runs/none",
         "show experiments/c4_qam_fql.toml",
@@ -72,11 +73,12 @@ def test_help_shows_each_command_and_examples(capsys):
         "run train and evaluate the policy of an experiment",
         "check validate experiment and suite files",
         "show print an experiment with every default, as TOML",
-        "list list what an experiment file can name, and experiments here",
+        "list list what an experiment file can name, and experiments",
         "data make, download and inspect data sets",
+        "inspect look inside a run's policy, and say what is unhealthy",
         "diff say why two runs differ, and where they part",
         "doctor say what this machine lacks, and what to do",
-        "qamx run experiments/quickstart.toml",
+        "qamx run quickstart",
     ):
         assert line in lines
 

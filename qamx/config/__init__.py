@@ -1,8 +1,8 @@
 """Experiment files: typed, validated, free of JAX.
 
-`load` turns a TOML file into an `Experiment`, `load_suite` one that lists runs into a `Suite`. The
-settings classes are what a plugin subclasses for a method, schedule, environment or data source of
-its own.
+`load` turns a TOML file into an `Experiment`, `load_suite` one that lists runs into a `Suite`;
+`find_experiment` and `find_suite` say which file a name means. The settings classes are what a
+plugin subclasses for a method, schedule, environment or data source of its own.
 """
 
 from qamx.config.agents import (
@@ -21,6 +21,7 @@ from qamx.config.fields import (
     PositiveInt,
     Settings,
 )
+from qamx.config.library import find_experiment, find_suite
 from qamx.config.loader import load
 from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
 from qamx.config.problems import ConfigError, Problem
@@ -75,6 +76,8 @@ __all__ = [
     "Suite",
     "SuiteRun",
     "TemperatureSettings",
+    "find_experiment",
+    "find_suite",
     "is_suite_file",
     "load",
     "load_cluster",

@@ -1,9 +1,10 @@
-"""What `qamx list` prints: registered names, and the experiments and suites of a folder."""
+"""What `qamx list` prints: registered names, and the experiments and suites here and in qamx."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from qamx import registry
+from qamx.config.library import SUITES, library, names
 from qamx.config.problems import ConfigError
 from qamx.config.suite import load_suite
 
@@ -30,10 +31,22 @@ def _sections(folder: Path) -> Iterator[Section]:
         ("temperature schedules", registry.temperatures),
     ):
         yield title, [(entry.name, entry.summary) for entry in entries]
-    files = sorted(folder.glob("*.toml"))
-    yield f"experiments in {folder}", [(str(file), _first_comment(file)) for file in files]
-    suites = sorted((folder / "suites").glob("*.toml"))
-    yield f"suites in {folder / 'suites'}", [(str(file), _suite_summary(file)) for file in suites]
+    own = dict(names(folder))
+    yield from _files(f"in {folder}", {str(file): file for file in own.values()})
+    packed = {name: file for name, file in names(library()) if name not in own}
+    yield from _files("that come with qamx", packed)
+
+
+def _files(where: str, named: Mapping[str, Path]) -> Iterator[Section]:
+    """Experiments and suites, as they are called on a command line."""
+    experiments, suites = [], []
+    for name, file in named.items():
+        if file.parent.name == SUITES.name:
+            suites.append((name, _suite_summary(file)))
+        else:
+            experiments.append((name, _first_comment(file)))
+    yield f"experiments {where}", experiments
+    yield f"suites {where}", suites
 
 
 def _suite_summary(file: Path) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from qamx import registry
 from qamx.config.agents import AgentSettings
 from qamx.config.experiment import Experiment
+from qamx.config.library import find_experiment
 from qamx.config.problems import ConfigError, Key, Problem, choice_text, findings, show
 from qamx.config.sections import (
     DEFAULT_SCHEME,
@@ -32,14 +33,15 @@ def load(path: str | Path, overrides: Sequence[str] = (), seed: int | None = Non
 
     **Arguments:**
 
-    - `path`: a TOML file.
+    - `path`: a TOML file, or the name of an experiment, such as `c4_qam_edit`: one of
+      `experiments/` here, or one that comes with qamx.
     - `overrides`: texts `section.key=value`, applied in order over the file.
     - `seed`: takes the place of the file's seed.
 
     **Raises:** `ConfigError` with every problem of the file, of the one it extends, and of
     the overrides.
     """
-    return resolve(gather(Path(path), [Override(text) for text in overrides], seed))
+    return resolve(gather(find_experiment(path), [Override(text) for text in overrides], seed))
 
 
 def resolve(tree: Tree) -> Experiment:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from qamx.config.library import HERE, SUITES, library, nearest
 from qamx.config.problems import Key, Problem, findings, show
 from qamx.errors import suggestion
 
@@ -120,16 +121,25 @@ def read_toml(tree: Tree, path: Path, named_by: str, key: str) -> dict[str, Any]
         tree.complain(str(path), "", "not a UTF-8 text file")
     except OSError as error:
         subject = f"found {show(str(path))}: " if key else ""
-        tree.complain(named_by, key, subject + _unreadable(path, error))
+        by_name = not key and path.parent in (Path(), SUITES)
+        said = _unknown(path, error) if by_name else _unreadable(path, error)
+        tree.complain(named_by, key, subject + said)
     tree.partial = True
     return {}
+
+
+def _unknown(name: Path, error: OSError) -> str:
+    if not isinstance(error, FileNotFoundError):
+        return _unreadable(name, error)
+    return f"no such file, nor an experiment of that name; {nearest(name.as_posix())}"
 
 
 def _unreadable(path: Path, error: OSError) -> str:
     if not isinstance(error, FileNotFoundError):
         return f"cannot be read ({error.strerror})"
     if not path.parent.is_dir():
-        return f"no such file, nor a folder {show(str(path.parent))}"
+        near = f"; {nearest(path.stem)}" if path.parts[0] == HERE.name else ""
+        return f"no such file, nor a folder {show(str(path.parent))}{near}"
     near = [other.name for other in path.parent.glob("*.toml")]
     return "no such file" + (f"; {suggestion(path.name, near)}" if near else "")
 
@@ -141,6 +151,8 @@ def _put_base(tree: Tree, extends: object) -> None:
         tree.partial = True
         return
     path = Path(os.path.normpath(tree.file.parent / extends))
+    if not path.is_file() and (library() / extends).is_file():
+        path = library() / extends
     base = read_toml(tree, path, origin, "extends")
     if "extends" in base:
         tree.complain(str(path), "extends", f"only one level: {origin} extends this file already")

@@ -11,6 +11,7 @@ from pydantic import Field, Strict, field_validator
 
 from qamx.config.fields import Absent, Allowed, Count, Name, PositiveInt, Settings, Text
 from qamx.config.grid import points
+from qamx.config.library import find_suite, library
 from qamx.config.loader import is_suite
 from qamx.config.problems import ConfigError, show, value_problem
 from qamx.config.sources import Override, Tree, read_toml, validated
@@ -85,8 +86,8 @@ class GroupSettings(DefaultSettings):
     """Experiments that are run on the same tasks and seeds, in the same forms."""
 
     experiments: Patterns = Field(
-        description="experiment files; `*` and `?` match, and a pattern that matches nothing is an "
-        "error"
+        description="experiment files, from the folder of the suite or else of those that come with "
+        "qamx; `*` and `?` match, and a pattern that matches nothing is an error"
     )
     variants: Annotated[
         tuple[VariantSettings, ...],
@@ -127,11 +128,12 @@ class SuiteSettings(Settings):
 def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     """Reads and validates a suite's file; its experiments are read by `Suite.runs`.
 
-    **Arguments:** `overrides` are texts `section.key=value` that go over all that the suite sets.
+    **Arguments:** `path` is a TOML file, or a suite's name, such as `table1`; `overrides` are
+    texts `section.key=value` that go over all that the suite sets.
 
     **Raises:** `ConfigError` with every problem of the file.
     """
-    tree = Tree(Path(path))
+    tree = Tree(find_suite(path))
     settings = validated(tree, SuiteSettings)
     groups: tuple[Group, ...] = ()
     selected = None
@@ -179,16 +181,21 @@ def _selected(tree: Tree, settings: SuiteSettings, groups: Sequence[Group]) -> S
 
 
 def _files(tree: Tree, key: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
-    """The files that patterns match, each once."""
+    """The files that patterns match beside the suite, or else in the library, each once."""
     folder = tree.file.parent
     found: dict[Path, None] = {}
     for pattern in patterns:
-        names = sorted(glob.glob(pattern, root_dir=folder))
-        if not names:
+        matched = _matches(folder, pattern) or _matches(library(), pattern)
+        if not matched:
             text = f"found {show(pattern)}, which matches no file in {show(str(folder))}"
             tree.complain(str(tree.file), f"{key}.experiments", text)
-        found |= dict.fromkeys(Path(os.path.normpath(folder / name)) for name in names)
+        found |= dict.fromkeys(matched)
     return tuple(found)
+
+
+def _matches(folder: Path, pattern: str) -> list[Path]:
+    names = sorted(glob.glob(pattern, root_dir=folder))
+    return [Path(os.path.normpath(folder / name)) for name in names]
 
 
 def _forms(

@@ -4,6 +4,7 @@ from qamx.envs.base import Environment, Step
 from qamx.envs.chunk import ChunkExecutor
 from qamx.envs.ogbench import OGBenchEnvironment
 from qamx.envs.players import LocalPlayer, Player, open_players
+from qamx.envs.rendering import Renderable
 from qamx.envs.walk import WalkEnvironment
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "LocalPlayer",
     "OGBenchEnvironment",
     "Player",
+    "Renderable",
     "Step",
     "WalkEnvironment",
     "open_players",

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from qamx.envs.base import Step
 from qamx.envs.flatten import chosen, joined, named_leaves
 from qamx.envs.randomness import GlobalRandomness
+from qamx.envs.rendering import Image
 from qamx.errors import UserError
 
 SUCCESS_KEYS = ("success", "is_success")
@@ -89,6 +90,25 @@ class GymnasiumEnvironment:
         return Step(
             self._vector(observation), float(reward), bool(terminated), bool(truncated), success
         )
+
+    @property
+    def steps_per_second(self) -> float | None:
+        rate = getattr(self._env, "metadata", {}).get("render_fps")
+        return None if rate is None else float(rate)
+
+    def render(self, size: int) -> Image:
+        """What the environment draws, in its own size, where it was made with the argument
+        `render_mode = "rgb_array"`.
+
+        **Raises:** `UserError` if it draws nothing.
+        """
+        image = self._env.render()
+        if not (isinstance(image, np.ndarray) and image.ndim == 3 and image.dtype == np.uint8):
+            raise UserError(
+                f"environment.id: {self._address} renders {type(image).__name__}, not an image; "
+                'it must take render_mode = "rgb_array" and return one'
+            )
+        return image[..., :3]
 
     def close(self) -> None:
         self._env.close()

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from qamx.envs.base import Step
 from qamx.envs.randomness import GlobalRandomness
+from qamx.envs.rendering import Image, MujocoView, from_above
 
 Reward = Literal["default", "sparse"]
 
@@ -54,6 +55,12 @@ class OGBenchEnvironment:
         self._randomness = GlobalRandomness(0)
         self.observation_size: int = self._env.observation_space.shape[0]
         self.action_size: int = self._env.action_space.shape[0]
+        self._view: MujocoView | None = None
+
+    @property
+    def steps_per_second(self) -> float:
+        inner = self._env.unwrapped
+        return 1.0 / (inner.control_timestep() if _is_arm(inner) else inner.dt)
 
     def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
         self._env.unwrapped.action_space.seed(seed % 2**31)
@@ -75,5 +82,30 @@ class OGBenchEnvironment:
             bool(info["success"]),
         )
 
+    def render(self, size: int) -> Image:
+        """The present state; the goals of cubes are transparent cubes, that of a maze is a disc."""
+        if self._view is None:
+            self._view = _view(self._env.unwrapped)
+        return self._view.image(size)
+
     def close(self) -> None:
+        if self._view is not None:
+            self._view.close()
         self._env.close()
+
+
+def _is_arm(inner: Any) -> bool:
+    return not hasattr(inner, "maze_map")
+
+
+def _view(inner: Any) -> MujocoView:
+    """An arm and its table from the front, a maze from above."""
+    if _is_arm(inner):
+        return MujocoView(inner, "front", 0.75, shadows=True)
+    rows, columns = inner.maze_map.shape
+    # Half of the walls around the maze are left out.
+    low, high = (
+        np.array([inner.ij_to_xy((i, j))]).reshape(2) for i, j in ((0, 0), (rows - 1, columns - 1))
+    )
+    camera, aspect = from_above(low, high, inner._maze_height * inner._maze_unit)
+    return MujocoView(inner, camera, aspect, shadows=False)

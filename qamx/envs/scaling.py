@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.envs.base import Environment, Step
+from qamx.envs.rendering import Image, Renderable
 from qamx.errors import UserError
+from qamx.units import Units
 
 FILE_NAME = "scaling.json"
 
@@ -51,37 +53,26 @@ class Scaling:
         """Whether observations and actions are the same to both."""
         return all(np.array_equal(getattr(self, v), getattr(other, v)) for v in VECTORS)
 
+    @property
+    def units(self) -> Units:
+        """What is done to observations and actions."""
+        return Units(*(getattr(self, vector) for vector in VECTORS))
+
     def observations(self, raw: Float[np.ndarray, "*rows obs"]) -> Float[np.ndarray, "*rows obs"]:
         """Observations as a policy sees them."""
-        if not self.observation_mean.size:
-            return raw
-        return ((raw - self.observation_mean) / self.observation_deviation).astype(np.float32)
+        return self.units.observations(raw)
 
     def actions(self, raw: Float[np.ndarray, "*rows act"]) -> Float[np.ndarray, "*rows act"]:
         """Actions of the environment in a policy's units."""
-        if not self.action_low.size:
-            return raw
-        return ((raw - self._centre) / self._reach).astype(np.float32)
+        return self.units.actions(raw)
 
     def to_environment(self, actions: Float[np.ndarray, "*rows act"]) -> np.ndarray:
         """A policy's actions in the environment's units, inside its bounds."""
-        if not self.action_low.size:
-            return actions
-        raw = self._centre + actions * self._reach
-        return np.clip(raw, self.action_low, self.action_high).astype(np.float32)
+        return self.units.to_environment(actions)
 
     def rewards(self, raw: Float[np.ndarray, "*rows"]) -> Float[np.ndarray, "*rows"]:
         """Rewards as they are learned."""
         return (self.reward_scale * raw + self.reward_shift).astype(np.float32)
-
-    @property
-    def _centre(self) -> Vector:
-        return (self.action_low + self.action_high) / 2
-
-    @property
-    def _reach(self) -> Vector:
-        half = (self.action_high - self.action_low) / 2
-        return np.where(half > 0, half, 1.0)
 
     def save(self, directory: Path) -> None:
         """Writes `scaling.json` into a run's folder; nothing where nothing is changed."""
@@ -135,6 +126,22 @@ class ScaledEnvironment:
     def step(self, action: Float[np.ndarray, " act"]) -> Step:
         step = self._env.step(self._scaling.to_environment(action))
         return replace(step, observation=self._scaling.observations(step.observation))
+
+    @property
+    def steps_per_second(self) -> float | None:
+        return self._env.steps_per_second if isinstance(self._env, Renderable) else None
+
+    def render(self, size: int) -> Image:
+        """The environment's own image.
+
+        **Raises:** `UserError` if it draws none.
+        """
+        if not isinstance(self._env, Renderable):
+            raise UserError(
+                f"{type(self._env).__name__} draws no images: give it a method render(size) that "
+                "returns one, and an attribute steps_per_second"
+            )
+        return self._env.render(size)
 
     def close(self) -> None:
         self._env.close()

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from qamx.envs.base import Step
 from qamx.envs.ogbench import ignore_rendering_news
 from qamx.envs.randomness import GlobalRandomness
+from qamx.envs.rendering import Image, MujocoView, behind
 
 Walker = Literal["ant", "humanoid"]
 
@@ -36,6 +37,11 @@ class WalkEnvironment:
             self._env = _make(walker)
         self.observation_size: int = self._env.observation_space.shape[0]
         self.action_size: int = self._env.action_space.shape[0]
+        self._view: MujocoView | None = None
+
+    @property
+    def steps_per_second(self) -> float:
+        return 1.0 / self._env.unwrapped.dt
 
     def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
         self._randomness = GlobalRandomness(seed)
@@ -56,7 +62,15 @@ class WalkEnvironment:
             ahead > 0.0 and not terminated,
         )
 
+    def render(self, size: int) -> Image:
+        inner = self._env.unwrapped
+        if self._view is None:
+            self._view = MujocoView(inner, behind(inner, "torso", 6.0), 0.75, shadows=True)
+        return self._view.image(size)
+
     def close(self) -> None:
+        if self._view is not None:
+            self._view.close()
         self._env.close()
 
     def _position(self) -> Float[np.ndarray, "2"]:

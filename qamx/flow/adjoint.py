@@ -93,8 +93,17 @@ def adjoint_matching_loss(
 
     **Source:** Domingo-Enrich et al., arXiv 2409.08861, eq. 37; Li and Levine, arXiv 2601.14234.
     """
+    return jnp.mean(jnp.sum(matching_residuals(change, adjoints, sigma), axis=0))
+
+
+def matching_residuals(
+    change: Float[Array, "steps batch dim"],
+    adjoints: Float[Array, "steps batch dim"],
+    sigma: Float[Array, " steps"],
+) -> Float[Array, "steps batch"]:
+    """What each step of each path adds to `adjoint_matching_loss`."""
     sigma = sigma[:, None, None]
-    return jnp.mean(jnp.sum((2.0 / sigma * change + sigma * adjoints) ** 2, axis=(0, -1)))
+    return jnp.sum((2.0 / sigma * change + sigma * adjoints) ** 2, axis=-1)
 
 
 def path_kl(
@@ -105,5 +114,12 @@ def path_kl(
 
     **Source:** Domingo-Enrich et al., arXiv 2409.08861, eq. 13; Dong et al., arXiv 2605.27079.
     """
+    return jnp.mean(jnp.sum(path_costs(change, sigma, step_size), axis=0))
+
+
+def path_costs(
+    change: Float[Array, "steps batch dim"], sigma: Float[Array, " steps"], step_size: float
+) -> Float[Array, "steps batch"]:
+    """What each step of each path adds to `path_kl`, in nats."""
     weight = 2.0 * step_size / sigma[:, None, None] ** 2
-    return jnp.mean(jnp.sum(weight * change**2, axis=(0, -1)))
+    return jnp.sum(weight * change**2, axis=-1)

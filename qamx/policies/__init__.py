@@ -25,6 +25,7 @@ from qamx.policies.fine_tuned import (
     AdjointMatchedFlow,
     AdjointMatchingMetrics,
     BackpropagatedFlow,
+    MatchedPaths,
 )
 from qamx.policies.flow_actor import AbstractImprovedFlow, AdvantageWeightedFlow, FlowActor
 from qamx.policies.gaussian import GaussianPolicy
@@ -58,6 +59,7 @@ __all__ = [
     "GuidedFlow",
     "GuidedVelocity",
     "LatentPolicy",
+    "MatchedPaths",
     "OneStepMetrics",
     "OneStepPolicy",
     "ReversalFlow",

@@ -32,7 +32,7 @@ class BestOfN(AbstractDerivedPolicy):
         actions = self.base.sample(critic, repeated, key)
         values = jnp.min(critic.online(repeated, actions), axis=0)
         best = jnp.argmax(values.reshape(-1, self.draws), axis=1)
-        rows = jnp.arange(len(observation)) * self.draws + best
+        rows = jnp.arange(observation.shape[0]) * self.draws + best
         return actions[rows]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:

@@ -56,7 +56,7 @@ class DeterministicPolicy(AbstractPolicy):
     def sample(
         self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
-        noise = self.noise_scale * jax.random.normal(key, (len(observation), self.dim))
+        noise = self.noise_scale * jax.random.normal(key, (observation.shape[0], self.dim))
         noise = jnp.clip(noise, -NOISE_CLIP, NOISE_CLIP)
         return clip_action(self.actor.online(observation) + noise)
 

@@ -7,6 +7,7 @@ from typing import Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from qamx._types import Batch, Key, Metrics, Scalar
@@ -27,14 +28,20 @@ class VariancePreserving(eqx.Module):
     @property
     def alphas(self) -> Float[Array, " steps+1"]:
         """alpha_0 = 1, alpha_1, ..., alpha_N."""
-        k, n = jnp.arange(1, self.steps + 1), self.steps
-        exponent = self.b_min / n + 0.5 * (self.b_max - self.b_min) * (2 * k - 1) / n**2
-        return jnp.concatenate([jnp.ones(1), jnp.exp(-exponent)])
+        return jnp.asarray(self._alphas, jnp.float32)
 
     @property
     def alpha_bars(self) -> Float[Array, " steps+1"]:
         """The products of alpha_0 to alpha_k."""
-        return jnp.cumprod(self.alphas)
+        return jnp.asarray(np.cumprod(self._alphas), jnp.float32)
+
+    @property
+    def _alphas(self) -> Float[np.ndarray, " steps+1"]:
+        # Tables of the host's, the same in every program: XLA has several forms of a running
+        # product, and an exported program gets another one.
+        k, n = np.arange(1, self.steps + 1), self.steps
+        exponent = self.b_min / n + 0.5 * (self.b_max - self.b_min) * (2 * k - 1) / n**2
+        return np.concatenate([np.ones(1), np.exp(-exponent)])
 
 
 ReverseStep = Callable[[Array, Array, Array, Array, Array, Array], Array]
@@ -60,8 +67,9 @@ def posterior_step(
 ) -> Array:
     """The posterior's mean given the predicted clean action, clipped (Ho et al., eq. 7)."""
     clean = clip_action((x - jnp.sqrt(1.0 - bar) * eps) / jnp.sqrt(bar))
-    mean = jnp.sqrt(bar_before) * (1.0 - alpha) * clean + jnp.sqrt(alpha) * (1.0 - bar_before) * x
-    return mean / (1.0 - bar) + noise
+    of_clean = jnp.sqrt(bar_before) * (1.0 - alpha) / (1.0 - bar)
+    of_noised = jnp.sqrt(alpha) * (1.0 - bar_before) / (1.0 - bar)
+    return of_clean * clean + of_noised * x + noise
 
 
 class DiffusionMetrics(Metrics):
@@ -104,20 +112,20 @@ class AbstractDiffusionPolicy(AbstractPolicy):
     def sample(
         self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
-        shape = len(observation), self.dim
+        shape = observation.shape[0], self.dim
         alphas, bars = self.schedule.alphas, self.schedule.alpha_bars
         start_key, path_key = jax.random.split(key)
 
-        def step(x: Array, now: tuple[Array, Key]) -> tuple[Array, None]:
-            k, noise_key = now
+        def step(x: Array, now: tuple[Array, Array]) -> tuple[Array, None]:
+            k, noise = now
             eps = self.predictor(observation, x, jnp.full(shape[:1], k, jnp.float32))
             scale = jnp.where(k > 1, jnp.sqrt(1.0 - alphas[k]), 0.0)
-            noise = scale * jax.random.normal(noise_key, shape)
-            return self.reverse_step(x, eps, noise, alphas[k], bars[k], bars[k - 1]), None
+            return self.reverse_step(x, eps, scale * noise, alphas[k], bars[k], bars[k - 1]), None
 
         steps = jnp.arange(self.schedule.steps, 0, -1)
         keys = jax.random.split(path_key, len(steps))
-        x, _ = jax.lax.scan(step, jax.random.normal(start_key, shape), (steps, keys))
+        noises = jax.vmap(lambda one: jax.random.normal(one, shape))(keys)
+        x, _ = jax.lax.scan(step, jax.random.normal(start_key, shape), (steps, noises))
         return clip_action(x)
 
     def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:

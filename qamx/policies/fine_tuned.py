@@ -77,7 +77,7 @@ class AbstractFineTunedFlow(AbstractDerivedFlow):
             velocity, base, observation, noise, step_noise, self.integrator
         )
 
-    def _change(
+    def change_along(
         self, observation: Float[Array, "batch obs"], states: Float[Array, "steps batch dim"]
     ) -> tuple[Float[Array, "steps batch dim"], Float[Array, " steps"]]:
         """v - v_base at the states of a path, and sigma_t of each."""
@@ -98,6 +98,20 @@ class AdjointMatchingMetrics(Metrics):
     start_mean: Scalar
     inverse_temperature: Scalar
     path_kl: Scalar
+
+
+class MatchedPaths(eqx.Module):
+    """Paths of the memoryless SDE, and what adjoint matching regresses along them.
+
+    `boundary` is g_1, `adjoints` g_0 to g_{1-h} (both times the price of control), `change`
+    v - v_base at the states of before the last.
+    """
+
+    states: Float[Array, "steps+1 batch dim"]
+    adjoints: Float[Array, "steps batch dim"]
+    boundary: Float[Array, "batch dim"]
+    change: Float[Array, "steps batch dim"]
+    sigma: Float[Array, " steps"]
 
 
 class AdjointMatchedFlow(AbstractFineTunedFlow):
@@ -133,22 +147,34 @@ class AdjointMatchedFlow(AbstractFineTunedFlow):
         With the price L of control and the reward scale c, tau = c / L, the loss is that of
         sigma_t / sqrt(L) in the place of sigma_t and the boundary -c grad Q.
         """
-        tau, price = jax.lax.stop_gradient(
-            (self.inverse_temperature.value(), self.inverse_temperature.control_price())
+        tau, price = self._temperature()
+        paths = self.draw_paths(critic, observation, key)
+        change, sigma = paths.change, paths.sigma
+        loss = adjoint_matching_loss(change, paths.adjoints, sigma / jnp.sqrt(price))
+        kl = path_kl(change, sigma, self.integrator.step_size) / self.horizon
+        size, start = jnp.abs(paths.boundary), jnp.mean(jnp.abs(paths.adjoints[0]))
+        return loss, AdjointMatchingMetrics(
+            loss, jnp.mean(size), jnp.std(size), jnp.max(size), start, tau, kl
         )
+
+    def draw_paths(
+        self, critic: AbstractCritic, observation: Float[Array, "batch obs"], key: Key
+    ) -> MatchedPaths:
+        """A path for each observation, and what the velocity is regressed onto along it."""
+        tau, price = self._temperature()
         states = self.sample_path(frozen(self.velocity), observation, key)
         boundary = (
             -tau * price * row_gradient(lambda a: critic(observation, clip_action(a)), states[-1])
         )
         base = frozen(self.base.velocity)
         adjoints = lean_adjoint(base, observation, states[:-1], boundary, self.integrator)
-        change, sigma = self._change(observation, states[:-1])
-        loss = adjoint_matching_loss(change, adjoints, sigma / jnp.sqrt(price))
-        kl = path_kl(change, sigma, self.integrator.step_size) / self.horizon
-        size, start = jnp.abs(boundary), jnp.mean(jnp.abs(adjoints[0]))
-        return loss, AdjointMatchingMetrics(
-            loss, jnp.mean(size), jnp.std(size), jnp.max(size), start, tau, kl
-        )
+        change, sigma = self.change_along(observation, states[:-1])
+        return MatchedPaths(states, adjoints, boundary, change, sigma)
+
+    def _temperature(self) -> tuple[Scalar, Scalar]:
+        """tau and the price of control, without gradient."""
+        schedule = self.inverse_temperature
+        return jax.lax.stop_gradient((schedule.value(), schedule.control_price()))
 
     def advance(self, metrics: tuple[Metrics, ...]) -> Self:
         own = next(record for record in metrics if isinstance(record, AdjointMatchingMetrics))
@@ -186,7 +212,7 @@ class BackpropagatedFlow(AbstractFineTunedFlow):
         self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
     ) -> tuple[Scalar, BackpropagatedFlowMetrics]:
         states = self.sample_path(self.velocity, observation, key)
-        change, sigma = self._change(observation, states[:-2])
+        change, sigma = self.change_along(observation, states[:-2])
         cost = path_kl(change, sigma, step_size=1.0)
         value = pessimistic_value(critic.online(observation, states[-1]), self.pessimism)
         loss = cost - self.inverse_temperature * jnp.mean(value)

@@ -86,5 +86,5 @@ class GaussianPolicy(AbstractPolicy):
     def _draw(
         self, observation: Float[Array, "batch obs"], key: Key
     ) -> tuple[Float[Array, "batch dim"], Float[Array, " batch"]]:
-        noise = jax.random.normal(key, (len(observation), self.dim))
+        noise = jax.random.normal(key, (observation.shape[0], self.dim))
         return self.actor(observation).sample_and_log_prob(noise)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.flow import ode_term
+from qamx.flow import sample_ode
 from qamx.nn import AbstractVelocityField, FlowTimeCritic
 from qamx.policies.base import (
     AbstractDerivedPolicy,
@@ -64,17 +64,19 @@ class GuidedFlow(AbstractDerivedPolicy):
     def sample(
         self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
-        guided = GuidedVelocity(
+        noise = self.base.noise(observation, key)
+        velocity = self.guided(critic)
+        return clip_action(sample_ode(velocity, observation, noise, self.base.integrator))
+
+    def guided(self, critic: Critic) -> GuidedVelocity:
+        """The velocity that it acts with beside a critic."""
+        return GuidedVelocity(
             self.base.velocity,
             require_flow_time(critic.online),
             self.inverse_temperature,
             self.guidance_scale,
             self.critic_time,
         )
-        integrator = self.base.integrator
-        noise = self.base.noise(observation, key)
-        term = ode_term(guided, observation)
-        return clip_action(integrator.end(term, integrator.times, noise))
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         return self.base.loss(critic, batch, key)

@@ -51,8 +51,13 @@ class LatentPolicy(AbstractDerivedPolicy):
     def sample(
         self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
-        latent, _ = self._draw(observation, key)
-        return self.base.transport(observation, self.noise_scale * latent)
+        return self.base.transport(observation, self.chosen_noise(observation, key))
+
+    def chosen_noise(
+        self, observation: Float[Array, "batch obs"], key: Key
+    ) -> Float[Array, "batch dim"]:
+        """The noise c u that the flow is started from."""
+        return self.noise_scale * self._draw(observation, key)[0]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         base_key, noise_key, actor_key = jax.random.split(key, 3)

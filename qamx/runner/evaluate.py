@@ -18,13 +18,18 @@ Act = Callable[[Float[np.ndarray, "batch obs"], int], Float[np.ndarray, "batch d
 
 @dataclass
 class Episode:
-    """What came of the episode that `seed` begins; `observations` holds every one that was seen."""
+    """What came of the episode that `seed` begins.
+
+    `observations` holds every one that was seen, `actions` every one that was played, both in the
+    policy's units.
+    """
 
     index: int
     seed: int
     success: bool = False
     total_reward: float = 0.0
     observations: list[Float[np.ndarray, " obs"]] = field(default_factory=list)
+    actions: list[Float[np.ndarray, " act"]] = field(default_factory=list)
 
     @property
     def length(self) -> int:
@@ -120,11 +125,12 @@ def _start_chunk(player: Player, chunk: Float[np.ndarray, " dim"], episode: Epis
 
 def _play_chunk(player: Player, chunk: Float[np.ndarray, " dim"], episode: Episode) -> bool:
     """Takes the steps of a chunk to its end or the episode's; says whether the episode ended."""
-    for _ in range(len(chunk) // player.action_size):
+    for action in np.asarray(chunk, np.float32).reshape(-1, player.action_size):
         try:
             step = player.step()
         except Exception as error:
             raise _failure(error, episode) from error
+        episode.actions.append(action)
         episode.observations.append(step.observation)
         episode.total_reward += step.reward
         if step.done:

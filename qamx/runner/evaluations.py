@@ -1,6 +1,5 @@
 """Evaluations that are played while training goes on, and survive an interruption."""
 
-import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +7,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from qamx.agents import AbstractAgent
 from qamx.envs import Player
+from qamx.runner.acting import Role
 from qamx.runner.background_evaluation import BackgroundEvaluation
 from qamx.runner.checkpoint import Saved
 from qamx.runner.evaluate import Act, Episode, summarise
 from qamx.runner.member import Member
-from qamx.runner.step import Role, Trainer, member_of, stacked
+from qamx.runner.step import Trainer, member_of, stacked
 from qamx.runner.stop import StopRequest
 
 PREFIX = ".evaluating"
@@ -133,18 +132,9 @@ class Evaluations:
             )
 
     def _act(self, due: Due, member: Member, role: Role) -> Act:
-        key = jax.random.fold_in(member.evaluation_key, due.step)
         agent = member_of(due.agents, member.index)
-        if jax.default_backend() != "cpu":
-            # The accelerator's queue is full of updates: a handful of observations does not wait.
-            # JAX_PLATFORMS can leave the host's processor out.
-            with contextlib.suppress(RuntimeError):
-                agent, key = jax.device_put((agent, key), jax.devices("cpu")[0])
-
-        def act(observations: np.ndarray, call: int) -> np.ndarray:
-            return self._trainer.act(agent, observations, jax.random.fold_in(key, call), role)
-
-        return act
+        acting = self._trainer.acting
+        return acting.in_evaluation(agent, member.evaluation_key, due.step, role)
 
     def _take(self, played: list[list[Episode]]) -> list[Result]:
         due, members, self._playing = self._due.popleft(), self._playing, []

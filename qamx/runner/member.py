@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from qamx.data.sequences import Transitions
 from qamx.envs import Player
 from qamx.errors import RunError, UserError
 from qamx.runner.checkpoint import Checkpoints, Saved
-from qamx.runner.collect import EVALUATION_STREAM, Collector, derived_seed
+from qamx.runner.collect import Collector
+from qamx.runner.keys import evaluation_seeds, keys_of
 from qamx.runner.logs import FROZEN, Logs
 from qamx.runner.online_rows import OnlineRows, Record
 from qamx.runner.plan import RunPlan
@@ -31,9 +31,8 @@ class Member:
         self.plan, self.directory, self.logs = plan, directory, logs
         self.index: int | None = None
         """The place in the group; None for a run by itself."""
-        keys = jax.random.split(jax.random.key(plan.seed), 5)
         self.agent_key, self.update_key, self.batch_key, self.collect_key, self.evaluation_key = (
-            keys
+            keys_of(plan.seed)
         )
         self.checkpoints = Checkpoints(directory / "checkpoints", plan.keep_checkpoints)
         self.collector: Collector | None = None
@@ -76,8 +75,7 @@ class Member:
 
     def evaluation_seeds(self) -> Sequence[int]:
         """The reset seeds of every evaluation."""
-        count = range(self.plan.evaluation.episodes)
-        return [derived_seed(self.seed, EVALUATION_STREAM, index) for index in count]
+        return evaluation_seeds(self.seed, self.plan.evaluation.episodes)
 
     def collect_in(self, player: Player) -> Collector:
         """Begins to collect data in an environment."""

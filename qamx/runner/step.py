@@ -1,7 +1,7 @@
 """The compiled part of training: many updates in one call."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
 from qamx.data.replay import Replay
 from qamx.data.sampling import Sampling
 from qamx.nn import Precision, matmul_precision
+from qamx.runner.acting import Acting, Role
 from qamx.runner.metrics import flatten
 
 Update: TypeAlias = Callable[
@@ -23,9 +24,6 @@ Update: TypeAlias = Callable[
 """One update of a phase: `qamx.agents.update` or `qamx.agents.clone`."""
 
 T = TypeVar("T", bound=PyTree)
-
-Role: TypeAlias = Literal["collect", "evaluate", "behaviour"]
-"""What an agent acts for: new data, an evaluation, or an evaluation of its clone of the data."""
 
 
 class Training(eqx.Module):
@@ -96,7 +94,7 @@ class Trainer:
         self._members = members
         _, self._static = eqx.partition(state, eqx.is_array)
         self._run = jax.jit(self._updates, donate_argnums=0)
-        self._act = jax.jit(self._actions, static_argnums=3)
+        self.acting = Acting(state.agent, precision)
         self._act_together = jax.jit(self._collected_together)
 
     def begin(self, state: TrainState, replay: Replay, key: Key) -> Training:
@@ -149,8 +147,7 @@ class Trainer:
     ) -> Float[np.ndarray, "batch dim"]:
         """Action chunks of an agent's arrays (`training.state.agent`), or of its clone of the
         data."""
-        with matmul_precision(self._precision):
-            return np.asarray(self._act(agent, observations, key, role))
+        return self.acting(agent, observations, key, role)
 
     def act_together(
         self,
@@ -200,23 +197,12 @@ class Trainer:
 
         return jax.lax.while_loop(goes_on, body, (jnp.int32(0), training))[1]
 
-    def _actions(
-        self, agent: AbstractAgent, observations: Array, key: Key, role: Role
-    ) -> PyTree[Array]:
-        whole = eqx.combine(agent, self._static.agent)
-        act = {
-            "collect": whole.act,
-            "evaluate": whole.act_in_evaluation,
-            "behaviour": whole.act_as_behaviour,
-        }
-        return act[role](observations, key)
-
     def _collected_together(
         self, agents: AbstractAgent, observations: Array, keys: tuple[Key, ...], calls: Array
     ) -> PyTree[Array]:
         def act(agent: AbstractAgent, observation: Array, key: Key, call: Array) -> PyTree[Array]:
             folded = jax.random.fold_in(key, call)
-            return self._actions(agent, observation[None], folded, "collect")[0]
+            return self.acting.actions(agent, observation[None], folded, "collect")[0]
 
         return jax.vmap(act)(agents, observations, jnp.stack(keys), calls)
 

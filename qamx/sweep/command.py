@@ -68,7 +68,8 @@ def sweep(
         raise UserError(
             "--on slurm: what the cluster grants is missing; write --cluster FILE (docs/sweeps.md)"
         )
-    found = _gather(load_suite(file, overrides), out or Path("runs") / file.stem, cluster)
+    suite = load_suite(file, overrides)
+    found = _gather(suite, out or Path("runs") / suite.file.stem, cluster)
     if selected is not None:
         return select(found.suite, found.runs, selected)
     if dry:

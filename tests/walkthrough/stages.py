@@ -183,6 +183,16 @@ def a_slice(walk: "Walk") -> None:
         write_seeds(walk.folder / "runs" / "slice", [steps] * 4, "fql", "cube-double-play", task)
 
 
+def a_short_run(walk: "Walk") -> None:
+    """The quickstart's run, short, and copies of it under the other names of the page."""
+    line = f"qamx run experiments/quickstart.toml --set {SHORT}"
+    assert walk.execute(line) == 0, walk.read()
+    walk.read()
+    runs = walk.folder / "runs"
+    for other in ("offline_end", "c2_qam-task1-seed10001"):
+        shutil.copytree(runs / "quickstart-task1-seed10001", runs / other)
+
+
 def two_runs(walk: "Walk") -> None:
     """Two short runs that were given different things."""
     shared = (

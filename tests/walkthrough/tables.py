@@ -98,6 +98,7 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         Change(f"--set {_OFFLINE}", _LONG),
     ),
     ("*", "qamx run experiments/quickstart.toml*", Change(FEW, _LONG)),
+    ("*", "qamx run quickstart*", Change(FEW, _LONG)),
     ("methods.md", "*schedule.kind=cloning*", Change(CLONING, _LONG)),
     ("experiments.md", "qamx run *", Change("--out runs/line{count} " + SMALL, _LONG)),
     ("*", "qamx run experiments/c4_*", Change(SMALL, _LONG)),
@@ -116,6 +117,11 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         "qamx data expert ant --steps 200000 *",
         Change(f"--steps 120 --directory data/other --set data.steps=100 {_RECORDS}", _LONG),
     ),
+    # looking at policies
+    ("evaluation.md", "qamx eval * --step *", Change("--step 40 --episodes 2", _LONG)),
+    ("evaluation.md", "qamx eval *", Change("--episodes 2", _LONG)),
+    ("evaluation.md", "qamx video *", Change("--episodes 1 --size 64", _LONG)),
+    ("inspect_policy.md", "qamx inspect *", Change(statuses=(0, 1), why="a short run is unwell")),
     # sweeps
     (
         "*",
@@ -161,6 +167,8 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("experiments.md", "experiments/suites/mine", Shown(stage=stages.mistakes_of_a_suite)),
     ("experiments.md", "experiments/mine.toml: ", Shown(stage=stages.mistakes)),
     ("own_data.md", "step ", Shown("numbers", "rounding differs between processors")),
+    ("evaluation.md", "50 episodes", Shown("numbers", "of a run that is short here")),
+    ("inspect_policy.md", "runs/", Shown("words", "of a run that is short here, and unwell")),
     ("own_agent.md", "data/quickstart", Shown("numbers", "rounding differs between processors")),
     ("tune.md", "[1/3]", Shown("lines", "whichever ends first is said first")),
     ("tune.md", "runs/tune", Shown("numbers", "rounding differs between processors")),
@@ -192,7 +200,9 @@ BASES = {"own_data.md": "docs/examples/own_data.toml", "data.md": "docs/examples
 STAGES: "dict[str, Callable[[Walk], None]]" = {
     "cluster.md": stages.a_sweep_of_cubes,
     "data.md": stages.a_server,
+    "evaluation.md": stages.a_short_run,
     "inspect.md": stages.sets_to_inspect,
+    "inspect_policy.md": stages.a_short_run,
     "passport.md": stages.two_runs,
     "reports.md": stages.runs_to_report,
     "reproduction.md": stages.a_slice,

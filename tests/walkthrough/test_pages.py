@@ -16,7 +16,7 @@ from walker import Walk, folder_like_a_clone
 
 from qamx import registry
 from qamx.cli import build_parser
-from qamx.config import is_suite_file, load, load_suite
+from qamx.config import find_experiment, is_suite_file, load, load_suite
 
 QUICK = {
     "architecture.md",
@@ -100,8 +100,8 @@ def test_a_command_parses_and_its_file_loads(block, line, words, apart):
         return
     if isinstance(change, Change) and 2 in change.statuses:
         return  # the page shows what is wrong with it
-    if hasattr(parsed, "file") and parsed.file.exists():
-        load(parsed.file, parsed.set, parsed.seed)
+    if hasattr(parsed, "file") and find_experiment(parsed.file).exists():
+        load(find_experiment(parsed.file), parsed.set, parsed.seed)
     for file in getattr(parsed, "files", ()):
         if file.exists():
             load_suite(file) if is_suite_file(file) else load(file)

@@ -1,6 +1,7 @@
 """Follows a page from its first block to its last, in a folder like a clone."""
 
 import contextlib
+import glob
 import os
 import shlex
 import shutil
@@ -92,7 +93,7 @@ class Walk:
                 os.environ[name] = os.path.expandvars(value)
             return 0
         if words[0] == "qamx":
-            return _status(lambda: main(words[1:]))
+            return _status(lambda: main([one for word in words[1:] for one in _expanded(word)]))
         return subprocess.run(["bash", "-c", line], env=_with_qamx(), check=False).returncode
 
     def _python(self, block: Block) -> None:
@@ -115,6 +116,11 @@ def folder_like_a_clone(folder: Path) -> Path:
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "experiments", folder / "experiments")
     return folder
+
+
+def _expanded(word: str) -> list[str]:
+    """The files that a word matches, as the shell has it; else the word."""
+    return (sorted(glob.glob(word)) if "*" in word else []) or [word]
 
 
 def _status(run: Callable[[], int]) -> int:

@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
-from qamx.audit.data.inspector import Report, inspect
-from qamx.audit.data.page import require_matplotlib, write_page
+from qamx.audit.data.inspector import inspect
+from qamx.audit.data.page import write_page
 from qamx.audit.data.subject import Options, find_subject
 from qamx.audit.data.terminal import print_report
+from qamx.audit.html import require_matplotlib, write_text
 from qamx.errors import ExitCode, UserError
 
 
@@ -34,7 +35,7 @@ def inspect_data(
     if html is not None:
         write_page(report, html)
     if file is not None:
-        _write_json(report, file)
+        write_text("--json", file, json.dumps(report.to_dict(), indent=2) + "\n")
     failed = report.count("refuse") or (strict and report.count("warn"))
     return ExitCode.FAILED if failed else ExitCode.DONE
 
@@ -45,11 +46,4 @@ def _check(options: Options, shards: int | None, html: Path | None) -> None:
         if number is not None and number < 1:
             raise UserError(f"{name}: found {number}; write a positive integer")
     if html is not None:
-        require_matplotlib()
-
-
-def _write_json(report: Report, file: Path) -> None:
-    try:
-        file.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--json: {file}: cannot be written ({error.strerror})") from error
+        require_matplotlib("--html")

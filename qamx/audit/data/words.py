@@ -7,7 +7,6 @@ from qamx.data.inspection.finding import counted
 from qamx.data.inspection.portrait import Portrait, Rewarding
 
 TASK_HEADER = ("task", "rewards (rows)", "rows solved", "episodes solved")
-LEVEL_WORDS = {"refuse": "refused", "warn": "warning", "note": "note"}
 
 
 def verdict(report: Report) -> str:

@@ -1,0 +1,204 @@
+"""The states at which a policy is looked at, and what the data do there and near by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from qamx.audit.flow.subject import Subject
+from qamx.data.sequences import Transitions
+from qamx.errors import UserError
+from qamx.runner.collect import EVALUATION_STREAM, derived_seed
+
+RESETS = "resets"
+"""The word for the first observations of evaluation episodes."""
+
+NEAR, SEARCHED = 40, 20_000
+"""Chunks of the data that are shown beside a state's samples, and rows that are searched."""
+
+CALIBRATION = 400
+"""Windows of the data whose returns are held against the critic."""
+
+TAIL = 0.05
+"""A return counts as known if what comes after the episode weighs less than this."""
+
+
+@dataclass(frozen=True)
+class States:
+    """Chosen states.
+
+    **Arguments:**
+
+    - `names` and `observations` have an entry a state; `origin` says what they are.
+    - `actions` are the data's chunks at these states, None for states that are not of the data.
+    - `near` are the data's chunks at the nearest other states, None without data.
+    """
+
+    origin: str
+    names: tuple[str, ...]
+    observations: Float[np.ndarray, "states obs"]
+    actions: Float[np.ndarray, "states dim"] | None
+    near: Float[np.ndarray, "states near dim"] | None
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of the data; `returns` are from their first row on, NaN where the episode ends too
+    early to tell."""
+
+    observations: Float[np.ndarray, "windows obs"]
+    actions: Float[np.ndarray, "windows dim"]
+    returns: Float[np.ndarray, " windows"]
+
+
+def choose(subject: Subject, where: Sequence[str], count: int, seed: int) -> States:
+    """The states that `where` names: rows of the data, `resets`, or a file.
+
+    By itself, `count` states drawn from the data; without data, resets.
+
+    **Raises:** `UserError` if they cannot be had.
+    """
+    if not where:
+        where = () if subject.data is not None else (RESETS,)
+    if where == (RESETS,) or list(where) == [RESETS]:
+        return _near(subject, _resets(subject, count))
+    if len(where) == 1 and where[0].endswith(".npz"):
+        return _near(subject, _of_file(subject, Path(where[0]), count))
+    return _near(subject, _of_data(subject, where, count, seed))
+
+
+def _of_data(subject: Subject, where: Sequence[str], count: int, seed: int) -> States:
+    data, horizon = subject.data, subject.experiment.agent.horizon
+    if data is None:
+        raise UserError("--state: the run's data are not here, so there are no rows; try resets")
+    starts = whole_windows(data, horizon)
+    rows = _named_rows(where, starts) if where else drawn(starts, count, seed)
+    return States(
+        "rows of the data",
+        tuple(f"row {row:,}" for row in rows),
+        np.asarray(data.observations)[rows],
+        chunks(data, rows, horizon),
+        None,
+    )
+
+
+def _named_rows(where: Sequence[str], starts: Int[np.ndarray, " starts"]) -> np.ndarray:
+    for word in where:
+        if not word.isdecimal():
+            raise UserError(
+                f'--state: found "{word}"; write rows of the data, as in 0 4000, or {RESETS}, or '
+                "a file NAME.npz with an array observations"
+            )
+    rows = np.array([int(word) for word in where])
+    lost = np.setdiff1d(rows, starts)
+    if lost.size:
+        raise UserError(
+            f"--state: no whole chunk begins at row {lost[0]:,} of the data (rows up to "
+            f"{starts[-1]:,}, and none shortly before an episode's end)"
+        )
+    return rows
+
+
+def _resets(subject: Subject, count: int) -> States:
+    env = subject.open_environment()
+    seed = subject.experiment.seed
+    try:
+        seen = [env.reset(derived_seed(seed, EVALUATION_STREAM, index)) for index in range(count)]
+    finally:
+        env.close()
+    names = tuple(f"episode {index}" for index in range(count))
+    return States("first states of evaluation episodes", names, np.stack(seen), None, None)
+
+
+def _of_file(subject: Subject, path: Path, count: int) -> States:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = np.asarray(file["observations"], np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"--state: {path}: cannot be read ({error}); write observations with numpy.savez"
+        ) from error
+    size = _size(subject)
+    if found.ndim != 2 or found.shape[1] != size or not len(found):
+        raise UserError(
+            f"--state: {path}: observations of shape {found.shape}; write (states, {size})"
+        )
+    names = tuple(f"{path.name} {index}" for index in range(len(found)))
+    return States(f"states of {path.name}", names, subject.scaling.observations(found), None, None)
+
+
+def _size(subject: Subject) -> int:
+    env = subject.open_environment()
+    env.close()
+    return env.observation_size
+
+
+# --- the data ---
+
+
+def whole_windows(data: Transitions, horizon: int) -> Int[np.ndarray, " starts"]:
+    """The rows at which a chunk begins that no episode's end cuts."""
+    count = len(data) - horizon + 1
+    ended = np.cumsum(np.append(0.0, np.asarray(data.ends)))
+    return np.flatnonzero(ended[horizon - 1 : horizon - 1 + count] == ended[:count])
+
+
+def drawn(starts: Int[np.ndarray, " starts"], count: int, seed: int) -> Int[np.ndarray, " rows"]:
+    """Some of the rows."""
+    if not len(starts):
+        raise UserError("the data hold no whole chunk; qamx data inspect says more")
+    return np.random.default_rng(seed).choice(starts, min(count, len(starts)), replace=False)
+
+
+def chunks(
+    data: Transitions, rows: Int[np.ndarray, " rows"], horizon: int
+) -> Float[np.ndarray, "rows dim"]:
+    """The flat action chunks that begin at the rows."""
+    steps = rows[:, None] + np.arange(horizon)
+    return np.asarray(data.actions)[steps].reshape(len(rows), -1)
+
+
+def _near(subject: Subject, states: States) -> States:
+    """The same with the chunks of the nearest states in the data, in units of their spread."""
+    data, horizon = subject.data, subject.experiment.agent.horizon
+    if data is None:
+        return states
+    rows = drawn(whole_windows(data, horizon), SEARCHED, 0)
+    there = np.asarray(data.observations)[rows]
+    scale = np.where((spread := there.std(axis=0)) > 0, spread, 1.0)
+    found = []
+    for observation in states.observations:
+        distance = np.sum(((there - observation) / scale) ** 2, axis=1)
+        found.append(chunks(data, rows[np.argsort(distance)[:NEAR]], horizon))
+    return States(states.origin, states.names, states.observations, states.actions, np.stack(found))
+
+
+def calibration(subject: Subject, seed: int) -> Windows | None:
+    """Windows of the data with their returns; None without data."""
+    data, agent = subject.data, subject.experiment.agent
+    if data is None:
+        return None
+    rows = drawn(whole_windows(data, agent.horizon), CALIBRATION, seed + 1)
+    last = np.flatnonzero(np.append(np.asarray(data.ends)[:-1], 1))
+    ends = last[np.searchsorted(last, rows)] + 1
+    returns = [
+        discounted_return(
+            np.asarray(data.rewards[row:end]), np.asarray(data.masks[row:end]), agent.discount
+        )
+        for row, end in zip(rows, ends, strict=True)
+    ]
+    observations = np.asarray(data.observations)[rows]
+    return Windows(observations, chunks(data, rows, agent.horizon), np.array(returns))
+
+
+def discounted_return(
+    rewards: Float[np.ndarray, " steps"], masks: Float[np.ndarray, " steps"], discount: float
+) -> float:
+    """The return to the end of an episode, NaN if much may come after it.
+
+    A mask of 0 ends the return, as in a backup.
+    """
+    reached = np.cumprod(np.append(1.0, discount * masks))
+    return float(np.sum(reached[:-1] * rewards)) if reached[-1] < TAIL else float("nan")

@@ -1,0 +1,98 @@
+"""Environments that can be looked at."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+Image = UInt8[np.ndarray, "height width 3"]
+
+
+@runtime_checkable
+class Renderable(Protocol):
+    """An environment that draws itself.
+
+    Drawing changes nothing: what is played is the same with it and without. `steps_per_second` is
+    the rate at which actions are meant to follow each other, None where it is not known.
+    """
+
+    steps_per_second: float | None
+
+    def render(self, size: int) -> Image:
+        """The present state as an image about `size` pixels wide."""
+        ...
+
+
+class MujocoView:
+    """A camera on a MuJoCo simulation; nothing is made before the first image.
+
+    The goal, where the environment has put a mark of it into the scene, is seen with the rest.
+
+    **Arguments:** `env` is the simulation's innermost environment, `camera` what MuJoCo calls one;
+    `aspect` is height over width, `shadows` help to see how high something is, and take longer.
+    """
+
+    def __init__(self, env: Any, camera: Any, aspect: float, *, shadows: bool):
+        self._env, self._camera, self._aspect, self._shadows = env, camera, aspect, shadows
+        self._renderer: Any = None
+        self._of: tuple[Any, int] | None = None
+
+    def image(self, size: int) -> Image:
+        """The present state, `size` pixels wide."""
+        mujoco, model = _mujoco(), self._env.model
+        if self._of != (model, size):  # a reset may compile the model anew
+            self.close()
+            self._renderer, self._of = (
+                _renderer(model, size, round(size * self._aspect)),
+                (model, size),
+            )
+        renderer = self._renderer
+        renderer.update_scene(self._env.data, camera=self._camera)
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._shadows
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        return renderer.render()
+
+    def close(self) -> None:
+        """Frees what was made."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
+def _mujoco() -> Any:
+    """The package, whose types are compiled and not described."""
+    import mujoco
+
+    return mujoco
+
+
+def _renderer(model: Any, width: int, height: int) -> Any:
+    mujoco, view = _mujoco(), model.vis.global_
+    view.offwidth, view.offheight = max(view.offwidth, width), max(view.offheight, height)
+    model.vis.quality.shadowsize = min(model.vis.quality.shadowsize, 1024)  # drawn by a CPU
+    return mujoco.Renderer(model, height, width)
+
+
+def from_above(low: np.ndarray, high: np.ndarray, top: float) -> tuple[Any, float]:
+    """A camera that sees a rectangle of the ground and little else, and its height over width.
+
+    **Arguments:** `low` and `high` are corners of the rectangle in metres, `top` is how high the
+    walls on it are.
+    """
+    mujoco = _mujoco()
+    width, height = high - low
+    camera = mujoco.MjvCamera()
+    camera.lookat[:] = (*((low + high) / 2), 0.0)
+    camera.azimuth, camera.elevation = 90.0, -90.0
+    camera.distance = top + height / 2 / np.tan(np.radians(45.0) / 2)  # of MuJoCo's field of view
+    return camera, float(height / width)
+
+
+def behind(env: Any, body: str, distance: float) -> Any:
+    """A camera that goes along with a body."""
+    mujoco = _mujoco()
+    camera = mujoco.MjvCamera()
+    camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+    camera.trackbodyid = env.model.body(body).id
+    camera.distance, camera.azimuth, camera.elevation = distance, 90.0, -30.0
+    return camera

@@ -1,0 +1,34 @@
+"""Drawing without a display."""
+
+import os
+import sys
+
+from qamx.audit.probes import RENDERING, probe
+from qamx.errors import UserError
+
+BACKENDS = ("egl", "osmesa")
+
+
+def choose_backend(*, required: bool) -> None:
+    """Has MuJoCo draw with EGL, or else OSMesa, where there is no display and nothing is set.
+
+    It must come before MuJoCo is imported.
+
+    **Raises:** `UserError` if neither is there and the environment is known to need one
+    (`required`).
+    """
+    display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if os.environ.get("MUJOCO_GL") or display or sys.platform != "linux":
+        return
+    said = []
+    for backend in BACKENDS:
+        works, last = probe(RENDERING, MUJOCO_GL=backend)
+        if works:
+            os.environ["MUJOCO_GL"] = backend
+            return
+        said.append(f"{backend}: {last}")
+    if required:
+        raise UserError(
+            f"nothing draws here ({'; '.join(said)}); install EGL (Debian: apt-get install libegl1 "
+            "libgl1) or OSMesa (libosmesa6), or set MUJOCO_GL; qamx doctor shows what works"
+        )

@@ -1,0 +1,114 @@
+"""`qamx eval`: plays the policies of runs, one by one or on the same seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from qamx.errors import UserError
+from qamx.evaluation.play import Played, play, roles_for, settings_for
+from qamx.evaluation.statistics import Pairing
+from qamx.evaluation.subject import Subject, subject_of_run
+from qamx.evaluation.tables import pairing_report, show, show_pairing, write_json
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to play; what is None or empty is as in the run's own evaluations."""
+
+    tasks: Sequence[int] = ()
+    episodes: int | None = None
+    seed: int | None = None
+    step: int | None = None
+    workers: int | None = None
+    behaviour: bool = False
+
+    def subject(self, directory: Path) -> Subject:
+        """The policy of a run, to be played like this.
+
+        **Raises:** `UserError` for a run or a number that cannot be.
+        """
+        if self.seed is not None and self.seed < 0:
+            raise UserError(f"--seed: found {self.seed}; write 0 or a positive integer")
+        return subject_of_run(directory, self.step).with_episodes(self.episodes, self.workers)
+
+
+def use_cpu() -> None:
+    """Keeps to the host's processor: an accelerator's memory may be a run's, which is not to be
+    disturbed, and runs ask the processor for an evaluation's actions too."""
+    jax.config.update("jax_platforms", "cpu")
+
+
+def evaluate(directories: Sequence[Path], options: Options, file: Path | None) -> int:
+    """Plays each run's policy on each task, and prints a line for each.
+
+    **Raises:** `UserError` for a run, task or number that cannot be.
+    """
+    use_cpu()
+    _check_folder(file)
+    subjects = [options.subject(directory) for directory in directories]
+    plans = [(one, settings_for(one, options.tasks)) for one in subjects]
+    roles = [roles_for(one, options.behaviour) for one in subjects]
+    found: list[Played] = []
+    for (subject, environments), own in zip(plans, roles, strict=True):
+        for environment in environments:
+            found += play(subject, environment, own, _seed(options, subject))
+            write_json(file, found)  # after each, so that an interruption loses one at most
+    show(found)
+    return 0
+
+
+def evaluate_paired(directories: Sequence[Path], options: Options, file: Path | None) -> int:
+    """Plays two runs' policies on the same reset seeds, and prints how they differ.
+
+    **Raises:** `UserError` as `evaluate`, and if the two act in different environments.
+    """
+    if len(directories) != 2:
+        raise UserError(f"--paired: found {len(directories)} runs; name two")
+    use_cpu()
+    _check_folder(file)
+    first, second = (options.subject(directory) for directory in directories)
+    if options.behaviour:
+        raise UserError("--behaviour: the two policies of --paired are compared; leave it out")
+    tables = [settings_for(one, options.tasks) for one in (first, second)]
+    if tables[0] != tables[1]:
+        there, here = (", ".join(_describe(one) for one in table) for table in tables)
+        raise UserError(
+            f"--paired: {first.name} acts in {there}, {second.name} in {here}; name runs of one "
+            "environment and task, or the task of both with --task"
+        )
+    second = second.with_episodes(first.evaluation.episodes, None)
+    seed = _seed(options, first)
+    found: list[Played] = []
+    pairings = []
+    for environment in tables[0]:
+        one, other = (
+            next(play(subject, environment, ("evaluate",), seed)) for subject in (first, second)
+        )
+        found += [one, other]
+        pairings.append(Pairing.of(_successes(one), _successes(other)))
+    show(found)
+    for one, other, pairing in zip(found[::2], found[1::2], pairings, strict=True):
+        show_pairing(one, other, pairing)
+    write_json(file, found, pairings=[pairing_report(pairing) for pairing in pairings])
+    return 0
+
+
+def _successes(played: Played) -> np.ndarray:
+    return np.array([episode.success for episode in played.episodes])
+
+
+def _describe(environment: object) -> str:
+    known = {name: getattr(environment, name, None) for name in ("id", "task", "reward")}
+    return " ".join(f"{v}" if k == "id" else f"{k} {v}" for k, v in known.items() if v is not None)
+
+
+def _seed(options: Options, subject: Subject) -> int:
+    return subject.seed if options.seed is None else options.seed
+
+
+def _check_folder(file: Path | None) -> None:
+    if file is not None and not file.parent.is_dir():
+        raise UserError(f"--json {file}: its folder does not exist; create it, or name another")

@@ -1,0 +1,109 @@
+"""Episodes that are played again, to be looked at."""
+
+from typing import Protocol, cast
+
+import numpy as np
+
+from qamx.config import EnvironmentSettings
+from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.envs import Environment, Renderable
+from qamx.envs.rendering import Image
+from qamx.errors import RunError, UserError
+from qamx.evaluation.play import Played
+from qamx.evaluation.subject import Subject
+from qamx.runner.evaluate import Episode
+
+
+class Again:
+    """An episode that was played, step by step once more, with images.
+
+    An episode is a function of its seed and its actions. So what is seen is what was played, no
+    matter with how many others and where, which is checked at each step.
+
+    **Raises:** `UserError` if the environment draws nothing.
+    """
+
+    def __init__(self, played: Played, episode: Episode, size: int):
+        self.played, self.episode, self._size = played, episode, size
+        self._env = _drawn(played.subject, played.environment)
+        self.step = 0
+        self._check(self._env.reset(episode.seed))
+
+    @property
+    def over(self) -> bool:
+        """Whether the last step has been played."""
+        return self.step == self.episode.length
+
+    def advance(self) -> None:
+        """Plays the next step.
+
+        **Raises:** `RunError` if something else comes of it than before.
+        """
+        if not self.over:
+            seen = self._env.step(self.episode.actions[self.step])
+            self.step += 1
+            self._check(seen.observation)
+
+    def image(self) -> Image:
+        """What the environment looks like now."""
+        return self._env.render(self._size)
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """The environment's rate, if it knows one."""
+        return self._env.steps_per_second
+
+    def close(self) -> None:
+        """Frees the environment."""
+        self._env.close()
+
+    def _check(self, observation: np.ndarray) -> None:
+        if not np.array_equal(observation, self.episode.observations[self.step], equal_nan=True):
+            raise RunError(
+                f"step {self.step} of the episode with reset seed {self.episode.seed} is another "
+                "when it is played again: the environment is not a function of seed and actions"
+            )
+
+
+def check_draws(subject: Subject, settings: EnvironmentSettings, size: int) -> None:
+    """Draws the beginning of an episode, before any time is spent on playing.
+
+    **Raises:** `UserError` if the environment draws nothing.
+    """
+    env = _drawn(subject, settings)
+    try:
+        env.reset(0)
+        env.render(size)
+    finally:
+        env.close()
+
+
+class Drawn(Environment, Renderable, Protocol):
+    """An environment that draws itself."""
+
+
+def _drawn(subject: Subject, settings: EnvironmentSettings) -> Drawn:
+    """The environment, made so that it draws."""
+    try:
+        env = subject.make_environment(_with_images(settings))()
+    except UserError as error:
+        if not isinstance(settings, GymnasiumEnvironmentSettings):
+            raise
+        raise UserError(
+            f'{settings.id} draws no images: made with render_mode = "rgb_array" it says: {error}'
+        ) from error
+    if not isinstance(env, Renderable):
+        env.close()
+        raise UserError(
+            f"{settings.id} draws no images: give its environment a method render(size) that "
+            "returns one, and an attribute steps_per_second"
+        )
+    return cast(Drawn, env)
+
+
+def _with_images(settings: EnvironmentSettings) -> EnvironmentSettings:
+    """Gymnasium's environments are asked for images where they are made."""
+    if not isinstance(settings, GymnasiumEnvironmentSettings):
+        return settings
+    arguments = {"render_mode": "rgb_array", **settings.arguments}
+    return settings.model_copy(update={"arguments": arguments})

@@ -1,0 +1,136 @@
+"""`qamx video`: episodes of a run's policy as MP4 and GIF."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.envs.rendering import Image
+from qamx.errors import UserError
+from qamx.evaluation.backend import choose_backend
+from qamx.evaluation.command import Options, use_cpu
+from qamx.evaluation.encoders import Encoder, Gif, Mp4, require_packages
+from qamx.evaluation.grid import Grid
+from qamx.evaluation.play import Played, play, roles_for, settings_for
+from qamx.evaluation.replay import Again, check_draws
+from qamx.evaluation.subject import Subject
+from qamx.trained import load_experiment
+
+FORMATS = (".mp4", ".gif")
+USUAL_RATE = 20.0
+"""Steps a second where the environment knows no rate of its own."""
+WIDEST = 6
+"""Cells in a row at most."""
+
+
+def video(directory: Path, options: Options, out: Path | None, size: int, fps: float | None) -> int:
+    """Plays episodes of a run's policy and writes what they look like.
+
+    **Raises:** `UserError` for a run, task, number or file that cannot be, and where nothing can
+    be drawn.
+    """
+    _check(size, fps)
+    require_packages()
+    if options.episodes is None:
+        options = dataclasses.replace(options, episodes=1 if len(options.tasks) > 1 else 4)
+    use_cpu()
+    files = _files(out, directory)
+    settings = load_experiment(directory).environment
+    choose_backend(required=not isinstance(settings, GymnasiumEnvironmentSettings))
+    subject = options.subject(directory)
+    environments = settings_for(subject, options.tasks)
+    roles = roles_for(subject, options.behaviour)
+    check_draws(subject, environments[0], size)
+    seed = subject.seed if options.seed is None else options.seed
+    found = [list(play(subject, environment, roles, seed)) for environment in environments]
+    with _cells(found, size) as cells:
+        grid = Grid(cells, _columns(subject, len(found), len(roles)), size)
+        rate = fps or cells[0].steps_per_second or USUAL_RATE
+        _write(files, rate, cells, grid)
+    solved = sum(cell.episode.success for cell in cells)
+    for file in files:
+        print(
+            f"{file}: {solved} of {len(cells)} episodes solved, {rate:g} steps a second, "
+            f"{file.stat().st_size / 1000:,.0f} kB"
+        )
+    return 0
+
+
+def _check(size: int, fps: float | None) -> None:
+    if not 64 <= size <= 2048:
+        raise UserError(f"--size: found {size}; write a number of pixels from 64 to 2048")
+    if fps is not None and not 0 < fps <= 240:
+        raise UserError(f"--fps: found {fps:g}; write a number of images a second, e.g. 20")
+
+
+def _files(out: Path | None, directory: Path) -> list[Path]:
+    """What to write: of the format that `out` ends with, or of both."""
+    name = directory.resolve().name
+    target = Path(name) if out is None else out / name if out.is_dir() else out
+    if target.suffix in FORMATS:
+        files = [target]
+    elif out is not None and not out.is_dir() and target.suffix[1:].isalpha():
+        raise UserError(f"--out {out}: a video is .mp4 or .gif; without either both are written")
+    else:
+        files = [target.with_name(target.name + suffix) for suffix in FORMATS]
+    if not target.parent.is_dir():
+        raise UserError(f"--out {out}: its folder does not exist; create it, or name another")
+    return files
+
+
+@contextlib.contextmanager
+def _cells(found: Sequence[Sequence[Played]], size: int) -> Iterator[list[Again]]:
+    """Every episode, task by task; a policy's and its clone's of a seed are neighbours."""
+    cells: list[Again] = []
+    try:
+        for of_task in found:
+            for episodes in zip(*(played.episodes for played in of_task), strict=True):
+                for played, episode in zip(of_task, episodes, strict=True):
+                    cells.append(Again(played, episode, size))
+        yield cells
+    finally:
+        for cell in cells:
+            cell.close()
+
+
+def _columns(subject: Subject, tasks: int, roles: int) -> int:
+    """A row a task, or nearly a square of one task's episodes; roles stay side by side."""
+    episodes = subject.evaluation.episodes
+    wanted = episodes if tasks > 1 else math.ceil(math.sqrt(episodes / roles))
+    return roles * max(1, min(wanted, WIDEST // roles))
+
+
+def _lockstep(cells: Sequence[Again], grid: Grid, every: int) -> Iterator[tuple[int, Image]]:
+    """The grid after every so many steps, and at the end of the longest episode."""
+    step = 0
+    yield step, grid.image()
+    while not all(cell.over for cell in cells):
+        step += 1
+        for cell in cells:
+            cell.advance()
+        if step % every == 0 or all(cell.over for cell in cells):
+            grid.look()
+            yield step, grid.image()
+
+
+def _write(files: Sequence[Path], rate: float, cells: Sequence[Again], grid: Grid) -> None:
+    """Draws only what some file takes, and has it in no more than one place."""
+    steps = max(cell.episode.length for cell in cells)
+    encoders: list[Encoder] = []
+    try:
+        for file in files:
+            encoders.append(Mp4(file, rate) if file.suffix == ".mp4" else Gif(file, rate, steps))
+        every = min(encoder.every for encoder in encoders)
+        for step, image in _lockstep(cells, grid, every):
+            for encoder in encoders:
+                encoder.add(step, image)
+        for encoder in encoders:
+            encoder.close()
+    except OSError as error:
+        raise UserError(f"{files[0].parent}: cannot be written to ({error})") from error
+    except BaseException:
+        for encoder in encoders:
+            encoder.discard()
+        raise

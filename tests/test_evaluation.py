@@ -1,0 +1,431 @@
+"""`qamx eval` and `qamx video`: what is played, what is said of it, and what it looks like."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from corner import Corner
+from scipy.stats import binom
+
+from qamx.cli import main
+from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.envs.scaling import ScaledEnvironment, Scaling
+from qamx.errors import RunError, UserError
+from qamx.evaluation import backend
+from qamx.evaluation.encoders import LONGEST_GIF, Gif, Mp4
+from qamx.evaluation.grid import FAILURE, SUCCESS, Grid
+from qamx.evaluation.play import Played, play
+from qamx.evaluation.replay import Again, check_draws
+from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
+from qamx.evaluation.subject import Subject, subject_of_run
+from qamx.runner.evaluate import Episode
+from qamx.runner.plan import Evaluation
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "environment.task=2",
+    "data.directory={folder}",
+    "data.generate_episodes=1",
+    "agent.actor_hidden=[16]",
+    "agent.critic_hidden=[16]",
+    "agent.ensemble_size=2",
+    "agent.flow_steps=2",
+    "agent.batch_size=16",
+    "schedule.kind=offline",
+    "schedule.offline_steps=30",
+    "schedule.online_steps=",
+    "schedule.online_warmup=",
+    "evaluation.every=30",
+    "evaluation.episodes=3",
+    "evaluation.environments=2",
+    "evaluation.workers=0",
+    "checkpoint.every=10",
+)
+"""A point in a maze: its episodes have 1,000 steps, and take a tenth of a second."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a short run, evaluated and saved at its last step, 30."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    settings = [text.format(folder=folder / "data") for text in SMALL]
+    quickstart, out = str(ROOT / "experiments" / "quickstart.toml"), folder / "run"
+    assert main(["run", quickstart, "--out", str(out), "--set", *settings]) == 0
+    return out
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    """The run's folder, to be spoilt."""
+    return Path(shutil.copytree(trained, tmp_path / "copy"))
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
+
+
+def evaluated(tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    file = tmp_path / "report.json"
+    assert main(["eval", *arguments, "--json", str(file)]) == 0
+    return json.loads(file.read_text())
+
+
+MEANS = ("success", "return", "length")
+
+
+# --- what is played ---
+
+
+def test_the_runs_own_evaluation_is_repeated_to_the_last_bit(trained, tmp_path, capsys):
+    before = contents(trained)
+    policy, behaviour = evaluated(tmp_path, str(trained), "--behaviour")["evaluations"]
+    row = json.loads((trained / "evaluations.jsonl").read_text().splitlines()[-1])
+    assert policy["step"] == row["step"] == 30
+    assert {name: policy[name] for name in MEANS} == {name: row[name] for name in MEANS}
+    cloned = {name: row[f"behaviour_{name}"] for name in MEANS}
+    assert {name: behaviour[name] for name in MEANS} == cloned
+    assert contents(trained) == before
+    said = capsys.readouterr().out
+    assert "3 episodes in pointmaze-medium-navigate, seed 10001" in said
+    assert "[0%, 71%]" in said  # 1 - 0.025^(1/3) with no success
+
+
+def test_other_tasks_seeds_steps_and_numbers_of_episodes(trained, tmp_path, capsys):
+    options = ["--task", "1", "2", "--episodes", "1", "--seed", "7", "--step", "20"]
+    one, two = evaluated(tmp_path, str(trained), *options)["evaluations"]
+    assert (one["task"], two["task"], one["trained_task"]) == (1, 2, 2)
+    assert one["step"] == 20
+    assert [len(found["episodes"]) for found in (one, two)] == [1, 1]
+    assert one["episodes"][0]["seed"] == two["episodes"][0]["seed"]
+    assert (
+        one["episodes"][0]["seed"]
+        != evaluated(tmp_path, str(trained), "--episodes", "1")["evaluations"][0]["episodes"][0][
+            "seed"
+        ]
+    )
+    assert "1 (trained for 2)" in capsys.readouterr().out
+
+
+def test_a_pair_is_played_on_the_same_seeds(trained, copy, tmp_path, capsys):
+    shutil.rmtree(copy / "checkpoints" / "30")
+    report = evaluated(tmp_path, "--paired", str(trained), str(copy), "--task", "1")
+    one, other = report["evaluations"]
+    assert (one["step"], other["step"]) == (30, 20)
+    assert [e["seed"] for e in one["episodes"]] == [e["seed"] for e in other["episodes"]]
+    (pairing,) = report["pairings"]
+    solved = [[e["success"] for e in found["episodes"]] for found in (one, other)]
+    assert pairing["first"] == sum(a and not b for a, b in zip(*solved, strict=True))
+    assert sum(pairing[name] for name in ("both", "first", "second", "neither")) == 3
+    assert "McNemar's exact test: p = " in capsys.readouterr().out
+
+
+# --- mistakes ---
+
+
+@pytest.mark.parametrize("command", ["eval", "video"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--episodes", "0"], "--episodes: found 0; write a positive integer"),
+        (["--task", "9"], "--task: found 9; write an integer from 1 to 5"),
+        (["--step", "7"], "--step: found 7, and the checkpoints that are kept are of 30, 20"),
+        (["--seed", "-1"], "--seed: found -1"),
+    ],
+)
+def test_a_number_that_cannot_be(command, arguments, said, trained, capsys, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    assert main([command, str(trained), *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["eval", "video"])
+def test_a_folder_without_a_policy(command, copy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    assert main([command, str(tmp_path)]) == 2
+    assert f"{tmp_path}: no run (it has no config.toml)" in capsys.readouterr().err
+    for step in (20, 30):
+        next((copy / "checkpoints" / str(step)).glob("position.json")).write_text("{")
+    assert main([command, str(copy)]) == 2
+    assert "no intact checkpoint" in capsys.readouterr().err
+    assert main([command, str(copy), "--step", "20"]) == 2
+    assert "name another step" in capsys.readouterr().err
+    shutil.rmtree(copy / "checkpoints")
+    assert main([command, str(copy)]) == 2
+    assert "no checkpoint yet" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_stays(copy, tmp_path, capsys):
+    (copy / "checkpoints" / "30" / "position.json").write_text("{")
+    assert evaluated(tmp_path, str(copy), "--episodes", "1")["evaluations"][0]["step"] == 20
+    assert "the checkpoint before step 30 is used" in capsys.readouterr().err
+    assert (copy / "checkpoints" / "30").is_dir()
+
+
+def test_pairs_that_cannot_be_compared(trained, copy, capsys):
+    assert main(["eval", "--paired", str(trained)]) == 2
+    assert "--paired: found 1 runs; name two" in capsys.readouterr().err
+    config = copy / "config.toml"
+    config.write_text(config.read_text().replace("task = 2", "task = 3"))
+    assert main(["eval", "--paired", str(trained), str(copy)]) == 2
+    assert "pointmaze-medium-navigate task 2 reward default" in capsys.readouterr().err
+
+
+def test_a_method_without_a_clone(trained):
+    from qamx.evaluation.play import roles_for
+
+    with pytest.raises(UserError, match="keeps no clone of the data"):
+        roles_for(replace(subject_of_run(trained), has_behaviour=False), behaviour=True)
+
+
+def gymnasium_subject(address: str) -> Subject:
+    environment = GymnasiumEnvironmentSettings.model_validate(
+        {"id": f"gymnasium:{address}", "success_return": 1.0, "max_episode_steps": 5}
+    )
+    policies: Any = None
+    plan = Evaluation(episodes=1, environments=1, behaviour=False)
+    return Subject("mine", 1, "qam", 0, environment, Scaling(), plan, policies, True)
+
+
+def test_an_environment_without_tasks_or_images():
+    subject = gymnasium_subject("test_gymnasium:Walk")
+    with pytest.raises(UserError, match=r"--task: found 2, and gymnasium:.* has no tasks"):
+        subject.for_task(2)
+    with pytest.raises(UserError, match="draws no images: made with render_mode"):
+        check_draws(subject, subject.environment, 64)
+    scaled = ScaledEnvironment(Corner, Scaling())
+    with pytest.raises(UserError, match="draws no images"):
+        scaled.render(64)
+    assert scaled.steps_per_second is None
+
+
+def test_videos_need_their_packages(trained, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert main(["video", str(trained)]) == 2
+    assert 'pip install "qamx[video]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--out", "film.avi"], "a video is .mp4 or .gif"),
+        (["--out", "nowhere/film.gif"], "its folder does not exist"),
+        (["--size", "8"], "--size: found 8"),
+        (["--fps", "0"], "--fps: found 0"),
+    ],
+)
+def test_files_and_sizes_that_cannot_be(arguments, said, trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["video", str(trained), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+# --- statistics ---
+
+
+def test_an_interval_of_a_success_rate_is_exact():
+    assert success_interval(0, 10) == pytest.approx((0.0, 1 - 0.025**0.1))
+    assert success_interval(10, 10) == pytest.approx((0.025**0.1, 1.0))
+    low, high = success_interval(3, 10)
+    assert binom.sf(2, 10, low) == pytest.approx(0.025)
+    assert binom.cdf(3, 10, high) == pytest.approx(0.025)
+
+
+def test_mcnemars_test_by_hand():
+    one = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0], bool)
+    other = np.array([1, 1, 0, 1, 1, 1, 1, 1, 0], bool)
+    pairing = Pairing.of(one, other)
+    assert (pairing.both, pairing.first, pairing.second, pairing.neither) == (2, 1, 5, 1)
+    assert pairing.difference == pytest.approx(4 / 9)
+    assert pairing.p_value() == pytest.approx(2 * (1 + 6) / 2**6)
+    assert Pairing(3, 0, 0, 4).p_value() == 1.0
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.0, 0.05), (0.1, 0.1), (0.05, 0.4)])
+def test_a_paired_interval_holds_the_difference_as_often_as_it_says(first, second):
+    """Over every outcome of 30 seeds, by its probability."""
+    n, held, reach = 30, 0.0, 0.0
+    for a, b in itertools.product(range(n + 1), repeat=2):
+        if a + b > n:
+            continue
+        low, high = Pairing(0, a, b, n - a - b).interval()
+        chance = binom.pmf(a, n, first) * binom.pmf(b, n - a, second / (1 - first))
+        held += chance * (low <= second - first <= high)
+        reach += chance * (high - low)
+    assert held > 0.94
+    assert reach < 0.45
+
+
+def test_an_interval_of_a_mean_difference_by_hand():
+    low, high = mean_interval(np.array([1.0, 2.0, 3.0]))
+    assert (low, high) == pytest.approx((2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), rel=1e-5)
+
+
+# --- what it looks like ---
+
+
+def cell(success: bool, length: int, colour: int) -> Any:
+    episode = Episode(0, 1, success)
+    played = SimpleNamespace(policy="qam", task=1)
+    drawn = np.full((30, 60, 3), colour, np.uint8)
+    return SimpleNamespace(
+        episode=episode, played=played, step=0, over=False, length=length, image=lambda: drawn
+    )
+
+
+def count(image: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int((image == colour).all(axis=-1).sum())
+
+
+def test_a_cell_is_framed_and_stays_when_its_episode_is_over():
+    solved, failed = cell(True, 1, 90), cell(False, 2, 120)
+    grid = Grid([solved, failed], columns=2, size=60)
+    first = grid.image()
+    assert first.shape[0] % 2 == first.shape[1] % 2 == 0
+    assert count(first, SUCCESS) == count(first, FAILURE) == 0
+    assert count(first, (90, 90, 90)) == count(first, (120, 120, 120)) == 30 * 60
+    solved.over, solved.step = True, 1
+    grid.look()
+    half = grid.image()
+    assert count(half[:, :64], SUCCESS) > 150
+    assert count(half, FAILURE) == 0
+    solved.image = lambda: pytest.fail("what is over is not drawn again")
+    failed.over = True
+    grid.look()
+    end = grid.image()
+    assert count(end[:, 64:], FAILURE) > 150
+    np.testing.assert_array_equal(end[:, :64], half[:, :64])
+
+
+def test_an_mp4_plays_everywhere_and_lingers(tmp_path):
+    import av
+
+    encoder = Mp4(tmp_path / "film.mp4", 10.0)
+    for step in range(20):
+        encoder.add(step, np.full((64, 96, 3), 10 * step, np.uint8))
+    assert not (tmp_path / "film.mp4").exists()
+    encoder.close()
+    with av.open(str(tmp_path / "film.mp4")) as file:
+        stream = file.streams.video[0]
+        images = [frame.to_ndarray(format="rgb24") for frame in file.decode(stream)]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert stream.average_rate == 10
+    assert len(images) == 20 + 15
+    assert [image.mean() for image in images[:20]] == pytest.approx(np.arange(20) * 10, abs=4)
+    left = Mp4(tmp_path / "left.mp4", 10.0)
+    left.add(0, np.zeros((64, 64, 3), np.uint8))
+    left.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_a_gif_of_a_long_episode_is_bounded_and_ends_at_its_end(tmp_path):
+    from PIL import Image
+
+    encoder = Gif(tmp_path / "film.gif", fps=40.0, steps=1000)
+    assert encoder.every == 7
+    image = np.zeros((32, 32, 3), np.uint8)
+    for step in range(1001):
+        image = np.zeros_like(image)
+        image[:, : step % 32] = SUCCESS
+        encoder.add(step, image)
+    encoder.close()
+    with Image.open(tmp_path / "film.gif") as file:
+        found: Any = file
+        assert found.n_frames <= LONGEST_GIF + 2
+        found.seek(found.n_frames - 1)
+        last = np.asarray(file.convert("RGB"))
+    np.testing.assert_allclose(last, image, atol=8)
+
+
+def test_an_episode_that_is_another_when_played_again_is_an_error(trained):
+    subject = subject_of_run(trained).with_episodes(1, 0)
+    (played,) = play(subject, subject.environment, ("evaluate",), 3)
+    (episode,) = played.episodes
+    again = Again(played, episode, 64)
+    again.advance()
+    episode.actions[1] = -episode.actions[1]
+    with pytest.raises(RunError, match="not a function of seed and actions"):
+        again.advance()
+    again.close()
+    assert isinstance(played, Played)
+
+
+DRAWN = """
+import sys
+import numpy as np
+from qamx.cli import main
+from qamx.envs import OGBenchEnvironment, Renderable
+
+code = main(sys.argv[1:])
+for name in ("cube-single-play", "antmaze-medium-navigate"):
+    pair = [OGBenchEnvironment(name, 1) for _ in range(2)]
+    rng = np.random.default_rng(0)
+    seen, drawn = (env.reset(4) for env in pair)
+    assert isinstance(pair[1], Renderable)
+    for step in range(3):
+        np.testing.assert_array_equal(seen, drawn)
+        image = pair[1].render(64)
+        assert image.dtype == np.uint8 and image.shape[1:] == (64, 3) and image.std() > 10
+        action = rng.uniform(-1, 1, pair[0].action_size).astype(np.float32)
+        seen, drawn = (env.step(action).observation for env in pair)
+raise SystemExit(code)
+"""
+
+
+def test_a_video_is_drawn_without_a_display_and_changes_nothing(trained, tmp_path):
+    """In a process of its own: MuJoCo looks at how to draw when it is first imported."""
+    from PIL import Image
+
+    out = tmp_path / "film.gif"
+    options = ["--episodes", "1", "--size", "64", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-c", DRAWN, "video", str(trained), *options],
+        env={**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 of 1 episodes solved, 10 steps a second" in done.stdout
+    with Image.open(out) as file:
+        found: Any = file
+        assert 130 < found.n_frames <= LONGEST_GIF + 2
+        assert found.size == (68, 64 + 14 + 4)
+        found.seek(found.n_frames - 1)
+        last = np.asarray(file.convert("RGB")).astype(int)
+    assert (abs(last - FAILURE).max(axis=-1) < 8).sum() > 150
+
+
+def test_the_way_to_draw_is_looked_for_once_and_its_absence_explained(monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    tried: list[str] = []
+    works = {"egl": False, "osmesa": True}
+
+    def probe(code: str, MUJOCO_GL: str) -> tuple[bool, str]:
+        tried.append(MUJOCO_GL)
+        return works[MUJOCO_GL], "no library"
+
+    monkeypatch.setattr(backend, "probe", probe)
+    environment = {}
+    monkeypatch.setattr(backend.os, "environ", environment)
+    backend.choose_backend(required=True)
+    assert (tried, environment) == (["egl", "osmesa"], {"MUJOCO_GL": "osmesa"})
+    backend.choose_backend(required=True)
+    assert len(tried) == 2
+    environment.clear()
+    works["osmesa"] = False
+    with pytest.raises(UserError, match="apt-get install libegl1"):
+        backend.choose_backend(required=True)
+    backend.choose_backend(required=False)
+    assert environment == {}
