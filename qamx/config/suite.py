@@ -86,8 +86,8 @@ class GroupSettings(DefaultSettings):
     """Experiments that are run on the same tasks and seeds, in the same forms."""
 
     experiments: Patterns = Field(
-        description="experiment files, from the folder of the suite or else of those that come with "
-        "qamx; `*` and `?` match, and a pattern that matches nothing is an error"
+        description="experiment files, from the folder of the suite or else of those that come "
+        "with qamx; `*` and `?` match, and a pattern that matches nothing is an error"
     )
     variants: Annotated[
         tuple[VariantSettings, ...],

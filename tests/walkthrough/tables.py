@@ -97,7 +97,6 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         "qamx run experiments/quickstart.toml *",
         Change(f"--set {_OFFLINE}", _LONG),
     ),
-    ("*", "qamx run experiments/quickstart.toml*", Change(FEW, _LONG)),
     ("*", "qamx run quickstart*", Change(FEW, _LONG)),
     ("methods.md", "*schedule.kind=cloning*", Change(CLONING, _LONG)),
     ("experiments.md", "qamx run *", Change("--out runs/line{count} " + SMALL, _LONG)),
