@@ -167,6 +167,7 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("experiments.md", "experiments/mine.toml: ", Shown(stage=stages.mistakes)),
     ("own_data.md", "step ", Shown("numbers", "rounding differs between processors")),
     ("evaluation.md", "50 episodes", Shown("numbers", "of a run that is short here")),
+    ("inspect_policy.md", "nothing", Shown("nothing", "a short run is unwell")),
     ("inspect_policy.md", "runs/", Shown("words", "of a run that is short here, and unwell")),
     ("own_agent.md", "data/quickstart", Shown("numbers", "rounding differs between processors")),
     ("tune.md", "[1/3]", Shown("lines", "whichever ends first is said first")),

@@ -22,6 +22,9 @@ from qamx.cli import main
 SHARED = ("docs", "benchmarks", "studies", "tests", "pyproject.toml", "noxfile.py")
 """What a clone has and no page writes to; `experiments` is copied, since pages add to it."""
 
+ALONE = ("video",)
+"""Commands that need a process of their own: MuJoCo chooses how it draws when it is imported."""
+
 
 class Walk:
     """A page, the folder in which it is followed, and what its commands have printed.
@@ -92,7 +95,7 @@ class Walk:
                 name, _, value = assignment.partition("=")
                 os.environ[name] = os.path.expandvars(value)
             return 0
-        if words[0] == "qamx":
+        if words[0] == "qamx" and words[1] not in ALONE:
             return _status(lambda: main([one for word in words[1:] for one in _expanded(word)]))
         return subprocess.run(["bash", "-c", line], env=_with_qamx(), check=False).returncode
 
