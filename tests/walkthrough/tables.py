@@ -120,6 +120,11 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
     ("evaluation.md", "qamx eval * --step *", Change("--step 40 --episodes 2", _LONG)),
     ("evaluation.md", "qamx eval *", Change("--episodes 2", _LONG)),
     ("evaluation.md", "qamx video *", Change("--episodes 1 --size 64", _LONG)),
+    (
+        "inspect_policy.md",
+        "qamx inspect * --state 0 4000 17000 *",
+        Change("--state 0 400 1700", "the short run's data have 3,000 rows", (0, 1)),
+    ),
     ("inspect_policy.md", "qamx inspect *", Change(statuses=(0, 1), why="a short run is unwell")),
     # sweeps
     (
