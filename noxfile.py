@@ -17,6 +17,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def walkthrough(session: nox.Session) -> None:
+    """Every block of the documentation, executed in its order (about half an hour)."""
+    session.install("-e", ".[test]")
+    session.run(
+        "pytest", "tests/walkthrough", "-m", "walkthrough or not walkthrough", *session.posargs
+    )
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Every injected fault, and a hundred kills at random moments (about half an hour)."""
     session.install("-e", ".[test]")
@@ -59,6 +68,14 @@ def docs(session: nox.Session) -> None:
     """The documentation site, in `site/`; a broken link or reference is an error."""
     session.install("-e", ".[docs]")
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The site in a real browser: links, formulas, widths, the console (needs Chromium)."""
+    session.install("-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("python", "tests/browser/look.py", "site", *session.posargs)
 
 
 @nox.session

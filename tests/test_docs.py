@@ -4,138 +4,64 @@ import importlib
 import os
 import pydoc
 import re
-import shlex
 import subprocess
 import sys
-import textwrap
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import tomli
+from pages import DOCS, EXAMPLES, INCLUDE, PAGES, ROOT, blocks, blocks_of
 
 from qamx import registry
 from qamx.agents import AbstractAgent
-from qamx.cli import build_parser
-from qamx.config import AgentSettings, load
+from qamx.config import AgentSettings
 from qamx.registry import PLUGIN_GROUP
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.rglob("*.md"))
-EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
-
-FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-INCLUDE = re.compile(r'^--8<-- "([^":]+)(?::(\w+))?"$', re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAME = re.compile(r"`(qamx(?:\.\w+)+)`")
+SCRIPTS = [script for script in EXAMPLES if script.stem != "own_method"]
+"""All examples but the plugin, which `tests/walkthrough` runs with its page."""
+
+LANGUAGES = {"bash", "python", "toml", "text"}
 
 
-class Block(NamedTuple):
-    """A fenced block of a page, its includes in place."""
-
-    page: Path
-    line: int
-    language: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.page.relative_to(DOCS)}:{self.line}"
+RUN_ALL = """
+import runpy, sys
+for script in sys.argv[1:]:
+    print("running", script, file=sys.stderr, flush=True)
+    runpy.run_path(script, run_name="__main__")
+    print("end of", script)
+"""
 
 
-def included(match: re.Match[str]) -> str:
-    """The file, or the section of a file, that an include names."""
-    text = (ROOT / match[1]).read_text()
-    if match[2] is None:
-        return text
-    section = re.search(
-        rf"\[start:{match[2]}\]\n(.*?)^ *# --8<-- \[end:{match[2]}\]$",
-        text,
-        re.DOTALL | re.MULTILINE,
-    )
-    assert section, f"{match[1]} has no section {match[2]}"
-    return textwrap.dedent(section[1])
-
-
-def blocks(*languages: str) -> list[Block]:
-    found = []
-    for page in PAGES:
-        source = page.read_text()
-        for match in FENCE.finditer(source):
-            if match[2] in languages:
-                line = source.count("\n", 0, match.start()) + 1
-                text = INCLUDE.sub(included, textwrap.dedent(match[3]))
-                found.append(Block(page, line, match[2], text))
-    return found
-
-
-def commands() -> list[tuple[str, list[str]]]:
-    """Every `qamx ...` line of a fenced block: where it stands, and its arguments."""
-    found = []
-    for block in blocks("", "bash", "console", "sh", "shell"):
-        for line in block.text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line.removeprefix("$ "), comments=True)
-            if words[:1] == ["qamx"]:
-                stop = next((i for i, word in enumerate(words) if word in ("|", "&&", ">")), None)
-                found.append((str(block), words[1:stop]))
-    return found
-
-
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_run(script, tmp_path):
+def test_the_examples_run(tmp_path):
+    """All in one process, so that what takes long, importing, is done once."""
     environment = {
         **os.environ,
         "QAMX_DATA": str(tmp_path / "data"),
         "MINARI_DATASETS_PATH": str(tmp_path / "minari"),
+        "PYTHONPATH": os.pathsep.join([str(DOCS / "examples"), str(ROOT)]),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiling takes longer than running here
     }
     done = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, "-c", RUN_ALL, *map(str, SCRIPTS)],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip(), "an example prints something that can be checked"
+    printed = re.split(r"^end of .*\n", done.stdout, flags=re.MULTILINE)[:-1]
+    assert len(printed) == len(SCRIPTS)
+    assert all(printed), "an example prints something that can be checked"
+
+
+def test_an_own_method_takes_at_most_forty_lines():
+    assert len((DOCS / "examples" / "own_method.py").read_text().splitlines()) <= 40
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_python_compiles(block):
     compile(block.text, str(block), "exec")
-
-
-@pytest.mark.parametrize("block", blocks("toml"), ids=str)
-def test_toml_parses(block):
-    tomli.loads(block.text)
-
-
-@pytest.fixture
-def own_registry(monkeypatch):
-    """A plugin that a page's experiment names is forgotten after the test."""
-    monkeypatch.setattr(registry.agents, "_entries", dict(registry.agents._entries))
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    yield
-    for script in EXAMPLES:
-        sys.modules.pop(script.stem, None)
-
-
-@pytest.mark.usefixtures("own_registry")
-@pytest.mark.parametrize(("place", "arguments"), commands())
-def test_commands_parse(place, arguments, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    try:
-        parsed = build_parser().parse_args(arguments)
-    except SystemExit as ended:  # --help and --version end the program
-        if ended.code:
-            pytest.fail(f"{place}: qamx {shlex.join(arguments)}")
-        return
-    if hasattr(parsed, "file") and parsed.file.exists():
-        load(parsed.file, parsed.set, parsed.seed)
-    for file in getattr(parsed, "files", ()):
-        if file.exists():
-            load(file)
 
 
 def test_every_include_is_one():
@@ -146,9 +72,20 @@ def test_every_include_is_one():
                 assert INCLUDE.match(line), f"{page.name}: {line}"
 
 
-def test_there_are_commands_and_blocks():
-    assert len(commands()) > 10
+def test_every_block_says_what_it_is():
+    """The walkthrough executes `bash` and `python`, loads `toml`, and compares `text`."""
+    written = [str(block) for page in PAGES for block in blocks_of(page)]
+    named = {str(block) for block in blocks(*LANGUAGES)}
+    assert [block for block in written if block not in named] == []
+    assert len(blocks("bash")) > 10
     assert len(blocks("python")) > 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_the_tables_of_keys_are_those_of_the_models(page, monkeypatch):
+    monkeypatch.syspath_prepend(DOCS)
+    keys = importlib.import_module("keys")
+    assert page.read_text() == keys.filled(page.read_text()), "run python docs/keys.py"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
@@ -195,6 +132,12 @@ def test_a_card_names_the_parts_and_keys_of_its_method(name, costs):
     own = type(settings).model_fields.keys() - AgentSettings.model_fields.keys()
     assert {key for key in own if f"`{key}`" not in card} == set()
     assert "arXiv" in card
+
+
+@pytest.mark.parametrize("name", registry.agents.names())
+def test_a_card_has_the_costs_of_the_table(name):
+    (row,) = re.findall(rf"^\| `{name}` \| \S+ \| (\S+) \| (\S+) \|", METHODS, re.MULTILINE)
+    assert f"{row[0]} GFLOP an update, {row[1]} MFLOP to act" in card_of(name)
 
 
 def test_every_method_has_its_line_in_both_tables():

@@ -317,7 +317,7 @@ def test_the_page_has_every_suite_with_its_size():
 
 def test_the_page_s_example_has_sixty_runs(tmp_path):
     page = (ROOT / "docs" / "experiments.md").read_text()
-    (example,) = re.findall(r"```toml\n(# QAM-EDIT with fewer.*?)```", page, re.DOTALL)
+    (example,) = re.findall(r"```toml[^\n]*\n(# QAM-EDIT with fewer.*?)```", page, re.DOTALL)
     text = example.replace("../", f"{ROOT}/experiments/")
     assert len(load_suite(write(tmp_path, text, "mine.toml")).runs()) == 60
 

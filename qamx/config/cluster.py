@@ -6,7 +6,16 @@ from typing import Annotated
 
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
-from qamx.config.fields import Allowed, Count, PositiveFloat, PositiveInt, Settings, Switch, Text
+from qamx.config.fields import (
+    Absent,
+    Allowed,
+    Count,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+    Switch,
+    Text,
+)
 from qamx.config.problems import ConfigError, show, value_problem
 from qamx.config.sources import Tree, validated
 
@@ -15,29 +24,38 @@ _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
 Lines = Annotated[
     tuple[Text, ...], Strict(False), Allowed('a list of lines, e.g. ["module load cuda"]')
 ]
+SlurmText = Annotated[Text | None, Absent("Slurm's own")]
 
 
 class ClusterSettings(Settings):
     """One cluster, or one of its partitions: resources of a job, and the runs in it."""
 
-    partition: Text | None = None
-    account: Text | None = None
-    qos: Text | None = None
-    constraint: Text | None = Field(default=None, examples=["a5000"])
-    gpus: Count = 1
-    cpus: PositiveInt = 8
-    memory_gb: PositiveFloat = 32.0
+    partition: SlurmText = Field(None, description="as of `sbatch`")
+    account: SlurmText = Field(None, description="as of `sbatch`")
+    qos: SlurmText = Field(None, description="as of `sbatch`")
+    constraint: SlurmText = Field(None, examples=["a5000"], description="as of `sbatch`")
+    gpus: Count = Field(1, description="of a job")
+    cpus: PositiveInt = Field(8, description="of a job; environments and evaluations run on them")
+    memory_gb: PositiveFloat = Field(32.0, description="of a job")
     time: Annotated[str, Allowed("hours, minutes and seconds")] = Field(
-        default="24:00:00", examples=["24:00:00"]
+        "24:00:00",
+        examples=["24:00:00"],
+        description="the time limit of one slot, `HH:MM:SS` or `D-HH:MM:SS`; a sweep may need many",
     )
-    grace: PositiveInt = 120
-    jobs_at_once: PositiveInt = 256
-    processes_per_gpu: PositiveInt = 1
-    seeds_per_process: PositiveInt | None = Field(default=None, examples=[4])
-    setup: Lines = ()
+    grace: PositiveInt = Field(
+        120, description="seconds before the time limit at which runs are told to save"
+    )
+    jobs_at_once: PositiveInt = Field(256, description="jobs of an array that run at a time")
+    processes_per_gpu: PositiveInt = Field(
+        1, description="processes on each GPU; without GPUs, in a job"
+    )
+    seeds_per_process: Annotated[PositiveInt | None, Absent("the suite's")] = Field(
+        None, examples=[4], description="seeds trained together"
+    )
+    setup: Lines = Field((), description="lines of shell, before the job's own command")
     options: Annotated[
         dict[str, str | int | Switch], Allowed('a table of options, e.g. { nice = "100" }')
-    ] = Field(default_factory=dict)
+    ] = Field({}, description="further options of `sbatch`, by their long names")
 
     @field_validator("time")
     @classmethod

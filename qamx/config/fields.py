@@ -1,6 +1,7 @@
 """The building blocks of every settings model: its base class and its types of values.
 
-A type carries the sentence that an error shows beside a value it rejects.
+A type carries the sentence that an error shows beside a value it rejects; a field's `description`
+is the key's meaning in the documentation (`docs/keys.py` makes its tables of them).
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,13 @@ class Settings(BaseModel):
 @dataclass(frozen=True)
 class Allowed:
     """What a field takes, as in "write `text`"."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What holds where a key is not written, if its default does not say so."""
 
     text: str
 

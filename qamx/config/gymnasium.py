@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from qamx.config.fields import Allowed, Names, Number, PositiveInt, Switch, Text
+from qamx.config.fields import Absent, Allowed, Names, Number, PositiveInt, Switch, Text
 from qamx.config.problems import show, value_problem
 from qamx.config.sections import EnvironmentSettings
 
@@ -17,13 +17,38 @@ _AT_ONCE = "a success_return of 0 or less is reached before an episode's first s
 class GymnasiumEnvironmentSettings(EnvironmentSettings):
     """`id` is "gymnasium:" and `Pendulum-v1`, `module:Name-v0` or `module:Class`."""
 
-    arguments: Arguments = Field({}, examples=[{"render_mode": "rgb_array"}])
-    max_episode_steps: PositiveInt | None = Field(None, examples=[1000])
-    observation_keys: Names | None = Field(None, examples=[["observation", "desired_goal"]])
-    reward: Literal["default", "sparse"] = "default"
-    success_key: Text | None = Field(None, examples=["is_success"])
-    success_return: Number | None = Field(None, examples=[475.0])
-    terminate_at_success: Switch = False
+    arguments: Arguments = Field(
+        {}, examples=[{"render_mode": "rgb_array"}], description="passed to the environment by name"
+    )
+    max_episode_steps: Annotated[PositiveInt | None, Absent("the environment's own")] = Field(
+        None,
+        examples=[1000],
+        description="the time limit; required where the environment has none",
+    )
+    observation_keys: Annotated[Names | None, Absent("all, in alphabetical order")] = Field(
+        None,
+        examples=[["observation", "desired_goal"]],
+        description="the entries of dictionary observations, in the order of the vector; dotted "
+        "where nested",
+    )
+    reward: Literal["default", "sparse"] = Field(
+        "default",
+        description="`sparse`: 0 where the task is solved, else −1, in the data and online",
+    )
+    success_key: Annotated[Text | None, Absent("`success` or `is_success`")] = Field(
+        None,
+        examples=["is_success"],
+        description="the entry of `info` that says whether the task is solved",
+    )
+    success_return: Number | None = Field(
+        None,
+        examples=[475.0],
+        description="instead, the return from which on an episode counts as solved",
+    )
+    terminate_at_success: Switch = Field(
+        False,
+        description="an episode ends where the task is solved, and nothing is bootstrapped there",
+    )
 
     @field_validator("id")
     @classmethod

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from qamx.config.fields import Allowed, Count, PositiveInt, Switch, Text
+from qamx.config.fields import Absent, Allowed, Count, PositiveInt, Switch, Text
 from qamx.config.problems import show, value_problem
 from qamx.config.sections import DataSettings, EnvironmentSettings, name_of
 from qamx.errors import suggestion
@@ -14,8 +14,13 @@ from qamx.ogbench_names import DOMAIN_OF, SHARDED
 class OGBenchEnvironmentSettings(EnvironmentSettings):
     """A task of OGBench."""
 
-    task: Annotated[int, Field(ge=1, le=5), Allowed("an integer from 1 to 5")] = Field(examples=[2])
-    reward: Literal["default", "sparse"] = "default"
+    task: Annotated[int, Field(ge=1, le=5), Allowed("an integer from 1 to 5")] = Field(
+        examples=[2], description="the task of the OGBench domain"
+    )
+    reward: Literal["default", "sparse"] = Field(
+        "default",
+        description="`sparse`: −1 until every subtask is solved, then 0, in the data and online",
+    )
 
     @field_validator("id")
     @classmethod
@@ -52,12 +57,46 @@ class OGBenchEnvironmentSettings(EnvironmentSettings):
 class OGBenchDataSettings(DataSettings):
     """A data set of OGBench: one file, or a folder of shards taken in turn."""
 
-    directory: Text | None = Field(None, examples=["data"])
-    updates_per_shard: PositiveInt | None = Field(None, examples=[1000])
-    shards: PositiveInt | None = Field(None, examples=[10])
-    cache: Switch | None = Field(None, examples=[False])
-    generate_episodes: PositiveInt | None = Field(None, examples=[1000])
-    generate_seed: Count | None = Field(None, examples=[0])
+    source: Annotated[Text, Absent("the environment's own set, `ogbench:ID-v0`")] = Field(
+        examples=["ogbench:cube-quadruple-play-v0"],
+        description="any data set of the same OGBench domain, so that `antmaze-large-navigate` may "
+        "learn from `ogbench:antmaze-large-stitch-v0`. `-100m-` marks a folder of shards",
+    )
+    directory: Annotated[Text | None, Absent("`$QAMX_DATA`, else `~/.ogbench/data`")] = Field(
+        None,
+        examples=["data"],
+        description="where data sets are kept; a set that is missing there is "
+        "[downloaded](data.md#downloading-ogbenchs-sets)",
+    )
+    updates_per_shard: PositiveInt | None = Field(
+        None,
+        examples=[1000],
+        description="updates on a shard before the next takes its place; for a folder of shards, "
+        "and required there",
+    )
+    shards: Annotated[PositiveInt | None, Absent("all that are there")] = Field(
+        None,
+        examples=[10],
+        description="use the first so many files of a folder of shards, by name; those that are "
+        "missing are downloaded, all of them where there is no folder",
+    )
+    cache: Annotated[Switch | None, Absent("`true`")] = Field(
+        None,
+        examples=[False],
+        description="keep each shard, once it is read, as memory-mapped arrays in `.cache` beside "
+        "the shards; see [Data in shards](performance.md#data-in-shards)",
+    )
+    generate_episodes: PositiveInt | None = Field(
+        None,
+        examples=[1000],
+        description="generate this many training episodes when the set is missing; ants and "
+        "humanoids need their [expert](experts.md)",
+    )
+    generate_seed: Annotated[Count | None, Absent("`0`")] = Field(
+        None,
+        examples=[0],
+        description="seed of that generation; only beside `generate_episodes`",
+    )
 
     @property
     def domain(self) -> str:

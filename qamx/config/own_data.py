@@ -1,19 +1,46 @@
 """The settings of data of your own, whatever the format of its files."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from qamx.config.fields import Names, PositiveInt, Text
+from qamx.config.fields import Absent, Names, PositiveInt, Text
 from qamx.config.sections import DataSettings
 
 
 class EpisodicDataSettings(DataSettings):
     """What every format has: how its arrays become observations, rewards and ends."""
 
-    observation_keys: Names | None = Field(None, examples=[["observation", "desired_goal"]])
-    success: Text | None = Field(None, examples=["last"])
-    terminal: Literal["data", "success", "never"] | None = Field(None, examples=["success"])
+    source: Annotated[Text, Absent("")] = Field(
+        examples=["npz:mine.npz"],
+        description="`npz:FILE`, `npz:FOLDER` (its files are shards), `hdf5:FILE`, `minari:NAME`, "
+        "`lerobot:FOLDER`",
+    )
+    observation_keys: Annotated[
+        Names | None, Absent("the environment's, else all, in alphabetical order")
+    ] = Field(
+        None,
+        examples=[["observation", "desired_goal"]],
+        description="the entries of dictionary observations, in the order of the vector; dotted "
+        "where nested",
+    )
+    success: Annotated[
+        Text | None, Absent("`success` or `is_success`; LeRobot: `next.success`")
+    ] = Field(
+        None,
+        examples=["last"],
+        description="the array (Minari: the entry of `infos`) that is positive where the task is "
+        'solved; `"last"`: each episode solves it in its last step',
+    )
+    terminal: Annotated[
+        Literal["data", "success", "never"] | None,
+        Absent('`"data"`; `"success"` beside `terminate_at_success`'),
+    ] = Field(
+        None,
+        examples=["success"],
+        description="where nothing is bootstrapped: where the data says that the task ended, where "
+        "it is solved, or nowhere",
+    )
 
 
 class MinariDataSettings(EpisodicDataSettings):
@@ -23,13 +50,22 @@ class MinariDataSettings(EpisodicDataSettings):
 class NpzDataSettings(EpisodicDataSettings):
     """`source = "npz:FILE"` or `"npz:FOLDER"`, whose files are shards."""
 
-    updates_per_shard: PositiveInt | None = Field(None, examples=[1000])
+    updates_per_shard: PositiveInt | None = Field(
+        None,
+        examples=[1000],
+        description="updates on a file before the next takes its place; for a folder of several, "
+        "and required there",
+    )
 
 
 class HDF5DataSettings(EpisodicDataSettings):
     """`source = "hdf5:FILE"`: robomimic's layout or D4RL's, recognised by their groups."""
 
-    filter: Text | None = Field(None, examples=["train"])
+    filter: Annotated[Text | None, Absent("all but `mask/valid`")] = Field(
+        None,
+        examples=["train"],
+        description="learn from the demonstrations that robomimic's `mask/NAME` lists",
+    )
 
 
 class LeRobotDataSettings(EpisodicDataSettings):

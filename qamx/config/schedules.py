@@ -1,30 +1,48 @@
 """The settings of the built-in schedules."""
 
+from typing import Annotated
+
 from pydantic import Field, ValidationInfo, field_validator
 
-from qamx.config.fields import Count, PositiveFloat, PositiveInt
+from qamx.config.fields import Absent, Count, PositiveFloat, PositiveInt
 from qamx.config.problems import value_problem
 from qamx.config.sections import ScheduleSettings
+
+OfflineSteps = Annotated[PositiveInt, Field(description="updates from the data alone")]
+OnlineSteps = Annotated[PositiveInt, Field(description="environment steps of the online phase")]
+Warmup = Annotated[
+    Count,
+    Field(description="environment steps before its first update; fewer than `online_steps`"),
+]
+UpdatesPerStep = Annotated[
+    PositiveFloat,
+    Field(
+        description="updates for each environment step after that (UTD); `0.25` is one after "
+        "every fourth step"
+    ),
+]
 
 
 class CloningSettings(ScheduleSettings):
     """Behaviour cloning alone, for other runs to start from."""
 
     kind: str = "cloning"
-    cloning_steps: PositiveInt = 300_000
+    cloning_steps: PositiveInt = Field(300_000, description="updates of behaviour cloning")
 
 
 class LearningSettings(ScheduleSettings):
     """What schedules share that go on to learn from the critic."""
 
-    cloning_steps: PositiveInt | None = Field(default=None, examples=[300_000])
+    cloning_steps: Annotated[PositiveInt | None, Absent("none")] = Field(
+        None, examples=[300_000], description="updates of behaviour cloning before all else"
+    )
 
 
 class OfflineSettings(LearningSettings):
     """Learning from the data alone."""
 
     kind: str = "offline"
-    offline_steps: PositiveInt = 1_000_000
+    offline_steps: OfflineSteps = 1_000_000
 
 
 def _leaves_steps(cls: type, warmup: int, info: ValidationInfo) -> int:
@@ -41,9 +59,9 @@ class OnlineSettings(LearningSettings):
     """Learning from the environment and the data together, from the first update on."""
 
     kind: str = "online"
-    online_steps: PositiveInt = 500_000
-    online_warmup: Count = 5_000
-    updates_per_step: PositiveFloat = 1
+    online_steps: OnlineSteps = 500_000
+    online_warmup: Warmup = 5_000
+    updates_per_step: UpdatesPerStep = 1
 
     _check_warmup = field_validator("online_warmup")(classmethod(_leaves_steps))
 
@@ -52,9 +70,9 @@ class OfflineToOnlineSettings(LearningSettings):
     """Learning from the data, then from the data and the environment together."""
 
     kind: str = "offline_to_online"
-    offline_steps: PositiveInt = 1_000_000
-    online_steps: PositiveInt = 500_000
-    online_warmup: Count = 5_000
-    updates_per_step: PositiveFloat = 1
+    offline_steps: OfflineSteps = 1_000_000
+    online_steps: OnlineSteps = 500_000
+    online_warmup: Warmup = 5_000
+    updates_per_step: UpdatesPerStep = 1
 
     _check_warmup = field_validator("online_warmup")(classmethod(_leaves_steps))

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from qamx.config.fields import (
+    Absent,
     Allowed,
     Count,
     Modules,
@@ -38,17 +39,27 @@ def name_of(address: str) -> str:
 class GeneralSettings(Settings):
     """The keys above all sections."""
 
-    name: Name
-    seed: Count = 10001
-    plugins: Modules = ()
+    name: Annotated[Name, Absent("the file's name without `.toml`")] = Field(
+        description="what the run's folder and log entries are called"
+    )
+    seed: Count = Field(10001, description="seed of networks, batches, noise and environments")
+    plugins: Modules = Field((), description="modules imported before names are looked up")
 
 
 class EnvironmentSettings(Settings):
     """Where the policy acts. Base class for the settings of an environment of your own."""
 
-    id: Text = Field(examples=["cube-quadruple-play"])
-    reward_scale: PositiveFloat = 1.0
-    reward_shift: Number = 0.0
+    id: Text = Field(
+        examples=["cube-quadruple-play"],
+        description="`scheme:name`; without a scheme, an OGBench name such as "
+        "`cube-quadruple-play`",
+    )
+    reward_scale: PositiveFloat = Field(
+        1.0,
+        description="rewards are learned as `reward_scale` · r + `reward_shift`, in the data and "
+        "online; evaluations report r",
+    )
+    reward_shift: Number = Field(0.0, description="what is added to a scaled reward")
 
     @property
     def name(self) -> str:
@@ -97,9 +108,19 @@ class EnvironmentSettings(Settings):
 class DataSettings(Settings):
     """What is learned from. Base class for the settings of a data source of your own."""
 
-    source: Text = Field(examples=["ogbench:cube-quadruple-play-v0"])
-    normalise_observations: Switch = False
-    scale_actions: Literal["space", "data", "none"] = "space"
+    source: Annotated[Text, Absent("the environment's own data, if there are any")] = Field(
+        examples=["ogbench:cube-quadruple-play-v0"], description="`scheme:name`"
+    )
+    normalise_observations: Switch = Field(
+        False,
+        description="observations get mean 0 and deviation 1 over the data (of shards, the first); "
+        "kept in the run's folder as `scaling.json`",
+    )
+    scale_actions: Literal["space", "data", "none"] = Field(
+        "space",
+        description="what becomes [−1, 1]: the bounds of the environment's actions, the range of "
+        "the data's, or nothing",
+    )
 
     @property
     def name(self) -> str:
@@ -110,38 +131,63 @@ class DataSettings(Settings):
 class ScheduleSettings(Settings):
     """The phases of a run. Base class for the settings of a schedule of your own."""
 
-    kind: Text = Field(examples=["offline_to_online"])
+    kind: Annotated[Text, Absent('`"offline_to_online"`')] = Field(
+        examples=["offline_to_online"],
+        description="the phases: `offline_to_online`, `offline`, `online`, `cloning`, or a "
+        "plugin's",
+    )
 
 
 class EvaluationSettings(Settings):
     """How often and how thoroughly the policy is tried out."""
 
-    every: PositiveInt = 50_000
-    episodes: PositiveInt = 50
-    behaviour: Switch = False
-    environments: PositiveInt = 10
-    workers: Workers = "auto"
+    every: PositiveInt = Field(50_000, description="steps between evaluations")
+    episodes: PositiveInt = Field(50, description="episodes of an evaluation")
+    behaviour: Switch = Field(
+        False,
+        description="also evaluate the clone of the data; for methods that "
+        "[keep one](methods.md#starting-from-a-clone)",
+    )
+    environments: PositiveInt = Field(
+        10,
+        description="episodes that are played at a time; half of them are one batch of the policy",
+    )
+    workers: Workers = Field(
+        "auto",
+        description="processes that hold these environments; training goes on meanwhile. 0: in "
+        "the run's own process, and training waits. What is measured is the same",
+    )
 
 
 class CheckpointSettings(Settings):
     """How often the whole state is saved, and how many of the latest are kept."""
 
-    every: PositiveInt = 50_000
-    keep: PositiveInt = 2
+    every: PositiveInt = Field(50_000, description="steps between checkpoints")
+    keep: PositiveInt = Field(2, description="checkpoints kept, the latest")
 
 
 class LoggingSettings(Settings):
     """How often metrics are written, and where else they go."""
 
-    every: PositiveInt = 5_000
-    wandb: Literal["disabled", "offline", "online"] = "disabled"
-    wandb_project: Text = "qamx"
+    every: PositiveInt = Field(5_000, description="steps between rows of metrics")
+    wandb: Literal["disabled", "offline", "online"] = Field(
+        "disabled", description="Weights & Biases beside the files of the run"
+    )
+    wandb_project: Text = Field("qamx", description="its project")
 
 
 class ComputeSettings(Settings):
     """How exact matrix products are, and how many updates go to the device together."""
 
-    precision: Literal["tf32", "float32", "bfloat16"] = "tf32"
+    precision: Literal["tf32", "float32", "bfloat16"] = Field(
+        "tf32",
+        description="what the inputs of matrix products are rounded to, forward and backward; "
+        "sums and parameters are float32",
+    )
     updates_per_dispatch: Annotated[
         PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')
-    ] = "auto"
+    ] = Field(
+        "auto",
+        description="updates that go to the device together; `auto`: as many as take a quarter of "
+        "a second",
+    )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, field_validator
 
-from qamx.config.fields import Allowed, Count, Name, PositiveInt, Settings, Text
+from qamx.config.fields import Absent, Allowed, Count, Name, PositiveInt, Settings, Text
 from qamx.config.grid import points
 from qamx.config.library import find_suite, library
 from qamx.config.loader import is_suite
@@ -32,49 +32,77 @@ Patterns = Annotated[
     Field(min_length=1),
     Allowed('a list of paths from the folder of the suite, such as ["../*_qam.toml"]'),
 ]
+_SET = "texts `section.key=value`, as on the command line; an empty value takes a key out"
 
 
 class VariantSettings(Settings):
     """One of the forms in which the experiments of a group are run."""
 
-    name: Name = Field(examples=["T1"])
-    set: Changes = ()
+    name: Name = Field(examples=["T1"], description="of the variant; part of its runs' names")
+    set: Changes = Field((), description=_SET)
 
 
 class DefaultSettings(Settings):
     """What holds for every group that does not say otherwise."""
 
-    tasks: Integers | None = Field(default=None, examples=[[1, 2, 3, 4, 5]])
-    seeds: Integers | None = Field(default=None, examples=[[10001, 20002]])
-    set: Changes = ()
+    tasks: Annotated[Integers | None, Absent("each experiment's own")] = Field(
+        default=None, examples=[[1, 2, 3, 4, 5]], description="sets `environment.task`"
+    )
+    seeds: Annotated[Integers | None, Absent("each experiment's own")] = Field(
+        default=None, examples=[[10001, 20002]], description="the seeds of each experiment and form"
+    )
+    set: Changes = Field(default=(), description=_SET)
 
 
 class SharedSettings(DefaultSettings):
     """`[suite]`: what holds for all, what the suite is for, and how its runs share processes."""
 
-    kind: Literal["runs", "tuning"] = "runs"
-    seeds_per_process: PositiveInt | None = Field(default=None, examples=[4])
+    kind: Literal["runs", "tuning"] = Field(
+        default="runs",
+        description="`tuning`: the suite is to select settings, see "
+        "[Selecting settings](sweeps.md#selecting-settings)",
+    )
+    seeds_per_process: Annotated[PositiveInt | None, Absent("`1`")] = Field(
+        default=None,
+        examples=[4],
+        description="so many seeds of one experiment on one task are trained together, as with "
+        "`qamx run --seeds`",
+    )
 
 
 class SelectedSettings(Settings):
     """`[selected]` of a tuning suite: on what the settings that it selects are run then."""
 
-    tasks: Integers | None = Field(default=None, examples=[[1, 2, 3, 4, 5]])
-    seeds: Integers = Field(examples=[[10001, 20002]])
-    set: Changes = ()
+    tasks: Annotated[Integers | None, Absent("each experiment's own")] = Field(
+        None, examples=[[1, 2, 3, 4, 5]], description="on which the selected settings are run"
+    )
+    seeds: Integers = Field(
+        examples=[[10001, 20002]], description="fresh ones: none of those of the sweep"
+    )
+    set: Changes = Field((), description="what is set then")
 
 
 class GroupSettings(DefaultSettings):
     """Experiments that are run on the same tasks and seeds, in the same forms."""
 
-    experiments: Patterns
+    experiments: Patterns = Field(
+        description="experiment files, from the folder of the suite or else of those that come "
+        "with qamx; `*` and `?` match, and a pattern that matches nothing is an error"
+    )
     variants: Annotated[
         tuple[VariantSettings, ...],
         Strict(False),
         Allowed("tables [[group.variants]]"),
-    ] = ()
-    grid: Annotated[dict[str, Any], Allowed("a table [group.grid] of lists of values")] = Field(
-        default_factory=dict
+        Absent("one form without a name"),
+    ] = Field((), description="the forms in which each experiment of the group is run")
+    grid: Annotated[
+        dict[str, Any],
+        Allowed("a table [group.grid] of lists of values"),
+        Absent("no grid"),
+    ] = Field(
+        {},
+        description="every combination of the values is run, as a variant: "
+        "`agent.edit_scale = [0.1, 0.3]`",
     )
 
 

@@ -28,7 +28,7 @@ class ConstantTemperature(TemperatureSettings):
     """The same inverse temperature throughout; a plain number in the file."""
 
     schedule: str = "constant"
-    value: PositiveFloat
+    value: PositiveFloat = Field(description="the same throughout; a plain number says the same")
 
     def as_toml(self) -> object:
         return self.value
@@ -38,17 +38,20 @@ class LinearTemperature(TemperatureSettings):
     """From `start` to `stop` over `updates` updates, `stop` from then on."""
 
     schedule: str = "linear"
-    start: NonNegativeFloat
-    stop: PositiveFloat
-    updates: PositiveInt
+    start: NonNegativeFloat = Field(description="at the first update")
+    stop: PositiveFloat = Field(description="from `updates` on")
+    updates: PositiveInt = Field(description="updates from `start` to `stop`")
 
 
 class TrustRegionTemperature(TemperatureSettings):
     """Kept by a dual variable so that the policy stays within a divergence of its base."""
 
     schedule: str = "trust_region"
-    kl_budget: PositiveFloat = Field(examples=[1.0])
-    kl_scale: PositiveFloat = 3.0
+    kl_budget: PositiveFloat = Field(
+        examples=[1.0],
+        description="nats per environment step between the policy's paths and the behaviour's",
+    )
+    kl_scale: PositiveFloat = Field(3.0, description="as the key of `trqam`")
 
 
 _VARIANTS = Variants(registry.temperatures, "schedule")

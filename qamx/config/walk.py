@@ -1,10 +1,10 @@
 """The settings of the walkers' task, and of the random steps that learning begins with."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
-from qamx.config.fields import PositiveInt
+from qamx.config.fields import Absent, PositiveInt, Text
 from qamx.config.problems import show, value_problem
 from qamx.config.sections import DataSettings, EnvironmentSettings, name_of
 from qamx.errors import suggestion
@@ -41,6 +41,9 @@ class WalkEnvironmentSettings(EnvironmentSettings):
 class WalkDataSettings(DataSettings):
     """Random steps of a walker."""
 
-    steps: PositiveInt = 10_000
+    source: Annotated[Text, Absent("that of the environment")] = Field(
+        examples=["walk:ant"], description="`walk:ant` for `walk:ant`, else `walk:humanoid`"
+    )
+    steps: PositiveInt = Field(10_000, description="how many random steps are played")
 
     _check_walker = field_validator("source")(_known)

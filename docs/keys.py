@@ -1,0 +1,245 @@
+"""Writes the tables of keys in the pages from the models of `qamx.config`.
+
+    python docs/keys.py
+
+fills in what stands between `<!-- keys: NAME -->` and `<!-- end -->`, where `NAME` is one of
+`TABLES`. A test says when that was forgotten.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from qamx import registry
+from qamx.config import (
+    AgentSettings,
+    CheckpointSettings,
+    ClusterSettings,
+    ComputeSettings,
+    DataSettings,
+    EnvironmentSettings,
+    EvaluationSettings,
+    LoggingSettings,
+    ScheduleSettings,
+)
+from qamx.config.fields import Absent, Allowed
+from qamx.config.grid import to_toml
+from qamx.config.sections import GeneralSettings
+from qamx.config.suite import GroupSettings, SelectedSettings, SharedSettings, VariantSettings
+from qamx.registry import Registry
+
+DOCS = Path(__file__).parent
+Models = Mapping[str, type[BaseModel]]
+SELECTORS = ("method", "kind", "schedule")
+"""Keys that name a model; in the model itself they are fixed, and have no row."""
+
+
+class Key(NamedTuple):
+    """A row of a table."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+    def __str__(self) -> str:
+        cells = (f"`{self.name}`", self.type, self.default, self.meaning)
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def key(name: str, field: FieldInfo) -> Key:
+    """The row of a field."""
+    assert field.description, f"{name} needs a description"
+    return Key(name, _type(field), _default(field), field.description)
+
+
+def _type(field: FieldInfo) -> str:
+    texts = [mark.text for mark in field.metadata if isinstance(mark, Allowed)]
+    text = texts[0] if texts else " or ".join(_names(field.annotation))
+    for article in ("a ", "an "):
+        text = text.removeprefix(article)
+    return re.sub(r",? (?:e\.g\.|such as) \[.*", "", text)
+
+
+def _names(annotation: Any) -> Iterator[str]:
+    """What an annotation without a sentence of its own admits."""
+    if annotation in (type(None), None):
+        return
+    if get_origin(annotation) is Literal:
+        yield ", ".join(f'`"{value}"`' for value in get_args(annotation))
+        return
+    marks = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Allowed)]
+    if marks:
+        yield marks[0].text
+    elif annotation is str:
+        yield "string"
+    else:
+        for part in get_args(annotation):
+            yield from _names(part)
+
+
+def _default(field: FieldInfo) -> str:
+    for mark in field.metadata:
+        if isinstance(mark, Absent):
+            return mark.text
+    if field.default in (None, PydanticUndefined):
+        return ""
+    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"`{value:_}`" if value % 1000 == 0 else f"`{value}`"
+    return f"`{to_toml(value) if value else str(value).lower()}`"
+
+
+# Tables
+
+
+def table(keys: Iterable[Key]) -> str:
+    """Rows under a head."""
+    return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *map(str, keys)])
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> list[Key]:
+    """The rows of a model's fields."""
+    fields = {k: f for k, f in model.model_fields.items() if k not in SELECTORS or f.description}
+    return [key(f"{prefix}{name}", field) for name, field in fields.items()]
+
+
+def common(base: type[BaseModel], models: Models) -> str:
+    """What all models have, each default with those that have another one."""
+    rows = []
+    for name, field in base.model_fields.items():
+        row = key(name, field)
+        others: dict[str, list[str]] = {}
+        for owner, model in models.items():
+            default = _default(model.model_fields[name])
+            if default != row.default and name not in SELECTORS:
+                others.setdefault(default, []).append(f"`{owner}`")
+        parts = [row.default, *(f"{', '.join(who)}: {what}" for what, who in others.items())]
+        rows.append(row._replace(default="; ".join(filter(None, parts))))
+    return table(rows)
+
+
+def own(base: type[BaseModel], models: Models) -> str:
+    """What each model has besides, models that share keys together under their names."""
+    owners: dict[Key, list[str]] = {}
+    for name, model in models.items():
+        for row in keys_of(model):
+            if _is_new(row, base):
+                owners.setdefault(row, []).append(name)
+    tables: dict[tuple[str, ...], list[Key]] = {}
+    for row, names in owners.items():
+        tables.setdefault(tuple(names), []).append(row)
+    titled = (f"{_quoted(names)}:\n\n{table(rows)}" for names, rows in tables.items())
+    return "\n\n".join(titled)
+
+
+def _is_new(row: Key, base: type[BaseModel]) -> bool:
+    """Whether a row is of no field of the base, or means something else there."""
+    field = base.model_fields.get(row.name)
+    return field is None or field.description != row.meaning
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def only(scheme: str, models: Models, base: type[BaseModel]) -> str:
+    """What one model has besides."""
+    return table(row for row in keys_of(models[scheme]) if _is_new(row, base))
+
+
+def of(entries: Registry) -> Models:
+    """The built-in settings of a registry by name."""
+    return {entry.name: entry.load_settings() for entry in entries}
+
+
+def sections() -> str:
+    """The sections that are the same in every experiment."""
+    models = {
+        "evaluation": EvaluationSettings,
+        "checkpoint": CheckpointSettings,
+        "logging": LoggingSettings,
+        "compute": ComputeSettings,
+    }
+    return table(row for name, model in models.items() for row in keys_of(model, f"{name}."))
+
+
+def temperatures() -> str:
+    """The schedules of the inverse temperature, with their keys."""
+    rows = ["| `schedule` | key | type | default | meaning |", "|---|---|---|---|---|"]
+    for name, model in of(registry.temperatures).items():
+        shown = f'`"{name}"`'
+        for row in keys_of(model):
+            rows.append(f"| {shown} {row}")
+            shown = ""
+    return "\n".join(rows)
+
+
+def suite() -> str:
+    """The tables of a suite, a key in each that has it."""
+    places: dict[Key, list[str]] = {}
+    models = {
+        "a group": GroupSettings,
+        "`[suite]`": SharedSettings,
+        "a variant": VariantSettings,
+        "`[selected]`": SelectedSettings,
+    }
+    for place, model in models.items():
+        for row in keys_of(model):
+            places.setdefault(row, []).append(place)
+    rows = ["| key | in | type | default | meaning |", "|---|---|---|---|---|"]
+    for row, names in places.items():
+        rows.append(str(row).replace("` |", f"` | {', '.join(names)} |", 1))
+    return "\n".join(rows)
+
+
+OWN_DATA = ("npz", "hdf5", "minari", "lerobot")
+
+TABLES: dict[str, Callable[[], str]] = {
+    "general": lambda: table(keys_of(GeneralSettings)),
+    "environment": lambda: table(keys_of(EnvironmentSettings)),
+    "environment ogbench": lambda: only("ogbench", of(registry.environments), EnvironmentSettings),
+    "environment gymnasium": lambda: only(
+        "gymnasium", of(registry.environments), EnvironmentSettings
+    ),
+    "data": lambda: table(keys_of(DataSettings)),
+    "data ogbench": lambda: only("ogbench", of(registry.datasets), DataSettings),
+    "data of your own": lambda: own(
+        DataSettings, {f"{name}:": of(registry.datasets)[name] for name in OWN_DATA}
+    ),
+    "data walk": lambda: only("walk", of(registry.datasets), DataSettings),
+    "agent": lambda: common(AgentSettings, of(registry.agents)),
+    "agent of each method": lambda: own(AgentSettings, of(registry.agents)),
+    "temperatures": temperatures,
+    "schedule": lambda: table(keys_of(ScheduleSettings)),
+    "schedule of each kind": lambda: own(ScheduleSettings, of(registry.schedules)),
+    "sections": sections,
+    "suite": suite,
+    "cluster": lambda: table(keys_of(ClusterSettings)),
+}
+
+_PLACE = re.compile(r"(<!-- keys: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(page: str) -> str:
+    """A page with its tables as the models have them."""
+    return _PLACE.sub(lambda match: f"{match[1]}\n{TABLES[match[2]]()}\n\n{match[3]}", page)
+
+
+def main() -> None:
+    """Renews the tables of all pages."""
+    for file in sorted(DOCS.glob("*.md")):
+        page = file.read_text()
+        if (new := filled(page)) != page:
+            file.write_text(new)
+            print(f"renewed {file.name}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
