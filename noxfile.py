@@ -86,6 +86,21 @@ def study(session: nox.Session) -> None:
     session.run("python", "-m", "studies.report")
 
 
+@nox.session
+def deploy(session: nox.Session) -> None:
+    """Exported policies in new environments without qamx's training dependencies."""
+    session.install("-e", ".[onnx]")
+    session.run("python", "tests/deploy/fresh.py")
+
+
+@nox.session
+def lerobot(session: nox.Session) -> None:
+    """An exported policy in LeRobot itself (which brings PyTorch, some gigabytes)."""
+    session.install("lerobot>=0.4.4,<0.5", "jax>=0.8.1")
+    session.install("--no-deps", ".")
+    session.run("python", "tests/lerobot/adapter.py", "tests/data/bundle")
+
+
 @nox.session(python="3.11")
 def rliable(session: nox.Session) -> None:
     """Estimates and intervals of reports against rliable's, on the same resamples."""

@@ -1,5 +1,6 @@
 """`qamx export` and `qamx.deploy`: the same actions, in a bare environment and within time."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 from short_run import short_run
 
 from qamx import registry
@@ -129,10 +131,10 @@ def test_every_method_is_a_function_of_its_normal_draws(method):
     shape = jax.ShapeDtypeStruct(seen.shape, seen.dtype)
     program, shapes = with_draws_as_arguments(agent.act_in_evaluation, shape, key)
     assert [one.shape for one in shapes] == [value.shape for value in drawn]
-    (lifted,) = jax.extend.core.jaxpr_as_fun(program)(seen, *drawn)
+    (lifted,) = core.jaxpr_as_fun(program)(seen, *drawn)
     np.testing.assert_allclose(lifted, acted, atol=1e-5)
     if method != "rebrac":  # it adds no noise in evaluations; others do not leave theirs aside
-        (other,) = jax.extend.core.jaxpr_as_fun(program)(seen, *(-value for value in drawn))
+        (other,) = core.jaxpr_as_fun(program)(seen, *(-value for value in drawn))
         assert not np.allclose(other, acted, atol=1e-3)
 
 
@@ -237,6 +239,12 @@ def test_a_bundle_acts_without_the_training_dependencies(bundle):
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert said["bitwise"] == "True"
     assert said["training"] == "['qamx.errors', 'qamx.units']"
+
+
+def test_an_older_bundle_is_still_read():
+    kept = Path(__file__).parent / "data" / "bundle"  # as version 0.1.0 wrote it
+    assert read_metadata(kept).made_with["qamx"] == "0.1.0"
+    assert check(kept, calls=1).passed
 
 
 def test_the_check_of_a_machine(bundle, copy, capsys):
@@ -427,13 +435,18 @@ def test_a_fallback_is_played_where_nothing_is_known():
 def test_what_the_policy_raises_is_raised_in_the_loop():
     class Failing(Counting):
         def act(self, observations: np.ndarray, seed: int, call: int = 0) -> np.ndarray:
-            if self.calls:
+            if len(self.calls) == 1:
+                self.calls.append((seed, call))
                 raise ValueError("no observation like this")
             return super().act(observations, seed, call)
 
     executor = RealTimeExecutor(Failing(), budget=20.0)
     with pytest.raises(ValueError, match="no observation like this"):
         executor.act(np.zeros(1))
+    asked_anew = executor.act(np.zeros(1))
+    assert (asked_anew.age, asked_anew.held) == (0, False)
+    with pytest.raises(ValueError, match="found shape"):
+        executor.act(np.zeros(3))
     executor.close()
 
 
@@ -448,3 +461,36 @@ def test_latency_leaves_the_first_call_out():
     latency = measure_latency(policy, np.zeros((1, 1)), 5)
     assert len(policy.calls) == 6
     assert 0 < latency.median_ms <= latency.p99_ms <= latency.longest_ms
+
+
+# --- the example of a server ---
+
+SERVING = Path(__file__).parents[1] / "docs" / "examples" / "serving"
+
+
+def test_the_server_and_its_client_play_an_episode(bundle, monkeypatch):
+    monkeypatch.syspath_prepend(SERVING)
+    client: Any = importlib.import_module("client")
+    command = [sys.executable, str(SERVING / "server.py"), str(bundle), "--port", "0"]
+    command += ["--budget-ms", "2000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            port = int(server.stdout.readline().split()[-1])
+            remote, policy = client.Remote(port), load_policy(bundle)
+            for seed in (3, 4):
+                remote.reset(seed)
+                observations = np.random.default_rng(seed).normal(size=(3, 2)).astype(np.float32)
+                found = [remote.act(one) for one in observations]
+                assert [answer["age"] for answer in found] == [0, 1, 0]  # half of 3, rounded up
+                chunks = [
+                    policy.act(observations[i][None], seed, n)[0] for n, i in ((0, 0), (1, 2))
+                ]
+                expected = [chunks[0][0], chunks[0][1], chunks[1][0]]
+                assert np.array_equal([a["action"] for a in found], np.array(expected, np.float64))
+            with pytest.raises(RuntimeError, match="found shape"):
+                remote.act(np.zeros(7))
+            remote.reset(5)  # a mistake does not end the connection
+            assert len(remote.act(np.zeros(2))["action"]) == 2
+        finally:
+            server.terminate()

@@ -45,40 +45,40 @@ class AgentSettings(Settings):
     )
     discount: Discount = Field(examples=[0.99], description="γ, per environment step")
     pessimism: NonNegativeFloat = Field(
-        0.0,
+        default=0.0,
         description="ρ, standard deviations of the critics taken off their mean in the backup",
     )
     target_rate: Fraction = Field(
-        0.005,
+        default=0.005,
         description="λ, the share of the online network that a target takes on at an update",
     )
-    ensemble_size: PositiveInt = Field(10, description="K, the number of critics")
+    ensemble_size: PositiveInt = Field(default=10, description="K, the number of critics")
     flow_steps: PositiveInt = Field(
-        10,
+        default=10,
         description="T, the steps of the flow's grid; of no effect in methods without a flow",
     )
-    solver: Solver = Field("euler", description="the Diffrax solver on that grid")
+    solver: Solver = Field(default="euler", description="the Diffrax solver on that grid")
     actor_hidden: HiddenSizes = Field(
-        _HIDDEN, description="hidden widths of the velocity fields and policies"
+        default=_HIDDEN, description="hidden widths of the velocity fields and policies"
     )
-    critic_hidden: HiddenSizes = Field(_HIDDEN, description="hidden widths of each critic")
+    critic_hidden: HiddenSizes = Field(default=_HIDDEN, description="hidden widths of each critic")
     actor_layer_norm: Switch = Field(
-        False,
+        default=False,
         description="layer norm after each hidden layer of velocities, noise predictors, one-step "
         "and deterministic policies",
     )
     critic_layer_norm: Switch = Field(
-        True, description="layer norm after each hidden layer of the critics and of V(s)"
+        default=True, description="layer norm after each hidden layer of the critics and of V(s)"
     )
-    batch_size: PositiveInt = Field(256, description="action chunks in an update")
-    learning_rate: PositiveFloat = Field(3e-4, description="Adam's")
-    gradient_clip: GradientClip = Field("none", description=_CLIP)
-    sampling: Sampling = Field("uniform", description=_SAMPLING)
+    batch_size: PositiveInt = Field(default=256, description="action chunks in an update")
+    learning_rate: PositiveFloat = Field(default=3e-4, description="Adam's")
+    gradient_clip: GradientClip = Field(default="none", description=_CLIP)
+    sampling: Sampling = Field(default="uniform", description=_SAMPLING)
     best_of_n: Annotated[PositiveInt | None, Absent("none")] = Field(
-        None, examples=[32], description=_BEST
+        default=None, examples=[32], description=_BEST
     )
     initialise_from: Text | None = Field(
-        None,
+        default=None,
         examples=["runs/c4_qam-task2-seed10001"],
         description="a run's folder: start from the clone of the data that its newest checkpoint "
         "has",
@@ -88,7 +88,7 @@ class AgentSettings(Settings):
 class AdjointMatchingSettings(AgentSettings):
     """What the methods with an adjoint-matched flow share."""
 
-    gradient_clip: GradientClip = Field(1.0, description=_CLIP)
+    gradient_clip: GradientClip = Field(default=1.0, description=_CLIP)
     inverse_temperature: InverseTemperature = Field(
         examples=[1.0], description="τ in π(a|s) ∝ π_b(a|s) exp(τ Q(s, a))"
     )
@@ -117,7 +117,7 @@ class EditSettings(AgentSettings):
         examples=[0.1],
         description="largest change that the edit makes to an action, whose range is [−1, 1]",
     )
-    target_entropy_scale: PositiveFloat = Field(0.5, description=_ENTROPY)
+    target_entropy_scale: PositiveFloat = Field(default=0.5, description=_ENTROPY)
 
 
 class QAMEditSettings(AdjointMatchingSettings, EditSettings):  # the first base's defaults hold
@@ -130,13 +130,13 @@ class TRQAMSettings(AgentSettings):
     """QAM within a trust region (Dong et al., arXiv 2605.27079)."""
 
     method: str = "trqam"
-    gradient_clip: GradientClip = Field(1.0, description=_CLIP)
+    gradient_clip: GradientClip = Field(default=1.0, description=_CLIP)
     kl_budget: PositiveFloat = Field(
-        1.0,
+        default=1.0,
         description="nats per environment step that the policy's paths may be from the behaviour's",
     )
     kl_scale: PositiveFloat = Field(
-        3.0, description="c in 1/τ = c·λ, λ the dual variable that keeps the budget"
+        default=3.0, description="c in 1/τ = c·λ, λ the dual variable that keeps the budget"
     )
 
 
@@ -158,7 +158,7 @@ class BAMSettings(TiltSettings):
     """Backpropagation through the whole memoryless SDE (Li and Levine, arXiv 2601.14234)."""
 
     method: str = "bam"
-    gradient_clip: GradientClip = Field(1.0, description=_CLIP)
+    gradient_clip: GradientClip = Field(default=1.0, description=_CLIP)
 
 
 class FBRACSettings(CloningWeightSettings):
@@ -194,7 +194,7 @@ class FAWACSettings(TiltSettings):
 
     method: str = "fawac"
     value_target: Literal["td", "critic"] = Field(
-        "td",
+        default="td",
         description="what V(s) regresses to: the critics' TD target (the paper), or the target "
         "critics at the data's action (the release)",
     )
@@ -238,12 +238,13 @@ class CGQLLinexSettings(NoisyCGQLSettings):
 class DiffusionSettings(CloningWeightSettings):
     """What the methods on a diffusion policy share."""
 
-    gradient_clip: GradientClip = Field(1.0, description=_CLIP)
+    gradient_clip: GradientClip = Field(default=1.0, description=_CLIP)
     bc_weight: PositiveFloat = Field(
         examples=[1.0], description="weight of predicting the data's noise"
     )
     diffusion_steps: PositiveInt = Field(
-        10, description="N, the steps of the diffusion; `flow_steps` and `solver` are not used"
+        default=10,
+        description="N, the steps of the diffusion; `flow_steps` and `solver` are not used",
     )
 
 
@@ -255,7 +256,7 @@ class QSMSettings(DiffusionSettings, TiltSettings):
         examples=[10.0], description="τ, on the critic's gradient"
     )
     sampler: Literal["ddpm", "clean"] = Field(
-        "ddpm",
+        default="ddpm",
         description="the reverse step: the standard one (the paper), or a jump to the predicted "
         "clean action (the release)",
     )
@@ -274,7 +275,7 @@ class DSRLSettings(AgentSettings):
     noise_scale: PositiveFloat = Field(
         examples=[1.0], description="bound of an entry of the noise that the policy chooses"
     )
-    target_entropy_scale: PositiveFloat = Field(0.5, description=_ENTROPY)
+    target_entropy_scale: PositiveFloat = Field(default=0.5, description=_ENTROPY)
 
 
 class ExpectileSettings(AgentSettings):
@@ -289,7 +290,7 @@ class IFQLSettings(ExpectileSettings):
     """Implicit Q-learning and the best of N flow samples (Park et al., arXiv 2502.02538)."""
 
     method: str = "ifql"
-    best_of_n: PositiveInt = Field(32, description=_BEST)
+    best_of_n: PositiveInt = Field(default=32, description=_BEST)
 
 
 class ReBRACSettings(CloningWeightSettings):
@@ -304,10 +305,11 @@ class ReBRACSettings(CloningWeightSettings):
         description="standard deviation of the noise on actions, clipped to ±0.5",
     )
     policy_delay: PositiveInt = Field(
-        2, description="updates between two steps of what `delayed` names"
+        default=2, description="updates between two steps of what `delayed` names"
     )
     delayed: Literal["actor", "targets"] = Field(
-        "actor", description="actor and targets (the paper), or the targets alone (the release)"
+        default="actor",
+        description="actor and targets (the paper), or the targets alone (the release)",
     )
 
 
@@ -315,9 +317,11 @@ class RLPDSettings(AgentSettings):
     """SAC on old and new data in equal parts (Ball et al., arXiv 2302.02948)."""
 
     method: str = "rlpd"
-    bc_weight: NonNegativeFloat = Field(0.0, description="weight of the data's log probability")
-    target_entropy_scale: PositiveFloat = Field(0.5, description=_ENTROPY)
-    sampling: Sampling = Field("balanced", description=_SAMPLING)
+    bc_weight: NonNegativeFloat = Field(
+        default=0.0, description="weight of the data's log probability"
+    )
+    target_entropy_scale: PositiveFloat = Field(default=0.5, description=_ENTROPY)
+    sampling: Sampling = Field(default="balanced", description=_SAMPLING)
 
 
 class RQLSettings(CloningWeightSettings, ExpectileSettings):
@@ -326,7 +330,7 @@ class RQLSettings(CloningWeightSettings, ExpectileSettings):
     method: str = "rql"
     bc_weight: PositiveFloat = Field(examples=[1.0], description="weight of flow matching")
     actor_target_rate: Fraction = Field(
-        0.001,
+        default=0.001,
         description="share of the velocity that the slow copy takes on at an update; the copy is "
         "what is evaluated",
     )

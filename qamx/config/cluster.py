@@ -30,32 +30,36 @@ SlurmText = Annotated[Text | None, Absent("Slurm's own")]
 class ClusterSettings(Settings):
     """One cluster, or one of its partitions: resources of a job, and the runs in it."""
 
-    partition: SlurmText = Field(None, description="as of `sbatch`")
-    account: SlurmText = Field(None, description="as of `sbatch`")
-    qos: SlurmText = Field(None, description="as of `sbatch`")
-    constraint: SlurmText = Field(None, examples=["a5000"], description="as of `sbatch`")
-    gpus: Count = Field(1, description="of a job")
-    cpus: PositiveInt = Field(8, description="of a job; environments and evaluations run on them")
-    memory_gb: PositiveFloat = Field(32.0, description="of a job")
+    partition: SlurmText = Field(default=None, description="as of `sbatch`")
+    account: SlurmText = Field(default=None, description="as of `sbatch`")
+    qos: SlurmText = Field(default=None, description="as of `sbatch`")
+    constraint: SlurmText = Field(default=None, examples=["a5000"], description="as of `sbatch`")
+    gpus: Count = Field(default=1, description="of a job")
+    cpus: PositiveInt = Field(
+        default=8, description="of a job; environments and evaluations run on them"
+    )
+    memory_gb: PositiveFloat = Field(default=32.0, description="of a job")
     time: Annotated[str, Allowed("hours, minutes and seconds")] = Field(
-        "24:00:00",
+        default="24:00:00",
         examples=["24:00:00"],
         description="the time limit of one slot, `HH:MM:SS` or `D-HH:MM:SS`; a sweep may need many",
     )
     grace: PositiveInt = Field(
-        120, description="seconds before the time limit at which runs are told to save"
+        default=120, description="seconds before the time limit at which runs are told to save"
     )
-    jobs_at_once: PositiveInt = Field(256, description="jobs of an array that run at a time")
+    jobs_at_once: PositiveInt = Field(
+        default=256, description="jobs of an array that run at a time"
+    )
     processes_per_gpu: PositiveInt = Field(
-        1, description="processes on each GPU; without GPUs, in a job"
+        default=1, description="processes on each GPU; without GPUs, in a job"
     )
     seeds_per_process: Annotated[PositiveInt | None, Absent("the suite's")] = Field(
-        None, examples=[4], description="seeds trained together"
+        default=None, examples=[4], description="seeds trained together"
     )
-    setup: Lines = Field((), description="lines of shell, before the job's own command")
+    setup: Lines = Field(default=(), description="lines of shell, before the job's own command")
     options: Annotated[
         dict[str, str | int | Switch], Allowed('a table of options, e.g. { nice = "100" }')
-    ] = Field({}, description="further options of `sbatch`, by their long names")
+    ] = Field(default={}, description="further options of `sbatch`, by their long names")
 
     @field_validator("time")
     @classmethod

@@ -18,35 +18,37 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
     """`id` is "gymnasium:" and `Pendulum-v1`, `module:Name-v0` or `module:Class`."""
 
     arguments: Arguments = Field(
-        {}, examples=[{"render_mode": "rgb_array"}], description="passed to the environment by name"
+        default={},
+        examples=[{"render_mode": "rgb_array"}],
+        description="passed to the environment by name",
     )
     max_episode_steps: Annotated[PositiveInt | None, Absent("the environment's own")] = Field(
-        None,
+        default=None,
         examples=[1000],
         description="the time limit; required where the environment has none",
     )
     observation_keys: Annotated[Names | None, Absent("all, in alphabetical order")] = Field(
-        None,
+        default=None,
         examples=[["observation", "desired_goal"]],
         description="the entries of dictionary observations, in the order of the vector; dotted "
         "where nested",
     )
     reward: Literal["default", "sparse"] = Field(
-        "default",
+        default="default",
         description="`sparse`: 0 where the task is solved, else −1, in the data and online",
     )
     success_key: Annotated[Text | None, Absent("`success` or `is_success`")] = Field(
-        None,
+        default=None,
         examples=["is_success"],
         description="the entry of `info` that says whether the task is solved",
     )
     success_return: Number | None = Field(
-        None,
+        default=None,
         examples=[475.0],
         description="instead, the return from which on an episode counts as solved",
     )
     terminate_at_success: Switch = Field(
-        False,
+        default=False,
         description="an episode ends where the task is solved, and nothing is bootstrapped there",
     )
 

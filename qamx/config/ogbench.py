@@ -18,7 +18,7 @@ class OGBenchEnvironmentSettings(EnvironmentSettings):
         examples=[2], description="the task of the OGBench domain"
     )
     reward: Literal["default", "sparse"] = Field(
-        "default",
+        default="default",
         description="`sparse`: −1 until every subtask is solved, then 0, in the data and online",
     )
 
@@ -63,37 +63,37 @@ class OGBenchDataSettings(DataSettings):
         "learn from `ogbench:antmaze-large-stitch-v0`. `-100m-` marks a folder of shards",
     )
     directory: Annotated[Text | None, Absent("`$QAMX_DATA`, else `~/.ogbench/data`")] = Field(
-        None,
+        default=None,
         examples=["data"],
         description="where data sets are kept; a set that is missing there is "
         "[downloaded](data.md#downloading-ogbenchs-sets)",
     )
     updates_per_shard: PositiveInt | None = Field(
-        None,
+        default=None,
         examples=[1000],
         description="updates on a shard before the next takes its place; for a folder of shards, "
         "and required there",
     )
     shards: Annotated[PositiveInt | None, Absent("all that are there")] = Field(
-        None,
+        default=None,
         examples=[10],
         description="use the first so many files of a folder of shards, by name; those that are "
         "missing are downloaded, all of them where there is no folder",
     )
     cache: Annotated[Switch | None, Absent("`true`")] = Field(
-        None,
+        default=None,
         examples=[False],
         description="keep each shard, once it is read, as memory-mapped arrays in `.cache` beside "
         "the shards; see [Data in shards](performance.md#data-in-shards)",
     )
     generate_episodes: PositiveInt | None = Field(
-        None,
+        default=None,
         examples=[1000],
         description="generate this many training episodes when the set is missing; ants and "
         "humanoids need their [expert](experts.md)",
     )
     generate_seed: Annotated[Count | None, Absent("`0`")] = Field(
-        None,
+        default=None,
         examples=[0],
         description="seed of that generation; only beside `generate_episodes`",
     )

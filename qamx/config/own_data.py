@@ -19,7 +19,7 @@ class EpisodicDataSettings(DataSettings):
     observation_keys: Annotated[
         Names | None, Absent("the environment's, else all, in alphabetical order")
     ] = Field(
-        None,
+        default=None,
         examples=[["observation", "desired_goal"]],
         description="the entries of dictionary observations, in the order of the vector; dotted "
         "where nested",
@@ -27,7 +27,7 @@ class EpisodicDataSettings(DataSettings):
     success: Annotated[
         Text | None, Absent("`success` or `is_success`; LeRobot: `next.success`")
     ] = Field(
-        None,
+        default=None,
         examples=["last"],
         description="the array (Minari: the entry of `infos`) that is positive where the task is "
         'solved; `"last"`: each episode solves it in its last step',
@@ -36,7 +36,7 @@ class EpisodicDataSettings(DataSettings):
         Literal["data", "success", "never"] | None,
         Absent('`"data"`; `"success"` beside `terminate_at_success`'),
     ] = Field(
-        None,
+        default=None,
         examples=["success"],
         description="where nothing is bootstrapped: where the data says that the task ended, where "
         "it is solved, or nowhere",
@@ -51,7 +51,7 @@ class NpzDataSettings(EpisodicDataSettings):
     """`source = "npz:FILE"` or `"npz:FOLDER"`, whose files are shards."""
 
     updates_per_shard: PositiveInt | None = Field(
-        None,
+        default=None,
         examples=[1000],
         description="updates on a file before the next takes its place; for a folder of several, "
         "and required there",
@@ -62,7 +62,7 @@ class HDF5DataSettings(EpisodicDataSettings):
     """`source = "hdf5:FILE"`: robomimic's layout or D4RL's, recognised by their groups."""
 
     filter: Annotated[Text | None, Absent("all but `mask/valid`")] = Field(
-        None,
+        default=None,
         examples=["train"],
         description="learn from the demonstrations that robomimic's `mask/NAME` lists",
     )

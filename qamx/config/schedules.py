@@ -27,14 +27,14 @@ class CloningSettings(ScheduleSettings):
     """Behaviour cloning alone, for other runs to start from."""
 
     kind: str = "cloning"
-    cloning_steps: PositiveInt = Field(300_000, description="updates of behaviour cloning")
+    cloning_steps: PositiveInt = Field(default=300_000, description="updates of behaviour cloning")
 
 
 class LearningSettings(ScheduleSettings):
     """What schedules share that go on to learn from the critic."""
 
     cloning_steps: Annotated[PositiveInt | None, Absent("none")] = Field(
-        None, examples=[300_000], description="updates of behaviour cloning before all else"
+        default=None, examples=[300_000], description="updates of behaviour cloning before all else"
     )
 
 

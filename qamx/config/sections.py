@@ -42,8 +42,10 @@ class GeneralSettings(Settings):
     name: Annotated[Name, Absent("the file's name without `.toml`")] = Field(
         description="what the run's folder and log entries are called"
     )
-    seed: Count = Field(10001, description="seed of networks, batches, noise and environments")
-    plugins: Modules = Field((), description="modules imported before names are looked up")
+    seed: Count = Field(
+        default=10001, description="seed of networks, batches, noise and environments"
+    )
+    plugins: Modules = Field(default=(), description="modules imported before names are looked up")
 
 
 class EnvironmentSettings(Settings):
@@ -55,11 +57,11 @@ class EnvironmentSettings(Settings):
         "`cube-quadruple-play`",
     )
     reward_scale: PositiveFloat = Field(
-        1.0,
+        default=1.0,
         description="rewards are learned as `reward_scale` · r + `reward_shift`, in the data and "
         "online; evaluations report r",
     )
-    reward_shift: Number = Field(0.0, description="what is added to a scaled reward")
+    reward_shift: Number = Field(default=0.0, description="what is added to a scaled reward")
 
     @property
     def name(self) -> str:
@@ -112,12 +114,12 @@ class DataSettings(Settings):
         examples=["ogbench:cube-quadruple-play-v0"], description="`scheme:name`"
     )
     normalise_observations: Switch = Field(
-        False,
+        default=False,
         description="observations get mean 0 and deviation 1 over the data (of shards, the first); "
         "kept in the run's folder as `scaling.json`",
     )
     scale_actions: Literal["space", "data", "none"] = Field(
-        "space",
+        default="space",
         description="what becomes [−1, 1]: the bounds of the environment's actions, the range of "
         "the data's, or nothing",
     )
@@ -141,19 +143,19 @@ class ScheduleSettings(Settings):
 class EvaluationSettings(Settings):
     """How often and how thoroughly the policy is tried out."""
 
-    every: PositiveInt = Field(50_000, description="steps between evaluations")
-    episodes: PositiveInt = Field(50, description="episodes of an evaluation")
+    every: PositiveInt = Field(default=50_000, description="steps between evaluations")
+    episodes: PositiveInt = Field(default=50, description="episodes of an evaluation")
     behaviour: Switch = Field(
-        False,
+        default=False,
         description="also evaluate the clone of the data; for methods that "
         "[keep one](methods.md#starting-from-a-clone)",
     )
     environments: PositiveInt = Field(
-        10,
+        default=10,
         description="episodes that are played at a time; half of them are one batch of the policy",
     )
     workers: Workers = Field(
-        "auto",
+        default="auto",
         description="processes that hold these environments; training goes on meanwhile. 0: in "
         "the run's own process, and training waits. What is measured is the same",
     )
@@ -162,32 +164,32 @@ class EvaluationSettings(Settings):
 class CheckpointSettings(Settings):
     """How often the whole state is saved, and how many of the latest are kept."""
 
-    every: PositiveInt = Field(50_000, description="steps between checkpoints")
-    keep: PositiveInt = Field(2, description="checkpoints kept, the latest")
+    every: PositiveInt = Field(default=50_000, description="steps between checkpoints")
+    keep: PositiveInt = Field(default=2, description="checkpoints kept, the latest")
 
 
 class LoggingSettings(Settings):
     """How often metrics are written, and where else they go."""
 
-    every: PositiveInt = Field(5_000, description="steps between rows of metrics")
+    every: PositiveInt = Field(default=5_000, description="steps between rows of metrics")
     wandb: Literal["disabled", "offline", "online"] = Field(
-        "disabled", description="Weights & Biases beside the files of the run"
+        default="disabled", description="Weights & Biases beside the files of the run"
     )
-    wandb_project: Text = Field("qamx", description="its project")
+    wandb_project: Text = Field(default="qamx", description="its project")
 
 
 class ComputeSettings(Settings):
     """How exact matrix products are, and how many updates go to the device together."""
 
     precision: Literal["tf32", "float32", "bfloat16"] = Field(
-        "tf32",
+        default="tf32",
         description="what the inputs of matrix products are rounded to, forward and backward; "
         "sums and parameters are float32",
     )
     updates_per_dispatch: Annotated[
         PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')
     ] = Field(
-        "auto",
+        default="auto",
         description="updates that go to the device together; `auto`: as many as take a quarter of "
         "a second",
     )

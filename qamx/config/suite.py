@@ -39,7 +39,7 @@ class VariantSettings(Settings):
     """One of the forms in which the experiments of a group are run."""
 
     name: Name = Field(examples=["T1"], description="of the variant; part of its runs' names")
-    set: Changes = Field((), description=_SET)
+    set: Changes = Field(default=(), description=_SET)
 
 
 class DefaultSettings(Settings):
@@ -74,12 +74,14 @@ class SelectedSettings(Settings):
     """`[selected]` of a tuning suite: on what the settings that it selects are run then."""
 
     tasks: Annotated[Integers | None, Absent("each experiment's own")] = Field(
-        None, examples=[[1, 2, 3, 4, 5]], description="on which the selected settings are run"
+        default=None,
+        examples=[[1, 2, 3, 4, 5]],
+        description="on which the selected settings are run",
     )
     seeds: Integers = Field(
         examples=[[10001, 20002]], description="fresh ones: none of those of the sweep"
     )
-    set: Changes = Field((), description="what is set then")
+    set: Changes = Field(default=(), description="what is set then")
 
 
 class GroupSettings(DefaultSettings):
@@ -94,13 +96,13 @@ class GroupSettings(DefaultSettings):
         Strict(False),
         Allowed("tables [[group.variants]]"),
         Absent("one form without a name"),
-    ] = Field((), description="the forms in which each experiment of the group is run")
+    ] = Field(default=(), description="the forms in which each experiment of the group is run")
     grid: Annotated[
         dict[str, Any],
         Allowed("a table [group.grid] of lists of values"),
         Absent("no grid"),
     ] = Field(
-        {},
+        default={},
         description="every combination of the values is run, as a variant: "
         "`agent.edit_scale = [0.1, 0.3]`",
     )

@@ -51,7 +51,7 @@ class TrustRegionTemperature(TemperatureSettings):
         examples=[1.0],
         description="nats per environment step between the policy's paths and the behaviour's",
     )
-    kl_scale: PositiveFloat = Field(3.0, description="as the key of `trqam`")
+    kl_scale: PositiveFloat = Field(default=3.0, description="as the key of `trqam`")
 
 
 _VARIANTS = Variants(registry.temperatures, "schedule")

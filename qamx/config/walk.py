@@ -44,6 +44,6 @@ class WalkDataSettings(DataSettings):
     source: Annotated[Text, Absent("that of the environment")] = Field(
         examples=["walk:ant"], description="`walk:ant` for `walk:ant`, else `walk:humanoid`"
     )
-    steps: PositiveInt = Field(10_000, description="how many random steps are played")
+    steps: PositiveInt = Field(default=10_000, description="how many random steps are played")
 
     _check_walker = field_validator("source")(_known)

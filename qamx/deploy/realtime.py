@@ -2,12 +2,10 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from qamx.deploy.loading import ChunkPolicy
+from qamx.deploy.loading import ChunkPolicy, checked
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class RealTimeExecutor:
 
     def __init__(
         self,
-        policy: "ChunkPolicy",
+        policy: ChunkPolicy,
         budget: float,
         steps: int | None = None,
         fallback: np.ndarray | None = None,
@@ -75,10 +73,13 @@ class RealTimeExecutor:
     def act(self, observation: np.ndarray) -> Timed:
         """The action for an observation [obs]; returns within the budget.
 
-        **Raises:** whatever the policy raised for the observation that it was asked about.
+        **Raises:** `ValueError` for an observation that cannot be, and whatever the policy raised;
+        the next call asks it anew.
         """
+        # A copy: a driver may write the next observation into the same memory.
+        rows = checked(self._policy.metadata, np.array(observation, np.float32)[None])
         if self._running is None and self._due:
-            self._ask(observation)
+            self._ask(rows)
         late = self._running is not None and not self._collect()
         index = self._step - self._start
         held = index >= len(self._chunk)
@@ -95,11 +96,9 @@ class RealTimeExecutor:
 
     @property
     def _due(self) -> bool:
-        return self._calls == 0 or self._step - self._start >= self._steps
+        return not len(self._chunk) or self._step - self._start >= self._steps
 
-    def _ask(self, observation: np.ndarray) -> None:
-        # A copy: a driver may write the next observation into the same memory.
-        rows = np.array(observation, np.float32)[None]
+    def _ask(self, rows: np.ndarray) -> None:
         self._running = self._worker.submit(self._policy.act, rows, self._seed, self._calls)
         self._asked = self._step
         self._calls += 1
