@@ -1,10 +1,15 @@
 """The project's checks: `nox -s tests`, `nox -s lint types docs`; its study: `nox -s study`."""
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["tests", "lint", "types", "docs"]
 nox.options.reuse_existing_virtualenvs = True
+
+ROOT = Path(__file__).parent
+LEROBOT_EXAMPLE = "docs/examples/serving/lerobot_policy.py"
 
 CODE = ("qamx", "tests", "benchmarks", "studies", "docs", "noxfile.py")
 
@@ -99,6 +104,9 @@ def lerobot(session: nox.Session) -> None:
     session.install("lerobot>=0.4.4,<0.5", "jax>=0.8.1")
     session.install("--no-deps", ".")
     session.run("python", "tests/lerobot/adapter.py", "tests/data/bundle")
+    script, bundle = (f"{ROOT}/{name}" for name in (LEROBOT_EXAMPLE, "tests/data/bundle"))
+    with session.chdir(session.create_tmp()):  # it saves a policy where it is
+        session.run("python", script, bundle)
 
 
 @nox.session(python="3.11")

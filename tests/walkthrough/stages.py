@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -72,6 +73,30 @@ def one_evaluation(walk: "Walk", line: str) -> None:
     short = "--episodes 2 --players 2 --set agent.actor_hidden=[16,16]"
     status = walk.execute(f"{line.partition('cube-')[0]} cube-double-play {short}")
     assert status == 0, walk.read()
+
+
+def made_anew(walk: "Walk", line: str) -> None:
+    """What a page installs for an exported policy is what `nox -s deploy` installs."""
+    script = (ROOT / "tests" / "deploy" / "fresh.py").read_text()
+    for word in shlex.split(line)[2:]:
+        assert f'"{word}"' in script or word == "qamx", word
+
+
+def served(walk: "Walk", line: str) -> None:
+    """The server of a page, at a port of its own, until the page has ended."""
+    command = [sys.executable, *shlex.split(line)[1:3], "--port", "0", "--budget-ms", "5000"]
+    server = walk.exits.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    walk.exits.callback(server.terminate)
+    assert server.stdout is not None
+    walk.names["port"] = server.stdout.readline().split()[-1]
+
+
+def client(walk: "Walk", line: str) -> str:
+    """The client, at the server's port."""
+    words = shlex.split(line)[1:]
+    command = [sys.executable, *words, "--port", walk.names["port"]]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout
 
 
 # Before a page

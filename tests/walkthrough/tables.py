@@ -73,6 +73,8 @@ class Shown:
 
 LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
     # installing, and sessions of their own
+    ("deploy.md", "pip install jax numpy", StandIn(stages.made_anew, "`nox -s deploy` does it")),
+    ("deploy.md", "pip install --no-deps *", StandIn(stages.made_anew, "`nox -s deploy` does it")),
     ("*", "pip install *", StandIn(stages.named_extras, "the session itself was installed so")),
     ("*", "nox -s *", StandIn(stages.named_sessions, "sessions of their own; this is one")),
     # runs
@@ -149,6 +151,13 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         "qamx verify-resume *",
         Change(f"--kills 2 --set {_NETWORKS} data.generate_episodes=3", _LONG),
     ),
+    ("deploy.md", "qamx eval *", Change(why="a short run's episodes are few")),
+    (
+        "deploy.md",
+        "python docs/examples/serving/server.py *",
+        StandIn(stages.served, "the server goes on until it is ended"),
+    ),
+    ("deploy.md", "python docs/examples/serving/client.py", StandIn(stages.client, "as above")),
     ("performance.md", "qamx bench*", Change(f"{_BENCH} --seeds 1 2", _LONG)),
     ("performance.md", "python benchmarks/forms.py *", Change("--size tiny --rounds 1", _LONG)),
     ("performance.md", "python benchmarks/evaluation.py *", StandIn(stages.one_evaluation, _LONG)),
@@ -171,6 +180,9 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("experiments.md", "experiments/suites/mine", Shown(stage=stages.mistakes_of_a_suite)),
     ("experiments.md", "experiments/mine.toml: ", Shown(stage=stages.mistakes)),
     ("own_data.md", "step ", Shown("numbers", "rounding differs between processors")),
+    ("deploy.md", "policy ", Shown("words", "of a run that is short here")),
+    ("deploy.md", "actions ", Shown("numbers", "of a run that is short here")),
+    ("deploy.md", "episode 0", Shown("words", "of a run that is short here")),
     ("evaluation.md", "50 episodes", Shown("numbers", "of a run that is short here")),
     ("inspect_policy.md", "nothing", Shown("nothing", "a short run is unwell")),
     ("inspect_policy.md", "runs/", Shown("words", "of a run that is short here, and unwell")),
@@ -199,12 +211,18 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
 )
 """Page, how the block begins, and how it is compared; all others are compared exactly."""
 
+ELSEWHERE = {
+    "docs/examples/serving/lerobot_policy.py": "`nox -s lerobot`: LeRobot brings gigabytes",
+}
+"""Included scripts that other sessions run."""
+
 BASES = {"own_data.md": "docs/examples/own_data.toml", "data.md": "docs/examples/own_data.toml"}
 """The experiment that a page's parts of experiments go over; else the quickstart."""
 
 STAGES: "dict[str, Callable[[Walk], None]]" = {
     "cluster.md": stages.a_sweep_of_cubes,
     "data.md": stages.a_server,
+    "deploy.md": stages.a_short_run,
     "evaluation.md": stages.a_short_run,
     "inspect.md": stages.sets_to_inspect,
     "inspect_policy.md": stages.a_short_run,
