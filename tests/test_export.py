@@ -19,6 +19,7 @@ from jax.extend import core
 from short_run import short_run
 
 from qamx import registry
+from qamx.agents import Agent
 from qamx.assembly import build_agent
 from qamx.bench.problem import settings_of
 from qamx.cli import main
@@ -75,7 +76,7 @@ def copy(bundle, tmp_path):
     return Path(shutil.copytree(bundle, tmp_path / "copy"))
 
 
-def tiny_agent(method: str) -> Any:
+def tiny_agent(method: str, **changes: Any) -> Any:
     settings = settings_of(method).model_copy(
         update={
             "horizon": HORIZON,
@@ -83,6 +84,7 @@ def tiny_agent(method: str) -> Any:
             "critic_hidden": (8,),
             "ensemble_size": 2,
             "flow_steps": 3,
+            **changes,
         }
     )
     return build_agent(settings, OBSERVATION, ACTION, jax.random.key(0))
@@ -159,8 +161,24 @@ def test_other_draws_than_normal_ones_are_refused():
     def act(seen: Any, key: Any) -> Any:
         return seen + jax.random.uniform(key, seen.shape)
 
-    with pytest.raises(ValueError, match="not normal"):
+    with pytest.raises(UserError, match="not normal"):
         with_draws_as_arguments(act, jax.ShapeDtypeStruct((2, 3), jnp.float32), jax.random.key(0))
+
+
+def test_a_solver_without_an_onnx_form_is_one_message():
+    agent = tiny_agent("fql", solver="heun").policy.base
+    with pytest.raises(UserError, match=r'agent\.solver = "euler" has'):
+        export_onnx(Agent(tiny_agent("fql").critic, agent), OBSERVATION, UNITS, HORIZON)
+
+
+@pytest.mark.parametrize(("precision", "mark"), [("float32", "HIGHEST"), ("tf32", "HIGH")])
+def test_a_gpu_multiplies_in_the_precision_of_the_run(precision, mark):
+    sampler = export_sampler(tiny_agent("rebrac"), OBSERVATION, precision)
+    program = jax.export.export(jax.jit(lambda: 0))()
+    program = replace(program, mlir_module_serialized=sampler.program).mlir_module()
+    products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+    assert products
+    assert all(f"precision = [{mark}, {mark}]" in line for line in products)
 
 
 def test_loops_are_written_out_in_their_order():
@@ -254,11 +272,11 @@ def test_the_check_of_a_machine(bundle, copy, capsys):
         arrays = dict(golden)
     arrays["actions"] = arrays["actions"] + np.float32(0.01)
     np.savez(copy / "golden.npz", allow_pickle=False, **arrays)
-    metadata = json.loads((copy / "bundle.json").read_text())
-    metadata["files"]["golden.npz"] = sha256(copy / "golden.npz")
-    (copy / "bundle.json").write_text(json.dumps(metadata))
+    rewrite(copy, "golden.npz", (copy / "golden.npz").read_bytes())
     assert deploy_main([str(copy), "--calls", "3"]) == 1
     assert "do not use it here" in capsys.readouterr().out
+    assert deploy_main([str(copy), "--calls", "0"]) == 2
+    assert "--calls: found 0" in capsys.readouterr().err
 
 
 # --- mistakes ---
@@ -266,6 +284,18 @@ def test_the_check_of_a_machine(bundle, copy, capsys):
 
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
+
+
+def change(folder: Path, **values: Any) -> None:
+    path = folder / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def rewrite(folder: Path, name: str, content: bytes) -> None:
+    """A file that is another one, and is said to be."""
+    (folder / name).write_bytes(content)
+    files = json.loads((folder / "bundle.json").read_text())["files"]
+    change(folder, files={**files, name: sha256(folder / name)})
 
 
 @pytest.mark.parametrize(
@@ -279,6 +309,11 @@ def truncate(path: Path) -> None:
             lambda f: (f / "bundle.json").write_text('{"format": "qamx", "version": 99}'),
             "version 99, and this qamx reads 1",
         ),
+        (lambda f: change(f, kind="stone"), "bundle.json: cannot be read (KeyError: 'stone')"),
+        (lambda f: change(f, horizon=0), "horizon is 0"),
+        (lambda f: change(f, files={}), "files lacks experiment.toml, golden.npz"),
+        (lambda f: change(f, calling_convention=99), "calling convention 99, not"),
+        (lambda f: rewrite(f, "sampler.stablehlo", b"nothing"), "cannot read what 0.10.2 wrote"),
     ],
 )
 def test_a_damaged_bundle_is_one_message(spoil, said, copy, capsys):
@@ -300,6 +335,7 @@ def test_a_bundle_for_another_device_is_one_message(copy):
     [
         (["nowhere"], "no run"),
         (["{run}", "--step", "7"], "--step: found 7"),
+        (["{run}", "--out", "{full}/notes.txt/inside"], "cannot be written (Not a directory)"),
         (["{run}", "--out", "{full}"], "there is something else, not an exported policy"),
     ],
 )
@@ -419,6 +455,24 @@ def test_a_late_chunk_is_bridged_and_then_joined_at_the_present_step():
     executor.close()
 
 
+def test_what_comes_too_late_to_be_of_use_is_asked_for_anew():
+    policy = Gated()
+    executor = RealTimeExecutor(policy, budget=20.0, steps=2)
+    executor.act(np.zeros(1))
+    executor.act(np.array([1]))
+    policy.gate.clear()
+    executor._budget = 0.01
+    for step in range(2, 6):
+        executor.act(np.array([step]))
+    policy.gate.set()
+    executor._budget = 20.0
+    late = executor.act(np.array([6]))  # the chunk of step 2 is of steps 2 to 5
+    assert (late.late, late.held) == (True, True)
+    fresh = executor.act(np.array([7]))
+    assert (float(fresh.action[0]), fresh.age) == (21, 1)  # asked for at step 6
+    executor.close()
+
+
 def test_a_fallback_is_played_where_nothing_is_known():
     policy = Gated()
     executor = RealTimeExecutor(policy, budget=0.01, fallback=np.array([-7.0]))
@@ -450,10 +504,20 @@ def test_what_the_policy_raises_is_raised_in_the_loop():
     executor.close()
 
 
-@pytest.mark.parametrize(("budget", "steps"), [(0.0, 2), (0.1, 0), (0.1, 5)])
-def test_bounds_that_cannot_be(budget, steps):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"budget": 0.0},
+        {"budget": float("inf")},
+        {"budget": 0.1, "steps": 0},
+        {"budget": 0.1, "steps": 5},
+        {"budget": 0.1, "fallback": np.zeros(2)},
+        {"budget": 0.1, "fallback": np.array([np.nan])},
+    ],
+)
+def test_bounds_that_cannot_be(options):
     with pytest.raises(ValueError, match="found"):
-        RealTimeExecutor(Counting(), budget, steps)
+        RealTimeExecutor(Counting(), **options)
 
 
 def test_latency_leaves_the_first_call_out():

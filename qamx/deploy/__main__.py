@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from qamx.errors import ExitCode, exit_code
+from qamx.errors import ExitCode, UserError, exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,11 +17,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(folder: Path, calls: int) -> int:
-    from qamx.deploy.checking import TOLERANCE, check
+    from qamx.deploy.checking import check
+
+    if calls < 1:
+        raise UserError(f"--calls: found {calls}; write a positive integer")
 
     found = check(folder, calls)
     same = "bitwise the recorded ones" if found.bitwise else f"within {found.difference:.1e}"
-    verdict = "" if found.passed else f": more than {TOLERANCE:.0e}, do not use it here"
+    verdict = "" if found.passed else f": more than {found.tolerance:.0e}, do not use it here"
     latency = found.latency
     print(f"actions    {same} ({found.rows} observations){verdict}")
     print(f"a chunk    median {latency.median_ms:.2f} ms, 99% {latency.p99_ms:.2f} ms")

@@ -60,16 +60,17 @@ class JaxPolicy:
         import jax
 
         self.metadata = metadata
-        platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
-        if platform not in metadata.platforms:
+        self.platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+        if self.platform not in metadata.platforms:
             raise UserError(
                 f"{folder}: exported for {', '.join(metadata.platforms)}, and JAX runs on "
-                f"{platform} here; set JAX_PLATFORMS=cpu"
+                f"{self.platform} here; set JAX_PLATFORMS=cpu"
             )
         with np.load(folder / files.WEIGHTS) as weights:
             self._weights = [jax.device_put(weights[str(i)]) for i in range(len(weights.files))]
         try:
             self._sample: Callable[..., Any] = jax.jit(self._program(folder).call)
+            self._sample.lower(self._weights, *self._shapes(1))
         except Exception as error:
             made = metadata.made_with.get("jax")
             raise UserError(
@@ -97,22 +98,33 @@ class JaxPolicy:
 
         metadata = self.metadata
         dim = metadata.horizon * metadata.action_size
+        convention = metadata.calling_convention
+        first = export.minimum_supported_calling_convention_version
+        last = export.maximum_supported_calling_convention_version
+        if not isinstance(convention, int) or not first <= convention <= last:
+            raise ValueError(f"calling convention {convention}, not {first} to {last}")
 
         def frame(weights: Any, seen: Any, words: Any) -> Any:
             return jax.numpy.zeros((seen.shape[0], dim), seen.dtype)
 
-        batch = export.symbolic_shape("b")
+        (batch,) = export.symbolic_shape("b")
         exported = export.export(jax.jit(frame), platforms=metadata.platforms)(
             [jax.ShapeDtypeStruct(weight.shape, weight.dtype) for weight in self._weights],
-            jax.ShapeDtypeStruct((*batch, metadata.observation_size), np.float32),
-            jax.ShapeDtypeStruct((2,), np.uint32),
+            *self._shapes(batch),
         )
         return dataclasses.replace(
             exported,
             mlir_module_serialized=(folder / files.SAMPLER).read_bytes(),
-            calling_convention_version=metadata.calling_convention,
+            calling_convention_version=convention,
             module_kept_var_idx=tuple(range(len(self._weights) + 2)),
         )
+
+    def _shapes(self, batch: Any) -> list[Any]:
+        """Of observations and the words of a key."""
+        import jax
+
+        seen = jax.ShapeDtypeStruct((batch, self.metadata.observation_size), np.float32)
+        return [seen, jax.ShapeDtypeStruct((2,), np.uint32)]
 
     def chunks(self, seen: np.ndarray, key_data: np.ndarray) -> np.ndarray:
         """Chunks for observations, both in the policy's units."""
@@ -123,15 +135,23 @@ class JaxPolicy:
 class OnnxPolicy:
     """An ONNX model, which takes its random numbers as inputs."""
 
+    platform = "onnx"
+
     def __init__(self, folder: Path, metadata: Metadata):
         self.metadata = metadata
         try:
             import onnxruntime
         except ImportError as error:
             raise UserError("an ONNX policy needs ONNX Runtime: pip install onnxruntime") from error
-        self._session = onnxruntime.InferenceSession(
-            str(folder / files.MODEL), providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(folder / files.MODEL), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise UserError(
+                f"{folder / files.MODEL}: ONNX Runtime {onnxruntime.__version__} cannot read it "
+                f"({type(error).__name__}: {error}); install a later version, or export again"
+            ) from error
 
     def act(self, observations: np.ndarray, seed: int, call: int = 0) -> np.ndarray:
         draws = np.random.default_rng([seed, call])

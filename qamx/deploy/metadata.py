@@ -19,6 +19,11 @@ EXPERIMENT = "experiment.toml"
 
 Kind: TypeAlias = Literal["bundle", "onnx"]
 
+NEEDED: dict[Kind, tuple[str, ...]] = {
+    "bundle": (SAMPLER, WEIGHTS, GOLDEN, EXPERIMENT),
+    "onnx": (MODEL, GOLDEN, EXPERIMENT),
+}
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -42,8 +47,8 @@ class Metadata:
     **Arguments:** observations have `observation_size` entries, in the order `observation_keys`
     where the environment's are dictionaries; a chunk is `horizon` actions of `action_size`
     entries. `draws` are the random inputs of an ONNX model, `calling_convention` that of a
-    program of `jax.export`. `policy`, `environment`, `made_with`, `evaluation` and `latency` are
-    for people; `files` holds a SHA-256 for each file.
+    program of `jax.export`. `policy` (with the step), `environment`, `made_with`,
+    `evaluation` and `latency` say where it comes from; `files` holds a SHA-256 for each file.
     """
 
     kind: Kind
@@ -115,7 +120,13 @@ def _parsed(table: dict[str, Any]) -> Metadata:
     )
     keys, platforms = table.pop("observation_keys"), tuple(table.pop("platforms"))
     keys = None if keys is None else tuple(keys)
-    return Metadata(units=units, draws=draws, observation_keys=keys, platforms=platforms, **table)
+    found = Metadata(units=units, draws=draws, observation_keys=keys, platforms=platforms, **table)
+    for name in ("observation_size", "action_size", "horizon"):
+        if not (isinstance(size := getattr(found, name), int) and size > 0):
+            raise ValueError(f"{name} is {size}")
+    if missing := {*NEEDED[found.kind]} - found.files.keys():
+        raise ValueError(f"files lacks {', '.join(sorted(missing))}")
+    return found
 
 
 def _compare(folder: Path, files: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """Acting within a bounded time, whatever the policy takes."""
 
+import math
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -29,13 +30,14 @@ class RealTimeExecutor:
     A chunk is asked for `steps` steps after the last one, and waited for no longer than the
     budget. If it is late, the rest of the chunk before it is played meanwhile; what comes late is
     played from the action of the present step on, so that time stays aligned. Where that rest is
-    used up too, `fallback` is played, or the last action if there is none.
+    used up too, `fallback` is played, or, if there is none, the last action (zeros before the
+    first).
 
     **Arguments:** `steps` is at most the horizon; the lower it is, the more a late chunk leaves to
     go on with (default: half the horizon, rounded up). `fallback` is an action in the
     environment's units; a robot driven by torques wants one, since its last action may be a push.
 
-    **Raises:** `ValueError` for a budget or `steps` that cannot be.
+    **Raises:** `ValueError` for a budget, `steps` or a fallback that cannot be.
     """
 
     def __init__(
@@ -48,19 +50,22 @@ class RealTimeExecutor:
     ):
         horizon = policy.metadata.horizon
         steps = (horizon + 1) // 2 if steps is None else steps
-        if not budget > 0:
+        if not (budget > 0 and math.isfinite(budget)):
             raise ValueError(f"budget: found {budget}; write a number of seconds, e.g. 0.02")
         if not 1 <= steps <= horizon:
             raise ValueError(f"steps: found {steps}; write an integer from 1 to {horizon}")
         self._policy, self._budget, self._steps, self._horizon = policy, budget, steps, horizon
-        self._fallback = fallback
+        self._fallback = _fallback(fallback, policy.metadata.action_size)
         self._worker = ThreadPoolExecutor(1, "qamx-policy")
         self._running: Future[np.ndarray] | None = None
         policy.act(np.zeros((1, policy.metadata.observation_size), np.float32), 0)  # compiles
         self.reset(seed)
 
     def reset(self, seed: int | None = None) -> None:
-        """Begins an episode; without a seed, with that of the last one plus 1."""
+        """Begins an episode; without a seed, with that of the last one plus 1.
+
+        Waits for a chunk that is being computed, however long it takes.
+        """
         if self._running is not None:
             wait([self._running])  # a chunk of the last episode; the worker takes one at a time
         self._seed = self._seed + 1 if seed is None else seed
@@ -68,7 +73,7 @@ class RealTimeExecutor:
         self._running, self._asked = None, 0
         self._chunk, self._start = np.zeros((0, self._policy.metadata.action_size)), 0
         zeros = np.zeros(self._policy.metadata.action_size, np.float32)
-        self._last = zeros if self._fallback is None else np.asarray(self._fallback, np.float32)
+        self._last = zeros if self._fallback is None else self._fallback
 
     def act(self, observation: np.ndarray) -> Timed:
         """The action for an observation [obs]; returns within the budget.
@@ -81,17 +86,21 @@ class RealTimeExecutor:
         if self._running is None and self._due:
             self._ask(rows)
         late = self._running is not None and not self._collect()
+        if self._running is None and self._step - self._start >= len(self._chunk):
+            # What came is too old to be of use.
+            self._ask(rows)
+            late = True
         index = self._step - self._start
         held = index >= len(self._chunk)
         if not held:
             self._last = self._chunk[index]
         elif self._fallback is not None:
-            self._last = np.asarray(self._fallback, np.float32)
+            self._last = self._fallback
         self._step += 1
         return Timed(self._last, index, late, held)
 
     def close(self) -> None:
-        """Ends the thread that asks the policy."""
+        """Ends the thread that asks the policy, after the chunk that is being computed."""
         self._worker.shutdown(cancel_futures=True)
 
     @property
@@ -111,3 +120,13 @@ class RealTimeExecutor:
         self._running = None
         self._chunk, self._start = running.result()[0], self._asked
         return True
+
+
+def _fallback(action: np.ndarray | None, size: int) -> np.ndarray | None:
+    """A copy, which nobody else writes to."""
+    if action is None:
+        return None
+    copy = np.array(action, np.float32)
+    if copy.shape != (size,) or not np.isfinite(copy).all():
+        raise ValueError(f"fallback: found {copy}; give {size} finite numbers")
+    return copy

@@ -18,6 +18,7 @@ from qamx.deploy import metadata as files
 from qamx.deploy.checking import Check, check
 from qamx.deploy.metadata import Kind, Metadata
 from qamx.envs import Environment
+from qamx.envs.scaling import Scaling
 from qamx.errors import RunError, UserError
 from qamx.export.onnx import export_onnx, recorded
 from qamx.export.sampler import PLATFORMS, export_sampler
@@ -51,7 +52,8 @@ class Source:
         """
         experiment = load_experiment(directory)
         snapshot = load_snapshot(directory, step)
-        policy = replace(TrainedPolicy.load(directory), agent=snapshot.agent)
+        horizon, precision = experiment.agent.horizon, experiment.compute.precision
+        policy = TrainedPolicy(snapshot.agent, Scaling.load(directory), horizon, precision)
         environment = build_environment(experiment.environment)()
         try:
             observations = _observations(environment, policy, experiment.seed)
@@ -67,8 +69,9 @@ class Source:
     def evaluation(self) -> dict[str, Any] | None:
         """The run's own evaluation at this step, if there was one."""
         path = self.directory / "evaluations.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        rows = [row for row in map(json.loads, lines) if row["step"] == self.step]
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        whole = text.rpartition("\n")[0].splitlines()  # the run may be writing the last line
+        rows = [row for row in map(json.loads, whole) if row["step"] == self.step]
         return rows[-1] if rows else None
 
     def floor_ms(self) -> float:
@@ -110,11 +113,8 @@ def write_bundle(source: Source, kind: Kind, folder: Path, calls: int = LATENCY_
     **Raises:** `UserError` for a folder that holds something else, `RunError` if the exported
     policy does not do what the training code does.
     """
-    _require_free(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    folder = folder.resolve()
+    partial = _begun(folder)
     try:
         metadata = _WRITERS[kind](source, partial)
         shutil.copyfile(source.directory / "config.toml", partial / files.EXPERIMENT)
@@ -134,7 +134,22 @@ def write_bundle(source: Source, kind: Kind, folder: Path, calls: int = LATENCY_
     return found
 
 
-def _require_free(folder: Path) -> None:
+def _begun(folder: Path) -> Path:
+    """A new folder beside the one that is to be written."""
+    require_free(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}); name another --out"
+        ) from error
+    return partial
+
+
+def require_free(folder: Path) -> None:
+    """Raises `UserError` if there is something else than an exported policy."""
     if folder.exists() and not (folder / files.FILE_NAME).is_file():
         raise UserError(
             f"{folder}: there is something else, not an exported policy; name another --out"

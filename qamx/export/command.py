@@ -6,7 +6,7 @@ import jax
 
 from qamx.deploy.metadata import Kind, read_metadata
 from qamx.errors import ExitCode
-from qamx.export.bundle import Source, write_bundle
+from qamx.export.bundle import Source, require_free, write_bundle
 
 
 def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) -> int:
@@ -16,9 +16,10 @@ def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) 
     does not do what the training code does.
     """
     jax.config.update("jax_platforms", "cpu")  # an accelerator may be a run's
-    source = Source.of_run(directory, step)
     name = directory.resolve().name
     folder = out or directory.resolve().with_name(f"{name}-{kind}")
+    require_free(folder)
+    source = Source.of_run(directory, step)
     found = write_bundle(source, kind, folder)
     metadata = read_metadata(folder)
     same = "bitwise" if found.bitwise else f"within {found.difference:.0e}"

@@ -14,6 +14,8 @@ from jax.core import Tracer
 from jax.extend import core
 from jax.interpreters import partial_eval
 
+from qamx.errors import UserError
+
 Answer: TypeAlias = Callable[[Any, Sequence[Any]], Any]
 """The value of a normal draw, from its equation and the equation's inputs."""
 
@@ -51,7 +53,7 @@ def with_draws_as_arguments(
 
     **Returns:** the program of the observations and the draws, and the shapes of those.
 
-    **Raises:** `ValueError` if the function draws other numbers than standard normal ones.
+    **Raises:** `UserError` if the function draws other numbers than standard normal ones.
     """
     program = jax.make_jaxpr(function)(observations, key)
     drawn: list[jax.ShapeDtypeStruct] = []
@@ -74,7 +76,10 @@ def with_draws_as_arguments(
     needed, _ = partial_eval.dce_jaxpr(whole.jaxpr, [True], instantiate=True)
     random = {e.primitive.name for e in needed.eqns if "random" in e.primitive.name}
     if random:
-        raise ValueError(f"the policy draws numbers that are not normal ({', '.join(random)})")
+        raise UserError(
+            f"--format onnx: the policy draws numbers that are not normal ({', '.join(random)}); "
+            "use --format bundle"
+        )
     return core.ClosedJaxpr(needed, whole.consts), drawn
 
 

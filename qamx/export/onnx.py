@@ -51,7 +51,8 @@ def export_onnx(
     Inputs are `observations` [b, obs] and the standard normal numbers `noise_0`, ...; the output
     is `actions` [b, horizon, act]. Matrix products are float32.
 
-    **Raises:** `UserError` without the extra `onnx`.
+    **Raises:** `UserError` without the extra `onnx`, and for a policy that has no ONNX form: one
+    that is sampled with another solver than Euler's.
     """
     to_onnx = _converter()
     act = in_units_of_environment(agent, units, horizon)
@@ -63,15 +64,21 @@ def export_onnx(
     def function(*arguments: Any) -> Any:
         return core.jaxpr_as_fun(program)(*arguments)[0]
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = to_onnx(
-            function,
-            [observations, *drawn],
-            model_name="policy",
-            input_names=["observations", *(draw.name for draw in draws)],
-            output_names=["actions"],
-        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = to_onnx(
+                function,
+                [observations, *drawn],
+                model_name="policy",
+                input_names=["observations", *(draw.name for draw in draws)],
+                output_names=["actions"],
+            )
+    except NotImplementedError as error:
+        raise UserError(
+            f'--format onnx: the sampler has no ONNX form ({error}); agent.solver = "euler" has, '
+            "and --format bundle takes every solver"
+        ) from error
     return OnnxModel(model.SerializeToString(), draws)
 
 
@@ -105,6 +112,9 @@ def _draw(index: int, shape: tuple[Any, ...]) -> Draw:
     (axis,) = (axis for axis, size in enumerate(shape) if not isinstance(size, int))
     multiple = re.fullmatch(r"(?:(\d+)\*)?b", str(shape[axis]))
     if multiple is None:
-        raise ValueError(f"a draw of {shape}: not a whole number of rows for each observation")
+        raise UserError(
+            f"--format onnx: a draw of {shape} is not a number of rows for each observation; use "
+            "--format bundle"
+        )
     rest = (*shape[:axis], *shape[axis + 1 :])
     return Draw(f"noise_{index}", rest, axis, int(multiple[1] or 1))

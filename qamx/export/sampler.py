@@ -1,6 +1,7 @@
 """An agent's sampler as a program of its own, for any number of observations."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,6 +16,13 @@ from qamx.agents import AbstractAgent
 from qamx.nn import Precision, matmul_precision
 
 PLATFORMS = ("cpu", "cuda")
+
+_PRECISION: dict[Precision, Callable[[], AbstractContextManager[object]]] = {
+    # As `matmul_precision` has it on a GPU, wherever the export is made; a CPU knows one only.
+    "tf32": lambda: jax.default_matmul_precision("tensorfloat32"),
+    "float32": lambda: jax.default_matmul_precision("highest"),
+    "bfloat16": lambda: matmul_precision("bfloat16"),
+}
 
 
 class Sampler(NamedTuple):
@@ -56,7 +64,7 @@ def export_sampler(agent: AbstractAgent, observation_size: int, precision: Preci
             whole[index] = leaf
         return act(whole, observations, words)
 
-    with matmul_precision(precision):
+    with _PRECISION[precision]():
         exported = export.export(jax.jit(act_with_needed), platforms=PLATFORMS)(
             [jax.ShapeDtypeStruct(leaves[i].shape, leaves[i].dtype) for i in needed],
             jax.ShapeDtypeStruct((*export.symbolic_shape("b"), observation_size), jnp.float32),

@@ -48,6 +48,11 @@ def main(bundle: str) -> None:
         again = policy_class.from_pretrained(folder, config=config)
         again.config.seed = 7
         assert np.array_equal(again.predict_action_chunk(batch).numpy(), expected)
+        # As lerobot-eval and lerobot-record load what --policy.path names.
+        config.pretrained_path = Path(folder)
+        before, after = make_pre_post_processors(config, pretrained_path=folder)
+        assert after(again.select_action(before(one))).shape == (1, expected.shape[-1])
+        again.save_pretrained(folder)  # in its own place
     print(f"LeRobot plays the policy: {len(observations)} observations, bitwise")
 
 

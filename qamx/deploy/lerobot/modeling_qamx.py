@@ -11,6 +11,7 @@ import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 
 from qamx.deploy.lerobot.configuration_qamx import QamxConfig, features
+from qamx.deploy.lerobot.processor_qamx import make_qamx_pre_post_processors
 from qamx.deploy.loading import ChunkPolicy, load_policy
 from qamx.deploy.metadata import FILE_NAME, Metadata, read_metadata
 
@@ -28,11 +29,11 @@ class QamxPolicy(PreTrainedPolicy):
     def __init__(self, config: QamxConfig, policy: ChunkPolicy, folder: Path):
         super().__init__(config)
         self.policy, self.folder = policy, folder
-        self.steps = config.n_action_steps or policy.metadata.horizon
-        if not 1 <= self.steps <= policy.metadata.horizon:
+        horizon = policy.metadata.horizon
+        self.steps = horizon if config.n_action_steps is None else config.n_action_steps
+        if not 1 <= self.steps <= horizon:
             raise ValueError(
-                f"n_action_steps: found {config.n_action_steps}; write an integer from 1 to "
-                f"{policy.metadata.horizon}"
+                f"n_action_steps: found {self.steps}; write an integer from 1 to {horizon}"
             )
         self.episode = -1
         self.reset()
@@ -55,8 +56,11 @@ class QamxPolicy(PreTrainedPolicy):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.config._save_pretrained(save_directory)
-        for name in (FILE_NAME, *read_metadata(self.folder).files):
-            shutil.copy2(self.folder / name, save_directory / name)
+        for processor in make_qamx_pre_post_processors(self.config):
+            processor.save_pretrained(save_directory)
+        if not save_directory.samefile(self.folder):
+            for name in (FILE_NAME, *read_metadata(self.folder).files):
+                shutil.copy2(self.folder / name, save_directory / name)
 
     def reset(self) -> None:
         """Begins an episode, with draws of its own."""
@@ -67,6 +71,11 @@ class QamxPolicy(PreTrainedPolicy):
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
         """Chunks [batch, horizon, act] for a batch of observations."""
+        if missing := [key for key in self.config.observation_keys if key not in batch]:
+            raise KeyError(
+                f"{', '.join(missing)}: not in the batch (which has {', '.join(sorted(batch))}); "
+                "name the features of an observation with observation_keys"
+            )
         parts = [batch[key].detach().cpu().numpy() for key in self.config.observation_keys]
         observations = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
         chunks = self.policy.act(observations, self.config.seed + self.episode, self.calls)
@@ -92,12 +101,9 @@ class QamxPolicy(PreTrainedPolicy):
 
 def _defaults(metadata: Metadata) -> dict[str, Any]:
     inputs, outputs = features(metadata.observation_size, metadata.action_size)
-    keys = metadata.observation_keys
-    named = {} if keys is None else {"observation_keys": list(keys)}
     return {
         "input_features": inputs,
         "output_features": outputs,
         "device": "cpu",
         "push_to_hub": False,
-        **named,
     }
