@@ -67,7 +67,7 @@ def check(folder: Path | str, calls: int = 200) -> Check:
 
 def tolerance_of(policy: JaxPolicy | OnnxPolicy) -> float:
     """How far actions may be from the recorded ones here."""
-    precision = policy.metadata.policy.get("precision")
+    precision = str(policy.metadata.policy.get("precision"))
     rounded = precision == "bfloat16" or (precision == "tf32" and policy.platform == "cuda")
     return ROUNDED[precision] if rounded else TOLERANCE
 
