@@ -7,13 +7,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from qamx.deploy.metadata import FILE_NAME
+from qamx.config import Experiment, load
+from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
 from qamx.errors import UserError
 from qamx.evaluation.exported import subject_of_export
 from qamx.evaluation.play import Played, play, roles_for, settings_for
 from qamx.evaluation.statistics import Pairing
 from qamx.evaluation.subject import Subject, subject_of_run
 from qamx.evaluation.tables import pairing_report, show, show_pairing, write_json
+from qamx.trained import load_experiment
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,15 @@ def subject_of(folder: Path, step: int | None) -> Subject:
     return (subject_of_export if exported else subject_of_run)(folder, step)
 
 
+def experiment_of(folder: Path) -> Experiment:
+    """The experiment of a run, or of an exported policy.
+
+    **Raises:** `UserError` if the folder holds neither.
+    """
+    exported = (folder / FILE_NAME).is_file()
+    return load(folder / EXPERIMENT) if exported else load_experiment(folder)
+
+
 def use_cpu() -> None:
     """Keeps to the host's processor: an accelerator's memory may be a run's, which is not to be
     disturbed, and runs ask the processor for an evaluation's actions too."""
@@ -63,11 +74,14 @@ def evaluate(directories: Sequence[Path], options: Options, file: Path | None) -
     plans = [(one, settings_for(one, options.tasks)) for one in subjects]
     roles = [roles_for(one, options.behaviour) for one in subjects]
     found: list[Played] = []
-    for (subject, environments), own in zip(plans, roles, strict=True):
-        for environment in environments:
-            found += play(subject, environment, own, _seed(options, subject))
-            write_json(file, found)  # after each, so that an interruption loses one at most
-    show(found)
+    try:
+        for (subject, environments), own in zip(plans, roles, strict=True):
+            for environment in environments:
+                found += play(subject, environment, own, _seed(options, subject))
+                write_json(file, found)  # after each, so that an interruption loses one at most
+    finally:
+        if found:
+            show(found)
     return 0
 
 
@@ -103,7 +117,14 @@ def evaluate_paired(directories: Sequence[Path], options: Options, file: Path | 
     show(found)
     for one, other, pairing in zip(found[::2], found[1::2], pairings, strict=True):
         show_pairing(one, other, pairing)
-    write_json(file, found, pairings=[pairing_report(pairing) for pairing in pairings])
+    write_json(
+        file,
+        found,
+        pairings=[
+            {"task": one.task, **pairing_report(pairing)}
+            for one, pairing in zip(found[::2], pairings, strict=True)
+        ],
+    )
     return 0
 
 
@@ -123,3 +144,5 @@ def _seed(options: Options, subject: Subject) -> int:
 def _check_folder(file: Path | None) -> None:
     if file is not None and not file.parent.is_dir():
         raise UserError(f"--json {file}: its folder does not exist; create it, or name another")
+    if file is not None and file.is_dir():
+        raise UserError(f"--json {file}: a folder; name a file in it")

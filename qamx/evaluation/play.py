@@ -59,8 +59,8 @@ def roles_for(subject: Subject, behaviour: bool) -> tuple[Role, ...]:
     """
     if behaviour and not subject.has_behaviour:
         raise UserError(
-            f"--behaviour: {subject.name} is of {subject.method}, which keeps no clone of the "
-            "data apart from what it improves; leave it out"
+            f"--behaviour: {subject.name} holds no clone of the data apart from the policy that "
+            "acts; leave it out, or, of an exported policy, name its run"
         )
     return ("evaluate", "behaviour") if behaviour else ("evaluate",)
 

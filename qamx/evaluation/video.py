@@ -10,13 +10,12 @@ from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.envs.rendering import Image
 from qamx.errors import UserError
 from qamx.evaluation.backend import choose_backend
-from qamx.evaluation.command import Options, use_cpu
+from qamx.evaluation.command import Options, experiment_of, use_cpu
 from qamx.evaluation.encoders import Encoder, Gif, Mp4, require_packages
 from qamx.evaluation.grid import Grid
 from qamx.evaluation.play import Played, play, roles_for, settings_for
 from qamx.evaluation.replay import Again, check_draws
 from qamx.evaluation.subject import Subject
-from qamx.trained import load_experiment
 
 FORMATS = (".mp4", ".gif")
 USUAL_RATE = 20.0
@@ -37,7 +36,7 @@ def video(directory: Path, options: Options, out: Path | None, size: int, fps: f
         options = dataclasses.replace(options, episodes=1 if len(options.tasks) > 1 else 4)
     use_cpu()
     files = _files(out, directory)
-    settings = load_experiment(directory).environment
+    settings = experiment_of(directory).environment
     choose_backend(required=not isinstance(settings, GymnasiumEnvironmentSettings))
     subject = options.subject(directory)
     environments = settings_for(subject, options.tasks)
@@ -128,9 +127,9 @@ def _write(files: Sequence[Path], rate: float, cells: Sequence[Again], grid: Gri
                 encoder.add(step, image)
         for encoder in encoders:
             encoder.close()
-    except OSError as error:
-        raise UserError(f"{files[0].parent}: cannot be written to ({error})") from error
-    except BaseException:
+    except BaseException as error:
         for encoder in encoders:
             encoder.discard()
+        if isinstance(error, OSError):
+            raise UserError(f"{files[0].parent}: the video was not written ({error})") from error
         raise

@@ -33,7 +33,7 @@ def inspect_run(
 
     **Raises:** `UserError` if the run cannot be read, or an option is wrong.
     """
-    _check(flow, states, samples, out)
+    _check(flow, states, samples, seed, out)
     # The run itself may have the accelerator; a few thousand samples do not need it.
     jax.config.update("jax_platforms", "cpu")
     subject = find_subject(directory)
@@ -47,8 +47,12 @@ def inspect_run(
     return ExitCode.DONE
 
 
-def _check(flow: bool, states: int, samples: int, out: Path | None) -> None:
-    for name, number, least in (("--states", states, 1), ("--samples", samples, 2)):
+def _check(flow: bool, states: int, samples: int, seed: int, out: Path | None) -> None:
+    for name, number, least in (
+        ("--states", states, 1),
+        ("--samples", samples, 2),
+        ("--seed", seed, 0),
+    ):
         if number < least:
             raise UserError(f"{name}: found {number}; write an integer of at least {least}")
     if flow:

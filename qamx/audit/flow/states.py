@@ -1,5 +1,6 @@
 """The states at which a policy is looked at, and what the data do there and near by."""
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +63,10 @@ def choose(subject: Subject, where: Sequence[str], count: int, seed: int) -> Sta
     """
     if not where:
         where = () if subject.data is not None else (RESETS,)
-    if where == (RESETS,) or list(where) == [RESETS]:
+    if list(where) == [RESETS]:
         return _near(subject, _resets(subject, count))
     if len(where) == 1 and where[0].endswith(".npz"):
-        return _near(subject, _of_file(subject, Path(where[0]), count))
+        return _near(subject, _of_file(subject, Path(where[0])))
     return _near(subject, _of_data(subject, where, count, seed))
 
 
@@ -112,11 +113,11 @@ def _resets(subject: Subject, count: int) -> States:
     return States("first states of evaluation episodes", names, np.stack(seen), None, None)
 
 
-def _of_file(subject: Subject, path: Path, count: int) -> States:
+def _of_file(subject: Subject, path: Path) -> States:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = np.asarray(file["observations"], np.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(
             f"--state: {path}: cannot be read ({error}); write observations with numpy.savez"
         ) from error
@@ -125,6 +126,9 @@ def _of_file(subject: Subject, path: Path, count: int) -> States:
         raise UserError(
             f"--state: {path}: observations of shape {found.shape}; write (states, {size})"
         )
+    if not np.isfinite(found).all():
+        row = np.flatnonzero(~np.isfinite(found).all(axis=1))[0]
+        raise UserError(f"--state: {path}: row {row} has entries that are not finite; leave it out")
     names = tuple(f"{path.name} {index}" for index in range(len(found)))
     return States(f"states of {path.name}", names, subject.scaling.observations(found), None, None)
 
