@@ -22,6 +22,7 @@ from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.envs.scaling import ScaledEnvironment, Scaling
 from qamx.errors import RunError, UserError
 from qamx.evaluation import backend
+from qamx.evaluation.command import experiment_of
 from qamx.evaluation.encoders import LONGEST_GIF, Gif, Mp4
 from qamx.evaluation.grid import FAILURE, SUCCESS, Grid
 from qamx.evaluation.play import Played, play
@@ -98,10 +99,13 @@ def test_a_pair_is_played_on_the_same_seeds(trained, copy, tmp_path, capsys):
     assert (one["step"], other["step"]) == (30, 20)
     assert [e["seed"] for e in one["episodes"]] == [e["seed"] for e in other["episodes"]]
     (pairing,) = report["pairings"]
+    assert pairing["task"] == 1
     solved = [[e["success"] for e in found["episodes"]] for found in (one, other)]
     assert pairing["first"] == sum(a and not b for a, b in zip(*solved, strict=True))
     assert sum(pairing[name] for name in ("both", "first", "second", "neither")) == 3
-    assert "McNemar's exact test: p = " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "McNemar's exact test: p = " in said
+    assert f"{copy} less {trained}, task 1" in said.replace("\n", "")
 
 
 # --- mistakes ---
@@ -152,13 +156,49 @@ def test_pairs_that_cannot_be_compared(trained, copy, capsys):
     config = copy / "config.toml"
     config.write_text(config.read_text().replace("task = 2", "task = 3"))
     assert main(["eval", "--paired", str(trained), str(copy)]) == 2
-    assert "pointmaze-medium-navigate task 2 reward default" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "pointmaze-medium-navigate (task 2, reward default)" in said
+    assert "pointmaze-medium-navigate (task 3, reward default)" in said
+
+
+def test_a_pair_may_have_learned_other_rewards(trained, copy, capsys):
+    config = copy / "config.toml"
+    config.write_text(config.read_text().replace("reward_scale = 1.0", "reward_scale = 2.0"))
+    assert "reward_scale = 2.0" in config.read_text()
+    assert main(["eval", "--paired", str(trained), str(copy), "--episodes", "1"]) == 0
+
+
+def test_a_report_cannot_be_a_folder(trained, tmp_path, capsys):
+    assert main(["eval", str(trained), "--json", str(tmp_path)]) == 2
+    assert f"--json {tmp_path}: a folder" in capsys.readouterr().err
+
+
+def test_a_video_of_an_export_is_of_its_run(trained, tmp_path, monkeypatch):
+    folder = tmp_path / "bundle"
+    assert main(["export", str(trained), "--out", str(folder)]) == 0
+    assert experiment_of(folder) == experiment_of(trained)
+    monkeypatch.setattr("qamx.evaluation.video.check_draws", lambda *_: None)
+    shown = []
+
+    def note(found: Any, size: int) -> Any:
+        shown.extend(found)
+        raise OSError("no more of it")  # what follows is drawing, which other tests look at
+
+    monkeypatch.setattr("qamx.evaluation.video._cells", note)
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    with pytest.raises(OSError, match="no more of it"):
+        main(["video", str(folder), "--episodes", "1", "--out", str(tmp_path / "film.gif")])
+    ((played,),) = shown
+    own = next(
+        play(subject_of_run(trained).with_episodes(1, 0), played.environment, ("evaluate",), 10001)
+    )
+    assert np.array_equal(played.episodes[0].actions, own.episodes[0].actions)
 
 
 def test_a_method_without_a_clone(trained):
     from qamx.evaluation.play import roles_for
 
-    with pytest.raises(UserError, match="keeps no clone of the data"):
+    with pytest.raises(UserError, match="holds no clone of the data"):
         roles_for(replace(subject_of_run(trained), has_behaviour=False), behaviour=True)
 
 

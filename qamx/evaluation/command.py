@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from qamx.config import Experiment, load
+from qamx.config import EnvironmentSettings, Experiment, load
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
 from qamx.errors import UserError
 from qamx.evaluation.exported import subject_of_export
@@ -98,7 +99,7 @@ def evaluate_paired(directories: Sequence[Path], options: Options, file: Path | 
     if options.behaviour:
         raise UserError("--behaviour: the two policies of --paired are compared; leave it out")
     tables = [settings_for(one, options.tasks) for one in (first, second)]
-    if tables[0] != tables[1]:
+    if _played(tables[0]) != _played(tables[1]):
         there, here = (", ".join(_describe(one) for one in table) for table in tables)
         raise UserError(
             f"--paired: {first.name} acts in {there}, {second.name} in {here}; name runs of one "
@@ -132,9 +133,17 @@ def _successes(played: Played) -> np.ndarray:
     return np.array([episode.success for episode in played.episodes])
 
 
-def _describe(environment: object) -> str:
-    known = {name: getattr(environment, name, None) for name in ("id", "task", "reward")}
-    return " ".join(f"{v}" if k == "id" else f"{k} {v}" for k, v in known.items() if v is not None)
+def _played(environments: Sequence[EnvironmentSettings]) -> list[dict[str, Any]]:
+    """What decides the episodes: how rewards are learned does not."""
+    return [one.model_dump(exclude={"reward_scale", "reward_shift"}) for one in environments]
+
+
+def _describe(environment: EnvironmentSettings) -> str:
+    """The environment and what it was given, as in `cube-double-play (task 2)`."""
+    given = environment.model_dump(
+        exclude={"id", "reward_scale", "reward_shift"}, exclude_none=True
+    )
+    return f"{environment.id} ({', '.join(f'{key} {value}' for key, value in given.items())})"
 
 
 def _seed(options: Options, subject: Subject) -> int:

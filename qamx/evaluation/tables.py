@@ -60,9 +60,8 @@ def show_pairing(one: Played, other: Played, pairing: Pairing) -> None:
         ("return", f"{gained.mean():+.2f}", f"[{least:+.2f}, {most:+.2f}]"),
     ]
     task = "" if one.task is None else f", task {one.task}"
-    print_table(
-        f"{other.subject.name} less {one.subject.name}{task}", ("", "difference", "95%"), rows
-    )
+    title = f"{other.subject.name} less {one.subject.name}{task}"
+    print_table(title, ("", "difference", "95%"), rows)
     print(
         f"seeds solved by both {pairing.both}, by the first only {pairing.first}, by the second "
         f"only {pairing.second}, by neither {pairing.neither}; McNemar's exact test: "

@@ -48,11 +48,8 @@ def inspect_run(
 
 
 def _check(flow: bool, states: int, samples: int, seed: int, out: Path | None) -> None:
-    for name, number, least in (
-        ("--states", states, 1),
-        ("--samples", samples, 2),
-        ("--seed", seed, 0),
-    ):
+    limits = ("--states", states, 1), ("--samples", samples, 2), ("--seed", seed, 0)
+    for name, number, least in limits:
         if number < least:
             raise UserError(f"{name}: found {number}; write an integer of at least {least}")
     if flow:
