@@ -189,9 +189,8 @@ def test_a_video_of_an_export_is_of_its_run(trained, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no more of it"):
         main(["video", str(folder), "--episodes", "1", "--out", str(tmp_path / "film.gif")])
     ((played,),) = shown
-    own = next(
-        play(subject_of_run(trained).with_episodes(1, 0), played.environment, ("evaluate",), 10001)
-    )
+    subject = subject_of_run(trained).with_episodes(1, 0)
+    own = next(play(subject, played.environment, ("evaluate",), subject.seed))
     assert np.array_equal(played.episodes[0].actions, own.episodes[0].actions)
 
 

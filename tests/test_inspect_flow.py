@@ -417,9 +417,25 @@ def test_states_of_another_size(subject, tmp_path):
         choose(subject, [str(tmp_path / "wide.npz")], 4, 0)
 
 
+def test_states_of_a_damaged_file(subject, tmp_path):
+    whole, cut, plain = (tmp_path / name for name in ("whole.npz", "cut.npz", "plain.npz"))
+    np.savez(whole, observations=np.array([[0, 0], [np.nan, 0]]))
+    cut.write_bytes(whole.read_bytes()[:-30])
+    with plain.open("wb") as file:
+        np.save(file, np.zeros((3, 2)))
+    for path, says in (
+        (whole, "row 1 has entries that are not finite"),
+        (cut, "cannot be read"),
+        (plain, "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=f"{path.name}: {says}"):
+            choose(subject, [str(path)], 4, 0)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        (("--seed", "-1"), "--seed: found -1"),
         (("--states", "0"), "--states: found 0"),
         (("--samples", "1"), "--samples: found 1"),
         (("--out", "x"), "--out: there are no figures"),

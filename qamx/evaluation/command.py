@@ -133,16 +133,17 @@ def _successes(played: Played) -> np.ndarray:
     return np.array([episode.success for episode in played.episodes])
 
 
+LEARNED = {"reward_scale", "reward_shift"}
+"""Keys of an environment that change what is learned, and not its episodes."""
+
+
 def _played(environments: Sequence[EnvironmentSettings]) -> list[dict[str, Any]]:
-    """What decides the episodes: how rewards are learned does not."""
-    return [one.model_dump(exclude={"reward_scale", "reward_shift"}) for one in environments]
+    return [one.model_dump(exclude=LEARNED) for one in environments]
 
 
 def _describe(environment: EnvironmentSettings) -> str:
     """The environment and what it was given, as in `cube-double-play (task 2)`."""
-    given = environment.model_dump(
-        exclude={"id", "reward_scale", "reward_shift"}, exclude_none=True
-    )
+    given = environment.model_dump(exclude={"id", *LEARNED}, exclude_none=True)
     return f"{environment.id} ({', '.join(f'{key} {value}' for key, value in given.items())})"
 
 
