@@ -194,11 +194,11 @@ def wait_for(path, process, lines):
 
 
 def test_a_run_that_is_killed_or_told_to_stop_continues_exactly(maze, tmp_path):
-    longer = [*maze, "schedule.online_steps=1200", "evaluation.every=1230", "checkpoint.every=50"]
+    longer = [*maze, "schedule.online_steps=700", "evaluation.every=730", "checkpoint.every=50"]
     whole = finished(command(tmp_path / "whole", *longer))
     assert whole.returncode == 0, whole.stderr
     out = tmp_path / "interrupted"
-    for number, lines in ((signal.SIGKILL, 20), (signal.SIGTERM, 70)):
+    for number, lines in ((signal.SIGKILL, 15), (signal.SIGTERM, 40)):
         process = subprocess.Popen(command(out, *longer), stdout=subprocess.DEVNULL)
         wait_for(out / "metrics.jsonl", process, lines)
         process.send_signal(number)
