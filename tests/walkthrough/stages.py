@@ -99,6 +99,12 @@ def client(walk: "Walk", line: str) -> str:
     return done.stdout
 
 
+def one_latency(walk: "Walk", line: str) -> None:
+    """A method of the tiny size."""
+    script = line.partition(" --")[0]
+    assert walk.execute(f"{script} --method fql --size tiny") == 0, walk.read()
+
+
 # Before a page
 
 

@@ -168,6 +168,11 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
     ),
     (
         "performance.md",
+        "python benchmarks/latency.py *",
+        StandIn(stages.one_latency, _LONG),
+    ),
+    (
+        "performance.md",
         "python benchmarks/shards.py *",
         Change("--shards 3 --episodes 2 --updates 5", _LONG),
     ),
