@@ -29,6 +29,7 @@ from qamx.evaluation.play import Played, play
 from qamx.evaluation.replay import Again, check_draws
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.evaluation.subject import Subject, subject_of_run
+from qamx.evaluation.video import film
 from qamx.runner.evaluate import Episode
 from qamx.runner.plan import Evaluation
 
@@ -359,6 +360,40 @@ def test_a_gif_of_a_long_episode_is_bounded_and_ends_at_its_end(tmp_path):
         found.seek(found.n_frames - 1)
         last = np.asarray(file.convert("RGB"))
     np.testing.assert_allclose(last, image, atol=8)
+
+
+def filmed(tmp_path: Path, advance: Any = None) -> None:
+    """Films one step in both formats."""
+    episode = cell(True, 1, 90)
+
+    def end() -> None:
+        episode.over = True
+
+    episode.advance = advance or end
+    files = [tmp_path / "film.gif", tmp_path / "film.mp4"]
+    film(files, 10.0, [episode], Grid([episode], columns=1, size=64))
+
+
+def test_a_film_is_whole_or_not_there(tmp_path):
+    def broken() -> None:
+        raise OSError("the display is gone")
+
+    (tmp_path / "film.gif").write_bytes(b"an older one")
+    with pytest.raises(OSError, match="the display is gone"):
+        filmed(tmp_path, broken)
+    assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
+    assert (tmp_path / "film.gif").read_bytes() == b"an older one"
+    filmed(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.gif", "film.mp4"]
+    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF89a")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_a_film_that_cannot_be_written_names_its_file(suffix, tmp_path):
+    (tmp_path / f"film{suffix}").mkdir()
+    with pytest.raises(UserError, match=rf"film\{suffix}: cannot be written \(Is a directory\)"):
+        filmed(tmp_path)
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_an_episode_that_is_another_when_played_again_is_an_error(trained):
