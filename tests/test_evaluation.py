@@ -109,6 +109,29 @@ def test_a_pair_is_played_on_the_same_seeds(trained, copy, tmp_path, capsys):
     assert f"{copy} less {trained}, task 1" in said.replace("\n", "")
 
 
+def test_what_was_played_is_kept_when_a_pair_is_interrupted(
+    trained, copy, tmp_path, capsys, monkeypatch
+):
+    """In the second of two tasks, after the first policy's episodes."""
+    calls = itertools.count()
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls) == 3:
+            raise RunError("interrupted")
+        return play(*arguments)
+
+    monkeypatch.setattr("qamx.evaluation.command.play", interrupted)
+    file = tmp_path / "report.json"
+    pair = ["--paired", str(trained), str(copy), "--task", "1", "2", "--episodes", "1"]
+    assert main(["eval", *pair, "--json", str(file)]) == 1
+    report = json.loads(file.read_text())
+    assert [found["task"] for found in report["evaluations"]] == [1, 1, 2]
+    assert [pairing["task"] for pairing in report["pairings"]] == [1]
+    said = capsys.readouterr().out.replace("\n", "")
+    assert f"{copy} less {trained}, task 1" in said
+    assert f"less {trained}, task 2" not in said
+
+
 # --- mistakes ---
 
 
@@ -158,8 +181,7 @@ def test_pairs_that_cannot_be_compared(trained, copy, capsys):
     config.write_text(config.read_text().replace("task = 2", "task = 3"))
     assert main(["eval", "--paired", str(trained), str(copy)]) == 2
     said = capsys.readouterr().err
-    assert "pointmaze-medium-navigate (task 2, reward default)" in said
-    assert "pointmaze-medium-navigate (task 3, reward default)" in said
+    assert f"{trained} and {copy} act in different environments: task 2 and 3; name runs" in said
 
 
 def test_a_pair_may_have_learned_other_rewards(trained, copy, capsys):
