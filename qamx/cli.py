@@ -584,7 +584,8 @@ def _eval(arguments: argparse.Namespace) -> int:
 def _add_video(commands: Subparsers) -> None:
     summary = "show episodes of a run's policy as MP4 and GIF"
     parser = _command(commands, "video", summary, _video)
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run or an export")
+    what = "the folder of a run, or of an exported policy"
+    parser.add_argument("run", type=Path, metavar="RUN", help=what)
     _add_playing(parser, "episodes of each task (default: 4 of one, 1 each of several)")
     parser.add_argument(
         "--out",

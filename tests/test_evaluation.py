@@ -29,6 +29,7 @@ from qamx.evaluation.play import Played, play
 from qamx.evaluation.replay import Again, check_draws
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.evaluation.subject import Subject, subject_of_run
+from qamx.evaluation.video import film
 from qamx.runner.evaluate import Episode
 from qamx.runner.plan import Evaluation
 
@@ -108,6 +109,29 @@ def test_a_pair_is_played_on_the_same_seeds(trained, copy, tmp_path, capsys):
     assert f"{copy} less {trained}, task 1" in said.replace("\n", "")
 
 
+def test_what_was_played_is_kept_when_a_pair_is_interrupted(
+    trained, copy, tmp_path, capsys, monkeypatch
+):
+    """In the second of two tasks, after the first policy's episodes."""
+    calls = itertools.count()
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls) == 3:
+            raise RunError("interrupted")
+        return play(*arguments)
+
+    monkeypatch.setattr("qamx.evaluation.command.play", interrupted)
+    file = tmp_path / "report.json"
+    pair = ["--paired", str(trained), str(copy), "--task", "1", "2", "--episodes", "1"]
+    assert main(["eval", *pair, "--json", str(file)]) == 1
+    report = json.loads(file.read_text())
+    assert [found["task"] for found in report["evaluations"]] == [1, 1, 2]
+    assert [pairing["task"] for pairing in report["pairings"]] == [1]
+    said = capsys.readouterr().out.replace("\n", "")
+    assert f"{copy} less {trained}, task 1" in said
+    assert f"less {trained}, task 2" not in said
+
+
 # --- mistakes ---
 
 
@@ -157,8 +181,7 @@ def test_pairs_that_cannot_be_compared(trained, copy, capsys):
     config.write_text(config.read_text().replace("task = 2", "task = 3"))
     assert main(["eval", "--paired", str(trained), str(copy)]) == 2
     said = capsys.readouterr().err
-    assert "pointmaze-medium-navigate (task 2, reward default)" in said
-    assert "pointmaze-medium-navigate (task 3, reward default)" in said
+    assert f"{trained} and {copy} act in different environments: task 2 and 3; name runs" in said
 
 
 def test_a_pair_may_have_learned_other_rewards(trained, copy, capsys):
@@ -359,6 +382,40 @@ def test_a_gif_of_a_long_episode_is_bounded_and_ends_at_its_end(tmp_path):
         found.seek(found.n_frames - 1)
         last = np.asarray(file.convert("RGB"))
     np.testing.assert_allclose(last, image, atol=8)
+
+
+def filmed(tmp_path: Path, advance: Any = None) -> None:
+    """Films one step in both formats."""
+    episode = cell(True, 1, 90)
+
+    def end() -> None:
+        episode.over = True
+
+    episode.advance = advance or end
+    files = [tmp_path / "film.gif", tmp_path / "film.mp4"]
+    film(files, 10.0, [episode], Grid([episode], columns=1, size=64))
+
+
+def test_a_film_is_whole_or_not_there(tmp_path):
+    def broken() -> None:
+        raise OSError("the display is gone")
+
+    (tmp_path / "film.gif").write_bytes(b"an older one")
+    with pytest.raises(OSError, match="the display is gone"):
+        filmed(tmp_path, broken)
+    assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
+    assert (tmp_path / "film.gif").read_bytes() == b"an older one"
+    filmed(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.gif", "film.mp4"]
+    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF89a")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_a_film_that_cannot_be_written_names_its_file(suffix, tmp_path):
+    (tmp_path / f"film{suffix}").mkdir()
+    with pytest.raises(UserError, match=rf"film\{suffix}: cannot be written \(Is a directory\)"):
+        filmed(tmp_path)
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_an_episode_that_is_another_when_played_again_is_an_error(trained):

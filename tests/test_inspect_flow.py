@@ -418,15 +418,23 @@ def test_states_of_another_size(subject, tmp_path):
 
 
 def test_states_of_a_damaged_file(subject, tmp_path):
-    whole, cut, plain = (tmp_path / name for name in ("whole.npz", "cut.npz", "plain.npz"))
+    names = ("whole.npz", "cut.npz", "plain.npz", "empty.npz", "spoilt.npz")
+    whole, cut, plain, empty, spoilt = (tmp_path / name for name in names)
     np.savez(whole, observations=np.array([[0, 0], [np.nan, 0]]))
     cut.write_bytes(whole.read_bytes()[:-30])
+    empty.touch()
+    np.savez_compressed(spoilt, observations=np.random.default_rng(0).normal(size=(300, 2)))
+    packed = bytearray(spoilt.read_bytes())
+    packed[200:300] = b"\xff" * 100
+    spoilt.write_bytes(packed)
     with plain.open("wb") as file:
         np.save(file, np.zeros((3, 2)))
     for path, says in (
         (whole, "row 1 has entries that are not finite"),
         (cut, "cannot be read"),
         (plain, "cannot be read"),
+        (empty, "cannot be read"),
+        (spoilt, "cannot be read"),
     ):
         with pytest.raises(UserError, match=f"{path.name}: {says}"):
             choose(subject, [str(path)], 4, 0)
@@ -465,7 +473,7 @@ def test_without_data_or_checkpoint(run_folder, tmp_path, capsys):
     assert "no checkpoint yet" in (said := capsys.readouterr().err)
     assert "update 9 brought critic/loss" in said
     assert look(tmp_path) == 2
-    assert "no config.toml" in capsys.readouterr().err
+    assert "no run (it has no config.toml)" in capsys.readouterr().err
 
 
 def test_figures_without_matplotlib_name_the_extra(run_folder, monkeypatch, capsys):

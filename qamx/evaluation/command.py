@@ -1,6 +1,6 @@
 """`qamx eval`: plays the policies of runs, one by one or on the same seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,34 +99,32 @@ def evaluate_paired(directories: Sequence[Path], options: Options, file: Path | 
     if options.behaviour:
         raise UserError("--behaviour: the two policies of --paired are compared; leave it out")
     tables = [settings_for(one, options.tasks) for one in (first, second)]
-    if _played(tables[0]) != _played(tables[1]):
-        there, here = (", ".join(_describe(one) for one in table) for table in tables)
+    if differs := _differences(*tables):
         raise UserError(
-            f"--paired: {first.name} acts in {there}, {second.name} in {here}; name runs of one "
-            "environment and task, or the task of both with --task"
+            f"--paired: {first.name} and {second.name} act in different environments: {differs}; "
+            "name runs of one environment and task, or the task of both with --task"
         )
     second = second.with_episodes(first.evaluation.episodes, None)
     seed = _seed(options, first)
     found: list[Played] = []
-    pairings = []
-    for environment in tables[0]:
-        one, other = (
-            next(play(subject, environment, ("evaluate",), seed)) for subject in (first, second)
-        )
-        found += [one, other]
-        pairings.append(Pairing.of(_successes(one), _successes(other)))
-    show(found)
-    for one, other, pairing in zip(found[::2], found[1::2], pairings, strict=True):
-        show_pairing(one, other, pairing)
-    write_json(
-        file,
-        found,
-        pairings=[
-            {"task": one.task, **pairing_report(pairing)}
-            for one, pairing in zip(found[::2], pairings, strict=True)
-        ],
-    )
+    try:
+        for environment in tables[0]:
+            for subject in (first, second):
+                found += play(subject, environment, ("evaluate",), seed)
+                pairings = [pairing_report(one.task, pair) for one, _, pair in _pairs(found)]
+                write_json(file, found, pairings=pairings)
+    finally:
+        if found:
+            show(found)
+        for pair in _pairs(found):
+            show_pairing(*pair)
     return 0
+
+
+def _pairs(found: Sequence[Played]) -> list[tuple[Played, Played, Pairing]]:
+    """Each task's two evaluations, compared; one whose other is still to come is left out."""
+    pairs = zip(found[::2], found[1::2], strict=False)
+    return [(one, other, Pairing.of(_successes(one), _successes(other))) for one, other in pairs]
 
 
 def _successes(played: Played) -> np.ndarray:
@@ -137,14 +135,21 @@ LEARNED = {"reward_scale", "reward_shift"}
 """Keys of an environment that change what is learned, and not its episodes."""
 
 
-def _played(environments: Sequence[EnvironmentSettings]) -> list[dict[str, Any]]:
-    return [one.model_dump(exclude=LEARNED) for one in environments]
+def _differences(
+    first: Sequence[EnvironmentSettings], second: Sequence[EnvironmentSettings]
+) -> str:
+    """The keys in which environments differ with both values, as in `task 2 and 3`; empty for
+    environments that are played alike."""
+    for pair in zip(first, second, strict=True):
+        one, other = (environment.model_dump(exclude=LEARNED) for environment in pair)
+        keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+        if keys:
+            return ", ".join(f"{key} {_shown(one, key)} and {_shown(other, key)}" for key in keys)
+    return ""
 
 
-def _describe(environment: EnvironmentSettings) -> str:
-    """The environment and what it was given, as in `cube-double-play (task 2)`."""
-    given = environment.model_dump(exclude={"id", *LEARNED}, exclude_none=True)
-    return f"{environment.id} ({', '.join(f'{key} {value}' for key, value in given.items())})"
+def _shown(table: Mapping[str, Any], key: str) -> str:
+    return "none" if table.get(key) is None else str(table[key])
 
 
 def _seed(options: Options, subject: Subject) -> int:

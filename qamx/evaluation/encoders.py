@@ -1,5 +1,6 @@
 """Writing images as MP4 and GIF, one after the other."""
 
+import contextlib
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -35,7 +36,7 @@ class Encoder(Protocol):
         ...
 
     def discard(self) -> None:
-        """Leaves no file."""
+        """Leaves no part of a file; one that was there before stays."""
         ...
 
 
@@ -62,7 +63,7 @@ class Mp4:
     def __init__(self, path: Path, fps: float):
         import av
 
-        self._path, self._partial = path, path.with_name(f".{path.name}")
+        self._path, self._partial = path, _partial(path)
         self._linger = round(LINGER_SECONDS * fps)
         self._last: Image | None = None
         self._file = av.open(
@@ -89,7 +90,8 @@ class Mp4:
         self._partial.replace(self._path)
 
     def discard(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # it writes what is left, where a disk may be full
+            self._file.close()
         self._partial.unlink(missing_ok=True)
 
 
@@ -100,7 +102,7 @@ class Gif:
     """
 
     def __init__(self, path: Path, fps: float, steps: int):
-        self._path, self._fps = path, fps
+        self._path, self._partial, self._fps = path, _partial(path), fps
         self.every = max(1, math.ceil(steps / LONGEST_GIF), math.ceil(fps / FASTEST_GIF))
         self._images: list[Any] = []
         self._last: Any = None
@@ -119,21 +121,27 @@ class Gif:
         images = [*self._images, self._reduced(self._last)]  # the end shows how it went
         each = round(1000 * self.every / self._fps)
         images[0].save(
-            self._path,
+            self._partial,
             save_all=True,
             append_images=images[1:],
             duration=[each] * (len(images) - 1) + [2000],
             loop=0,
             optimize=True,
         )
+        self._partial.replace(self._path)
 
     def discard(self) -> None:
-        self._images.clear()
+        self._partial.unlink(missing_ok=True)
 
     def _reduced(self, picture: Any) -> Any:
         from PIL import Image as Pillow
 
         return picture.quantize(palette=self._palette, dither=Pillow.Dither.NONE)
+
+
+def _partial(path: Path) -> Path:
+    """Where a file is until it is whole."""
+    return path.with_name(f".{path.name}")
 
 
 def _palette(picture: Any) -> Any:

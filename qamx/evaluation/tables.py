@@ -69,9 +69,10 @@ def show_pairing(one: Played, other: Played, pairing: Pairing) -> None:
     )
 
 
-def pairing_report(pairing: Pairing) -> dict[str, Any]:
-    """A pairing as JSON has it."""
+def pairing_report(task: int | None, pairing: Pairing) -> dict[str, Any]:
+    """A pairing on a task as JSON has it."""
     return {
+        "task": task,
         **vars(pairing),
         "difference": pairing.difference,
         "interval": pairing.interval(),

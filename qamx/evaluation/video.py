@@ -47,7 +47,7 @@ def video(directory: Path, options: Options, out: Path | None, size: int, fps: f
     with _cells(found, size) as cells:
         grid = Grid(cells, _columns(subject, len(found), len(roles)), size)
         rate = fps or cells[0].steps_per_second or USUAL_RATE
-        _write(files, rate, cells, grid)
+        film(files, rate, cells, grid)
     solved = sum(cell.episode.success for cell in cells)
     for file in files:
         print(
@@ -114,22 +114,37 @@ def _lockstep(cells: Sequence[Again], grid: Grid, every: int) -> Iterator[tuple[
             yield step, grid.image()
 
 
-def _write(files: Sequence[Path], rate: float, cells: Sequence[Again], grid: Grid) -> None:
-    """Draws only what some file takes, and has it in no more than one place."""
+def film(files: Sequence[Path], rate: float, cells: Sequence[Again], grid: Grid) -> None:
+    """Plays the episodes again into the files, which appear when all of it is drawn.
+
+    Only what some file takes is drawn, and it is in no more than one place.
+
+    **Raises:** `UserError` for a file that cannot be written.
+    """
     steps = max(cell.episode.length for cell in cells)
-    encoders: list[Encoder] = []
-    try:
+    encoders: list[tuple[Path, Encoder]] = []
+    with contextlib.ExitStack() as unfinished:
         for file in files:
-            encoders.append(Mp4(file, rate) if file.suffix == ".mp4" else Gif(file, rate, steps))
-        every = min(encoder.every for encoder in encoders)
+            with _writing(file):
+                encoder = Mp4(file, rate) if file.suffix == ".mp4" else Gif(file, rate, steps)
+            unfinished.callback(encoder.discard)
+            encoders.append((file, encoder))
+        every = min(encoder.every for _, encoder in encoders)
         for step, image in _lockstep(cells, grid, every):
-            for encoder in encoders:
-                encoder.add(step, image)
-        for encoder in encoders:
-            encoder.close()
-    except BaseException as error:
-        for encoder in encoders:
-            encoder.discard()
-        if isinstance(error, OSError):
-            raise UserError(f"{files[0].parent}: the video was not written ({error})") from error
-        raise
+            for file, encoder in encoders:
+                with _writing(file):
+                    encoder.add(step, image)
+        for file, encoder in encoders:
+            with _writing(file):
+                encoder.close()
+        unfinished.pop_all()
+
+
+@contextlib.contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """What the system says to an encoder is about its file; what it says to an environment that
+    is drawn is not."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror or error})") from error

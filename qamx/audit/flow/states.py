@@ -1,6 +1,7 @@
 """The states at which a policy is looked at, and what the data do there and near by."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,17 @@ RESETS = "resets"
 
 NEAR, SEARCHED = 40, 20_000
 """Chunks of the data that are shown beside a state's samples, and rows that are searched."""
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy raises of a file that is empty, cut, damaged, or no archive of numbers."""
 
 CALIBRATION = 400
 """Windows of the data whose returns are held against the critic."""
@@ -117,7 +129,7 @@ def _of_file(subject: Subject, path: Path) -> States:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = np.asarray(file["observations"], np.float32)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise UserError(
             f"--state: {path}: cannot be read ({error}); write observations with numpy.savez"
         ) from error

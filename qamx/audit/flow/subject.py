@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from qamx.agents import AbstractAgent
-from qamx.config import Experiment, load
+from qamx.config import Experiment
 from qamx.data.scaled import scaled
 from qamx.data.sequences import Transitions
 from qamx.envs.scaling import ScaledEnvironment, Scaling
 from qamx.errors import UserError
 from qamx.passport import read
-from qamx.trained import load_snapshot
+from qamx.trained import load_experiment, load_snapshot
 from qamx.worlds import build_data, build_environment
 
 Row = dict[str, Any]
@@ -59,9 +59,7 @@ def find_subject(directory: Path) -> Subject:
     **Raises:** `UserError` if the folder holds no run or no intact checkpoint, or its data are
     damaged.
     """
-    if not (directory / "config.toml").exists():
-        raise UserError(f"{directory}: no config.toml in it; name the folder of a run")
-    experiment = load(directory / "config.toml")
+    experiment = load_experiment(directory)
     try:
         step, agent = load_snapshot(directory)
     except UserError as error:
