@@ -19,7 +19,7 @@ from qamx.bench.problem import SIZES, settings_of
 from qamx.bench.products import Floor, count
 from qamx.deploy import Metadata, measure_latency
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy
-from qamx.deploy.metadata import MODEL, SAMPLER, WEIGHTS
+from qamx.deploy.metadata import MODEL
 from qamx.export.onnx import export_onnx
 from qamx.export.sampler import PLATFORMS, export_sampler
 from qamx.units import Units
@@ -65,9 +65,7 @@ def prepared(method: str, size: str, folder: Path) -> tuple[JaxPolicy, OnnxPolic
     settings = settings_of(method, **sizes.agent)
     agent = build_agent(settings, sizes.observation, sizes.action, jax.random.key(0))
     sampler = export_sampler(agent, sizes.observation, "tf32")
-    (folder / SAMPLER).write_bytes(sampler.program)
-    weights = {str(index): weight for index, weight in enumerate(sampler.weights)}
-    np.savez(folder / WEIGHTS, allow_pickle=False, **weights)
+    sampler.write(folder)
     units = Units(NOTHING, NOTHING, NOTHING, NOTHING)
     exported = export_onnx(agent, sizes.observation, units, settings.horizon)
     (folder / MODEL).write_bytes(exported.model)

@@ -32,7 +32,7 @@ def sha256_of(files: Sequence[Path]) -> list[str]:
     if announced > WORTH_A_WORD:
         print(f"hashing {announced / 1e9:.1f} GB of data, once", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        hashed = dict(zip(missing, threads.map(_sha256, (files[i] for i in missing)), strict=True))
+        hashed = dict(zip(missing, threads.map(hash_of, (files[i] for i in missing)), strict=True))
     new = {
         name: {"at": state, "sha256": hashed[index]}
         for index, (name, state) in enumerate(stamps)
@@ -43,7 +43,8 @@ def sha256_of(files: Sequence[Path]) -> list[str]:
     return [hashed.get(index) or kept[name]["sha256"] for index, (name, _) in enumerate(stamps)]
 
 
-def _sha256(file: Path) -> str:
+def hash_of(file: Path) -> str:
+    """The hash of a file, in hexadecimal, of its content as it is now."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

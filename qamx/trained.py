@@ -1,14 +1,14 @@
 """What a run has learned, read back from its folder."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from qamx._types import Key
 from qamx.agents import AbstractAgent
@@ -16,7 +16,8 @@ from qamx.assembly import build_agent
 from qamx.config import Experiment, load
 from qamx.envs.scaling import Scaling
 from qamx.errors import UserError
-from qamx.nn import Precision, matmul_precision
+from qamx.nn import Precision
+from qamx.runner.acting import Acting
 from qamx.runner.checkpoint import Checkpoints, Saved
 from qamx.runner.manifest import Damaged
 from qamx.worlds import build_environment
@@ -51,16 +52,14 @@ class TrainedPolicy:
     ) -> Float[np.ndarray, "batch horizon act"]:
         """A chunk of actions for each observation, as the policy acts in evaluations."""
         seen = self.scaling.observations(np.asarray(observations, np.float32))
-        with matmul_precision(self.precision):
-            chunks = np.asarray(_act(self.agent, seen, key))
+        arrays, acting = self._compiled
+        chunks = acting(arrays, seen, key, "evaluate")
         return self.scaling.to_environment(chunks.reshape(len(chunks), self.horizon, -1))
 
-
-@eqx.filter_jit
-def _act(
-    agent: AbstractAgent, observations: Float[np.ndarray, "batch obs"], key: Key
-) -> Float[Array, "batch dim"]:
-    return agent.act_in_evaluation(jnp.asarray(observations), key)
+    @functools.cached_property
+    def _compiled(self) -> tuple[AbstractAgent, Acting]:
+        """The agent's arrays, and what acts with them."""
+        return eqx.filter(self.agent, eqx.is_array), Acting(self.agent, self.precision)
 
 
 class Snapshot(NamedTuple):

@@ -1,5 +1,6 @@
 """Between the numbers of an environment and those that a policy sees and gives; NumPy alone."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +38,12 @@ class Units:
         raw = self.centre + actions * self.reach
         return np.clip(raw, self.action_low, self.action_high).astype(np.float32)
 
-    @property
+    @functools.cached_property
     def centre(self) -> np.ndarray:
         """The middle of the bounds, the policy's 0."""
         return (self.action_low + self.action_high) / 2
 
-    @property
+    @functools.cached_property
     def reach(self) -> np.ndarray:
         """From the middle to the bounds; 1 for an entry that cannot move."""
         half = (self.action_high - self.action_low) / 2

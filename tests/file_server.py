@@ -3,10 +3,13 @@
 import contextlib
 import hashlib
 import http.server
+import io
 import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -157,3 +160,16 @@ class FileServer:
                 return int(asked.removeprefix("bytes=").removesuffix("-"))
 
         return Handler
+
+
+def archive(seed: int, rows: int = 400) -> bytes:
+    """The bytes of a small data set."""
+    rng = np.random.default_rng(seed)
+    file = io.BytesIO()
+    np.savez(
+        file,
+        observations=rng.normal(size=(rows, 2)).astype(np.float32),
+        actions=rng.uniform(-1, 1, size=(rows, 2)).astype(np.float32),
+        terminals=np.arange(rows) == rows - 1,
+    )
+    return file.getvalue()

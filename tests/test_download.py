@@ -21,7 +21,7 @@ import filelock
 import numpy as np
 import ogbench.utils
 import pytest
-from file_server import Answer, FileServer
+from file_server import Answer, FileServer, archive
 
 from qamx.cli import main
 from qamx.data.download import Patience, download
@@ -41,19 +41,6 @@ QUICK = Patience(connect=1.0, stall=0.3, attempts=3, pause=0.01)
 NAME = "pointmaze-medium-navigate"
 TRAIN, VAL = f"{NAME}-v0.npz", f"{NAME}-v0-val.npz"
 CUT = 2000
-
-
-def archive(seed, rows=400):
-    """The bytes of a small data set."""
-    rng = np.random.default_rng(seed)
-    file = io.BytesIO()
-    np.savez(
-        file,
-        observations=rng.normal(size=(rows, 2)).astype(np.float32),
-        actions=rng.uniform(-1, 1, size=(rows, 2)).astype(np.float32),
-        terminals=np.arange(rows) == rows - 1,
-    )
-    return file.getvalue()
 
 
 TRAINING, HELD_OUT = archive(0), archive(1, rows=100)

@@ -9,6 +9,7 @@ import textwrap
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -19,7 +20,6 @@ from jax.extend import core
 from short_run import short_run
 
 from qamx import registry
-from qamx.agents import Agent
 from qamx.assembly import build_agent
 from qamx.bench.problem import settings_of
 from qamx.cli import main
@@ -37,12 +37,12 @@ from qamx.deploy import (
 )
 from qamx.deploy.__main__ import main as deploy_main
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy
-from qamx.deploy.metadata import SAMPLER, WEIGHTS, sha256
-from qamx.envs.scaling import Scaling
+from qamx.envs.scaling import VECTORS, Scaling
 from qamx.errors import UserError
 from qamx.export.draws import record_draws, with_draws_as_arguments
 from qamx.export.onnx import export_onnx, in_units_of_environment
 from qamx.export.sampler import PLATFORMS, export_sampler
+from qamx.hashing import hash_of
 from qamx.trained import TrainedPolicy
 from qamx.units import Units
 
@@ -93,9 +93,7 @@ def tiny_agent(method: str, **changes: Any) -> Any:
 def loaded(agent: Any, folder: Path) -> JaxPolicy:
     """The agent exported to a folder, and read from there."""
     sampler = export_sampler(agent, OBSERVATION, "tf32")
-    (folder / SAMPLER).write_bytes(sampler.program)
-    arrays = {str(i): weight for i, weight in enumerate(sampler.weights)}
-    np.savez(folder / WEIGHTS, allow_pickle=False, **arrays)
+    sampler.write(folder)
     metadata = replace(
         Counting().metadata,
         observation_size=OBSERVATION,
@@ -114,7 +112,7 @@ def loaded(agent: Any, folder: Path) -> JaxPolicy:
 @pytest.mark.parametrize("method", registry.agents.names())
 def test_every_method_acts_bitwise_as_in_training(method, tmp_path):
     agent = tiny_agent(method)
-    trained = TrainedPolicy(agent, Scaling(*vars(UNITS).values()), HORIZON)
+    trained = TrainedPolicy(agent, Scaling(*(getattr(UNITS, v) for v in VECTORS)), HORIZON)
     policy = loaded(agent, tmp_path)
     key = jax.random.key(3)
     for rows in (1, 4) if method == "qam" else (3,):  # one program for any number of observations
@@ -140,11 +138,21 @@ def test_every_method_is_a_function_of_its_normal_draws(method):
         assert not np.allclose(other, acted, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["qam_edit", "ifql", "dac", "cgql"])
-def test_onnx_models_give_the_same_actions(method):
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("qam_edit", {"flow_steps": 2}),
+        ("ifql", {}),
+        ("dac", {}),
+        ("cgql", {}),
+        ("fql", {}),
+        ("qam", {"solver": "heun"}),
+    ],
+)
+def test_onnx_models_give_the_same_actions(method, changes):
     import onnxruntime
 
-    agent = tiny_agent(method)
+    agent = tiny_agent(method, **changes)
     exported = export_onnx(agent, OBSERVATION, UNITS, HORIZON)
     session = onnxruntime.InferenceSession(exported.model)
     act, key = in_units_of_environment(agent, UNITS, HORIZON), jax.random.key(3)
@@ -165,10 +173,28 @@ def test_other_draws_than_normal_ones_are_refused():
         with_draws_as_arguments(act, jax.ShapeDtypeStruct((2, 3), jnp.float32), jax.random.key(0))
 
 
-def test_a_solver_without_an_onnx_form_is_one_message():
-    agent = tiny_agent("fql", solver="heun").policy.base
-    with pytest.raises(UserError, match=r'agent\.solver = "euler" has'):
-        export_onnx(Agent(tiny_agent("fql").critic, agent), OBSERVATION, UNITS, HORIZON)
+def drawing(move: Any) -> Any:
+    """A policy of one's own: what it makes of observations, and a normal draw."""
+
+    def act(seen: Any, key: Any) -> Any:
+        seen = seen[:, :ACTION]
+        return move(seen) + jax.random.normal(key, seen.shape)
+
+    return SimpleNamespace(act_in_evaluation=act)
+
+
+def test_what_the_converter_does_not_know_is_one_message():
+    own: Any = drawing(lambda seen: jax.pure_callback(np.asarray, seen, seen))
+    with pytest.raises(UserError, match="the converter does not know what the policy does"):
+        export_onnx(own, OBSERVATION, UNITS, 1)
+
+
+def test_a_loop_of_unknown_length_is_one_message():
+    def halved(seen: Any) -> Any:
+        return jax.lax.while_loop(lambda x: jnp.sum(x) > 1.0, lambda x: x / 2, seen)
+
+    with pytest.raises(UserError, match="length is known only when it acts"):
+        export_onnx(drawing(halved), OBSERVATION, UNITS, 1)
 
 
 @pytest.mark.parametrize(("precision", "mark"), [("float32", "HIGHEST"), ("tf32", "HIGH")])
@@ -256,7 +282,7 @@ def test_a_bundle_acts_without_the_training_dependencies(bundle):
     assert done.returncode == 0, done.stderr
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert said["bitwise"] == "True"
-    assert said["training"] == "['qamx.errors', 'qamx.units']"
+    assert said["training"] == "['qamx.errors', 'qamx.hashing', 'qamx.units']"
 
 
 def test_an_older_bundle_is_still_read():
@@ -295,7 +321,7 @@ def rewrite(folder: Path, name: str, content: bytes) -> None:
     """A file that is another one, and is said to be."""
     (folder / name).write_bytes(content)
     files = json.loads((folder / "bundle.json").read_text())["files"]
-    change(folder, files={**files, name: sha256(folder / name)})
+    change(folder, files={**files, name: hash_of(folder / name)})
 
 
 @pytest.mark.parametrize(

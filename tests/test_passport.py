@@ -123,8 +123,8 @@ def test_a_hash_is_kept_until_the_file_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(hashing, "WORTH_KEEPING", 1)
     file, read_files = tmp_path / "data", []
     file.write_bytes(b"one")
-    whole = hashing._sha256
-    monkeypatch.setattr(hashing, "_sha256", lambda path: read_files.append(path) or whole(path))
+    whole = hashing.hash_of
+    monkeypatch.setattr(hashing, "hash_of", lambda path: read_files.append(path) or whole(path))
     first = hashing.sha256_of([file])
     assert first == hashing.sha256_of([file]) == [hashlib.sha256(b"one").hexdigest()]
     assert len(read_files) == 1

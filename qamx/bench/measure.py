@@ -92,7 +92,7 @@ def measure(
 
     def act() -> None:
         for call in range(act_calls):
-            trainer.act(training.state.agent, observations, jax.random.key(call), "evaluate")
+            trainer.acting(training.state.agent, observations, jax.random.key(call), "evaluate")
 
     many = by_hand = acting = float("inf")
     for warm in (run, host.run):

@@ -4,12 +4,11 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from qamx.deploy.loading import ChunkPolicy
+from qamx.deploy.loading import ChunkPolicy
 
 
 class Execution(Protocol):
@@ -89,7 +88,7 @@ class ChunkExecutor:
     **Arguments:** `execution` says how chunks become actions, `seed` begins the draws.
     """
 
-    def __init__(self, policy: "ChunkPolicy", execution: Execution | None = None, seed: int = 0):
+    def __init__(self, policy: ChunkPolicy, execution: Execution | None = None, seed: int = 0):
         self._policy = policy
         self._execution = OpenLoop() if execution is None else execution
         self._horizon = policy.metadata.horizon

@@ -1,6 +1,5 @@
 """`bundle.json`: what an exported policy is, and the files that it consists of."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from qamx.errors import UserError
+from qamx.hashing import hash_of
 from qamx.units import Units
 
 FILE_NAME = "bundle.json"
@@ -106,12 +106,6 @@ def read_metadata(folder: Path | str) -> Metadata:
     return metadata
 
 
-def sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _parsed(table: dict[str, Any]) -> Metadata:
     units = Units(**{name: np.asarray(v, np.float32) for name, v in table.pop("units").items()})
     draws = tuple(
@@ -134,7 +128,7 @@ def _compare(folder: Path, files: Mapping[str, str]) -> None:
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path}: missing; copy the whole folder, or export the run again")
-        if sha256(path) != expected:
+        if hash_of(path) != expected:
             raise UserError(
                 f"{path}: not the file that was exported (its SHA-256 differs); copy the folder "
                 "again, or export the run again"

@@ -1,8 +1,9 @@
 """The units that a policy learns in, and those of the data and the environment."""
 
+import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -53,7 +54,7 @@ class Scaling:
         """Whether observations and actions are the same to both."""
         return all(np.array_equal(getattr(self, v), getattr(other, v)) for v in VECTORS)
 
-    @property
+    @functools.cached_property
     def units(self) -> Units:
         """What is done to observations and actions."""
         return Units(*(getattr(self, vector) for vector in VECTORS))
@@ -80,7 +81,7 @@ class Scaling:
             return
         table = {
             name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in vars(self).items()
+            for name, value in ((f.name, getattr(self, f.name)) for f in fields(self))
         }
         partial = directory / f".{FILE_NAME}"
         partial.write_text(json.dumps(table, indent=2), encoding="utf-8")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from qamx.config import EnvironmentSettings, Experiment, load
+from qamx.cores import use_cpu
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
 from qamx.errors import UserError
 from qamx.evaluation.exported import subject_of_export
@@ -56,12 +56,6 @@ def experiment_of(folder: Path) -> Experiment:
     """
     exported = (folder / FILE_NAME).is_file()
     return load(folder / EXPERIMENT) if exported else load_experiment(folder)
-
-
-def use_cpu() -> None:
-    """Keeps to the host's processor: an accelerator's memory may be a run's, which is not to be
-    disturbed, and runs ask the processor for an evaluation's actions too."""
-    jax.config.update("jax_platforms", "cpu")
 
 
 def evaluate(directories: Sequence[Path], options: Options, file: Path | None) -> int:

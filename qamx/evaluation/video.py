@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.cores import use_cpu
 from qamx.envs.rendering import Image
 from qamx.errors import UserError
 from qamx.evaluation.backend import choose_backend
-from qamx.evaluation.command import Options, experiment_of, use_cpu
+from qamx.evaluation.command import Options, experiment_of
 from qamx.evaluation.encoders import Encoder, Gif, Mp4, require_packages
 from qamx.evaluation.grid import Grid
 from qamx.evaluation.play import Played, play, roles_for, settings_for

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import jax
-
+from qamx.cores import use_cpu
 from qamx.deploy.metadata import Kind, read_metadata
 from qamx.errors import ExitCode
-from qamx.export.bundle import Source, require_free, write_bundle
+from qamx.export.bundle import require_free, write_bundle
+from qamx.export.source import Source
 
 
 def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) -> int:
@@ -15,7 +15,7 @@ def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) 
     **Raises:** `UserError` for a run or folder that cannot be, `RunError` if the exported policy
     does not do what the training code does.
     """
-    jax.config.update("jax_platforms", "cpu")  # an accelerator may be a run's
+    use_cpu()
     name = directory.resolve().name
     folder = out or directory.resolve().with_name(f"{name}-{kind}")
     require_free(folder)

@@ -31,6 +31,10 @@ _CALLS = {
 }
 """Primitives that call another program, and the parameter that holds it."""
 
+_COMPOSED = frozenset(("maybe_set", "nonbatchable", "select_if_vmap", "unvmap_any"))
+"""Primitives of Equinox's loops, in which Diffrax takes a solver's stages: evaluated as what they
+are made of."""
+
 
 def record_draws(function: Callable[..., Any], *arguments: Any) -> tuple[Any, list[jax.Array]]:
     """What the function returns, and the standard normal numbers that it drew on the way."""
@@ -109,11 +113,12 @@ def _results(equation: Any, inputs: list[Any], answer: Answer) -> Sequence[Any]:
         return _evaluate(
             getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs, answer
         )
-    if name == "scan":
-        return _unrolled(equation, inputs, answer)
+    if name in _LOOPS:
+        return _LOOPS[name](equation, inputs, answer)
     # What depends on no argument is a constant, not a part of the program.
     with jax.ensure_compile_time_eval() if _constant(equation, inputs) else nullcontext():
-        results = equation.primitive.bind(*inputs, **equation.params)
+        act = equation.primitive.impl if name in _COMPOSED else equation.primitive.bind
+        results = act(*inputs, **equation.params)
     return results if equation.primitive.multiple_results else [results]
 
 
@@ -129,7 +134,7 @@ def _constant(equation: Any, inputs: list[Any]) -> bool:
     )
 
 
-def _unrolled(equation: Any, inputs: list[Any], answer: Answer) -> list[Any]:
+def _scan(equation: Any, inputs: list[Any], answer: Answer) -> list[Any]:
     body, length = equation.params["jaxpr"], equation.params["length"]
     constants = equation.params["num_consts"]
     first = constants + equation.params["num_carry"]
@@ -142,3 +147,25 @@ def _unrolled(equation: Any, inputs: list[Any], answer: Answer) -> list[Any]:
         carry, rows[step] = results[: len(carry)], results[len(carry) :]
     columns = zip(*(rows[step] for step in range(length)), strict=True)
     return [*carry, *(jnp.stack(column) for column in columns)]
+
+
+def _while(equation: Any, inputs: list[Any], answer: Answer) -> list[Any]:
+    condition, body = equation.params["cond_jaxpr"], equation.params["body_jaxpr"]
+    first = equation.params["cond_nconsts"]
+    second = first + equation.params["body_nconsts"]
+    of_condition, fixed, carry = inputs[:first], inputs[first:second], inputs[second:]
+    while True:
+        arguments = [*of_condition, *carry]
+        (goes_on,) = _evaluate(condition.jaxpr, condition.consts, arguments, answer)
+        if isinstance(goes_on, Tracer):
+            raise UserError(
+                "--format onnx: the policy has a loop whose length is known only when it acts; use "
+                "--format bundle"
+            )
+        if not goes_on:
+            return carry
+        carry = _evaluate(body.jaxpr, body.consts, [*fixed, *carry], answer)
+
+
+_LOOPS = {"scan": _scan, "while": _while}
+"""Primitives that repeat a program, written out."""

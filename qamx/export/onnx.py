@@ -51,8 +51,8 @@ def export_onnx(
     Inputs are `observations` [b, obs] and the standard normal numbers `noise_0`, ...; the output
     is `actions` [b, horizon, act]. Matrix products are float32.
 
-    **Raises:** `UserError` without the extra `onnx`, and for a policy that has no ONNX form: one
-    that is sampled with another solver than Euler's.
+    **Raises:** `UserError` without the extra `onnx`, and for a policy of one's own that does what
+    the converter does not know.
     """
     to_onnx = _converter()
     act = in_units_of_environment(agent, units, horizon)
@@ -76,8 +76,8 @@ def export_onnx(
             )
     except NotImplementedError as error:
         raise UserError(
-            f'--format onnx: the sampler has no ONNX form ({error}); agent.solver = "euler" has, '
-            "and --format bundle takes every solver"
+            f"--format onnx: the converter does not know what the policy does ({error}); use "
+            "--format bundle"
         ) from error
     return OnnxModel(model.SerializeToString(), draws)
 

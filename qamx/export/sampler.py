@@ -1,7 +1,7 @@
 """An agent's sampler as a program of its own, for any number of observations."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,16 +13,10 @@ from jax.interpreters import partial_eval
 from jaxtyping import Array, Float, UInt
 
 from qamx.agents import AbstractAgent
+from qamx.deploy.metadata import SAMPLER, WEIGHTS
 from qamx.nn import Precision, matmul_precision
 
 PLATFORMS = ("cpu", "cuda")
-
-_PRECISION: dict[Precision, Callable[[], AbstractContextManager[object]]] = {
-    # As `matmul_precision` has it on a GPU, wherever the export is made; a CPU knows one only.
-    "tf32": lambda: jax.default_matmul_precision("tensorfloat32"),
-    "float32": lambda: jax.default_matmul_precision("highest"),
-    "bfloat16": lambda: matmul_precision("bfloat16"),
-}
 
 
 class Sampler(NamedTuple):
@@ -32,6 +26,12 @@ class Sampler(NamedTuple):
     program: bytes
     convention: int
     weights: list[np.ndarray]
+
+    def write(self, folder: Path) -> None:
+        """Writes program and weights where `qamx.deploy` reads them."""
+        (folder / SAMPLER).write_bytes(self.program)
+        arrays = {str(index): weight for index, weight in enumerate(self.weights)}
+        np.savez(folder / WEIGHTS, allow_pickle=False, **arrays)
 
 
 def export_sampler(agent: AbstractAgent, observation_size: int, precision: Precision) -> Sampler:
@@ -64,7 +64,7 @@ def export_sampler(agent: AbstractAgent, observation_size: int, precision: Preci
             whole[index] = leaf
         return act(whole, observations, words)
 
-    with _PRECISION[precision]():
+    with matmul_precision(precision, "cuda"):  # a CPU rounds as it does, whatever is asked
         exported = export.export(jax.jit(act_with_needed), platforms=PLATFORMS)(
             [jax.ShapeDtypeStruct(leaves[i].shape, leaves[i].dtype) for i in needed],
             jax.ShapeDtypeStruct((*export.symbolic_shape("b"), observation_size), jnp.float32),

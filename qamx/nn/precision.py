@@ -13,16 +13,20 @@ Precision: TypeAlias = Literal["tf32", "float32", "bfloat16"]
 _OPTION, _BFLOAT16 = "jax_default_matmul_precision", "bfloat16"
 
 
-def matmul_precision(precision: Precision) -> contextlib.AbstractContextManager[object]:
+def matmul_precision(
+    precision: Precision, platform: str | None = None
+) -> contextlib.AbstractContextManager[object]:
     """The context in which a function is traced so that its matrix products have this precision.
 
     Sums are accumulated, and parameters kept, in float32 whatever the inputs are rounded to. A
     CPU has no TF32: `tf32` and `float32` leave a program on it as it is. `bfloat16` is of the
     layers' products (`product`); other products stay at the backend's default.
+
+    **Arguments:** `platform` is what the program will run on (default: JAX's backend here).
     """
     if precision == "bfloat16":
         return jax.default_matmul_precision(_BFLOAT16)
-    if jax.default_backend() == "cpu":
+    if (platform or jax.default_backend()) == "cpu":
         return contextlib.nullcontext()
     return jax.default_matmul_precision("highest" if precision == "float32" else "tensorfloat32")
 

@@ -71,7 +71,7 @@ class Collection:
         if self._width is None:
             collector = due[None]
             key = jax.random.fold_in(self._members[0].collect_key, collector.calls)
-            return {None: trainer.act(training.state.agent, collector.observation[None], key)[0]}
+            return {None: trainer.acting(training.state.agent, collector.observation[None], key)[0]}
         idle = np.zeros_like(next(iter(due.values())).observation)
         seen = [due[i].observation if i in due else idle for i in range(self._width)]
         calls = [due[i].calls if i in due else 0 for i in range(self._width)]

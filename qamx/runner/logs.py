@@ -72,6 +72,20 @@ class JsonLines:
         self._file.close()
 
 
+def whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The whole rows of a file that may be written to meanwhile; none where there is no file.
+
+    **Raises:** `UserError` for a line that is not JSON.
+    """
+    if not path.exists():
+        return []
+    *lines, _ = path.read_bytes().split(b"\n")
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise UserError(f"{path}: a line is not JSON ({error}); restore the file") from error
+
+
 def last_row(path: Path) -> dict[str, Any]:
     """The last whole row of a file that may be written to meanwhile; empty without one."""
     with contextlib.suppress(OSError, ValueError), path.open("rb") as file:

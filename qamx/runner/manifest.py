@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from qamx.hashing import hash_of
+
 Schema: TypeAlias = dict[str, tuple[list[int], str]]
 """Shape and dtype of every array, by name."""
 
@@ -16,12 +18,6 @@ NAME = "manifest.json"
 
 class Damaged(Exception):
     """A file is not what was saved; the message names it and says what was found."""
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def persist(path: Path) -> None:
@@ -45,8 +41,7 @@ def write_manifest(directory: Path, schema: Schema) -> None:
         persist(path)
     content = {
         "files": {
-            str(path.relative_to(directory)): [path.stat().st_size, sha256_of(path)]
-            for path in files
+            str(path.relative_to(directory)): [path.stat().st_size, hash_of(path)] for path in files
         },
         "schema": schema,
     }
@@ -82,7 +77,7 @@ def verify_file(path: Path, size: int, digest: str) -> None:
         found = path.stat().st_size
         if found != size:
             raise Damaged(f"{path}: {found:,} bytes, {size:,} were saved")
-        actual = sha256_of(path)
+        actual = hash_of(path)
     except OSError as error:
         raise Damaged(f"{path}: {_reason(error)}") from error
     if actual != digest:

@@ -6,7 +6,8 @@ from typing import TypeAlias
 import numpy as np
 
 from qamx.data.sequences import Transitions
-from qamx.runner.manifest import Damaged, persist, sha256_of, verify_file
+from qamx.hashing import hash_of
+from qamx.runner.manifest import Damaged, persist, verify_file
 
 Record: TypeAlias = tuple[str, int, str]
 """Name, size in bytes and SHA-256 of one file."""
@@ -33,7 +34,7 @@ class OnlineRows:
             with partial.open("wb") as file:
                 np.savez(file, **vars(rows))
             persist(partial)
-            record = name, partial.stat().st_size, sha256_of(partial)
+            record = name, partial.stat().st_size, hash_of(partial)
             partial.replace(self._directory / name)
         except OSError:
             partial.unlink(missing_ok=True)  # a full disk needs the room

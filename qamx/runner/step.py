@@ -15,7 +15,7 @@ from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
 from qamx.data.replay import Replay
 from qamx.data.sampling import Sampling
 from qamx.nn import Precision, matmul_precision
-from qamx.runner.acting import Acting, Role
+from qamx.runner.acting import Acting
 from qamx.runner.metrics import flatten
 
 Update: TypeAlias = Callable[
@@ -137,17 +137,6 @@ class Trainer:
         """The batch of the next update (of one seed)."""
         _, batch_key = jax.random.split(training.batch_key)
         return self._sampling.draw(replay, batch_key)
-
-    def act(
-        self,
-        agent: AbstractAgent,
-        observations: Float[np.ndarray, "batch obs"],
-        key: Key,
-        role: Role = "collect",
-    ) -> Float[np.ndarray, "batch dim"]:
-        """Action chunks of an agent's arrays (`training.state.agent`), or of its clone of the
-        data."""
-        return self.acting(agent, observations, key, role)
 
     def act_together(
         self,

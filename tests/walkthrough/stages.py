@@ -1,6 +1,5 @@
 """What a page takes for granted: data and runs that are there, a server, a mistake in a file."""
 
-import io
 import os
 import re
 import shlex
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tomli
 from fake_runs import complete_run, fake_run
-from file_server import FileServer
+from file_server import FileServer, archive
 from pages import ROOT
 from synthetic import seeds_like, write_run, write_seeds
 
@@ -115,19 +114,8 @@ def a_server(walk: "Walk") -> None:
     sets = (("antmaze-large-navigate", None), ("cube-double-play", None))
     for name, shards in (*sets, ("cube-quadruple-play-100m", 10)):
         for file in remote_set(name, shards).files:
-            server.files[file] = _archive(len(server.files))
+            server.files[file] = archive(len(server.files), rows=100)
     os.environ["QAMX_MIRROR"] = server.url
-
-
-def _archive(seed: int, rows: int = 100) -> bytes:
-    rng, file = np.random.default_rng(seed), io.BytesIO()
-    np.savez(
-        file,
-        observations=rng.normal(size=(rows, 2)).astype(np.float32),
-        actions=rng.uniform(-1, 1, size=(rows, 2)).astype(np.float32),
-        terminals=np.arange(rows) == rows - 1,
-    )
-    return file.getvalue()
 
 
 def sets_to_inspect(walk: "Walk") -> None:

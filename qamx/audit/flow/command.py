@@ -4,14 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-
 from qamx.audit.flow.numbers import numbers
 from qamx.audit.flow.page import write_page
 from qamx.audit.flow.report import inspect
 from qamx.audit.flow.subject import find_subject
 from qamx.audit.flow.terminal import print_report
 from qamx.audit.html import require_matplotlib, write_text
+from qamx.cores import use_cpu
 from qamx.errors import ExitCode, UserError
 
 
@@ -34,8 +33,7 @@ def inspect_run(
     **Raises:** `UserError` if the run cannot be read, or an option is wrong.
     """
     _check(flow, states, samples, seed, out)
-    # The run itself may have the accelerator; a few thousand samples do not need it.
-    jax.config.update("jax_platforms", "cpu")
+    use_cpu()
     subject = find_subject(directory)
     out = out or directory.resolve().with_name(f"{directory.resolve().name}-inspect")
     report = inspect(subject, where, states, samples, seed)

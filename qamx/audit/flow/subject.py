@@ -12,6 +12,7 @@ from qamx.data.sequences import Transitions
 from qamx.envs.scaling import ScaledEnvironment, Scaling
 from qamx.errors import UserError
 from qamx.passport import read
+from qamx.runner.logs import whole_rows
 from qamx.trained import load_experiment, load_snapshot
 from qamx.worlds import build_data, build_environment
 
@@ -73,20 +74,9 @@ def find_subject(directory: Path) -> Subject:
         step,
         scaling,
         _data(directory, experiment, scaling),
-        rows_of(directory / "metrics.jsonl"),
-        rows_of(directory / "evaluations.jsonl"),
+        whole_rows(directory / "metrics.jsonl"),
+        whole_rows(directory / "evaluations.jsonl"),
     )
-
-
-def rows_of(path: Path) -> list[Row]:
-    """The whole rows of a file that may be written to meanwhile."""
-    if not path.exists():
-        return []
-    *lines, _ = path.read_bytes().split(b"\n")
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise UserError(f"{path}: a line is not JSON ({error}); restore the file") from error
 
 
 def not_finite_at(directory: Path) -> str:

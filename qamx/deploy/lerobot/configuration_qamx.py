@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import FeatureType, PolicyFeature
 
+from qamx.errors import UserError
+
 
 @PreTrainedConfig.register_subclass("qamx")
 @dataclass
@@ -37,11 +39,14 @@ class QamxConfig(PreTrainedConfig):
         return None
 
     def get_optimizer_preset(self):
-        """Not LeRobot's to train."""
-        raise NotImplementedError("qamx trains its policies: qamx run EXPERIMENT, then qamx export")
+        """Refused: LeRobot does not train this policy.
+
+        **Raises:** `UserError` that says what does.
+        """
+        raise UserError("LeRobot plays this policy, qamx trains it: qamx run, then qamx export")
 
     def get_scheduler_preset(self) -> None:
-        """Not LeRobot's to train."""
+        """None: LeRobot does not train this policy."""
         return None
 
     def validate_features(self) -> None:

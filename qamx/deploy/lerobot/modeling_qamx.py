@@ -14,6 +14,7 @@ from qamx.deploy.lerobot.configuration_qamx import QamxConfig, features
 from qamx.deploy.lerobot.processor_qamx import make_qamx_pre_post_processors
 from qamx.deploy.loading import ChunkPolicy, load_policy
 from qamx.deploy.metadata import FILE_NAME, Metadata, read_metadata
+from qamx.errors import UserError
 
 
 class QamxPolicy(PreTrainedPolicy):
@@ -95,8 +96,11 @@ class QamxPolicy(PreTrainedPolicy):
         return {}
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict | None]:
-        """Not LeRobot's to train."""
-        raise NotImplementedError("qamx trains its policies: qamx run EXPERIMENT, then qamx export")
+        """Refused: LeRobot does not train this policy.
+
+        **Raises:** `UserError` that says what does.
+        """
+        raise UserError("LeRobot plays this policy, qamx trains it: qamx run, then qamx export")
 
 
 def _defaults(metadata: Metadata) -> dict[str, Any]:
