@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from qamx.audit.flow.subject import Subject
 from qamx.data.sequences import Transitions
 from qamx.errors import UserError
-from qamx.runner.collect import EVALUATION_STREAM, derived_seed
+from qamx.runner.keys import evaluation_seeds
 
 RESETS = "resets"
 """The word for the first observations of evaluation episodes."""
@@ -116,9 +116,8 @@ def _named_rows(where: Sequence[str], starts: Int[np.ndarray, " starts"]) -> np.
 
 def _resets(subject: Subject, count: int) -> States:
     env = subject.open_environment()
-    seed = subject.experiment.seed
     try:
-        seen = [env.reset(derived_seed(seed, EVALUATION_STREAM, index)) for index in range(count)]
+        seen = [env.reset(seed) for seed in evaluation_seeds(subject.experiment.seed, count)]
     finally:
         env.close()
     names = tuple(f"episode {index}" for index in range(count))
