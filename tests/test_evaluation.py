@@ -17,6 +17,7 @@ from corner import Corner
 from scipy.stats import binom
 from short_run import short_run
 
+from qamx.audit import probes
 from qamx.cli import main
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.envs.scaling import ScaledEnvironment, Scaling
@@ -487,7 +488,7 @@ def test_the_way_to_draw_is_looked_for_once_and_its_absence_explained(monkeypatc
         tried.append(MUJOCO_GL)
         return works[MUJOCO_GL], "no library"
 
-    monkeypatch.setattr(backend, "probe", probe)
+    monkeypatch.setattr(probes, "probe", probe)
     environment = {}
     monkeypatch.setattr(backend.os, "environ", environment)
     backend.choose_backend(required=True)

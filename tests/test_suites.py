@@ -1,6 +1,7 @@
 """Suites: the runs that they stand for, what is refused and how, and those of the library."""
 
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -296,6 +297,13 @@ def test_list_shows_suites_with_their_size(folder, monkeypatch, capsys):
 
 
 # The suites that come with the library
+
+
+def test_a_copy_of_one_finds_its_experiments(tmp_path):
+    own = load_suite(ROOT / "experiments" / "suites" / "quickstart.toml")
+    (tmp_path / "mine").mkdir()
+    copy = shutil.copy(own.file, tmp_path / "mine" / "copied.toml")
+    assert [run.name for run in load_suite(copy).runs()] == [run.name for run in own.runs()]
 
 
 def table(name: str) -> Counter:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlparse
 
-from qamx.audit.probes import DEVICE, ENVIRONMENT, RENDERING, probe
+from qamx.audit.probes import DEVICE, ENVIRONMENT, RENDERING, drawing_backend, probe
 from qamx.audit.report import print_table
 from qamx.data.generate import default_directory
 
@@ -60,16 +60,20 @@ def device() -> Finding:
 
 def rendering() -> Finding:
     """Whether an image can be drawn without a display. Training does without."""
-    backend = os.environ.get("MUJOCO_GL") or ("egl" if sys.platform == "linux" else "")
-    variables = {"MUJOCO_GL": backend} if backend else {}
-    works, said = probe(RENDERING, **variables)
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen or sys.platform != "linux":
+        works, said = probe(RENDERING)
+        said = f"{chosen or 'default'}: {said}"
+    else:
+        backend, said = drawing_backend()
+        works = backend is not None
     if works:
-        return Finding("rendering", "ok", f"{backend or 'default'}: {said}")
+        return Finding("rendering", "ok", said)
     remedy = (
-        "training goes on without; for videos install EGL (Debian: libegl1, libgl1) or set "
-        "MUJOCO_GL=osmesa"
+        "training goes on without; for videos install EGL (Debian: libegl1, libgl1) or OSMesa "
+        "(libosmesa6)"
     )
-    return Finding("rendering", "warning", f"{backend}: {said}", remedy)
+    return Finding("rendering", "warning", said, remedy)
 
 
 def environment() -> Finding:

@@ -44,6 +44,21 @@ print("cube-single-play: 10 steps")
 """
 
 
+BACKENDS = ("egl", "osmesa")
+"""What MuJoCo can draw with without a display, the faster first."""
+
+
+def drawing_backend() -> tuple[str | None, str]:
+    """The first of `BACKENDS` that draws here, None without any; and what was said of them."""
+    said = []
+    for backend in BACKENDS:
+        works, last = probe(RENDERING, MUJOCO_GL=backend)
+        if works:
+            return backend, f"{backend}: {last}"
+        said.append(f"{backend}: {last}")
+    return None, "; ".join(said)
+
+
 def probe(code: str, **variables: str) -> tuple[bool, str]:
     """Runs Python code in a process; whether it ended well, and the last line that it said."""
     try:

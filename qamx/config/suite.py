@@ -11,7 +11,7 @@ from pydantic import Field, Strict, field_validator
 
 from qamx.config.fields import Absent, Allowed, Count, Name, PositiveInt, Settings, Text
 from qamx.config.grid import points
-from qamx.config.library import find_suite, library
+from qamx.config.library import SUITES, find_suite, library
 from qamx.config.loader import is_suite
 from qamx.config.problems import ConfigError, show, value_problem
 from qamx.config.sources import Override, Tree, read_toml, validated
@@ -187,7 +187,8 @@ def _files(tree: Tree, key: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
     folder = tree.file.parent
     found: dict[Path, None] = {}
     for pattern in patterns:
-        matched = _matches(folder, pattern) or _matches(library(), pattern)
+        places = (folder, library(), library() / SUITES)
+        matched = next(filter(None, (_matches(place, pattern) for place in places)), [])
         if not matched:
             text = f"found {show(pattern)}, which matches no file in {show(str(folder))}"
             tree.complain(str(tree.file), f"{key}.experiments", text)

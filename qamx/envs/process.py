@@ -16,7 +16,7 @@ from qamx.envs.base import Environment
 from qamx.envs.messages import Answer, Leave, Play, Reset, Setup
 from qamx.errors import RunError, UserError
 
-CONTINUES = "The same command continues from the last checkpoint"
+CONTINUES = "A run goes on from its last checkpoint with the same command"
 END_SECONDS = 3.0
 """How long a process may take to end before it is killed."""
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -3,10 +3,8 @@
 import os
 import sys
 
-from qamx.audit.probes import RENDERING, probe
+from qamx.audit.probes import drawing_backend
 from qamx.errors import UserError
-
-BACKENDS = ("egl", "osmesa")
 
 
 def choose_backend(*, required: bool) -> None:
@@ -20,15 +18,11 @@ def choose_backend(*, required: bool) -> None:
     display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
     if os.environ.get("MUJOCO_GL") or display or sys.platform != "linux":
         return
-    said = []
-    for backend in BACKENDS:
-        works, last = probe(RENDERING, MUJOCO_GL=backend)
-        if works:
-            os.environ["MUJOCO_GL"] = backend
-            return
-        said.append(f"{backend}: {last}")
-    if required:
+    backend, said = drawing_backend()
+    if backend is not None:
+        os.environ["MUJOCO_GL"] = backend
+    elif required:
         raise UserError(
-            f"nothing draws here ({'; '.join(said)}); install EGL (Debian: apt-get install libegl1 "
-            "libgl1) or OSMesa (libosmesa6), or set MUJOCO_GL; qamx doctor shows what works"
+            f"nothing draws here ({said}); install EGL (Debian: apt-get install libegl1 libgl1) or "
+            "OSMesa (libosmesa6), or set MUJOCO_GL; qamx doctor shows what works"
         )

@@ -1,6 +1,7 @@
 """An environment's own errors."""
 
 from qamx.envs.messages import described
+from qamx.envs.process import CONTINUES
 from qamx.errors import RunError
 
 
@@ -9,6 +10,5 @@ def environment_failure(error: Exception, where: str, seed: int) -> RunError:
     if isinstance(error, RunError):
         return error
     return RunError(
-        f"the environment failed in {where}, reset seed {seed}: {described(error)}. "
-        "The same command continues from the last checkpoint"
+        f"the environment failed in {where}, reset seed {seed}: {described(error)}. {CONTINUES}"
     )
