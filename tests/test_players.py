@@ -117,7 +117,7 @@ def test_an_environment_s_error_is_named_with_its_place(open_them, workers):
     with pytest.raises(
         RunError,
         match=r"failed in evaluation episode 0, step 2, reset seed 5: ValueError: the simulator "
-        r"is unstable \(.*corner\.py:\d+\)\. The same command",
+        r"is unstable \(.*corner\.py:\d+\)\. A run goes on from its last checkpoint",
     ):
         Evaluator(open_them(Unstable, workers=workers)).play(act, SEEDS)
     with pytest.raises(RunError, match=r"step 0, reset seed 5: OSError: no such scene \(.*corner"):
@@ -128,7 +128,7 @@ def test_an_environment_s_error_is_named_with_its_place(open_them, workers):
     ("make", "said"),
     [
         (Dying, r"plays the environment was killed by SIGKILL \(as"),
-        (Leaving, r"ended with exit code 3\. The same command"),
+        (Leaving, r"ended with exit code 3\. A run goes on from its last checkpoint"),
         (
             Hanging,
             r"not answer for 1 s in the chunk from step 1 on of the episode with reset seed 5\.",

@@ -1,5 +1,7 @@
 """The units that a policy learns in, and those of its data and environment."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from corner import Corner
@@ -89,8 +91,8 @@ def test_a_run_s_units_are_kept_with_it(tmp_path):
     assert Scaling.load(tmp_path).is_identity
     SCALING.save(tmp_path)
     kept = Scaling.load(tmp_path)
-    for one, other in zip(vars(kept).values(), vars(SCALING).values(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for field in fields(Scaling):
+        np.testing.assert_array_equal(getattr(kept, field.name), getattr(SCALING, field.name))
     (tmp_path / "scaling.json").write_text('{"observation_mean": [')
     with pytest.raises(UserError, match=r"scaling.json: cannot be read .*restore it"):
         Scaling.load(tmp_path)
