@@ -1,15 +1,13 @@
-"""What all tests share."""
+"""Configuration that all tests share."""
 
 import os
 
-import jax
 import pytest
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """Programs that several tests compile are compiled once, by whichever worker needs them."""
-    own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets JAX's compilation cache, kept between sessions, in the environment: the workers of a
+    session and the processes that tests start compile a program once between them."""
+    assert config.cache is not None
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -14,6 +14,7 @@ from qamx.runner.checkpoint import Checkpoints
 HERE = Path(__file__).parent
 END = 100
 CACHE = Path(tempfile.gettempdir()) / f"qamx-faults-{os.getuid()}"
+"""Compiled programs, outside of pytest (`conftest.py` has its own)."""
 
 
 def command(directory, *changes):
@@ -26,7 +27,7 @@ def environment(fault="", progress=False):
         "QAMX_FAULT": fault,
         "QAMX_PROGRESS": "1" if progress else "",
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(CACHE),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", str(CACHE)),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")]),
     }
