@@ -568,7 +568,10 @@ def test_text_is_read_however_an_editor_saves_utf_8(tmp_path, reader, change):
     ("change", "found"),
     [
         (lambda text: text.decode().encode("utf-16"), "it is in UTF-16, as PowerShell's > writes"),
-        (lambda text: text.decode().encode("utf-16-le"), "a NUL byte in line [12]; save it as UTF-8"),
+        (
+            lambda text: text.decode().encode("utf-16-le"),
+            "a NUL byte in line [12]; save it as UTF-8",
+        ),
         (lambda text: b"\n# caf\xe9\n" + text, "byte 0xe9 in line 2; save it as UTF-8"),
         (lambda text: text + b"\0", "a NUL byte in line "),
     ],
