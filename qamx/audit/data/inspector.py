@@ -13,7 +13,7 @@ from qamx.data.inspection.examination import CHECKS, REWARD_CHECKS, Check
 from qamx.data.inspection.fingerprints import row_hashes
 from qamx.data.inspection.portrait import Portrait, Rewarding
 from qamx.data.sequences import Transitions
-from qamx.data.source import jumps_of, validation_of
+from qamx.data.source import findings_of, jumps_of, validation_of
 from qamx.errors import UserError
 
 SAMPLE_ROWS = 20_000
@@ -98,7 +98,8 @@ class _Inspection:
         examination = examine(
             transitions, self.subject.horizon, jumps_of(self.subject.source), self._checks
         )
-        found = [self._placed(finding, where) for finding in examination.findings]
+        known = findings_of(self.subject.source) if shard == 0 else ()
+        found = [self._placed(finding, where) for finding in (*known, *examination.findings)]
         if examination.facts is not None:
             found += [self._placed(one, where) for one in self._compared(shard, examination.facts)]
             found += self._tasks(shard, examination.facts, where)
