@@ -26,6 +26,7 @@ from qamx.data.checked import CheckedData
 from qamx.data.episodes import Reading
 from qamx.data.formats import hdf5, lerobot, minari, npz
 from qamx.data.formats.source import EpisodicData
+from qamx.data.inspection import Finding
 from qamx.data.ogbench import OGBenchData, find_files
 from qamx.data.scaled import ScaledData, extremes, moments
 from qamx.data.sequences import Transitions
@@ -81,8 +82,8 @@ def in_policy_units(
 
     **Raises:** `UserError` if the units cannot be found out.
     """
-    scaling, first = _fit(source, make, data, environment)
-    return (source if scaling.is_identity else ScaledData(source, scaling, first)), scaling
+    scaling, first, found = _fit(source, make, data, environment)
+    return (source if scaling.is_identity else ScaledData(source, scaling, first, found)), scaling
 
 
 def build_environment(settings: EnvironmentSettings) -> MakeEnvironment:
@@ -105,24 +106,27 @@ def _fit(
     make: MakeEnvironment,
     data: DataSettings,
     environment: EnvironmentSettings,
-) -> tuple[Scaling, Transitions | None]:
-    """The scaling that the settings ask for, and the first shard if that took one.
+) -> tuple[Scaling, Transitions | None, tuple[Finding, ...]]:
+    """The scaling that the settings ask for; the first shard if that took one, and what was found
+    in it.
 
     Of data in shards the first decides.
     """
     first: Transitions | None = None
     mean = deviation = low = high = np.zeros(0, np.float32)
+    seen = acted = ()
     if data.normalise_observations or data.scale_actions == "data":
         first = source.load(0)
     if first is not None and data.normalise_observations:
-        mean, deviation = moments(data.source, np.asarray(first.observations))
+        mean, deviation, seen = moments(data.source, np.asarray(first.observations))
     if first is not None and data.scale_actions == "data":
-        low, high = extremes(data.source, np.asarray(first.actions))
+        low, high, acted = extremes(data.source, np.asarray(first.actions))
     elif data.scale_actions == "space" and not environment.unit_actions:
         low, high = _bounds(make, environment)
     return (
         Scaling(mean, deviation, low, high, environment.reward_scale, environment.reward_shift),
         first,
+        (*seen, *acted),
     )
 
 

@@ -1,9 +1,13 @@
 """Experiment files: their values, what is refused and how, and that they write themselves."""
 
 import csv
+import errno
+import os
 import re
 import subprocess
 import sys
+from codecs import BOM_UTF8
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -24,10 +28,15 @@ from qamx.config import (
     QAMEditSettings,
     QAMSettings,
     load,
+    load_suite,
 )
 from qamx.config.agents import TRQAMSettings
+from qamx.config.cluster import load_cluster
+from qamx.config.listing import listing
 from qamx.config.schedules import OnlineSettings
+from qamx.errors import UserError
 from qamx.registry import Registry, RegistryError
+from qamx.studies.runs import Run, read_run
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))
@@ -68,6 +77,16 @@ discount = 0.99
 pessimism = 0.5
 inverse_temperature = 1.0
 """
+
+RUN = (
+    """
+name = "mine"
+seed = 7
+evaluation = { episodes = 5 }
+schedule = { offline_steps = 1 }
+"""
+    + VALID
+)
 
 
 @pytest.fixture(autouse=True)
@@ -498,10 +517,105 @@ def test_extends_is_a_path(tmp_path):
     assert found == 'mine.toml: extends: found 3; write a path, e.g. "base.toml"'
 
 
-def test_not_text(tmp_path):
-    file = tmp_path / "mine.toml"
-    file.write_bytes(b"\xff\xfe\x00")
-    assert problems(file) == ["mine.toml: not a UTF-8 text file"]
+SUITE = '[[group]]\nexperiments = ["../mine.toml"]\n'
+READERS = {
+    "experiment": (VALID, lambda file: load(file).agent.horizon, 5),
+    "base": (VALID, lambda file: load(extending(file)).agent.horizon, 5),
+    "suite": (SUITE, lambda file: len(load_suite(file)), 1),
+    "cluster": ("gpus = 3\n", lambda file: load_cluster(file).gpus, 3),
+    "finished run": (RUN, lambda file: studied(file).seed, 7),
+    "listed": ("# A title\n" + VALID, lambda file: listing(file.parent, tables=False), "A title"),
+}
+"""Whatever reads a text that a user wrote: a text, its reader, and what is found (or among it)."""
+
+
+def extending(file: Path) -> Path:
+    return write(file.parent, f'extends = "{file.name}"\n', "extending.toml")
+
+
+def studied(file: Path) -> Run:
+    (file.parent / "evaluations.jsonl").write_text("")
+    return read_run(file.rename(file.with_name("config.toml")).parent)
+
+
+def saved(folder: Path, reader: str, change: Callable[[bytes], bytes]) -> Path:
+    """A file for a reader, with its bytes changed."""
+    write(folder, VALID)
+    file = folder / ("suites" if reader == "suite" else "files") / "mine.toml"
+    file.parent.mkdir()
+    file.write_bytes(change(READERS[reader][0].encode()))
+    return file
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: BOM_UTF8 + text,
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: BOM_UTF8 + text.replace(b"\n", b"\r"),
+    ],
+    ids=["mark", "CRLF", "mark and CR"],
+)
+def test_text_is_read_however_an_editor_saves_utf_8(tmp_path, reader, change):
+    _, read, wanted = READERS[reader]
+    found = read(saved(tmp_path, reader, change))
+    assert found == wanted or wanted in str(found)
+
+
+@pytest.mark.parametrize("reader", [reader for reader in READERS if reader != "listed"])
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda text: text.decode().encode("utf-16"), "it is in UTF-16, as PowerShell's > writes"),
+        (
+            lambda text: text.decode().encode("utf-16-le"),
+            "a NUL byte in line [12]; save it as UTF-8",
+        ),
+        (lambda text: b"\n# caf\xe9\n" + text, "byte 0xe9 in line 2; save it as UTF-8"),
+        (lambda text: text + b"\0", "a NUL byte in line "),
+    ],
+    ids=["UTF-16", "UTF-16 without a mark", "Latin-1", "NUL"],
+)
+def test_what_is_no_utf_8_says_so(tmp_path, reader, change, found):
+    file = saved(tmp_path, reader, change)
+    with pytest.raises(UserError) as caught:
+        READERS[reader][1](file)
+    (line,) = str(caught.value).splitlines()
+    assert re.search(rf"(mine|config)\.toml: not a UTF-8 text file: {found}", line)
+
+
+def test_files_that_are_no_text_are_listed_without_a_comment(tmp_path):
+    write(tmp_path, VALID, "good.toml")
+    (tmp_path / "utf16.toml").write_bytes(VALID.encode("utf-16"))
+    (tmp_path / "folder.toml").mkdir()
+    assert "utf16" in listing(tmp_path, tables=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("folder.toml", "folder.toml: cannot be read (Is a directory)"),
+        ("a" * 300, "cannot be read (File name too long)"),
+        ("nul.toml", "extends: found"),
+    ],
+)
+def test_names_that_no_text_has_are_one_line(tmp_path, name, said):
+    (tmp_path / "folder.toml").mkdir()
+    write(tmp_path, 'extends = "a\\u0000b"\n' + VALID, "nul.toml")
+    (found,) = problems(tmp_path / name)
+    assert said in found
+
+
+@pytest.mark.parametrize("method", ["read_bytes", "stat"])
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path, monkeypatch, method):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    file = write(tmp_path, VALID)
+    monkeypatch.setattr(Path, method, refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert problems(file) == ["mine.toml: cannot be read (Permission denied)"]
 
 
 # Registry and plugins

@@ -1,5 +1,7 @@
 """How episodes become transitions, and observations of dictionaries vectors."""
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -53,10 +55,13 @@ def test_next_observations_that_are_stored_are_used():
     assert len(found) == 3
 
 
-def test_episodes_without_a_step_are_left_out():
+def test_episodes_without_a_step_are_left_out(capsys):
     empty = episode(1, actions=np.zeros((0, 1)), rewards=np.zeros(0), terminations=np.zeros(0))
     alone = episode(1, actions=np.ones((1, 1)), rewards=np.ones(1), terminations=np.zeros(1))
-    assert len(read(empty, episode(), alone)) == 3
+    for _ in range(2):  # a shard is read many times
+        assert len(read(empty, episode(), alone)) == 3
+    note = "note: data: leaves out what holds no whole step: episode 0, episode 2\n"
+    assert capsys.readouterr().err == note
     with pytest.raises(UserError, match="data: no episode with a step"):
         read(empty, alone)
 
@@ -110,16 +115,49 @@ def test_what_ends_the_bootstrap():
             {"observations": np.zeros((4, 8, 8), np.uint8)},
             r"observations: images of shape \(8, 8\)",
         ),
+        ({"observations": {}}, "observations: there are none; add them, or drop the episode"),
+        ({"observations": {"a": np.float32(1)}}, "observations a: found a single float32"),
+        ({"actions": np.array([["a"]] * 3)}, r"actions: found <U1 of shape \(3, 1\)"),
+        ({"rewards": np.array(["a"] * 3)}, r"rewards: found <U1 of shape \(3,\)"),
+        ({"rewards": np.array(1.0)}, r"rewards: found float64 of shape \(\)"),
+        ({"name": "demo_7", "rewards": None}, "rewards: missing"),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(changes, message):
-    with pytest.raises(UserError, match=f"data, episode 1: {message}"):
+    with pytest.raises(UserError, match=f"data, {changes.get('name', 'episode 1')}: {message}"):
         read(episode(), episode(**changes))
 
 
 def test_episodes_of_different_sizes_are_refused():
     with pytest.raises(UserError, match=r"different sizes: \(1, 1\), \(2, 1\)"):
         read(episode(), episode(observations=np.zeros((4, 2))))
+
+
+IMAGES = [
+    ((84, 84, 3), np.float32),
+    ((3, 84, 84), np.float64),
+    ((84, 84, 1), np.float16),
+    ((8, 8, 4), np.int32),
+    ((4, 84, 84, 3), np.uint16),  # a stack of four
+    ((16, 16), np.uint8),
+]
+VECTORS = [((3, 3), np.float32), ((2, 4, 7), np.float64), ((84,), np.uint8), ((10, 20), np.float32)]
+
+
+@pytest.mark.parametrize(("shape", "dtype"), IMAGES + VECTORS)
+@pytest.mark.parametrize("place", ["observations", "next_observations"])
+def test_images_are_told_by_their_shape_whatever_their_type(shape, dtype, place):
+    pixels = np.zeros((3, *shape), dtype)
+    other = "next_observations" if place == "observations" else "observations"
+    changes: dict[str, Any] = {place: {"a": pixels}, other: {"a": np.zeros(3)}}
+    mine = episode(**changes)
+    if (shape, dtype) in IMAGES:
+        dimensions = ", ".join(map(str, shape))
+        with pytest.raises(UserError, match=rf"observations a: images of shape \({dimensions}"):
+            read(mine)
+    elif place == "observations":
+        with_vectors = episode(observations={"a": pixels}, next_observations={"a": pixels})
+        assert read(with_vectors).observations.shape == (3, np.prod(shape))
 
 
 SPACE = Dict(

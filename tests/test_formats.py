@@ -3,15 +3,20 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
 from gymnasium.spaces import Box, Dict
+from pyarrow import parquet
 from samples import collect, columns, source_of
 
+from qamx.data.ogbench import find_files
 from qamx.data.sequences import Transitions
 from qamx.errors import UserError
 
@@ -152,6 +157,15 @@ def test_an_order_of_the_environment_s_entries_does_not_concern_plain_observatio
         ({"actions": None}, "actions: missing; there are "),
         ({"observations": None}, "observations: missing; there are "),
         ({"actions": np.array([[b"left"]] * ROWS)}, r"actions: found \|S4; store it as numbers"),
+        (
+            {"actions": np.array(1.0)},
+            "actions: 1 rows, and the marks of the ends of episodes have 7",
+        ),
+        ({"timeouts": np.array(1.0)}, "timeouts: 1 rows, and terminals have 7"),
+        (
+            {"observations": np.zeros((ROWS, 32, 32, 3))},
+            r"observations: images of shape \(32, 32, 3",
+        ),
         ({"timeouts": TABLE["observations"]}, r"timeouts: found float64 of shape \(7, 2\)"),
     ],
 )
@@ -286,9 +300,103 @@ def test_robomimic_s_filter_keys(tmp_path):
         source_of(source, filter="worst")
 
 
-def test_images_of_demonstrations_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"agentview_image: images of shape \(8, 8, 3\)"):
-        source_of(write_robomimic(tmp_path / "a.hdf5")).load(0)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.int64])
+def test_images_of_demonstrations_are_refused(tmp_path, dtype):
+    source = write_robomimic(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        for number in (0, 2, 10):
+            del file[f"data/demo_{number}/obs/agentview_image"]
+            file[f"data/demo_{number}/obs/camera"] = np.zeros((2, 16, 16, 3), dtype)
+    with pytest.raises(
+        UserError, match=r"demo_0: observations camera: images of shape \(16, 16, 3"
+    ):
+        source_of(source).load(0)
+    assert len(source_of(source, observation_keys=["object"]).load(0)) == 6
+
+
+def replaced(path: str, value: Any) -> Callable[[h5py.File], None]:
+    """Puts something in the place of what is at a path of a file; None takes it out."""
+
+    def change(file: h5py.File) -> None:
+        if path in file:
+            del file[path]
+        if value is not None:
+            file[path] = value
+
+    return change
+
+
+def told(number: Any) -> Callable[[h5py.File], None]:
+    """Writes robomimic's attribute of how many steps there are."""
+    return lambda file: file["data/demo_2"].attrs.update(num_samples=number)
+
+
+def without_a_step(file: h5py.File) -> None:
+    for name in ("actions", "rewards", "dones"):
+        replaced(f"data/demo_2/{name}", np.zeros((0, 1)))(file)
+
+
+LEFT_OUT = r'data/demo_2, or list the others in mask/NAME and write data.filter = "NAME"$'
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file["data/demo_2"].clear(), f"the demonstration is empty; .*{LEFT_OUT}"),
+        (replaced("data/demo_2", np.zeros(3)), f"found an array, and no group; .*{LEFT_OUT}"),
+        (replaced("data/demo_2", h5py.SoftLink("/gone")), f"found a link to nothing, .*{LEFT_OUT}"),
+        (replaced("data/demo_2/obs", None), f"obs: missing; there are actions, .*{LEFT_OUT}"),
+        (lambda file: file["data/demo_2/obs"].clear(), "observations: there are none"),
+        (replaced("data/demo_2/actions", None), f"actions: missing, as an array .*{LEFT_OUT}"),
+        (replaced("data/demo_2/actions", 1.0), f"actions: missing, as an array .*{LEFT_OUT}"),
+        (replaced("data/demo_2/actions", np.zeros(3)), "rewards: 2 rows, and there are 3 actions"),
+        (replaced("data/demo_2/rewards", np.zeros(3)), "rewards: 3 rows, and there are 2 actions"),
+        (replaced("data/demo_2/rewards", 1.0), "rewards: found float64 of shape"),
+        (told(5), f"actions: 2 rows, and its attribute num_samples says 5; .*{LEFT_OUT}"),
+    ],
+)
+def test_a_demonstration_that_is_not_whole_says_how_to_leave_it_out(tmp_path, change, message):
+    source = write_robomimic(tmp_path / "a.hdf5", numbers=(2, 10), rest=(10,))
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        change(file)
+    with pytest.raises(UserError, match=rf"a\.hdf5, demo_2: {message}"):
+        source_of(source, observation_keys=["object"]).load(0)
+    assert len(source_of(source, observation_keys=["object"], filter="rest").load(0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "steps"), [(told(2), 4), (without_a_step, 2), (lambda file: None, 4)]
+)
+def test_demonstrations_that_are_whole_or_without_a_step(tmp_path, capsys, change, steps):
+    source = write_robomimic(tmp_path / "a.hdf5", numbers=(2, 10))
+    with h5py.File(tmp_path / "a.hdf5", "a") as file:
+        change(file)
+        file["store"] = file["data/demo_10"]  # links are followed, also those that lead back
+        replaced("data/demo_10", h5py.SoftLink("/store"))(file)
+        file["store/back"] = h5py.SoftLink("/data")
+    # No step needs an array of successes.
+    found = source_of(source, observation_keys=["object"], success="rewards").load(0)
+    assert len(found) == steps
+    said = capsys.readouterr().err
+    assert said.endswith("holds no whole step: demo_2\n" if steps == 2 else "")
+
+
+@pytest.mark.parametrize(
+    ("masks", "keys", "message"),
+    [
+        ({"some": (0, 7)}, {"filter": "some"}, 'mask/some: names "demo_7", and there is no such'),
+        ({"some": (7, 10, 12)}, {"filter": "some"}, 'names "demo_7" and 1 more, and there is no'),
+        ({"valid": (0, 7)}, {}, 'mask/valid: names "demo_7", and there is no such group in data'),
+        ({"valid": (0, 2, 10)}, {}, "mask/valid: of the demonstrations it lists all, to be kept"),
+        ({"some": ()}, {"filter": "some"}, "mask/some: of the demonstrations it lists none, so"),
+    ],
+)
+def test_a_mask_that_does_not_fit_its_file(tmp_path, masks, keys, message):
+    source = write_robomimic(tmp_path / "a.hdf5", **masks)
+    with pytest.raises(UserError, match=message):
+        source_of(source, **keys)
+    if "some" in masks:  # not asked for
+        assert len(source_of(source, observation_keys=["object"]).load(0)) == 6
 
 
 def test_files_that_are_not_demonstrations(tmp_path):
@@ -386,6 +494,35 @@ def test_choices_are_no_vectors_of_actions():
         source_of("minari:cart-v0")
 
 
+def emptied(file: h5py.File) -> None:
+    for name in ("actions", "rewards", "terminations", "truncations"):
+        replaced(f"episode_1/{name}", np.zeros((0, 1) if name == "actions" else 0))(file)
+    del file["episode_1/infos"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (emptied, None),
+        (lambda file: file["episode_1"].clear(), "episode 1: not an episode that can be read"),
+        (replaced("episode_1", None), "episode 1: not an episode that can be read"),
+        (lambda file: replaced("episode_1/actions", file["episode_0/infos"])(file), "episode 1: "),
+        (replaced("episode_1/rewards", np.zeros(2)), "episode 1: "),
+    ],
+)
+def test_a_minari_episode_that_is_not_whole_is_named(minari_folder, capsys, change, message):
+    collect(Goals(), "goals-v0", episodes=3)
+    with h5py.File(minari_folder / "goals-v0" / "data" / "main_data.hdf5", "a") as file:
+        change(file)
+    source = source_of("minari:goals-v0", success="count")
+    if message:
+        with pytest.raises(UserError, match=f"minari:goals-v0, {message}"):
+            source.load(0)
+    else:
+        assert len(source.load(0)) == 6
+        assert capsys.readouterr().err.endswith("holds no whole step: episode 1\n")
+
+
 def observe(count: int) -> dict:
     env = Goals()
     env._count = count
@@ -469,6 +606,205 @@ def test_lerobot_s_images_are_left_aside(tmp_path, capsys):
 def test_what_a_lerobot_data_set_must_be(tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         source_of(lerobot_copy(tmp_path / "a", **changes)).load(0)
+
+
+def numeric(*shape: int) -> dict[str, Any]:
+    return {"dtype": "float32", "shape": [*shape], "names": None}
+
+
+@pytest.mark.parametrize("shape", [(84, 84, 3), (3, 16, 16), (4, 16, 16, 1)])
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "video"])
+def test_lerobot_s_arrays_with_the_shape_of_an_image_are_left_aside(tmp_path, capsys, shape, dtype):
+    camera = {"observation.camera": numeric(*shape) | {"dtype": dtype}}
+    assert (
+        source_of(lerobot_copy(tmp_path / "a", features=camera)).load(0).observations.shape[1] == 5
+    )
+    assert "ignores observation.camera" in capsys.readouterr().err
+
+
+def with_column(source: str, name: str, column: pa.Array, **options: Any) -> str:
+    """A LeRobot data set with another column in its table."""
+    (file,) = Path(source.partition(":")[2]).glob("data/*/*.parquet")
+    table = parquet.read_table(file)
+    place = table.column_names.index(name)
+    parquet.write_table(table.set_column(place, name, column), file, **options)
+    return source
+
+
+PAIRS = [[row, row + 0.5] for row in range(ROWS)]
+LIST, LARGE, FIXED = pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 2)
+NESTED = pa.list_(pa.list_(pa.float32()))
+SQUARES = [[pair, pair] for pair in PAIRS]
+
+
+def but(row: int, value: Any, rows: list[Any] = PAIRS) -> list[Any]:
+    return [*rows[:row], value, *rows[row + 1 :]]
+
+
+@pytest.mark.parametrize("options", [{}, {"row_group_size": 2}], ids=["one group", "row groups"])
+@pytest.mark.parametrize(
+    ("rows", "kind", "shape", "message"),
+    [
+        ([[0, 1, 9], [2], *PAIRS[2:]], LIST, (2,), "row 0 holds a list of 3, and .* a row has 2 n"),
+        (but(5, [2]), LIST, (2,), "row 5 holds a list of 1, and by meta/info.json a row has 2"),
+        (but(5, []), LARGE, (2,), "row 5 holds a list of 0"),
+        (but(2, None), LIST, (2,), "row 2 holds a null; mend the row, or drop its episode"),
+        (but(2, [1, None]), LIST, (2,), "row 2 holds a null"),
+        (but(6, None), FIXED, (2,), "row 6 holds a null"),
+        (PAIRS, FIXED, (3,), "row 0 holds a list of 2, and by meta/info.json a row has 3 numbers"),
+        (but(3, [[1, 2, 3], [4]], SQUARES), NESTED, (2, 2), "row 3 holds a list of 3, .* 2 x 2"),
+        (but(3, [[1, 2]], SQUARES), NESTED, (2, 2), "row 3 holds a list of 1"),
+        (but(3, [[1, 2], None], SQUARES), NESTED, (2, 2), "row 3 holds a null"),
+        (list(range(ROWS)), pa.int64(), (2,), "row 0 holds one, and by meta/info.json a row has 2"),
+        ([["a", "b"]] * ROWS, pa.list_(pa.string()), (2,), "holds string; store it as numbers"),
+    ],
+)
+def test_a_row_of_lerobot_s_that_does_not_fit_is_named(
+    tmp_path, rows, kind, shape, message, options
+):
+    source = lerobot_copy(tmp_path / "a", features={"action": numeric(*shape)})
+    with_column(source, "action", pa.array(rows, kind), **options)
+    with pytest.raises(UserError, match=rf"file-000\.parquet: action: {message}"):
+        source_of(source).load(0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "shape"),
+    [
+        (PAIRS, LIST, (2,)),
+        (PAIRS, LARGE, (2,)),
+        (PAIRS, FIXED, (2,)),
+        (SQUARES, NESTED, (2, 2)),
+        ([[*pair, *pair] for pair in PAIRS], LIST, (2, 2)),  # all entries of a row in one list
+        ([[row] for row in range(ROWS)], LIST, (1,)),
+        (list(range(ROWS)), pa.int64(), (1,)),
+        (list(range(ROWS)), pa.float16(), (1,)),
+        ([row % 2 == 0 for row in range(ROWS)], pa.bool_(), (1,)),
+        (but(2, [np.nan, 2]), LIST, (2,)),  # a number that an inspection finds
+    ],
+)
+def test_lerobot_s_columns_of_every_type_keep_their_rows(tmp_path, rows, kind, shape):
+    source = lerobot_copy(tmp_path / "a", features={"action": numeric(*shape)})
+    with_column(source, "action", pa.array(rows, kind), row_group_size=2)
+    wanted = np.asarray(rows, np.float32).reshape(ROWS, -1)[[0, 1, 2, 3, 4, 5]]
+    np.testing.assert_array_equal(source_of(source).load(0).actions, wanted)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"codebase_version": "v3.0", "features": [1]}'])
+def test_a_description_that_is_other_json_is_one_line(tmp_path, text):
+    source = lerobot_copy(tmp_path / "a")
+    (tmp_path / "a" / "meta" / "info.json").write_text(text)
+    with pytest.raises(UserError, match=r"info\.json: not a description of LeRobot's \("):
+        source_of(source)
+
+
+def test_a_description_is_read_as_editors_save_it(tmp_path):
+    source = lerobot_copy(tmp_path / "a")
+    file = tmp_path / "a" / "meta" / "info.json"
+    text = file.read_bytes()
+    file.write_bytes(b"\xef\xbb\xbf" + text)
+    assert len(source_of(source).load(0)) == 6
+    file.write_bytes(text.decode().encode("utf-16"))
+    with pytest.raises(UserError, match=r"info\.json: not a UTF-8 text file: it is in UTF-16"):
+        source_of(source)
+
+
+# Symbolic links
+
+
+def moved(path: Path, store: Path) -> Path:
+    """Puts a file or folder elsewhere, with a link in its place."""
+    place = path.rename(store / path.name)
+    path.symlink_to(place)
+    return place
+
+
+LINKED = {
+    "lerobot": ("a", "a/data", "a/data/chunk-000", "a/data/chunk-000/file-000.parquet", "a/meta"),
+    "npz": ("shards", "shards/0.npz", "shards/0-val.npz", "one.npz"),
+    "hdf5": ("demos.hdf5",),
+    "minari": ("minari/goals-v0", "minari/goals-v0/data"),
+}
+
+
+def rows_of(kind: str, folder: Path) -> int:
+    """Reads every file of a format's data set."""
+    if kind == "npz":
+        one = source_of(f"npz:{folder / 'one.npz'}").load(0)
+        source = source_of(f"npz:{folder / 'shards'}", updates_per_shard=1)
+        return sum(map(len, (one, source.load(1), source.load_validation())))
+    names = {
+        "lerobot": f"lerobot:{folder / 'a'}",
+        "hdf5": f"hdf5:{folder / 'demos.hdf5'}",
+        "minari": "minari:goals-v0",
+    }
+    source = source_of(names[kind], observation_keys=["object"] if kind == "hdf5" else None)
+    assert all(file.is_file() for file in source.files)
+    assert len(source.files) == {"lerobot": 2, "hdf5": 1, "minari": 2}[kind]
+    return len(source.load(0))
+
+
+@pytest.fixture
+def linked(tmp_path, minari_folder):
+    """Writes a data set of a format into a folder."""
+
+    def write(kind: str) -> Path:
+        if kind == "lerobot":
+            lerobot_copy(tmp_path / "a")
+        elif kind == "hdf5":
+            write_robomimic(tmp_path / "demos.hdf5")
+        elif kind == "minari":
+            collect(Goals(), "goals-v0", episodes=2)
+        else:
+            (tmp_path / "shards").mkdir()
+            for name in ("shards/0", "shards/1", "shards/0-val", "one"):
+                write_npz(tmp_path / name, D4RL)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [(kind, part) for kind, parts in LINKED.items() for part in parts]
+)
+def test_links_are_followed_and_those_to_nothing_are_named(linked, kind, part, tmp_path_factory):
+    folder = linked(kind)
+    wanted = rows_of(kind, folder)
+    place = moved(folder / part, tmp_path_factory.mktemp("store"))
+    assert rows_of(kind, folder) == wanted
+    place.rename(place.with_name("elsewhere"))
+    with pytest.raises(UserError) as caught:
+        rows_of(kind, folder)
+    if kind != "minari":  # whose library does not see such a data set
+        said = f"{folder / part}: a symbolic link to {place}, where there is nothing to be read"
+        assert str(caught.value).startswith(said)
+
+
+def test_links_that_lead_in_circles_end(linked):
+    folder = linked("lerobot")
+    (folder / "a" / "data" / "chunk-000" / "up").symlink_to("..")
+    (folder / "a" / "data" / "top").symlink_to(folder / "a")
+    (folder / "a" / "data" / "root").symlink_to("/")
+    (folder / "a" / "data" / ".#lock").symlink_to("an.editor's")
+    assert rows_of("lerobot", folder) == 6
+    (folder / "a" / "data" / "self").symlink_to("self")
+    with pytest.raises(UserError, match="data/self: a symbolic link to self, where"):
+        rows_of("lerobot", folder)
+
+
+@pytest.mark.parametrize("part", ["", "cube-double-play-v0.npz", "cube-double-play-100m-v0"])
+@pytest.mark.parametrize("episodes", [None, 1])
+def test_a_link_to_nothing_is_no_reason_to_download_or_make_an_ogbench_set(
+    tmp_path, part, episodes
+):
+    folder = tmp_path / "ogbench"
+    if part:
+        folder.mkdir()
+    (folder / part).symlink_to(tmp_path / "gone")
+    name = part.removesuffix(".npz") or "cube-double-play-v0"
+    with pytest.raises(UserError, match=r"a symbolic link to .*gone, where there is nothing"):
+        find_files(name, folder, generate_episodes=episodes)
+    assert (folder / part).is_symlink()
 
 
 def test_a_lerobot_folder_without_its_files(tmp_path):

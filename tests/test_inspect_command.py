@@ -4,6 +4,7 @@ import json
 import re
 import sys
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -198,6 +199,15 @@ class Pendulums:
         return Transitions(state[:-1], torque, mean, np.ones_like(ends), ends, state[1:])
 
 
+TABLE = {
+    "observations": np.zeros((4, 2)),
+    "actions": np.zeros((4, 1)),
+    "rewards": np.zeros(4),
+    "terminals": np.arange(4) == 3,
+    "masks": np.ones(4),
+}
+
+
 @pytest.fixture
 def scheme():
     registry.register_dataset(
@@ -225,6 +235,35 @@ def test_an_environment_brings_its_bounds_and_sizes(tmp_path, scheme):
     assert report["data"]["action_high"][0] == pytest.approx(1.0, abs=0.01)
     code, report = run(tmp_path, *pendulum, source="pendulums:four")
     assert (code, ids(report)) == (1, {"sizes": "refuse"})
+
+
+@pytest.mark.parametrize(
+    "name", ["gymnasium.envs.classic_control.pendulum:PendulumEnv", "Endless-v0"]
+)
+def test_a_time_limit_is_not_needed_to_look(tmp_path, scheme, name):
+    gymnasium.register("Endless-v0", entry_point="gymnasium.envs.classic_control:PendulumEnv")
+    code, report = run(tmp_path, "--environment", f"gymnasium:{name}", source="pendulums:three")
+    assert (code, ids(report)) == (0, {})
+    assert report["data"]["action_high"][0] == pytest.approx(1.0, abs=0.01)
+    del gymnasium.registry["Endless-v0"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [
+        ({"rewards": None}, 'environment.reward = "sparse"'),
+        ({"observations": np.zeros((4, 32, 32, 3))}, "data.observation_keys"),
+        ({"observations": None}, ""),
+    ],
+)
+def test_keys_that_the_command_cannot_take_stand_in_an_experiment(tmp_path, changes, asked):
+    arrays = {name: array for name, array in (TABLE | changes).items() if array is not None}
+    np.savez(tmp_path / "data.npz", **arrays)
+    code, report = run(tmp_path, source=f"npz:{tmp_path / 'data.npz'}")
+    (finding,) = report["findings"]
+    assert (code, finding["id"]) == (1, "unreadable")
+    assert asked in finding["found"]
+    assert ("inspect one in the place of the source" in finding["remedy"]) == bool(asked)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corner import Corner
+from samples import environment, settings_of
 
 from qamx.audit.data.inspector import inspect
 from qamx.audit.data.subject import Subject
@@ -17,6 +19,7 @@ from qamx.data.inspection.finding import Finding, listed, ranked
 from qamx.data.inspection.fingerprints import episode_hashes, row_hashes
 from qamx.data.sequences import Transitions
 from qamx.errors import UserError
+from qamx.worlds import in_policy_units
 
 ROOT = Path(__file__).parents[1]
 HORIZON = 4
@@ -166,6 +169,7 @@ def unequal_shards():
 
 ACTIONS = np.asarray(SOUND.actions)
 SOLVED = np.asarray(SOUND.masks) == 0
+JITTER = 2e-6 * np.random.default_rng(2).normal(size=SIZE)
 
 PLANTED = {
     "observations-not-finite": lambda: changed("observations", (7, 1), np.nan),
@@ -177,12 +181,14 @@ PLANTED = {
     "actions-outside": lambda: replace(SOUND, actions=2 * ACTIONS),
     "actions-saturated": lambda: replace(SOUND, actions=np.sign(ACTIONS)),
     "actions-constant": lambda: changed("actions", (slice(None), 1), 0.25),
+    "actions-nearly-constant": lambda: changed("actions", (slice(None), 1), 0.25 + JITTER),
     "actions-narrow": lambda: replace(SOUND, actions=0.01 * ACTIONS),
     "actions-shifted": lambda: replace(SOUND, actions=np.roll(ACTIONS, 1, axis=0)),
     "actions-unrelated": lambda: replace(
         SOUND, actions=np.random.default_rng(1).permutation(ACTIONS)
     ),
     "observations-constant": lambda: with_entry(2, np.zeros_like),
+    "observations-nearly-constant": lambda: with_entry(2, lambda column: 0.5 + 2e-6 * column),
     "observations-unscaled": lambda: with_entry(2, lambda column: 5_000 * column),
     "observations-outliers": lambda: changed("observations", (STARTS[3], 0), 1e5),
     "observations-frozen": frozen,
@@ -279,6 +285,23 @@ def test_rows_shuffled_in_a_file_without_next_observations_are_warned_of():
     assert found(Memory(shuffled_and_joined()))["rows-shuffled"] == "warn"
     assert found(Memory(shuffled()))["rows-shuffled"] == "refuse"
     assert found(Memory(shuffled()), horizon=1)["rows-shuffled"] == "note"
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("observations-nearly-constant", {"normalise_observations": True, "scale_actions": "none"}),
+        ("actions-nearly-constant", {"scale_actions": "data"}),
+    ],
+)
+def test_units_do_not_hide_what_hardly_varies(kind, keys, capsys):
+    raw = Memory(PLANTED[kind](), walks(seed=1, episodes=5))
+    source, _ = in_policy_units(raw, Corner, settings_of("npz:mine", **keys), environment())
+    (finding,) = (one for one in inspected(source).findings if one.id == kind)
+    assert (finding.level, finding.where) == ("warn", "shard 0")
+    assert "; entry " in finding.found
+    CheckedData(source, "mine:x", HORIZON).load(0)
+    assert f"warning: mine:x, shard 0: {finding.found}; " in capsys.readouterr().err
 
 
 def test_validation_data_that_was_trained_on_is_a_leak():

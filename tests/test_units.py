@@ -53,15 +53,63 @@ def test_the_identity_changes_nothing():
 
 def test_mean_and_deviation_of_the_data_with_a_constant_entry():
     rows = np.array([[0.0, 5.0], [2.0, 5.0]], np.float32)
-    mean, deviation = moments("data", rows)
+    mean, deviation, findings = moments("data", rows)
     np.testing.assert_array_equal(mean, [1, 5])
     np.testing.assert_array_equal(deviation, [1, 1])
-    low, high = extremes("data", rows)
+    low, high, found = extremes("data", rows)
+    assert findings == found == ()
     np.testing.assert_array_equal([low, high], [[0, 5], [2, 5]])
     rows[1, 0] = np.nan
     for find in (moments, extremes):
         with pytest.raises(UserError, match=r"data: .*not finite in row 1; mend or drop"):
             find("data", rows)
+
+
+NORMAL = np.random.default_rng(0).normal(size=2_000)
+JITTER = "observations: nearly constant in 1 of 2 entries (1); entry 1 deviates by"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("entry", "deviation", "found"),
+    [
+        (0.5 + 2e-6 * NORMAL, 1.0, f"{JITTER} 2e-06 from 0.5"),
+        (-300 + 1e-3 * NORMAL, 1.0, f"{JITTER} 0.001 from -300"),
+        (1e6 + 0.1 * NORMAL, 1.0, f"{JITTER} 0.1 from 1e+06"),
+        (1e6 + 50 * NORMAL, 50.0, f"{JITTER} 50 from 1e+06"),  # 1 would not divide by as much
+        (np.full(2_000, 0.1), 1.0, ""),
+        (np.zeros(2_000), 1.0, ""),
+        (1e-9 * NORMAL, 1.0, ""),  # what rounding leaves
+        (1e-6 + 1e-6 * NORMAL, 1e-6, ""),
+        (1e-5 * NORMAL, 1e-5, ""),
+        (1e-3 + 1e-6 * NORMAL, 1e-6, ""),
+        (300 + 0.1 * NORMAL, 0.1, ""),
+        (1e4 + 5 * NORMAL, 5.0, ""),
+        (1e4 * (np.arange(2_000) == 7), 1e4 / 2_000**0.5, ""),  # one outlier, 45 deviations away
+    ],
+)
+def test_an_entry_that_hardly_varies_is_centred_and_not_enlarged(entry, deviation, found, dtype):
+    rows = np.stack([NORMAL, entry], axis=1).astype(dtype)
+    mean, deviations, findings = moments("data", rows)
+    np.testing.assert_allclose(deviations, [1, deviation], rtol=0.05)
+    np.testing.assert_allclose(mean[1], entry.mean(), rtol=1e-6, atol=1e-8)
+    assert [finding.found for finding in findings] == [found] * bool(found)
+
+
+@pytest.mark.parametrize(
+    ("entry", "found"),
+    [
+        (0.5 + 2e-6 * np.tanh(NORMAL), True),
+        (1e-9 * NORMAL, True),
+        (np.full(2_000, 0.1), False),
+        (1e-3 * NORMAL, False),
+    ],
+)
+def test_a_range_of_actions_that_is_hardly_one_is_found(entry, found):
+    rows = np.stack([NORMAL, entry], axis=1)
+    low, high, findings = extremes("data", rows)
+    np.testing.assert_array_equal([low[1], high[1]], [entry.min(), entry.max()])
+    assert [finding.id for finding in findings] == ["actions-nearly-constant"] * found
 
 
 def test_transitions_in_a_policy_s_units():

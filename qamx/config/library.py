@@ -1,6 +1,7 @@
 """Experiments and suites by name: those of `experiments/` here, and those that come with qamx."""
 
 import functools
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,18 +56,25 @@ def nearest(name: str) -> str:
 
 
 def _find(name: Path, places: tuple[Path, ...]) -> Path:
-    if name.is_absolute() or ".." in name.parts or not name.name or name.is_file():
+    if name.is_absolute() or ".." in name.parts or not name.name or os.path.isfile(name):
         return name
     file = name if name.suffix == ".toml" else name.with_name(f"{name.name}.toml")
     for place in places:
         own, packed = HERE / place / file, library() / place / file
-        if own.is_file():
-            if packed.is_file() and own.read_bytes() != packed.read_bytes():
+        if os.path.isfile(own):
+            if os.path.isfile(packed) and _differ(own, packed):
                 _note(f"{name}: takes {own}, which differs from the one that comes with qamx")
             return own
-        if packed.is_file():
+        if os.path.isfile(packed):
             return packed
     return name
+
+
+def _differ(own: Path, packed: Path) -> bool:
+    try:
+        return own.read_bytes() != packed.read_bytes()
+    except OSError:  # which is said when the file is read
+        return False
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from qamx import registry
 from qamx.config.library import SUITES, library, names
 from qamx.config.problems import ConfigError
 from qamx.config.suite import load_suite
+from qamx.textfile import TextError, read_text
 
 Section = tuple[str, list[tuple[str, str]]]
 
@@ -58,8 +59,10 @@ def _suite_summary(file: Path) -> str:
 
 
 def _first_comment(file: Path) -> str:
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        first = lines.readline()
+    try:
+        first = read_text(file).partition("\n")[0]
+    except (OSError, TextError):  # which the file's own readers complain of
+        return ""
     return first.lstrip("# ").rstrip() if first.startswith("#") else ""
 
 

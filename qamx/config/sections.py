@@ -115,8 +115,8 @@ class DataSettings(Settings):
     )
     normalise_observations: Switch = Field(
         default=False,
-        description="observations get mean 0 and deviation 1 over the data (of shards, the first); "
-        "kept in the run's folder as `scaling.json`",
+        description="observations get mean 0 and deviation 1 over the data (of shards, the first), "
+        "but entries that hardly vary are not enlarged; kept in the run's folder as `scaling.json`",
     )
     scale_actions: Literal["space", "data", "none"] = Field(
         default="space",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from qamx.config.library import HERE, SUITES, library, nearest
 from qamx.config.problems import Key, Problem, findings, show
 from qamx.errors import suggestion
+from qamx.textfile import TextError, read_text
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -113,13 +114,13 @@ def read_toml(tree: Tree, path: Path, named_by: str, key: str) -> dict[str, Any]
     import tomli
 
     try:
-        return tomli.loads(path.read_text(encoding="utf-8"))
+        return tomli.loads(read_text(path))
     except tomli.TOMLDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         tree.complain(str(path), "", f"{where}: {error.msg}")
-    except UnicodeDecodeError:
-        tree.complain(str(path), "", "not a UTF-8 text file")
-    except OSError as error:
+    except TextError as error:
+        tree.complain(str(path), "", error.reason)
+    except (OSError, ValueError) as error:  # the latter for a name that no file can have
         subject = f"found {show(str(path))}: " if key else ""
         by_name = not key and path.parent in (Path(), SUITES)
         said = _unknown(path, error) if by_name else _unreadable(path, error)
@@ -128,16 +129,16 @@ def read_toml(tree: Tree, path: Path, named_by: str, key: str) -> dict[str, Any]
     return {}
 
 
-def _unknown(name: Path, error: OSError) -> str:
+def _unknown(name: Path, error: OSError | ValueError) -> str:
     if not isinstance(error, FileNotFoundError):
         return _unreadable(name, error)
     return f"no such file, nor an experiment of that name; {nearest(name.as_posix())}"
 
 
-def _unreadable(path: Path, error: OSError) -> str:
+def _unreadable(path: Path, error: OSError | ValueError) -> str:
     if not isinstance(error, FileNotFoundError):
-        return f"cannot be read ({error.strerror})"
-    if not path.parent.is_dir():
+        return f"cannot be read ({getattr(error, 'strerror', error)})"
+    if not os.path.isdir(path.parent):
         near = f"; {nearest(path.stem)}" if path.parts[0] == HERE.name else ""
         return f"no such file, nor a folder {show(str(path.parent))}{near}"
     near = [other.name for other in path.parent.glob("*.toml")]
@@ -151,7 +152,7 @@ def _put_base(tree: Tree, extends: object) -> None:
         tree.partial = True
         return
     path = Path(os.path.normpath(tree.file.parent / extends))
-    if not path.is_file() and (library() / extends).is_file():
+    if not os.path.isfile(path) and os.path.isfile(library() / extends):
         path = library() / extends
     base = read_toml(tree, path, origin, "extends")
     if "extends" in base:

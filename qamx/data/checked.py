@@ -7,7 +7,7 @@ import numpy as np
 
 from qamx.data.inspection import Finding, Shards, examine
 from qamx.data.sequences import Transitions
-from qamx.data.source import AbstractDataAround, DataSource, jumps_of
+from qamx.data.source import AbstractDataAround, DataSource, findings_of, jumps_of
 from qamx.errors import UserError
 
 ACTION_LIMIT = 1.0 - 1e-5
@@ -41,7 +41,7 @@ class CheckedData(AbstractDataAround):
 
     def _inspect(self, shard: int, transitions: Transitions) -> None:
         examination = examine(transitions, self._horizon, jumps_of(self._source))
-        findings = list(examination.findings)
+        findings = [*(findings_of(self._source) if shard == 0 else ()), *examination.findings]
         if examination.facts is not None:
             findings += self._seen.compare(shard, examination.facts)
         where = self._name if self.shards == 1 else f"{self._name}, shard {shard}"

@@ -1,6 +1,8 @@
 """Episodes as a format stores them, and what becomes of them: transitions."""
 
-from collections.abc import Iterable, Mapping
+import functools
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -8,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.data.sequences import Transitions
-from qamx.envs.flatten import PLAIN, chosen, joined, named_leaves
+from qamx.envs.flatten import PLAIN, chosen, is_image, joined, named_leaves
 from qamx.errors import UserError
 
 Terminal: TypeAlias = Literal["data", "success", "never"]
@@ -27,6 +29,7 @@ class Episode:
       `terminations` are true where the task itself ended (not a time limit), `success` where it
       was solved.
     - `next_observations`: of the form of `observations`, for formats that store both.
+    - `name`: what messages call it; by default its number.
     """
 
     observations: np.ndarray | Mapping
@@ -35,6 +38,7 @@ class Episode:
     terminations: np.ndarray | None = None
     success: np.ndarray | None = None
     next_observations: np.ndarray | Mapping | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Reading:
         """The transitions of all episodes, one after the other.
 
         The last step of an episode is left out where no observation follows it and its
-        successor matters, because it did not terminate. Episodes without a step are left out.
+        successor matters, because it did not terminate. Episodes without a step are left out,
+        with a note.
 
         **Arguments:** `where` is what messages call the source.
 
@@ -71,12 +76,15 @@ class Reading:
         successes, arrays of unequal length, an observation that is not there, a solved step that
         would be left out in every episode.
         """
-        parts = [
-            part
-            for index, episode in enumerate(episodes)
-            if len(episode.actions)
-            and len(part := self._part(f"{where}, episode {index}", episode))
-        ]
+        parts, empty = [], []
+        for index, episode in enumerate(episodes):
+            name = episode.name or f"episode {index}"
+            part = self._part(f"{where}, {name}", episode) if len(episode.actions) else ()
+            if len(part):
+                parts.append(part)
+            else:
+                empty.append(name)
+        _note_left_out(where, empty)
         if not parts:
             raise UserError(f"{where}: no episode with a step; name a data set that has some")
         sizes = {part.observations.shape[1:] + part.actions.shape[1:] for part in parts}
@@ -90,9 +98,9 @@ class Reading:
         return Transitions(*(np.concatenate(column) for column in columns))
 
     def _part(self, where: str, episode: Episode) -> Transitions:
-        actions = np.asarray(episode.actions, np.float32)
-        steps = len(actions)
-        actions = actions.reshape(steps, -1)
+        _require_numbers(where, "actions", episode.actions)
+        steps = len(episode.actions)
+        actions = np.asarray(episode.actions, np.float32).reshape(steps, -1)
         success = self._success(where, episode, steps)
         rewards = self._rewards(where, episode, success, steps)
         stops = self._stops(where, episode, success, steps)
@@ -120,6 +128,8 @@ class Reading:
         self, where: str, episode: Episode, steps: int
     ) -> tuple[Float[np.ndarray, "t obs"], Float[np.ndarray, "t obs"]]:
         leaves = named_leaves(episode.observations)
+        if not leaves:
+            raise UserError(f"{where}: observations: there are none; add them, or drop the episode")
         keys = self._keys(where, leaves)
         for key in keys:
             name = f"observations {key}".strip()
@@ -132,7 +142,9 @@ class Reading:
         following = named_leaves(episode.next_observations)
         chosen(following, keys, f"{where}: next observations")
         for key in keys:
-            _require_rows(where, f"next observations {key}".strip(), following[key], (steps,))
+            name = f"next observations {key}".strip()
+            _require_vectors(where, name, following[key])
+            _require_rows(where, name, following[key], (steps,))
         return vectors[:steps], joined(following, keys, steps)
 
     def _keys(self, where: str, leaves: Mapping) -> list[str]:
@@ -187,7 +199,20 @@ def _known(where: str, success: np.ndarray | None, asked_by: str) -> np.ndarray:
     return success
 
 
+def _note_left_out(where: str, names: Sequence[str], most: int = 5) -> None:
+    if names:
+        more = f" and {len(names) - most:,} more" if len(names) > most else ""
+        _note(f"{where}: leaves out what holds no whole step: {', '.join(names[:most])}{more}")
+
+
+@functools.cache
+def _note(text: str) -> None:
+    """A note, once a process: a shard is loaded many times."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
 def _column(where: str, name: str, array: np.ndarray, steps: int) -> np.ndarray:
+    _require_numbers(where, name, array)
     _require_rows(where, name, array, (steps,))
     column = np.asarray(array).reshape(steps, -1)
     if column.shape[1] != 1:
@@ -195,15 +220,22 @@ def _column(where: str, name: str, array: np.ndarray, steps: int) -> np.ndarray:
     return column.reshape(steps)
 
 
+def _require_numbers(where: str, name: str, array: Any) -> None:
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiub" or not array.ndim:
+        found = f"{array.dtype} of shape {array.shape}"
+        raise UserError(f"{where}: {name}: found {found}; store it as numbers, one row a step")
+
+
 def _require_vectors(where: str, name: str, array: Any) -> None:
-    shape, dtype = getattr(array, "shape", None), getattr(array, "dtype", None)
-    if shape is None or dtype is None or dtype.kind not in "fiub":
-        kind = type(array).__name__ if dtype is None else dtype
+    shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
+    if not shape or dtype is None or dtype.kind not in "fiub":
+        kind = type(array).__name__ if dtype is None else dtype if shape else f"a single {dtype}"
         raise UserError(
             f"{where}: {name}: found {kind}; qamx learns from arrays of numbers: name "
             "other entries in data.observation_keys"
         )
-    if dtype == np.uint8 and len(shape) >= 3:
+    if is_image(shape[1:], dtype):
         raise UserError(
             f"{where}: {name}: images of shape {shape[1:]}; qamx learns from vectors: "
             "name other entries in data.observation_keys"

@@ -17,6 +17,7 @@ from qamx.data.archive_checks import (
     read_headers,
 )
 from qamx.data.cache import TransitionCache
+from qamx.data.checks import refuse_dangling
 from qamx.data.download import check_recorded, download, is_generated, unfinished
 from qamx.data.generate import default_directory, generate
 from qamx.data.generate.archive import read_stamp
@@ -99,6 +100,7 @@ class OGBenchData:
     def load_validation(self) -> Transitions | None:
         """The validation data beside the first file, if they are there and hold a step."""
         path = self.files[0].with_name(f"{self.files[0].stem}-val.npz")
+        refuse_dangling(path)
         if not path.exists() or self._length(path) == 0:
             return None
         return self._read(path)
@@ -192,6 +194,7 @@ def find_files(
     if "-100m-" in name:
         return _shards(name, directory, shards)
     path = directory / f"{name}.npz"
+    refuse_dangling(path)
     if generate_episodes is not None and (not path.exists() or read_stamp(path) is not None):
         # A file that was generated before is compared with what is asked for now.
         generate(
@@ -209,6 +212,7 @@ def find_files(
 
 
 def _shards(name: str, directory: Path, wanted: int | None) -> list[Path]:
+    refuse_dangling(directory / name)
     files = _shards_there(directory / name)
     if any(is_generated(file) for file in files):
         _refuse_fewer(directory / name, len(files), wanted)
@@ -223,7 +227,10 @@ def _shards(name: str, directory: Path, wanted: int | None) -> list[Path]:
 
 
 def _shards_there(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*.npz") if not p.stem.endswith("-val"))
+    files = sorted(p for p in folder.glob("*.npz") if not p.stem.endswith("-val"))
+    for file in files:
+        refuse_dangling(file)
+    return files
 
 
 def _refuse_fewer(folder: Path, there: int, wanted: int | None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from qamx.errors import UserError
 
 if TYPE_CHECKING:
+    from qamx.data.inspection import Finding
     from qamx.data.sequences import Transitions
 
 
@@ -75,6 +76,11 @@ def require_equal_lengths(names: Sequence[str], lengths: Sequence[int]) -> None:
 def jumps_of(source: DataSource) -> bool:
     """Whether states jump in mid-episode, as through a portal."""
     return bool(getattr(source, "jumps", False))
+
+
+def findings_of(source: DataSource) -> "tuple[Finding, ...]":
+    """Findings about the first shard that it no longer shows, since its units were changed."""
+    return getattr(source, "findings", ())
 
 
 def validation_of(source: DataSource) -> "Transitions | None":

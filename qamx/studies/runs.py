@@ -4,10 +4,12 @@ import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qamx.errors import UserError
+from qamx.textfile import read_text
 
 PHASES = ("cloning", "offline", "online")
 """The phases of the built-in schedules, in their order; `[schedule]` has `PHASE_steps` of each."""
@@ -93,7 +95,7 @@ def read_run(folder: Path) -> Run:
     """
     path = folder / "config.toml"
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = tomllib.loads(read_text(path))
         method = config["agent"]["method"]
         environment, schedule = config["environment"], config["schedule"]
         domain = _domain(environment["id"], config.get("data", {}).get("source", ""))
@@ -155,16 +157,15 @@ def _ends(schedule: dict[str, Any]) -> dict[str, int]:
 
 
 def _evaluations(path: Path) -> Iterator[Evaluation]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-                yield Evaluation(row["step"], row["phase"], float(row["success"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{path}: line {number}: found {line.strip()!r}, not an evaluation with step, "
-                    "phase and success; remove the line, or leave the run out"
-                ) from error
+    for number, line in enumerate(StringIO(read_text(path)), start=1):
+        try:
+            row = json.loads(line)
+            yield Evaluation(row["step"], row["phase"], float(row["success"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: line {number}: found {line.strip()!r}, not an evaluation with step, "
+                "phase and success; remove the line, or leave the run out"
+            ) from error
 
 
 def _diverged(path: Path) -> str | None:

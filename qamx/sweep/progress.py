@@ -9,6 +9,7 @@ from typing import Any
 
 from qamx.runner.lock import is_locked
 from qamx.runner.logs import FROZEN, last_row
+from qamx.textfile import TextError, read_text
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def planned_steps(directory: Path) -> int:
     import tomli
 
     try:
-        table = tomli.loads((directory / "config.toml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        table = tomli.loads(read_text(directory / "config.toml"))
+    except (OSError, ValueError, TextError):
         return 0
     return steps_of(table.get("schedule", {}))
 

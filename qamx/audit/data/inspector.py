@@ -8,16 +8,24 @@ from typing import Any
 import numpy as np
 
 from qamx.audit.data.subject import Subject
+from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.config.own_data import EpisodicDataSettings
 from qamx.data.inspection import Facts, Finding, Shards, examine, leakage, ranked
 from qamx.data.inspection.examination import CHECKS, REWARD_CHECKS, Check
 from qamx.data.inspection.fingerprints import row_hashes
 from qamx.data.inspection.portrait import Portrait, Rewarding
 from qamx.data.sequences import Transitions
-from qamx.data.source import jumps_of, validation_of
+from qamx.data.source import findings_of, jumps_of, validation_of
 from qamx.errors import UserError
 
 SAMPLE_ROWS = 20_000
 """Rows, over all shards, that figures are drawn from."""
+
+KEYS = (
+    *(f"data.{key}" for key in EpisodicDataSettings.model_fields),
+    *(f"environment.{key}" for key in GymnasiumEnvironmentSettings.model_fields),
+)
+"""What a message about data of one's own may ask for, and an experiment file alone can say."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class _Inspection:
         return Report(
             self.subject.name,
             self.subject.horizon,
-            tuple(ranked(self.findings)),
+            tuple(ranked(map(self._settable, self.findings))),
             Portrait.merged(self.portraits) if self.portraits else None,
             rewards,
             (self.shards, self.subject.source.shards),
@@ -98,7 +106,8 @@ class _Inspection:
         examination = examine(
             transitions, self.subject.horizon, jumps_of(self.subject.source), self._checks
         )
-        found = [self._placed(finding, where) for finding in examination.findings]
+        known = findings_of(self.subject.source) if shard == 0 else ()
+        found = [self._placed(finding, where) for finding in (*known, *examination.findings)]
         if examination.facts is not None:
             found += [self._placed(one, where) for one in self._compared(shard, examination.facts)]
             found += self._tasks(shard, examination.facts, where)
@@ -123,6 +132,14 @@ class _Inspection:
             remedy = "name the --environment: a run scales actions by its bounds"
             finding = dataclasses.replace(finding, level="warn", remedy=remedy)
         return dataclasses.replace(finding, where=where)
+
+    def _settable(self, finding: Finding) -> Finding:
+        """A finding that, where it asks for keys that the command cannot take, says what can."""
+        asks = any(key in finding.found for key in KEYS)
+        if self.subject.from_file or finding.remedy or not asks:
+            return finding
+        remedy = "keys stand in an experiment file: inspect one in the place of the source"
+        return dataclasses.replace(finding, remedy=remedy)
 
     def _compared(self, shard: int, facts: Facts) -> Iterator[Finding]:
         """What shows beside other data: the shards before, the validation, the environment."""

@@ -45,6 +45,7 @@ class Subject:
     - `task` is the one that a run would learn, None if all are of interest.
     - `environment` makes the environment, None where it is not known.
     - `findings` came up on the way.
+    - `from_file` says that an experiment file described it, which has room for every key.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Subject:
     task: int | None
     environment: Callable[[], Environment] | None
     findings: tuple[Finding, ...] = ()
+    from_file: bool = True
 
 
 def find_subject(source: str, options: Options) -> Subject:
@@ -69,7 +71,8 @@ def find_subject(source: str, options: Options) -> Subject:
         )
     data = _data(source, options)
     environment = _environment(data, options)
-    return _subject(data, environment, options.horizon or HORIZON, options.task)
+    subject = _subject(data, environment, options.horizon or HORIZON, options.task)
+    return replace(subject, from_file=False)
 
 
 def _overrides(options: Options) -> Any:
@@ -131,6 +134,8 @@ def _environment(data: DataSettings, options: Options) -> EnvironmentSettings:
         table["task"] = options.task or 1
     elif options.task is not None:
         table["task"] = options.task
+    if "max_episode_steps" in model.model_fields:
+        table["max_episode_steps"] = 1  # some environments have no limit, and none is played here
     settings = _validated(model, table, {"id": "--environment", "task": "--task"})
     assert isinstance(settings, EnvironmentSettings)
     objection = settings.objection(data)

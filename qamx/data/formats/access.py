@@ -2,11 +2,13 @@
 
 import contextlib
 import importlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from qamx.data.archive_checks import BROKEN
+from qamx.data.checks import refuse_dangling
 from qamx.envs.gymnasium import SUCCESS_KEYS
 from qamx.errors import UserError, suggestion
 
@@ -28,14 +30,46 @@ def library(module: str, extra: str) -> Any:
 def existing(path: Path) -> Path:
     """The path, if there is something.
 
-    **Raises:** `UserError` with what lies beside the place instead.
+    **Raises:** `UserError` with what lies beside the place instead, or with the symbolic link that
+    leads nowhere.
     """
     path = path.expanduser()
-    if not path.exists():
+    refuse_dangling(path)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
         beside = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
         near = f"; {suggestion(path.name, beside)}" if beside else ""
-        raise UserError(f"data.source: {path} does not exist (in {Path.cwd()}){near}")
+        raise UserError(f"data.source: {path} does not exist (in {Path.cwd()}){near}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise UserError(f"data.source: {path}: cannot be read ({reason})") from error
     return path
+
+
+def files_below(folder: Path, suffix: str = "") -> list[Path]:
+    """The files of a kind in a folder and those inside it, through symbolic links, sorted.
+
+    **Arguments:** without a `suffix`, such as `.parquet`, all files.
+
+    **Raises:** `UserError` for a link that leads nowhere, and may have led to such files.
+    """
+    refuse_dangling(folder)
+    return sorted(_files(folder, suffix, frozenset(map(str, folder.resolve().parents))))
+
+
+def _files(folder: Path, suffix: str, above: frozenset[str]) -> Iterator[Path]:
+    """`above` are the folders that a link may not lead back to."""
+    real = os.path.realpath(folder)
+    if real in above or not os.path.isdir(folder):
+        return
+    for path in folder.iterdir():
+        if os.path.isdir(path):
+            yield from _files(path, suffix, above | {real})
+        elif path.suffix in (suffix or path.suffix, "") and not path.name.startswith("."):
+            refuse_dangling(path)
+            if path.suffix == suffix or not suffix:
+                yield path
 
 
 @contextlib.contextmanager

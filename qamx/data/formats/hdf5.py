@@ -1,6 +1,6 @@
 """HDF5 files: robomimic's layout, a group for each demonstration, or D4RL's, one table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Demonstrations(AbstractFilePart):
     def episodes(self) -> Iterator[Episode]:
         with _opened(self.path) as file:
             for name in self.names:
-                yield _demonstration(f"{self.path}, {name}", file["data"][name], self.success)
+                yield _demonstration(self.path, name, file["data"].get(name), self.success)
 
 
 def hdf5_data(
@@ -52,7 +52,7 @@ def hdf5_data(
     **Raises:** `UserError` if h5py or the file is missing, or it is of neither layout.
     """
     path = existing(Path(place))
-    with _opened(path) as file:
+    with _opened(path) as file, reading_file(str(path), "an HDF5 file"):
         if {"actions", "observations"} & {*file}:
             if filter_key is not None:
                 raise UserError(
@@ -60,13 +60,13 @@ def hdf5_data(
                     "choose from (it is one table); leave it out"
                 )
             return EpisodicData([FlatFile(path, success)], reading)
-        if "data" not in file or not len(file["data"]):
+        if not isinstance(file.get("data"), Mapping) or not len(file["data"]):
             raise UserError(
                 f"{path}: neither robomimic's layout (a group data with demonstrations) nor D4RL's "
                 f"(observations, actions, ...); the file has {', '.join(file) or 'nothing'}"
             )
         demonstrations = sorted(file["data"], key=_number)
-        masks = {name: _masked(file["mask"][name]) for name in file.get("mask", ())}
+        masks = {name: _masked(mask) for name, mask in _datasets(file.get("mask", {})).items()}
     chosen, apart = _split(path, demonstrations, masks, filter_key)
     validation = Demonstrations(path, success, apart) if apart else None
     return EpisodicData([Demonstrations(path, success, chosen)], reading, validation=validation)
@@ -81,27 +81,80 @@ def _split(
             f'data.filter: found "{filter_key}", which {path} does not have under mask; '
             + (suggestion(filter_key, masks) if masks else "it has no filter keys: leave it out")
         )
+    for name in filter(None, (filter_key, VALIDATION)):
+        _require_there(path, name, masks.get(name, set()), demonstrations)
     valid = masks.get(VALIDATION, set())
     wanted = masks[filter_key] if filter_key is not None else {*demonstrations} - valid
     chosen = tuple(name for name in demonstrations if name in wanted)
+    if not chosen:
+        found = "lists none" if filter_key is not None else "lists all, to be kept apart"
+        raise UserError(
+            f"{path}: mask/{filter_key or VALIDATION}: of the demonstrations it {found}, so that "
+            "none is left to learn from; name another mask in data.filter, or correct this one"
+        )
     return chosen, tuple(name for name in demonstrations if name in valid - {*chosen})
 
 
-def _demonstration(where: str, group: Any, success: str | None) -> Episode:
-    for name in ("obs", "actions"):
-        if name not in group:
-            raise UserError(
-                f"{where}: {name}: missing; there are {', '.join(group)}. Extract observations "
-                "with robomimic's dataset_states_to_obs.py"
-            )
-    solved = success_among(where, _datasets(group), success)
+def _require_there(path: Path, mask: str, names: set[str], demonstrations: list[str]) -> None:
+    missing = sorted(names - {*demonstrations}, key=_number)
+    if missing:
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise UserError(
+            f'{path}: mask/{mask}: names "{missing[0]}"{more}, and there is no such group in data; '
+            "take what is not there out of the mask, or copy the file anew"
+        )
+
+
+def _demonstration(path: Path, name: str, group: Any, success: str | None) -> Episode:
+    where = f"{path}, {name}"
+    entries = _datasets(group)
+    _require_whole(where, name, group, entries)
+    actions = entries["actions"][()]
+    said = group.attrs.get("num_samples", len(actions))
+    if np.any(np.asarray(said) != len(actions)):
+        raise UserError(
+            f"{where}: actions: {len(actions):,} rows, and its attribute num_samples says {said}; "
+            f"the file was cut off or edited: copy or extract it anew, or {_left_out(name)}"
+        )
+    solved = success_among(where, entries, success) if len(actions) else None
     return Episode(
         group["obs"],  # read where a key of it is chosen
-        group["actions"][:],
-        rewards=group["rewards"][:] if "rewards" in group else None,
-        terminations=group["dones"][:] if "dones" in group else None,
-        success=None if solved is None else solved[:],
+        actions,
+        rewards=entries["rewards"][()] if "rewards" in entries else None,
+        terminations=entries["dones"][()] if "dones" in entries else None,
+        success=None if solved is None else solved[()],
         next_observations=group.get("next_obs"),
+        name=name,
+    )
+
+
+def _require_whole(where: str, name: str, group: Any, entries: Mapping[str, Any]) -> None:
+    """A demonstration has observations and actions.
+
+    **Raises:** `UserError` that says what it lacks, and how to leave it out.
+    """
+    if not isinstance(group, Mapping):
+        found = "a link to nothing" if group is None else "an array"
+        raise UserError(f"{where}: found {found}, and no group; {_left_out(name)}")
+    if not len(group):
+        raise UserError(f"{where}: the demonstration is empty; {_left_out(name)}")
+    there = ", ".join(group)
+    if "obs" not in group:
+        raise UserError(
+            f"{where}: obs: missing; there are {there}. Extract observations with robomimic's "
+            f"dataset_states_to_obs.py, or {_left_out(name)}"
+        )
+    if "actions" not in entries or not entries["actions"].shape:
+        raise UserError(
+            f"{where}: actions: missing, as an array with one row a step; there are {there}. Add "
+            f"it, or {_left_out(name)}"
+        )
+
+
+def _left_out(name: str) -> str:
+    return (
+        f"leave it out: delete the group data/{name}, or list the others in mask/NAME and write "
+        'data.filter = "NAME"'
     )
 
 
@@ -111,12 +164,16 @@ def _opened(path: Path) -> Any:
         return h5py.File(path, "r")
 
 
-def _datasets(group: Any) -> dict[str, Any]:
-    """The data sets inside a group by their paths, not yet read."""
+def _datasets(group: Any, above: tuple[Any, ...] = ()) -> dict[str, Any]:
+    """The data sets inside a group by their paths, through links too, not yet read."""
     found: dict[str, Any] = {}
-    group.visititems(
-        lambda name, item: found.update({name: item}) if hasattr(item, "dtype") else None
-    )
+    for name in group if isinstance(group, Mapping) else ():
+        item = group.get(name)
+        if getattr(item, "shape", None) is not None:
+            found[name] = item
+        elif item is not None and item not in (*above, group):
+            inner = _datasets(item, (*above, group))
+            found |= {f"{name}/{path}": leaf for path, leaf in inner.items()}
     return found
 
 
@@ -127,4 +184,5 @@ def _number(name: str) -> tuple[int, str]:
 
 
 def _masked(mask: Any) -> set[str]:
-    return {name.decode() if isinstance(name, bytes) else str(name) for name in np.asarray(mask)}
+    names = np.ravel(mask[()])
+    return {name.decode() if isinstance(name, bytes) else str(name) for name in names}

@@ -103,7 +103,7 @@ def _unclear(found: list[str], masks: bool) -> str:
 
 
 def _column(where: str, arrays: Mapping[str, Any], name: str) -> np.ndarray:
-    column = np.asarray(arrays[name])
+    column = np.atleast_1d(arrays[name])
     if column.dtype.kind not in "fiub" or column.size != len(column):
         raise UserError(
             f"{where}: {name}: found {column.dtype} of shape {column.shape}; write one number a row"

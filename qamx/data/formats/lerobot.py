@@ -2,17 +2,27 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from qamx.data.checks import refuse_dangling
 from qamx.data.episodes import Episode, Reading
-from qamx.data.formats.access import existing, library, reading_file, success_among
+from qamx.data.formats.access import (
+    existing,
+    files_below,
+    library,
+    reading_file,
+    success_among,
+)
+from qamx.data.formats.parquet import Shape, read_columns
 from qamx.data.formats.source import EpisodicData
+from qamx.envs.flatten import is_image
 from qamx.errors import UserError
+from qamx.textfile import read_text
 
 ORDER = ("episode_index", "frame_index")
 ACTION, REWARD, DONE, SUCCESS = "action", "next.reward", "next.done", "next.success"
@@ -20,17 +30,27 @@ NUMBERS = ("float", "int", "uint", "bool")
 """How the types of features that are numbers begin."""
 
 
+class Description(NamedTuple):
+    """`meta/info.json`: the names of all columns, the shapes of those that are numbers, and how
+    many rows there are."""
+
+    names: tuple[str, ...]
+    shapes: Mapping[str, Shape]
+    frames: int
+
+
 @dataclass(frozen=True)
 class LeRobotFolder:
     """A data set as LeRobot lays it out.
 
-    **Arguments:** `tables` are its parquet files, `features` the columns that are numbers,
-    `frames` is how many rows there should be, `success` the value of `data.success`.
+    **Arguments:** `tables` are its parquet files, `shapes` those of a row of each column that is
+    numbers, `frames` is how many rows there should be, `success` the value of
+    `data.success`.
     """
 
     folder: Path
     tables: tuple[Path, ...]
-    features: tuple[str, ...]
+    shapes: Mapping[str, Shape]
     frames: int
     success: str | None
 
@@ -44,17 +64,15 @@ class LeRobotFolder:
 
     def episodes(self) -> Iterator[Episode]:
         columns = self._columns()
-        order = np.lexsort([columns[name] for name in reversed(ORDER)])
+        order = np.lexsort([columns[name].reshape(-1) for name in reversed(ORDER)])
         columns = {name: column[order] for name, column in columns.items()}
-        starts = np.flatnonzero(np.diff(columns[ORDER[0]], prepend=np.nan))
+        starts = np.flatnonzero(np.diff(columns[ORDER[0]].reshape(-1), prepend=np.nan))
         for rows in map(slice, starts, [*starts[1:], len(order)]):
             yield self._episode({name: column[rows] for name, column in columns.items()})
 
     def _columns(self) -> dict[str, np.ndarray]:
-        parquet = library("pyarrow.parquet", "lerobot")
-        tables = [parquet.read_table(file, columns=[*self.features]) for file in self.tables]
-        parts = [{name: _array(table[name]) for name in self.features} for table in tables]
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in self.features}
+        parts = [read_columns(file, self.shapes) for file in self.tables]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in self.shapes}
         found = len(columns[ORDER[0]])
         if found != self.frames:
             raise UserError(
@@ -70,6 +88,7 @@ class LeRobotFolder:
             rewards=columns.get(REWARD),
             terminations=columns.get(DONE),
             success=success_among(self.name, columns, self.success, (SUCCESS,)),
+            name=f"episode {columns[ORDER[0]].flat[0]:.0f}",
         )
 
 
@@ -81,33 +100,53 @@ def lerobot_data(place: str, success: str | None, reading: Reading) -> EpisodicD
     """
     library("pyarrow.parquet", "lerobot")
     folder = existing(Path(place))
+    description = _described(folder)
+    shapes = _numbers(folder, description)
     with reading_file(str(folder), "a LeRobot data set"):
-        info = json.loads(_description(folder).read_text(encoding="utf-8"))
-        version, features = str(info["codebase_version"]), dict(info["features"])
-        frames = int(info["total_frames"])
-    if not version.startswith(("v2.", "v3.")):
-        raise UserError(
-            f"{folder}: a LeRobot data set of version {version}; versions 2 and 3 can be read: "
-            "convert it with LeRobot's own scripts"
-        )
-    names = _numbers(folder, features)
-    files = tuple(sorted((folder / "data").rglob("*.parquet")))
+        files = tuple(files_below(folder / "data", ".parquet"))
     if not files:
         raise UserError(f"{folder / 'data'}: no parquet files; copy or download them too")
-    return EpisodicData([LeRobotFolder(folder, files, names, frames, success)], reading)
+    return EpisodicData(
+        [LeRobotFolder(folder, files, shapes, description.frames, success)], reading
+    )
 
 
 def _description(folder: Path) -> Path:
     return folder / "meta" / "info.json"
 
 
-def _numbers(folder: Path, features: dict[str, Any]) -> tuple[str, ...]:
-    """The columns to read; says which observations are left aside.
+def _described(folder: Path) -> Description:
+    path = _description(folder)
+    refuse_dangling(path)
+    try:
+        with reading_file(str(folder), "a LeRobot data set"):
+            info = json.loads(read_text(path))
+            version = str(info["codebase_version"])
+            if not version.startswith(("v2.", "v3.")):
+                raise UserError(
+                    f"{folder}: a LeRobot data set of version {version}; versions 2 and 3 can be "
+                    "read: convert it with LeRobot's own scripts"
+                )
+            shapes = {
+                name: tuple(map(int, feature["shape"]))
+                for name, feature in info["features"].items()
+                if feature["dtype"].startswith(NUMBERS)
+                and not is_image(feature["shape"], feature["dtype"])
+            }
+            return Description(tuple(info["features"]), shapes, int(info["total_frames"]))
+    except (TypeError, AttributeError) as error:  # other JSON
+        raise UserError(
+            f"{path}: not a description of LeRobot's ({error}); copy it anew"
+        ) from error
+
+
+def _numbers(folder: Path, description: Description) -> Mapping[str, Shape]:
+    """The columns to read, with the shape of a row; says which observations are left aside.
 
     **Raises:** `UserError` if there are no states or no actions.
     """
-    numbers = tuple(name for name in features if features[name]["dtype"].startswith(NUMBERS))
-    observations = [name for name in features if _is_observation(name)]
+    names, numbers = description.names, description.shapes
+    observations = [name for name in names if _is_observation(name)]
     ignored = [name for name in observations if name not in numbers]
     if ignored == observations:
         raise UserError(
@@ -116,7 +155,7 @@ def _numbers(folder: Path, features: dict[str, Any]) -> tuple[str, ...]:
         )
     for name in (ACTION, *ORDER):
         if name not in numbers:
-            raise UserError(f"{folder}: {name}: missing among {', '.join(features)}; add it")
+            raise UserError(f"{folder}: {name}: missing among {', '.join(names)}; add it")
     if ignored:
         print(f"note: {folder}: ignores {', '.join(ignored)}: no vectors", file=sys.stderr)
     return numbers
@@ -124,12 +163,3 @@ def _numbers(folder: Path, features: dict[str, Any]) -> tuple[str, ...]:
 
 def _is_observation(name: str) -> bool:
     return name.partition(".")[0] == "observation"
-
-
-def _array(column: Any) -> np.ndarray:
-    """A column of numbers, or of (nested) lists of equal length."""
-    flat, shape = column.combine_chunks(), [len(column)]
-    while hasattr(flat.type, "value_type"):
-        flat = flat.flatten()
-        shape.append(len(flat) // max(1, int(np.prod(shape))))
-    return flat.to_numpy(zero_copy_only=False).reshape(shape)

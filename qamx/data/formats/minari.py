@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qamx.data.episodes import Episode, Reading
-from qamx.data.formats.access import library, reading_file, success_among
+from qamx.data.formats.access import files_below, library, reading_file, success_among
 from qamx.data.formats.source import EpisodicData
 from qamx.envs.flatten import named_leaves
 from qamx.errors import UserError, suggestion
@@ -33,15 +33,23 @@ class MinariDataset:
     @property
     def files(self) -> tuple[Path, ...]:
         folder = Path(self.data.storage.data_path)
-        return tuple(sorted(path for path in folder.rglob("*") if path.is_file()))
+        return tuple(files_below(folder))
 
     def episodes(self) -> Iterator[Episode]:
-        return map(self._episode, self.data.iterate_episodes())
+        stored = self.data.iterate_episodes()
+        for number in self.data.episode_indices:
+            where = f"{self.name}, episode {number}"
+            try:
+                with reading_file(where, "an episode"):
+                    episode = next(stored)
+            except AssertionError as error:  # the library's, of how the file is laid out
+                raise UserError(f"{where}: not an episode; make the data set again") from error
+            yield self._episode(where, episode)
 
-    def _episode(self, episode: Any) -> Episode:
-        infos = _entries(episode.infos)
-        solved = success_among(f"{self.name}, episode {episode.id}: infos", infos, self.success)
+    def _episode(self, where: str, episode: Any) -> Episode:
         steps = len(episode.rewards)
+        infos = _entries(episode.infos)
+        solved = success_among(f"{where}: infos", infos, self.success) if steps else None
         return Episode(
             episode.observations,
             np.asarray(episode.actions),
@@ -49,6 +57,7 @@ class MinariDataset:
             terminations=episode.terminations,
             # Infos may begin with that of the reset.
             success=None if solved is None else np.asarray(solved)[-steps:],
+            name=f"episode {episode.id}",
         )
 
 

@@ -1,5 +1,6 @@
 """NumPy archives of one's own: a file, or a folder of files as shards."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def npz_data(
     if len(parts) > 1:
         require_equal_lengths([p.name for p in parts], [p.length(reading) for p in parts])
     apart = files[0].with_name(f"{files[0].stem}{VALIDATION}.npz")
-    validation = Archive(apart, success) if apart.exists() else None
+    validation = Archive(existing(apart), success) if os.path.lexists(apart) else None
     return EpisodicData(parts, reading, updates_per_shard, validation)
 
 
@@ -92,4 +93,4 @@ def _shards(folder: Path) -> list[Path]:
     files = sorted(p for p in folder.glob("*.npz") if not p.stem.endswith(VALIDATION))
     if not files:
         raise UserError(f"data.source: {folder} holds no npz file; name a folder that does")
-    return files
+    return [existing(file) for file in files]

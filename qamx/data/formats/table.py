@@ -31,7 +31,7 @@ def episodes(where: str, arrays: Arrays, success: str | None) -> Iterator[Episod
         "actions": _array(where, arrays, "actions"),
         "rewards": _array(where, arrays, "rewards") if "rewards" in arrays else None,
         "terminations": marks.terminations,
-        "success": None if solved is None else np.asarray(solved),
+        "success": None if solved is None else np.atleast_1d(solved),
         "next_observations": _tree(where, arrays, "next_observations") if marks.pairs else None,
     }
     for name, column in columns.items():
@@ -79,7 +79,7 @@ def _array(where: str, arrays: Arrays, name: str) -> np.ndarray:
     array = np.asarray(arrays[name])
     if array.dtype.kind not in "fiub":
         raise UserError(f"{where}: {name}: found {array.dtype}; store it as numbers")
-    return array
+    return np.atleast_1d(array)
 
 
 def _require_rows(where: str, name: str, tree: Any, rows: int) -> None:

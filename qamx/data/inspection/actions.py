@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from qamx.data.checks import LARGEST_ACTION, outside
 from qamx.data.inspection.causality import explained
@@ -73,11 +74,45 @@ def check_constant_actions(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def check_nearly_constant_actions(facts: Facts) -> Iterator[Finding]:
+    """Every entry of the actions that varies does so by more than rounding."""
+    columns = facts.actions
+    yield from nearly_constant_actions(
+        columns.nearly_constant,
+        columns.low,
+        columns.high,
+        "the critic knows nothing of other values, and a policy that climbs it will try them",
+        "leave them out of the action, in the data and the environment",
+    )
+
+
+def nearly_constant_actions(
+    found: Bool[np.ndarray, " act"],
+    low: Float[np.ndarray, " act"],
+    high: Float[np.ndarray, " act"],
+    effect: str,
+    remedy: str,
+) -> Iterator[Finding]:
+    """The finding about entries that hardly vary."""
+    entries = np.flatnonzero(found)
+    if len(entries):
+        one = entries[0]
+        yield Finding(
+            "actions-nearly-constant",
+            "warn",
+            f"actions: nearly constant in {len(entries)} of {len(found)} entries "
+            f"({listed(entries)}); entry {one} lies within {(high[one] - low[one]) / 2:.2g} of "
+            f"{(high[one] + low[one]) / 2:.4g}",
+            effect,
+            remedy,
+        )
+
+
 def check_narrow(facts: Facts) -> Iterator[Finding]:
     """Actions use their range."""
     columns = facts.actions
     reach = np.maximum(columns.high, -columns.low)
-    narrow = np.flatnonzero((reach < NARROW) & ~columns.constant)
+    narrow = np.flatnonzero((reach < NARROW) & ~columns.constant & ~columns.nearly_constant)
     if len(narrow):
         yield Finding(
             "actions-narrow",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from qamx.data.checks import constant, nearly_constant
+
 BLOCK_ROWS = 32_768
 """Rows that are looked at together, so that no array of the data's size is made beside it."""
 
@@ -34,7 +36,12 @@ class Columns:
     @property
     def constant(self) -> Bool[np.ndarray, " entries"]:
         """Which entries never change, up to rounding."""
-        return self.width <= 1e-6 * np.maximum(1.0, np.abs(self.low))
+        return constant(self.low, self.high)
+
+    @property
+    def nearly_constant(self) -> Bool[np.ndarray, " entries"]:
+        """Which entries change, but too little for a unit of their own."""
+        return nearly_constant(self.mean, self.deviation) & ~self.constant
 
     @classmethod
     def of(cls, array: Float[np.ndarray, "rows entries"]) -> "Columns":

@@ -8,6 +8,7 @@ from qamx.data.inspection.actions import (
     check_causes,
     check_constant_actions,
     check_narrow,
+    check_nearly_constant_actions,
     check_range,
     check_saturation,
 )
@@ -18,6 +19,7 @@ from qamx.data.inspection.finiteness import check_finite, mended
 from qamx.data.inspection.observations import (
     check_constant_observations,
     check_jumps,
+    check_nearly_constant_observations,
     check_outliers,
     check_scales,
     check_still,
@@ -38,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     check_causes,
     check_outliers,
     check_constant_observations,
+    check_nearly_constant_observations,
     check_still,
     check_rewards,
     check_agreement,
@@ -46,6 +49,7 @@ CHECKS: tuple[Check, ...] = (
     check_saturation,
     check_narrow,
     check_constant_actions,
+    check_nearly_constant_actions,
     check_duplicates,
     check_size,
 )

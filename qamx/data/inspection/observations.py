@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from qamx.data.inspection.columns import Columns
 from qamx.data.inspection.facts import Facts
@@ -39,6 +39,36 @@ def check_constant_observations(facts: Facts) -> Iterator[Finding]:
             if len(constant) < size
             else "the policy is blind: it can learn no more than one action",
             "leave them out, or see whether a sensor was off",
+        )
+
+
+def check_nearly_constant_observations(facts: Facts) -> Iterator[Finding]:
+    """Every entry that varies does so by more than rounding."""
+    columns = facts.observations
+    yield from nearly_constant_observations(
+        columns.nearly_constant, columns.mean, columns.deviation
+    )
+
+
+def nearly_constant_observations(
+    found: Bool[np.ndarray, " obs"],
+    mean: Float[np.ndarray, " obs"],
+    deviation: Float[np.ndarray, " obs"],
+) -> Iterator[Finding]:
+    """The finding about entries that hardly vary; their moments are those of the data's units."""
+    entries = np.flatnonzero(found)
+    if len(entries):
+        yield Finding(
+            "observations-nearly-constant",
+            "warn",
+            f"observations: nearly constant in {len(entries)} of {len(found)} entries "
+            f"({listed(entries)}); entry {entries[0]} deviates by {deviation[entries[0]]:.2g} from "
+            f"{mean[entries[0]]:.4g}",
+            "they teach next to nothing, and a value that differs at test time would drive the "
+            "networks where they were never trained: normalisation centres them, and does not "
+            "enlarge them",
+            "leave them out, or store them without their offset or in a smaller unit, in the data "
+            "and the environment",
         )
 
 
