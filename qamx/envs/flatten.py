@@ -1,5 +1,6 @@
 """Observations that are dictionaries, as vectors."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,40 @@ def chosen(leaves: Mapping[str, Any], keys: Sequence[str] | None, named_by: str)
                 f"{suggestion(key, tuple(leaves))} (there are: {', '.join(leaves)})"
             )
     return list(keys)
+
+
+CHANNELS = (1, 3, 4)
+"""Of an image: grey; red, green and blue; and how opaque it is."""
+
+SMALLEST_IMAGE, SMALLEST_MATRIX, SMALLEST_DEPTHS = 8, 16, 48
+"""The fewest rows and columns of an image with channels, of one without, and of one without whose
+entries are real: those are measurements more often, such as a history of states."""
+
+
+def is_image(shape: Sequence[int], dtype: Any) -> bool:
+    """Whether an array is an image or a stack of images, whatever the type of its numbers.
+
+    Bytes with two axes or more are; so are three axes of which the first or the last counts 1, 3
+    or 4 channels, and two neighbouring axes that are long.
+
+    **Arguments:** `shape` is that of one observation, without a row for each step.
+    """
+    kind, axes = np.dtype(dtype).kind, tuple(shape)
+    if kind not in "buif" or len(axes) < 2:
+        return False
+    if np.dtype(dtype) == np.uint8:
+        return True
+    triples = zip(axes, axes[1:], axes[2:], strict=False)
+    if any(_has_channels(*triple) for triple in triples):
+        return True
+    least = SMALLEST_DEPTHS if kind == "f" and len(axes) == 2 else SMALLEST_MATRIX
+    return any(min(pair) >= least for pair in itertools.pairwise(axes))
+
+
+def _has_channels(first: int, middle: int, last: int) -> bool:
+    return (last in CHANNELS and min(first, middle) >= SMALLEST_IMAGE) or (
+        first in CHANNELS and min(middle, last) >= SMALLEST_IMAGE
+    )
 
 
 def joined(
