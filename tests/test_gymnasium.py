@@ -10,13 +10,16 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 from qamx.config import ConfigError, load
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.config.own_data import NpzDataSettings
+from qamx.data.episodes import Reading
+from qamx.data.formats.source import EpisodicData
 from qamx.envs import Step
 from qamx.envs.flatten import is_image
 from qamx.envs.gymnasium import GymnasiumEnvironment
 from qamx.envs.messages import PlayError
 from qamx.errors import UserError
 from qamx.units import Units
-from qamx.worlds import build_environment
+from qamx.worlds import build_environment, in_policy_units
 
 
 class Walk(gymnasium.Env):
@@ -517,6 +520,20 @@ def test_actions_stay_inside_bounds_of_any_type(low, high, dtype):
             assert played.dtype == np.float32
             assert ((played >= inside[0]) & (played <= inside[1])).all()
             env.step(played)
+
+
+@pytest.mark.parametrize("bound", [np.inf, 1e39, 3e38])
+def test_bounds_that_a_float32_cannot_span_are_none(bound):
+    settings = GymnasiumEnvironmentSettings.model_validate(
+        {
+            "id": "gymnasium:test_gymnasium:Bounded",
+            "max_episode_steps": 9,
+            "arguments": {"low": -bound, "high": bound},
+        }
+    )
+    data, nowhere = NpzDataSettings(source="npz:none"), EpisodicData([], Reading())
+    with pytest.raises(UserError, match=r"data.scale_actions: .*Bounded have no bounds"):
+        in_policy_units(nowhere, build_environment(settings), data, settings)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,15 @@ from jaxtyping import Float
 
 from qamx.envs.base import Step
 from qamx.envs.checked import flag, number, refused, shown, solved, vector
-from qamx.envs.flatten import PLAIN, chosen, is_image, joined, named_leaves
+from qamx.envs.flatten import PLAIN, chosen, joined, named_leaves
 from qamx.envs.randomness import GlobalRandomness
 from qamx.envs.rendering import Image
+from qamx.envs.spaces import (
+    float32_bounds,
+    observation_spaces,
+    require_continuous,
+    require_vector,
+)
 from qamx.errors import UserError
 
 SUCCESS_KEYS = ("success", "is_success")
@@ -64,13 +70,13 @@ class GymnasiumEnvironment:
         self._success_key, self._success_return = success_key, success_return
         self._sparse, self._ends_at_success = sparse, ends_at_success
         self._randomness, self._return, self._steps = GlobalRandomness(0), 0.0, 0
-        self._spaces = _observation_spaces(getattr(self._env, "observation_space", None))
+        self._spaces = observation_spaces(getattr(self._env, "observation_space", None))
         self._keys = chosen(self._spaces, observation_keys, "environment.observation_keys")
         for key in self._keys:
-            _require_vector(address, key, self._spaces[key])
+            require_vector(address, key, self._spaces[key])
         self.observation_size = sum(int(np.prod(self._spaces[key].shape)) for key in self._keys)
         self._actions: Any = getattr(self._env, "action_space", None)
-        _require_continuous(address, self._actions)
+        require_continuous(address, self._actions)
         self.action_low, self.action_high = float32_bounds(self._actions.low, self._actions.high)
         self.action_size = len(self.action_low)
 
@@ -184,19 +190,6 @@ class GymnasiumEnvironment:
         )
 
 
-def float32_bounds(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest and the largest float32 of each entry that lie inside bounds of any type.
-
-    Where there is none, because an entry can hardly move, both are the one below.
-    """
-    low, high = low.reshape(-1), high.reshape(-1)
-    with np.errstate(over="ignore"):
-        least, most = low.astype(np.float32), high.astype(np.float32)
-    least = np.where(least < low, np.nextafter(least, np.float32(np.inf)), least)
-    most = np.where(most > high, np.nextafter(most, np.float32(-np.inf)), most)
-    return np.where(least > most, most, least), most
-
-
 def _make(address: str, arguments: dict[str, Any], given: int | None) -> tuple[Any, int]:
     """The environment, and after how many steps its episodes are cut, which it need not do."""
     import gymnasium
@@ -250,45 +243,3 @@ def _entry_point(address: str) -> Any:
         return None
     found = importlib.import_module(module)
     return None if attribute in gymnasium.registry else getattr(found, attribute)
-
-
-def _observation_spaces(space: Any, prefix: str = "") -> dict[str, Any]:
-    """The spaces that an observation's space is made of, by dotted name, in alphabetical order."""
-    from gymnasium.spaces import Dict
-
-    if not isinstance(space, Dict):
-        return {prefix.removesuffix("."): space}
-    leaves: dict[str, Any] = {}
-    for name in sorted(space.spaces):
-        leaves |= _observation_spaces(space.spaces[name], f"{prefix}{name}.")
-    return leaves
-
-
-def _require_vector(address: str, name: str, space: Any) -> None:
-    _require_box(address, f"observation {name!r}" if name else "observation", space)
-    if is_image(space.shape, space.dtype):
-        raise UserError(
-            f"environment.id: the observation {name or 'space'} of {address} is an image of shape "
-            f"{space.shape}; qamx learns from vectors: name other entries in "
-            "environment.observation_keys, or wrap the environment in one that gives features"
-        )
-
-
-def _require_continuous(address: str, space: Any) -> None:
-    _require_box(address, "action", space)
-    if space.dtype.kind != "f":
-        raise _unfit(address, "action", f"{space}, whose entries are no real numbers")
-
-
-def _require_box(address: str, what: str, space: Any) -> None:
-    from gymnasium.spaces import Box
-
-    if not isinstance(space, Box):
-        raise _unfit(address, what, str(space))
-
-
-def _unfit(address: str, what: str, found: str) -> UserError:
-    return UserError(
-        f"environment.id: the {what} space of {address} is {found}; qamx needs a Box of "
-        "continuous numbers: wrap the environment in one that has it"
-    )
