@@ -41,10 +41,10 @@ class Units:
     @functools.cached_property
     def centre(self) -> np.ndarray:
         """The middle of the bounds, the policy's 0."""
-        return (self.action_low + self.action_high) / 2
+        return self.action_low / 2 + self.action_high / 2
 
     @functools.cached_property
     def reach(self) -> np.ndarray:
         """From the middle to the bounds; 1 for an entry that cannot move."""
-        half = (self.action_high - self.action_low) / 2
+        half = self.action_high / 2 - self.action_low / 2
         return np.where(half > 0, half, 1.0)

@@ -137,7 +137,9 @@ def _bounds(make: MakeEnvironment, settings: EnvironmentSettings) -> tuple[Vecto
         np.asarray(getattr(env, name), np.float32) for name in ("action_low", "action_high")
     )
     env.close()
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+    with np.errstate(over="ignore", invalid="ignore"):
+        bounded = np.isfinite(high - low).all()
+    if not bounded:
         raise UserError(
             f'data.scale_actions: found "space", and the actions of {settings.id} have no bounds '
             f'({low.min():g} to {high.max():g}); write "data" for the range of the data'

@@ -6,6 +6,7 @@ Without JAX, so that a process that plays it starts at once.
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,6 +35,52 @@ class Corner:
 
     def close(self):
         pass
+
+
+class Sharing(Corner):
+    """Returns one buffer, writes to it later, and changes the actions that it gets."""
+
+    def reset(self, seed):
+        self._buffer = np.array(super().reset(seed))
+        return self._buffer
+
+    def step(self, action):
+        step = super().step(action)
+        action *= 0.5
+        self._buffer[:] = step.observation
+        return replace(step, observation=self._buffer)
+
+
+class Says(Corner):
+    """Answers its first step with something else in one part of it, or in its place."""
+
+    def __init__(self, part, value):
+        self._part, self._value = part, value
+
+    def reset(self, seed):
+        return self._value if self._part == "reset" else super().reset(seed)
+
+    def step(self, action):
+        step = super().step(action)
+        return self._value if self._part == "step" else replace(step, **{self._part: self._value})
+
+
+class Silent(Corner):
+    """Does not say before an episode's end whether it is solved."""
+
+    max_episode_steps = LIMIT
+
+    def step(self, action):
+        step = super().step(action)
+        return step if step.done else replace(step, success=None)
+
+
+class Brief(Corner):
+    """Its episodes end with their second step."""
+
+    def step(self, action):
+        step = super().step(action)
+        return replace(step, truncated=self._steps == 2)
 
 
 class Unstable(Corner):

@@ -1,5 +1,6 @@
 """Environments with Gymnasium's interface."""
 
+from decimal import Decimal
 from typing import Any
 
 import gymnasium
@@ -9,9 +10,16 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 from qamx.config import ConfigError, load
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.config.own_data import NpzDataSettings
+from qamx.data.episodes import Reading
+from qamx.data.formats.source import EpisodicData
+from qamx.envs import Step
+from qamx.envs.flatten import is_image
 from qamx.envs.gymnasium import GymnasiumEnvironment
+from qamx.envs.messages import PlayError
 from qamx.errors import UserError
-from qamx.worlds import build_environment
+from qamx.units import Units
+from qamx.worlds import build_environment, in_policy_units
 
 
 class Walk(gymnasium.Env):
@@ -169,8 +177,20 @@ class Images(Walk):
     observation_space = Dict({"camera": Box(0, 255, (8, 8, 3), np.uint8), "state": Box(0, 1, (1,))})
 
 
+class Photographs(Walk):
+    observation_space = Box(0, 1, (84, 84, 3))
+
+
 class Choices(Walk):
     action_space = Discrete(3)
+
+
+class Whole(Walk):
+    action_space = Box(-5, 5, (1,), np.int64)
+
+
+class Nothing(Walk):
+    action_space = observation_space = None
 
 
 class Tokens(Walk):
@@ -186,6 +206,17 @@ class Tokens(Walk):
         (WALK, {"arguments": {"speed": 2}}, r"cannot be made \(TypeError: .*speed"),
         (WALK, {"max_episode_steps": None}, r"environment.max_episode_steps: missing, and test_"),
         ("test_gymnasium:Choices", {}, r"the action space of .* is Discrete\(3\); qamx needs"),
+        (
+            "test_gymnasium:Whole",
+            {},
+            r"action space of .*int64\), whose entries are no real numbers",
+        ),
+        ("test_gymnasium:Nothing", {}, r"the observation space of .* is None; qamx needs a Box"),
+        (
+            "test_gymnasium:Photographs",
+            {},
+            r"the observation space of .* is an image of shape \(84",
+        ),
         ("test_gymnasium:Tokens", {}, r"the observation space of .* is Discrete\(5\)"),
         ("test_gymnasium:Images", {}, r"the observation camera of .* is an image of shape"),
         ("test_gymnasium:Images", {"observation_keys": ["camera"]}, "is an image of shape"),
@@ -197,15 +228,367 @@ def test_an_environment_that_does_not_fit(address, keywords, message):
     GymnasiumEnvironment("test_gymnasium:Images", max_episode_steps=9, observation_keys=["state"])
 
 
-def test_what_success_is_must_be_said():
-    env = walk(arguments={"name": "arrived"})
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        (
+            {"arguments": {"name": "arrived"}},
+            r"success_key: missing, and info of .* has arrived; name",
+        ),
+        ({"success_key": "there"}, r"success_key: found 'there', and info of .* is_success"),
+    ],
+)
+def test_what_success_is_must_be_said_by_an_episode_s_end(keywords, message):
+    env = walk(**keywords)
     env.reset(0)
-    with pytest.raises(UserError, match=r"success_key: missing, and info of .* has arrived; name"):
+    assert {env.step(UP).success for _ in range(19)} == {None}
+    with pytest.raises(UserError, match=message):
         env.step(UP)
-    env = walk(success_key="there")
+
+
+class Says(Walk):
+    """Returns what it is told to in the place of one part of a step, or of the step."""
+
+    def __init__(self, part: str, value: Any, at: int = 1):
+        super().__init__()
+        self._part, self._value, self._at, self._steps = part, value, at, 0
+
+    def step(self, action: Any) -> Any:
+        names = ("observation", "reward", "terminated", "truncated", "info")
+        step: dict[str, Any] = dict(zip(names, super().step(action), strict=True))
+        self._steps += 1
+        if self._steps < self._at:
+            return (*step.values(),)
+        if self._part == "step":
+            return self._value
+        if self._part in step["observation"]:
+            step["observation"][self._part] = self._value
+        elif self._part == "success":
+            step["info"] = {"success": self._value}
+        else:
+            step[self._part] = self._value
+        return (*step.values(),)
+
+
+def says(part: str, value: Any, **keywords: Any) -> Step:
+    arguments = {"part": part, "value": value}
+    env = GymnasiumEnvironment(SAYS, max_episode_steps=9, arguments=arguments, **keywords)
     env.reset(0)
-    with pytest.raises(UserError, match=r"success_key: found 'there', and info of .* is_success"):
-        env.step(UP)
+    return env.step(UP)
+
+
+SAYS = "test_gymnasium:Says"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_success_may_be_said_at_the_end_alone(wrapped):
+    address = SAYS
+    if wrapped:
+        gymnasium.register("Late-v0", entry_point=SAYS, max_episode_steps=3)
+        address = "Late-v0"
+    arguments = {"part": "info", "value": {}, "at": 1}
+    late = GymnasiumEnvironment(
+        address,
+        max_episode_steps=None if wrapped else 3,
+        arguments=arguments,
+        success_key="solved",
+        sparse=True,
+    )
+    assert late.max_episode_steps == 3
+    late.reset(0)
+    steps = [late.step(UP), late.step(UP)]
+    arguments["value"]["solved"] = np.array([True])
+    steps.append(late.step(UP))
+    gymnasium.registry.pop("Late-v0", None)
+    assert [step.success for step in steps] == [None, None, True]
+    assert [step.reward for step in steps] == [-1.0, -1.0, 0.0]
+    assert steps[-1].truncated
+
+
+@pytest.mark.parametrize(
+    ("value", "solved"),
+    [
+        (True, True),
+        (np.False_, False),
+        (0.5, True),
+        (0, False),
+        (-1, False),
+        (np.array(1.0), True),
+        (np.array([False]), False),
+        ([True, False], False),
+        (np.ones((2, 2)), True),
+        ({"task": False}, False),
+        ({"task": True, "grasp": {"left": 1, "right": 0}}, False),
+        ({"task": np.array([1.0]), "grasp": {"left": True}}, True),
+        (Decimal("0.5"), True),
+    ],
+)
+def test_success_is_a_number_above_0_and_all_of_several(value, solved):
+    assert says("success", value).success is solved
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, r"found None"),
+        ("yes", r"found 'yes' \(str\); give True or a number above 0 where the task is solved"),
+        (float("nan"), "found nan"),
+        (object(), "found <object"),
+        ([], r"found \[\]"),
+        (np.zeros(0), r"found an array of shape \(0,\) and type float64"),
+        (np.array(["a", "b"]), r"found an array of shape \(2,\) and type <U1"),
+        ({}, "found a dictionary without entries"),
+        ({"task": True, "grasp": {"left": None}}, r"entry 'grasp.left': found None"),
+    ],
+)
+def test_a_success_that_is_none_is_refused(value, message):
+    with pytest.raises(UserError, match=rf"info\['success'\] of {SAYS}.*{message}"):
+        says("success", value)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "name", "found"),
+    [
+        ("reward", np.array([2.5]), "reward", 2.5),
+        ("reward", np.array(2), "reward", 2.0),
+        ("reward", np.float16(0.5), "reward", 0.5),
+        ("reward", True, "reward", 1.0),
+        ("reward", Decimal("2.5"), "reward", 2.5),
+        ("terminated", np.array([True]), "terminated", True),
+        ("terminated", 0, "terminated", False),
+        ("truncated", np.True_, "truncated", True),
+        ("goal", [[1], [2]], "observation", [0, 1, 2, 3]),
+        ("goal", np.array([[1], [2]], np.int64), "observation", [0, 1, 2, 3]),
+    ],
+)
+def test_what_a_step_returns_becomes_numbers(part, value, name, found):
+    step = getattr(says(part, value), name)
+    if name != "observation":
+        assert step == found
+        assert type(step) is type(found)
+        return
+    np.testing.assert_array_equal(step[:3], found[:3])
+    assert step.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("reward", np.zeros(3), r"a reward that is an array of shape \(3,\) and type float64"),
+        ("reward", np.zeros((1, 1)), r"a reward that is array\(\[\[0\.\]\]\)"),
+        ("reward", None, r"a reward that is None \(NoneType\); return one number"),
+        ("reward", "1", r"a reward that is '1' \(str\)"),
+        ("terminated", None, "terminated that is None .*; return True or False"),
+        ("terminated", np.zeros(2, bool), r"terminated that is an array of shape \(2,\)"),
+        ("truncated", 0.5, "truncated that is 0.5"),
+        ("truncated", float("nan"), "truncated that is nan"),
+        ("info", None, "an info that is None .*; info is a dict"),
+        ("info", [], r"an info that is \[\]"),
+        ("step", (np.zeros(4), 0.0, False, {}), r"4 values; return \(observation, reward, term"),
+        ("step", None, "None .*; return"),
+        (
+            "observation",
+            np.zeros(4),
+            r"of shape \(4,\) .*must be a dictionary with camera, goal, p",
+        ),
+        ("observation", {"goal": np.zeros((2, 1))}, "an observation without 'camera'; there are g"),
+        ("goal", np.zeros(2), r"observation 'goal' that is .* \(2,\) .*numbers of shape \(2, 1\)"),
+        ("goal", np.array([["a"], ["b"]]), r"shape \(2, 1\) and type <U1; it must be numbers of"),
+        ("goal", [[None], [1]], r"observation 'goal' that is \[\[None\], \[1\]\]"),
+        ("position", np.zeros(3), r"'position' that is an array of shape \(3,\)"),
+    ],
+)
+def test_what_else_a_step_returns_is_refused(part, value, message):
+    with pytest.raises(UserError, match=rf"^environment.id: its step returned .*{message}"):
+        says(part, value, success_return=1.0)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("reward", float("nan"), "a reward of nan"),
+        ("reward", 1e39, r"a reward of 1e\+39"),
+        ("goal", np.array([[0.0], [np.inf]]), "an observation 'goal' with inf in entry 1"),
+        ("position", 1e39, r"'position' with 1e\+39 in entry 0"),
+    ],
+)
+def test_what_is_not_finite_is_the_environment_s_failure(part, value, message):
+    with pytest.raises(PlayError, match=rf"its step returned .*{message}, which is not finite"):
+        says(part, value, success_return=1.0)
+
+
+class Plain(gymnasium.Env):
+    """A point that returns its own buffer, changes the action it gets and keeps it."""
+
+    observation_space = Box(-9, 9, (2,))
+    action_space = Box(-1, 1, ())
+    first: Any = None
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self._x = np.zeros(2, np.float32)
+        return (self._x, {}) if self.first is None else self.first
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        action *= 0.5
+        self._x += action
+        return self._x, 0.0, False, False, {"success": False}
+
+
+class Bare(Plain):
+    first = np.zeros(2)
+
+
+class Short(Plain):
+    first = (np.zeros(3), {})
+
+
+class Unseeded(Plain):
+    reset: Any = lambda self: (np.zeros(2), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Bare", r"its reset returned an array of shape \(2,\) .*; return \(observation, info\)"),
+        ("Short", r"its reset returned an observation .* \(3,\) .*must be numbers of shape \(2,\)"),
+        ("Unseeded", r"reset of .*Unseeded takes no seed \(.*\); write reset\(self, \*, seed=None"),
+    ],
+)
+def test_what_a_reset_must_return(name, message):
+    with pytest.raises(UserError, match=message):
+        GymnasiumEnvironment(f"test_gymnasium:{name}", max_episode_steps=9).reset(0)
+
+
+def test_nothing_is_shared_with_the_environment():
+    env = GymnasiumEnvironment("test_gymnasium:Plain", max_episode_steps=9)
+    action = np.ones(1, np.float32)
+    action.setflags(write=False)
+    seen = [env.reset(0), *(env.step(action).observation for _ in range(2))]
+    np.testing.assert_array_equal(seen, [[0, 0], [0.5, 0.5], [1, 1]])
+
+
+class Bounded(Plain):
+    def __init__(self, low: Any, high: Any, dtype: Any = np.float64, shape: Any = (2, 1)):
+        low, high = (np.full(shape, bound, dtype) for bound in (low, high))
+        self.action_space = Box(low, high, dtype=dtype)
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        assert action.flags.writeable
+        return super().reset()[0], 0.0, False, False, {"success": False}
+
+
+ENDS = np.array([-1.0, 1.0], np.float32)
+FAR, NONE = 3e38 * ENDS, np.zeros(0, np.float32)
+ROUNDED = (0.05, 0.1, 0.2, 0.3, 0.4, 0.8, 1.2, float(np.pi), 1e-50, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [
+        *((-bound, bound, np.float64) for bound in ROUNDED),
+        *((bound, 2.1 * bound, np.float64) for bound in ROUNDED if bound > 1e-9),
+        (-1e39, 1e39, np.float64),
+        (-np.inf, 0.1, np.float64),
+        (0.1, 0.1, np.float64),
+        (-0.1, 0.1, np.float16),
+        (-0.1, 0.1, np.float32),
+    ],
+)
+def test_actions_stay_inside_bounds_of_any_type(low, high, dtype):
+    arguments = {"low": low, "high": high, "dtype": dtype}
+    env = GymnasiumEnvironment("test_gymnasium:Bounded", max_episode_steps=99, arguments=arguments)
+    assert env.action_low.dtype == env.action_high.dtype == np.float32
+    assert env.action_low.shape == (2,)
+    space, inside = env._env.action_space, (env.action_low, env.action_high)
+    if low < high:
+        assert (inside[0] >= space.low.ravel()).all()
+        assert (inside[1] <= space.high.ravel()).all()
+        largest = float(np.finfo(np.float32).max)
+        bounds = [max(low, -largest) if np.isfinite(low) else low, min(high, largest)]
+        rounding = 1e-3 if dtype == np.float16 else 1.2e-7
+        np.testing.assert_allclose([one[0] for one in inside], bounds, rtol=rounding, atol=1e-44)
+    env.reset(0)
+    for raw in (*inside, FAR):
+        env.step(raw)
+    units = Units(NONE, NONE, *inside)
+    if high - low < 1e38:
+        for ends in (ENDS, 1.0001 * ENDS, np.ones(2)):
+            played = units.to_environment(ends)
+            assert played.dtype == np.float32
+            assert ((played >= inside[0]) & (played <= inside[1])).all()
+            env.step(played)
+
+
+@pytest.mark.parametrize("bound", [np.inf, 1e39, 3e38])
+def test_bounds_that_a_float32_cannot_span_are_none(bound):
+    settings = GymnasiumEnvironmentSettings.model_validate(
+        {
+            "id": "gymnasium:test_gymnasium:Bounded",
+            "max_episode_steps": 9,
+            "arguments": {"low": -bound, "high": bound},
+        }
+    )
+    data, nowhere = NpzDataSettings(source="npz:none"), EpisodicData([], Reading())
+    with pytest.raises(UserError, match=r"data.scale_actions: .*Bounded have no bounds"):
+        in_policy_units(nowhere, build_environment(settings), data, settings)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "image"),
+    [
+        ((84, 84, 3), np.float32, True),
+        ((84, 84, 3), np.uint8, True),
+        ((3, 84, 84), np.float64, True),
+        ((8, 8, 1), np.float32, True),
+        ((84, 84), np.uint8, True),
+        ((48, 64), np.uint16, True),
+        ((84, 84), np.float32, True),
+        ((84, 84), bool, True),
+        ((4, 84, 84, 3), np.float32, True),
+        ((4, 3, 84, 84), np.uint8, True),
+        ((9, 84, 84), np.float32, True),
+        ((84, 84, 12), np.float32, True),
+        ((4,), np.float32, False),
+        ((784,), np.uint8, False),
+        ((), np.float32, False),
+        ((3, 3), np.float32, False),
+        ((20, 3, 3), np.float32, False),
+        ((1024, 3), np.float32, False),
+        ((50, 39), np.float32, False),
+        ((8, 8), np.int64, False),
+        ((2, 6, 7), np.int8, False),
+    ],
+)
+def test_an_image_is_told_by_its_shape(shape, dtype, image):
+    assert is_image(shape, dtype) is image
+
+
+def test_the_time_limit_is_the_shortest_there_is():
+    def limit(address, steps=None):
+        keywords = {"max_episode_steps": steps, "success_return": 0.0}
+        return GymnasiumEnvironment(address, **keywords).max_episode_steps
+
+    assert (limit("Pendulum-v1"), limit("Pendulum-v1", 300)) == (200, 300)
+    assert (limit("test_gymnasium:limited"), limit("test_gymnasium:limited", 9)) == (5, 5)
+    assert limit("test_gymnasium:limited", 3) == 3
+
+
+def limited() -> gymnasium.Env:
+    return gymnasium.wrappers.TimeLimit(Plain(), 5)
+
+
+def test_four_values_of_a_registered_environment_are_refused_too():
+    gymnasium.register("Four-v0", entry_point=SAYS, max_episode_steps=7)
+    try:
+        env = GymnasiumEnvironment("Four-v0", arguments={"part": "step", "value": (0, 0, 0, 0)})
+        env.reset(0)
+        with pytest.raises(UserError, match=r"its step returned 4 values; return \(observation"):
+            env.step(UP)
+    finally:
+        gymnasium.registry.pop("Four-v0")
 
 
 def test_ids_that_importing_a_module_registers():

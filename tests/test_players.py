@@ -1,6 +1,7 @@
 """Environments in other processes play what they would play in this one."""
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -12,7 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corner import Corner, Dying, Hanging, Leaving, Unmade, Unready, Unstable, collect
+from corner import (
+    Corner,
+    Dying,
+    Hanging,
+    Leaving,
+    Says,
+    Sharing,
+    Silent,
+    Unmade,
+    Unready,
+    Unstable,
+    collect,
+)
 
 from qamx.envs import LocalPlayer, OGBenchEnvironment, open_players
 from qamx.errors import RunError, UserError
@@ -80,6 +93,12 @@ def test_episodes_are_the_same_wherever_they_are_played(open_them):
             player.close()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_player_knows_the_time_limit_if_its_environment_does(open_them, workers):
+    for make, limit in ((Corner, None), (Silent, 17)):
+        assert open_them(make, 1, workers)[0].max_episode_steps == limit
+
+
 def test_no_player_is_idle_while_seeds_are_left():
     players = [LocalPlayer(Corner()) for _ in range(4)]
     shapes, began = [], []
@@ -122,6 +141,44 @@ def test_an_environment_s_error_is_named_with_its_place(open_them, workers):
         Evaluator(open_them(Unstable, workers=workers)).play(act, SEEDS)
     with pytest.raises(RunError, match=r"step 0, reset seed 5: OSError: no such scene \(.*corner"):
         Evaluator(open_them(Unready, workers=workers)).play(act, SEEDS)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nothing_is_shared_with_an_environment(open_them, workers):
+    expected = Evaluator(open_them(Corner, workers=0)).play(act, SEEDS)
+    found = Evaluator(open_them(Sharing, workers=workers)).play(act, SEEDS)
+    assert_same(found, expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.actions, other.actions)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("part", "value", "error", "said"),
+    [
+        ("reset", np.zeros(3), UserError, r"its reset returned an observation .*\(3,\) .*\(2,\)"),
+        ("step", (np.zeros(2), 0.0), UserError, "its step returned .*; return a qamx.envs.Step"),
+        ("observation", np.zeros((2, 1)), UserError, r"shape \(2, 1\) .* numbers of shape \(2,\)"),
+        ("observation", np.array(["a", "b"]), UserError, "type <U1; it must be numbers"),
+        ("reward", None, UserError, "a reward that is None"),
+        ("terminated", "no", UserError, "terminated that is 'no'"),
+        ("success", "no", UserError, "success of a step: found 'no'"),
+        (
+            "observation",
+            np.array([0, np.nan]),
+            RunError,
+            "an observation with nan in entry 1, which",
+        ),
+        ("reward", np.float32(np.inf), RunError, "a reward of inf, which is not finite"),
+    ],
+)
+def test_an_answer_that_is_none_names_what_repeats_it(open_them, part, value, error, said, workers):
+    make, step = functools.partial(Says, part, value), 0 if part == "reset" else 1
+    with pytest.raises(error, match=said) as caught:
+        Evaluator(open_them(make, workers=workers)).play(act, SEEDS)
+    assert f"evaluation episode 0, step {step}, reset seed 5" in str(caught.value)
+    assert ("goes on from its last checkpoint" in str(caught.value)) is (error is RunError)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

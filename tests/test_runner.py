@@ -4,13 +4,14 @@ import json
 import logging
 import shutil
 import threading
+from dataclasses import replace
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from corner import collect
+from corner import Brief, Silent, collect
 from toy import (
     DISCOUNT,
     HORIZON,
@@ -450,6 +451,54 @@ def test_data_of_another_environment_is_refused(tmp_path):
 
     with pytest.raises(UserError, match=r"observations of 2 .*environment 3"):
         start(make_plan(make_environment=Wide), tmp_path)
+
+
+class Loose(Corner):
+    def step(self, action):
+        return None
+
+
+class Mute(Silent):
+    def step(self, action):
+        return replace(super().step(action), success=None)
+
+
+class Curt(Brief):
+    max_episode_steps = HORIZON - 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Loose, r"its step returned None .*evaluation episode 0, step 1, reset seed \d+"),
+        (Mute, r"its step returned success None at an episode's end; .*step 17, reset seed \d+"),
+        (Curt, r"agent.horizon: found 3, and an episode of the environment has 2 steps at most; "),
+    ],
+)
+def test_an_environment_that_does_not_do_is_refused_before_training(tmp_path, make, message):
+    with pytest.raises(UserError, match=message):
+        start(make_plan(make_environment=make), tmp_path)
+
+
+def test_an_environment_need_not_say_before_the_end_whether_it_is_solved(tmp_path):
+    evaluated = []
+    for name, make in (("said", Corner), ("silent", Silent)):
+        assert start(make_plan(make_environment=make), tmp_path / name).run() == ExitCode.DONE
+        evaluated.append((tmp_path / name / "evaluations.jsonl").read_bytes())
+    assert evaluated[0] == evaluated[1]
+
+
+def test_a_run_that_stays_offline_may_be_evaluated_in_short_episodes(tmp_path):
+    plan = make_plan(make_environment=Curt, schedule=Schedule((Offline(3),)))
+    assert start(plan, tmp_path).run() == ExitCode.DONE
+    assert rows(tmp_path / "evaluations.jsonl")[0]["length"] == 2.0
+
+
+@pytest.mark.parametrize(("make", "times"), [(Brief, 1), (Corner, 0)])
+def test_online_episodes_without_a_whole_window_are_warned_of_once(tmp_path, capsys, make, times):
+    assert start(make_plan(3, 60, make_environment=make), tmp_path).run() == ExitCode.DONE
+    said = capsys.readouterr().err
+    assert said.count("the first 10 episodes online are all shorter than a chunk of 3 s") == times
 
 
 def test_data_shorter_than_a_chunk_is_refused(tmp_path):

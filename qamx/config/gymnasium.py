@@ -40,7 +40,8 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
     success_key: Annotated[Text | None, Absent("`success` or `is_success`")] = Field(
         default=None,
         examples=["is_success"],
-        description="the entry of `info` that says whether the task is solved",
+        description="the entry of `info` that is above 0 where the task is solved (of several "
+        "numbers, all are); it may be missing before an episode's last step",
     )
     success_return: Number | None = Field(
         default=None,

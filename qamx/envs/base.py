@@ -12,14 +12,15 @@ class Step:
     """What one environment step brings.
 
     **Arguments:** `terminated` says that nothing is bootstrapped beyond this step, `truncated`
-    that the episode was cut; `success` whether the task counts as solved at this step.
+    that the episode was cut; `success` whether the task counts as solved at this step, None where
+    the environment does not say so before the episode's end.
     """
 
     observation: Float[np.ndarray, " obs"]
     reward: float
     terminated: bool
     truncated: bool
-    success: bool
+    success: bool | None
 
     @property
     def done(self) -> bool:
@@ -31,7 +32,8 @@ class Environment(Protocol):
     """An episodic environment with observation and action vectors, actions in [-1, 1].
 
     An episode is a function of its reset seed and its actions: the runner restores an episode
-    in progress by resetting with its seed and playing its actions again.
+    in progress by resetting with its seed and playing its actions again. An environment that has
+    an attribute `max_episode_steps` says how long its episodes can be.
     """
 
     observation_size: int
@@ -48,3 +50,8 @@ class Environment(Protocol):
     def close(self) -> None:
         """Frees what the environment holds."""
         ...
+
+
+def step_limit(environment: Environment) -> int | None:
+    """The number of steps after which every episode has ended, None where it is not known."""
+    return getattr(environment, "max_episode_steps", None)

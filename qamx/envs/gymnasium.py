@@ -8,19 +8,31 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.envs.base import Step
-from qamx.envs.flatten import chosen, joined, named_leaves
+from qamx.envs.checked import flag, number, refused, shown, solved, vector
+from qamx.envs.flatten import PLAIN, chosen, joined, named_leaves
 from qamx.envs.randomness import GlobalRandomness
 from qamx.envs.rendering import Image
+from qamx.envs.spaces import (
+    float32_bounds,
+    observation_spaces,
+    require_continuous,
+    require_vector,
+)
 from qamx.errors import UserError
 
 SUCCESS_KEYS = ("success", "is_success")
 """Where an environment usually says in `info` that the task is solved."""
 
+RESET = ("observation", "info")
+STEP = ("observation", "reward", "terminated", "truncated", "info")
+
 
 class GymnasiumEnvironment:
     """An environment of Gymnasium or with its interface, observed as one vector.
 
-    Actions have the units of its action space, whose bounds are `action_low` and `action_high`.
+    Actions have the units of its action space, whose bounds are `action_low` and `action_high`: the
+    smallest and the largest float32 inside. The environment gets a copy of its own, of its space's
+    shape and type and inside its bounds. What it returns is converted and copied.
 
     **Arguments:**
 
@@ -37,7 +49,8 @@ class GymnasiumEnvironment:
     - `ends_at_success`: an episode ends where the task is solved, and nothing is bootstrapped.
 
     **Raises:** `UserError` if there is no such environment, it has other than box spaces or no
-    time limit, or nothing says what success is.
+    time limit; in `reset` and `step`, for what Gymnasium's interface does not allow, and where an
+    episode ends and nothing says whether the task is solved.
     """
 
     def __init__(
@@ -53,43 +66,47 @@ class GymnasiumEnvironment:
         ends_at_success: bool = False,
     ):
         self._address = address
-        self._env = _make(address, dict(arguments or {}), max_episode_steps)
+        self._env, self.max_episode_steps = _make(address, dict(arguments or {}), max_episode_steps)
         self._success_key, self._success_return = success_key, success_return
         self._sparse, self._ends_at_success = sparse, ends_at_success
-        self._randomness, self._return = GlobalRandomness(0), 0.0
-        spaces = _observation_spaces(self._env.observation_space)
-        self._keys = chosen(spaces, observation_keys, "environment.observation_keys")
+        self._randomness, self._return, self._steps = GlobalRandomness(0), 0.0, 0
+        self._spaces = observation_spaces(getattr(self._env, "observation_space", None))
+        self._keys = chosen(self._spaces, observation_keys, "environment.observation_keys")
         for key in self._keys:
-            _require_vector(address, key, spaces[key])
-        self.observation_size = sum(int(np.prod(spaces[key].shape)) for key in self._keys)
-        actions = self._env.action_space
-        _require_box(address, "action", actions)
-        self._action_shape = actions.shape
-        self.action_low = np.asarray(actions.low, np.float32).reshape(-1)
-        self.action_high = np.asarray(actions.high, np.float32).reshape(-1)
+            require_vector(address, key, self._spaces[key])
+        self.observation_size = sum(int(np.prod(self._spaces[key].shape)) for key in self._keys)
+        self._actions: Any = getattr(self._env, "action_space", None)
+        require_continuous(address, self._actions)
+        self.action_low, self.action_high = float32_bounds(self._actions.low, self._actions.high)
         self.action_size = len(self.action_low)
 
     def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
         self._env.action_space.seed(seed % 2**31)
-        self._randomness, self._return = GlobalRandomness(seed), 0.0
+        self._randomness, self._return, self._steps = GlobalRandomness(seed), 0.0, 0
         with self._randomness:
-            observation, _ = self._env.reset(seed=seed % 2**31)
-        return self._vector(observation)
+            answer = self._reset(seed % 2**31)
+        observation, _ = _parts("reset", answer, RESET)
+        return self._vector("reset", observation)
 
     def step(self, action: Float[np.ndarray, " act"]) -> Step:
         with self._randomness:
-            observation, reward, terminated, truncated, info = self._env.step(
-                np.asarray(action, np.float32).reshape(self._action_shape)
-            )
-        self._return += float(reward)
+            answer = self._env.step(self._own(action))
+        observation, earned, terminated, truncated, info = _parts("step", answer, STEP)
+        reward = number("step", "a reward", earned)
+        terminated = flag("step", "terminated", terminated)
+        truncated = flag("step", "truncated", truncated)
+        self._return += reward
+        self._steps += 1
         success = self._is_solved(info)
         if self._sparse:
-            reward = float(success) - 1.0
+            reward = 0.0 if success else -1.0
         if self._ends_at_success and success:
             terminated = True
-        return Step(
-            self._vector(observation), float(reward), bool(terminated), bool(truncated), success
-        )
+        if self._steps >= self.max_episode_steps:
+            truncated = True
+        if success is None and (terminated or truncated):
+            raise self._unknown_success(info)
+        return Step(self._vector("step", observation), reward, terminated, truncated, success)
 
     @property
     def steps_per_second(self) -> float | None:
@@ -113,37 +130,77 @@ class GymnasiumEnvironment:
     def close(self) -> None:
         self._env.close()
 
-    def _vector(self, observation: Any) -> Float[np.ndarray, " obs"]:
-        return joined(named_leaves(observation), self._keys)
+    def _reset(self, seed: int) -> Any:
+        try:
+            return self._env.reset(seed=seed)
+        except TypeError as error:
+            if "unexpected keyword argument 'seed'" not in str(error):
+                raise
+            raise UserError(
+                f"environment.id: reset of {self._address} takes no seed ({error}); write "
+                "reset(self, *, seed=None, options=None), and draw from what the seed determines"
+            ) from error
 
-    def _is_solved(self, info: Mapping[str, Any]) -> bool:
+    def _own(self, action: Float[np.ndarray, " act"]) -> np.ndarray:
+        """An action as the environment's space has it: no float32 may equal its bounds."""
+        space = self._actions
+        own = np.asarray(action, np.float32).reshape(space.shape)
+        return np.array(np.clip(own, space.low, space.high), space.dtype)
+
+    def _vector(self, call: str, observation: Any) -> Float[np.ndarray, " obs"]:
+        leaves = named_leaves(observation)
+        if PLAIN in leaves and PLAIN not in self._keys:
+            raise refused(
+                call,
+                f"an observation that is {shown(observation)}",
+                f"it must be a dictionary with {', '.join(self._keys)}",
+            )
+        parts: dict[str, np.ndarray] = {}
+        for key in self._keys:
+            shape = self._spaces[key].shape
+            if key == PLAIN:
+                parts[key] = vector(call, "an observation", observation, shape)
+            elif key in leaves:
+                parts[key] = vector(call, f"an observation {key!r}", leaves[key], shape)
+            else:
+                raise refused(
+                    call,
+                    f"an observation without {key!r}",
+                    f"there are {', '.join(leaves) or 'no entries'}",
+                )
+        return joined(parts, self._keys)
+
+    def _is_solved(self, info: Mapping[str, Any]) -> bool | None:
+        """Whether the task is solved, None where info does not say."""
         if self._success_return is not None:
             return self._return >= self._success_return
         for key in SUCCESS_KEYS if self._success_key is None else (self._success_key,):
             if key in info:
-                return bool(np.all(info[key]))
+                return solved(f"info[{key!r}] of {self._address}", info[key])
+        return None
+
+    def _unknown_success(self, info: Mapping[str, Any]) -> UserError:
         named = "environment.success_key"
         found = "missing" if self._success_key is None else f"found {self._success_key!r}"
-        raise UserError(
+        return UserError(
             f"{named}: {found}, and info of {self._address} has "
-            f"{', '.join(map(str, info)) or 'no entries'}; name the entry that says whether the "
-            "task is solved, or write environment.success_return, the return from which on it is"
+            f"{', '.join(map(str, info)) or 'no entries'}; name the entry that says, at an "
+            "episode's end at the latest, whether the task is solved, or write "
+            "environment.success_return, the return from which on it is"
         )
 
 
-def _make(address: str, arguments: dict[str, Any], max_episode_steps: int | None) -> Any:
+def _make(address: str, arguments: dict[str, Any], given: int | None) -> tuple[Any, int]:
+    """The environment, and after how many steps its episodes are cut, which it need not do."""
     import gymnasium
 
     try:
         maker = _entry_point(address)
         if maker is None:
-            limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
+            limit = {} if given is None else {"max_episode_steps": given}
             env = gymnasium.make(address, disable_env_checker=True, **limit, **arguments)
-            max_episode_steps = max_episode_steps or getattr(env.spec, "max_episode_steps", None)
         else:
             env = maker(**arguments)
-            if max_episode_steps is not None:
-                env = gymnasium.wrappers.TimeLimit(env, max_episode_steps)
     except Exception as error:  # whatever the environment's own code raises
         raise UserError(
             f"environment.id: found {address!r}, which cannot be made "
@@ -151,12 +208,30 @@ def _make(address: str, arguments: dict[str, Any], max_episode_steps: int | None
             'module that registers it ("gymnasium:module:Name-v0"), or a class '
             '("gymnasium:module:Class")'
         ) from error
-    if max_episode_steps is None:
+    limits = [given, getattr(getattr(env, "spec", None), "max_episode_steps", None)]
+    if isinstance(env, gymnasium.wrappers.TimeLimit):
+        # Steps are counted here, where an answer that it could not take apart is refused.
+        limits.append(env._max_episode_steps)
+        env = env.env
+    known = [limit for limit in limits if limit is not None]
+    if not known:
         raise UserError(
             f"environment.max_episode_steps: missing, and {address} has no time limit of its own; "
             "write after how many steps an episode is cut, e.g. 1000"
         )
-    return env
+    return env, min(known)
+
+
+def _parts(call: str, answer: Any, names: Sequence[str]) -> Sequence[Any]:
+    """The values that `reset` or `step` returned, the last of them a dictionary."""
+    wanted = f"return ({', '.join(names)}), as Gymnasium's interface has it"
+    if not isinstance(answer, tuple | list):
+        raise refused(call, shown(answer), wanted)
+    if len(answer) != len(names):
+        raise refused(call, f"{len(answer)} values", wanted)
+    if not isinstance(answer[-1], Mapping):
+        raise refused(call, f"an info that is {shown(answer[-1])}", f"{wanted}; info is a dict")
+    return answer
 
 
 def _entry_point(address: str) -> Any:
@@ -168,35 +243,3 @@ def _entry_point(address: str) -> Any:
         return None
     found = importlib.import_module(module)
     return None if attribute in gymnasium.registry else getattr(found, attribute)
-
-
-def _observation_spaces(space: Any, prefix: str = "") -> dict[str, Any]:
-    """The spaces that an observation's space is made of, by dotted name, in alphabetical order."""
-    from gymnasium.spaces import Dict
-
-    if not isinstance(space, Dict):
-        return {prefix.removesuffix("."): space}
-    leaves: dict[str, Any] = {}
-    for name in sorted(space.spaces):
-        leaves |= _observation_spaces(space.spaces[name], f"{prefix}{name}.")
-    return leaves
-
-
-def _require_vector(address: str, name: str, space: Any) -> None:
-    _require_box(address, f"observation {name!r}" if name else "observation", space)
-    if space.dtype == np.uint8 and len(space.shape) >= 2:
-        raise UserError(
-            f"environment.id: the observation {name or 'space'} of {address} is an image of shape "
-            f"{space.shape}; qamx learns from vectors: name other entries in "
-            "environment.observation_keys, or wrap the environment in one that gives features"
-        )
-
-
-def _require_box(address: str, what: str, space: Any) -> None:
-    from gymnasium.spaces import Box
-
-    if not isinstance(space, Box):
-        raise UserError(
-            f"environment.id: the {what} space of {address} is {space}; qamx needs a Box of "
-            "continuous numbers: wrap the environment in one that has it"
-        )

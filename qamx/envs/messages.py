@@ -56,10 +56,11 @@ class Leave:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The answer to `Setup`, from each environment."""
+    """The answer to `Setup`, from each environment; `limit` is that of an episode's steps."""
 
     observation: int
     action: int
+    limit: int | None
 
 
 @dataclass(frozen=True)

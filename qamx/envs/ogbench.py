@@ -55,6 +55,7 @@ class OGBenchEnvironment:
         self._randomness = GlobalRandomness(0)
         self.observation_size: int = self._env.observation_space.shape[0]
         self.action_size: int = self._env.action_space.shape[0]
+        self.max_episode_steps: int | None = self._env.spec.max_episode_steps
         self._view: MujocoView | None = None
 
     @property

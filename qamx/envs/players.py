@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float
 
-from qamx.envs.base import Environment, Step
+from qamx.envs.base import Environment, Step, step_limit
+from qamx.envs.checked import checked_reset, checked_step
 from qamx.envs.messages import Failure, Play, PlayError, Reset, Sizes
 from qamx.envs.process import WorkerProcess, pickled
 from qamx.errors import RunError, UserError
@@ -17,11 +18,13 @@ class Player(Protocol):
     """An environment that is told what to play, and asked later what came of it.
 
     The order is `reset`, `observation`, then `play` and a `step` for each action up to the end
-    of the episode, as often as it takes. A `reset` drops what has not been asked for.
+    of the episode, as often as it takes. A `reset` drops what has not been asked for. Observations
+    and actions are not shared with the environment.
     """
 
     observation_size: int
     action_size: int
+    max_episode_steps: int | None
 
     def reset(self, seed: int) -> None:
         """Begins the episode that `seed` determines; does not wait for it."""
@@ -55,19 +58,20 @@ class LocalPlayer:
         self._environment = environment
         self.observation_size = environment.observation_size
         self.action_size = environment.action_size
+        self.max_episode_steps = step_limit(environment)
         self._seed, self._actions = 0, iter(())
 
     def reset(self, seed: int) -> None:
         self._seed, self._actions = seed, iter(())
 
     def observation(self) -> Float[np.ndarray, " obs"]:
-        return self._environment.reset(self._seed)
+        return checked_reset(self._environment, self._seed)
 
     def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
         self._actions = iter(actions)
 
     def step(self) -> Step:
-        return self._environment.step(next(self._actions))
+        return checked_step(self._environment, next(self._actions))
 
     def close(self) -> None:
         self._environment.close()
@@ -88,6 +92,7 @@ class RemotePlayer:
         if not isinstance(sizes, Sizes):
             raise TypeError(f"the worker answered {type(sizes).__name__} to its setup")
         self.observation_size, self.action_size = sizes.observation, sizes.action
+        self.max_episode_steps = sizes.limit
 
     def reset(self, seed: int) -> None:
         self._seed, self._steps = seed, 0

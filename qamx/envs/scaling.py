@@ -10,7 +10,8 @@ from typing import Self, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from qamx.envs.base import Environment, Step
+from qamx.envs.base import Environment, Step, step_limit
+from qamx.envs.checked import checked_reset, checked_step
 from qamx.envs.rendering import Image, Renderable
 from qamx.errors import UserError
 from qamx.units import Units
@@ -120,12 +121,13 @@ class ScaledEnvironment:
         self._env, self._scaling = make(), scaling
         self.observation_size = self._env.observation_size
         self.action_size = self._env.action_size
+        self.max_episode_steps = step_limit(self._env)
 
     def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
-        return self._scaling.observations(self._env.reset(seed))
+        return self._scaling.observations(checked_reset(self._env, seed))
 
     def step(self, action: Float[np.ndarray, " act"]) -> Step:
-        step = self._env.step(self._scaling.to_environment(action))
+        step = checked_step(self._env, self._scaling.to_environment(action))
         return replace(step, observation=self._scaling.observations(step.observation))
 
     @property

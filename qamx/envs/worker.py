@@ -11,7 +11,8 @@ from multiprocessing.connection import Connection
 
 import cloudpickle
 
-from qamx.envs.base import Environment
+from qamx.envs.base import Environment, step_limit
+from qamx.envs.checked import checked_reset, checked_step
 from qamx.envs.messages import Answer, Failure, Leave, Play, Reset, Setup, Sizes, Value
 
 GRACE_SECONDS = 2.0
@@ -58,7 +59,9 @@ def _make(setup: Setup, connection: Connection) -> list[Environment]:
             connection.send([Answer(index, 0, Failure.of(error))])
         return []
     for index, environment in enumerate(environments):
-        sizes = Sizes(environment.observation_size, environment.action_size)
+        sizes = Sizes(
+            environment.observation_size, environment.action_size, step_limit(environment)
+        )
         connection.send([Answer(index, 0, sizes)])
     return environments
 
@@ -76,10 +79,10 @@ def _values(environment: Environment, message: Reset | Play) -> Iterator[Value]:
     """What comes of a message; an error of the environment is the last of it."""
     try:
         if isinstance(message, Reset):
-            yield environment.reset(message.seed)
+            yield checked_reset(environment, message.seed)
             return
         for action in message.actions:
-            step = environment.step(action)
+            step = checked_step(environment, action)
             yield step
             if step.done:
                 return

@@ -7,6 +7,7 @@ import numpy as np
 from qamx.config import EnvironmentSettings
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.envs import Environment, Renderable
+from qamx.envs.checked import checked_reset, checked_step
 from qamx.envs.rendering import Image
 from qamx.errors import RunError, UserError
 from qamx.evaluation.play import Played
@@ -27,7 +28,7 @@ class Again:
         self.played, self.episode, self._size = played, episode, size
         self._env = _drawn(played.subject, played.environment)
         self.step = 0
-        self._check(self._env.reset(episode.seed))
+        self._check(checked_reset(self._env, episode.seed))
 
     @property
     def over(self) -> bool:
@@ -40,7 +41,7 @@ class Again:
         **Raises:** `RunError` if something else comes of it than before.
         """
         if not self.over:
-            seen = self._env.step(self.episode.actions[self.step])
+            seen = checked_step(self._env, self.episode.actions[self.step])
             self.step += 1
             self._check(seen.observation)
 

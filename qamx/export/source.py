@@ -14,6 +14,7 @@ from qamx._types import Key
 from qamx.bench.products import Floor, count
 from qamx.config import Experiment
 from qamx.envs import Environment
+from qamx.envs.checked import checked_reset, checked_step
 from qamx.envs.scaling import Scaling
 from qamx.runner.keys import evaluation_seeds
 from qamx.runner.logs import whole_rows
@@ -92,11 +93,11 @@ def _met(
     environment: Environment, policy: TrainedPolicy, seed: int, key: Key
 ) -> Iterator[Float[np.ndarray, " obs"]]:
     """The observations of one of the policy's episodes at the beginnings of chunks."""
-    observation = environment.reset(seed)
+    observation = checked_reset(environment, seed)
     for call in range(CHUNKS):
         yield observation
         for action in policy.act(observation[None], jax.random.fold_in(key, call))[0]:
-            step = environment.step(action)
+            step = checked_step(environment, action)
             if step.done:
                 return
             observation = step.observation

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from qamx.data.sequences import Transitions
 from qamx.envs import ChunkExecutor, Player, Step
-from qamx.errors import RunError
+from qamx.errors import RunError, UserError
 from qamx.runner.failure import environment_failure
 
 
@@ -40,6 +40,8 @@ class Collector:
         self._player, self._seed, self._scale_rewards = player, seed, scale_rewards
         self._executor = ChunkExecutor(player.action_size)
         self._episode, self._calls, self._length = 0, 0, 0
+        self.short_episodes: int | None = 0
+        """How many episodes ended within their first chunk; None once a chunk was played whole."""
         self._observation: Float[np.ndarray, " obs"] | None = None
         self._begin()
 
@@ -73,7 +75,11 @@ class Collector:
         """Waits for the next step of the chunk and returns it as one transition."""
         before, action = self.observation, self._executor.pop()
         step = self._take_step()
+        if self._executor.needs_chunk:
+            self.short_episodes = None
         if step.done:
+            if self.short_episodes is not None:
+                self.short_episodes += 1
             self._episode += 1
             self._begin()
         return _transition(before, action, step, self._scale_rewards)
@@ -85,6 +91,7 @@ class Collector:
             "calls": self._calls,
             "length": self._length,
             "chunk": self._executor.rest.tolist(),
+            "short_episodes": self.short_episodes,
         }
 
     def restore(self, position: dict[str, Any], actions: Float[np.ndarray, "length act"]) -> None:
@@ -93,6 +100,7 @@ class Collector:
         **Raises:** `RunError` if the episode ends within them, which it did not before.
         """
         self._episode, self._calls = position["episode"], position["calls"]
+        self.short_episodes = position.get("short_episodes")
         self._begin()
         self._play(np.asarray(actions, np.float32))
         for _ in actions:
@@ -123,8 +131,6 @@ class Collector:
             step = self._player.step()
         except Exception as error:
             raise self._failure(error) from error
-        if not (np.isfinite(step.observation).all() and np.isfinite(step.reward)):
-            raise self._failure(ValueError("observation or reward is not finite"))
         self._observation = step.observation
         self._length += 1
         return step
@@ -133,7 +139,7 @@ class Collector:
     def _reset_seed(self) -> int:
         return derived_seed(self._seed, TRAINING_STREAM, self._episode)
 
-    def _failure(self, error: Exception) -> RunError:
+    def _failure(self, error: Exception) -> RunError | UserError:
         return environment_failure(
             error, f"episode {self._episode}, step {self._length + 1}", self._reset_seed
         )

@@ -1,6 +1,7 @@
 """Collecting for one run, or for a group of them in step with each other."""
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -12,6 +13,9 @@ from qamx.runner.checkpoint import Saved
 from qamx.runner.collect import Collector
 from qamx.runner.member import Member
 from qamx.runner.step import Trainer, Training
+
+PATIENCE = 10
+"""Episodes online without a whole window after which a run warns of it."""
 
 Place = int | None
 """A member's place in its group; None for a run by itself."""
@@ -26,6 +30,7 @@ class Collection:
 
     def __init__(self, members: Sequence[Member], players: Sequence[Player], width: int | None):
         self._members, self._players, self._width = members, players, width
+        self._warned = False
 
     def begin(self) -> None:
         """Begins the first episodes."""
@@ -55,12 +60,27 @@ class Collection:
             if member.index in due:
                 collector.load(chunks[member.index])
         taken = {member.index: collector.take() for member, collector in playing.items()}
+        self._warn(playing.values())
         return together(taken, self._width)
 
     def close(self) -> None:
         """Frees the environments."""
         for player in self._players:
             player.close()
+
+    def _warn(self, collectors: Iterable[Collector]) -> None:
+        """Says once that episodes end before a chunk does, which teaches nothing."""
+        if self._warned or all((c.short_episodes or 0) < PATIENCE for c in collectors):
+            return
+        self._warned = True
+        horizon = self._members[0].plan.sampling.horizon
+        print(
+            f"warning: the first {PATIENCE} episodes online are all shorter than a chunk of "
+            f"{horizon} steps; no window of them is whole, and nothing is learned from them; lower "
+            "agent.horizon",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _playing(self) -> dict[Member, Collector]:
         return {m: m.collector for m in self._members if m.frozen is None and m.collector}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from qamx.envs import Player
-from qamx.errors import RunError
+from qamx.envs import Player, Step
+from qamx.errors import RunError, UserError
 from qamx.runner.failure import environment_failure
 
 Act = Callable[[Float[np.ndarray, "batch obs"], int], Float[np.ndarray, "batch dim"]]
@@ -94,7 +94,7 @@ class Evaluator:
                     _begin(players[i], following)
 
 
-def _failure(error: Exception, episode: Episode) -> RunError:
+def _failure(error: Exception, episode: Episode) -> RunError | UserError:
     where = f"evaluation episode {episode.index}, step {len(episode.observations)}"
     return environment_failure(error, where, episode.seed)
 
@@ -126,17 +126,41 @@ def _start_chunk(player: Player, chunk: Float[np.ndarray, " dim"], episode: Epis
 def _play_chunk(player: Player, chunk: Float[np.ndarray, " dim"], episode: Episode) -> bool:
     """Takes the steps of a chunk to its end or the episode's; says whether the episode ended."""
     for action in np.asarray(chunk, np.float32).reshape(-1, player.action_size):
-        try:
-            step = player.step()
-        except Exception as error:
-            raise _failure(error, episode) from error
-        episode.actions.append(action)
-        episode.observations.append(step.observation)
-        episode.total_reward += step.reward
+        step = _take_step(player, action, episode)
         if step.done:
-            episode.success = step.success
+            episode.success = bool(step.success)
             return True
     return False
+
+
+def _take_step(player: Player, action: Float[np.ndarray, " act"], episode: Episode) -> Step:
+    """Takes the next step, which plays `action`."""
+    try:
+        step = player.step()
+    except Exception as error:
+        raise _failure(error, episode) from error
+    episode.actions.append(action)
+    episode.observations.append(step.observation)
+    episode.total_reward += step.reward
+    return step
+
+
+def rehearse(player: Player, seed: int) -> None:
+    """Plays the episode that `seed` begins, with actions of 0, until its success is known.
+
+    That is one step where the environment says at each whether the task is solved.
+
+    **Raises:** `UserError` for an environment that does not keep to its interface, `RunError` for
+    one that fails.
+    """
+    episode, still = Episode(0, seed), np.zeros(player.action_size, np.float32)
+    _begin(player, episode)
+    _observation(player, episode)
+    known = False
+    while not known:
+        _start_chunk(player, still, episode)
+        step = _take_step(player, still, episode)
+        known = step.done or step.success is not None
 
 
 def summarise(episodes: Sequence[Episode]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from qamx.errors import ExitCode, UserError
 from qamx.runner.checkpoint import Saved
 from qamx.runner.collection import Collection, Place, together
 from qamx.runner.display import Display, make_display
+from qamx.runner.evaluate import rehearse
 from qamx.runner.evaluations import Due, Evaluations, Result
 from qamx.runner.member import Member, all_diverged, common_checkpoints
 from qamx.runner.memory import bytes_of, named_memory, replay_size
@@ -86,6 +87,9 @@ class Runner:
         plan, members = self._plan, self._members
         offline = self._shards.first()
         self._check_sizes(offline)
+        self._check_episodes()
+        if self._saved is None:
+            rehearse(self._players[0], members[0].evaluation_seeds()[0])
         sizes = offline.observations.shape[1], offline.actions.shape[1]
         room = plan.schedule.online_steps
         rows = len(offline) * (1 + self._shards.ahead) + room * len(members)
@@ -392,6 +396,16 @@ class Runner:
             raise UserError(
                 "evaluation.behaviour: found true, but this method keeps no clone of the data "
                 "apart from what it improves; write false"
+            )
+
+    def _check_episodes(self) -> None:
+        """Refuses episodes too short for a window, as the data's are."""
+        horizon, limit = self._plan.sampling.horizon, self._players[0].max_episode_steps
+        if self._plan.schedule.online_steps and limit is not None and limit < horizon:
+            raise UserError(
+                f"agent.horizon: found {horizon}, and an episode of the environment has {limit} "
+                "steps at most; no window online is whole, and nothing is learned from it; write "
+                f"agent.horizon = {limit} or less, or raise environment.max_episode_steps"
             )
 
     def _check_sizes(self, offline: Transitions) -> None:

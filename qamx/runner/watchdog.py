@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.envs import Environment, Player, Step, open_players
+from qamx.envs.base import step_limit
 from qamx.envs.process import unanswered
 from qamx.errors import ExitCode
 
@@ -65,6 +66,7 @@ class WatchedEnvironment:
     def __init__(self, env: Environment, watchdog: Watchdog):
         self._env, self._watchdog = env, watchdog
         self.observation_size, self.action_size = env.observation_size, env.action_size
+        self.max_episode_steps = step_limit(env)
         self._seed, self._steps = 0, 0
 
     def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
