@@ -455,7 +455,7 @@ def test_data_of_another_environment_is_refused(tmp_path):
 
 class Loose(Corner):
     def step(self, action):
-        return None
+        return replace(super().step(action), reward=np.zeros(3))
 
 
 class Mute(Silent):
@@ -470,7 +470,10 @@ class Curt(Brief):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (Loose, r"its step returned None .*evaluation episode 0, step 1, reset seed \d+"),
+        (
+            Loose,
+            r"a reward that is an array of shape \(3,\) .*episode 0, step 1, reset seed \d+",
+        ),
         (Mute, r"its step returned success None at an episode's end; .*step 17, reset seed \d+"),
         (Curt, r"agent.horizon: found 3, and an episode of the environment has 2 steps at most; "),
     ],
