@@ -16,6 +16,7 @@ from urllib.parse import urlparse
 from qamx.audit.probes import DEVICE, ENVIRONMENT, RENDERING, drawing_backend, probe
 from qamx.audit.report import print_table
 from qamx.data.generate import default_directory
+from qamx.gpus import find_gpus
 
 GIGABYTE = 10**9
 FEW_FILES = 1024
@@ -52,9 +53,18 @@ def device() -> Finding:
             "see that jax and jaxlib fit each other and the driver; JAX_PLATFORMS=cpu avoids it"
         )
         return Finding("device", "problem", said, remedy)
-    if said.startswith("cpu") and shutil.which("nvidia-smi"):
+    asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip() == "cpu"
+    if asked or not said.startswith("cpu"):
+        return Finding("device", "ok", said)
+    gpus = find_gpus()
+    if gpus.names:
         remedy = 'install JAX for it: pip install -e ".[cuda13]" (or cuda12)'
-        return Finding("device", "warning", f"{said}; an NVIDIA driver is there", remedy)
+        return Finding(
+            "device", "warning", f"{said}; NVIDIA GPUs are there: {', '.join(gpus.names)}", remedy
+        )
+    if gpus.trouble:
+        remedy = "GPUs cannot be used until then; JAX_PLATFORMS=cpu does without"
+        return Finding("device", "warning", f"{said}; {gpus.trouble}", remedy)
     return Finding("device", "ok", said)
 
 
