@@ -1,12 +1,16 @@
-"""What qamx takes of a machine: the GPUs it may use, and the processors."""
+"""What qamx takes of a machine: the GPUs it may use, the processors, and what draws."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from qamx import gpus
-from qamx.audit import doctor
+from qamx.audit import doctor, probes
 from qamx.cores import usable_cores
+from qamx.errors import UserError
+from qamx.evaluation import backend
 from qamx.sweep.pool import surroundings, visible_gpus
 
 A, B = "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77", "GPU-5f00aa11-0000-1111-2222-333344445555"
@@ -263,3 +267,130 @@ def test_a_scheduler_s_grant_limits_the_cores_too(tmp_path, monkeypatch):
     (tmp_path / V2).mkdir(parents=True)
     (tmp_path / V2 / "cpu.max").write_text("400000 100000\n")
     assert usable_cores(tmp_path) == 1
+
+
+# What draws
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine without variables on which so many backends draw, as MuJoCo reads them."""
+    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(backend, "_TRIED", set())
+    monkeypatch.setattr(sys, "platform", "linux")
+
+    def prepare(draws, **variables):
+        def probe(code, **changes):
+            seen = {**os.environ, **changes}
+            wanted = seen.get("MUJOCO_GL", "") or "glfw"
+            agree = seen.get("PYOPENGL_PLATFORM") in (None, "", wanted) or wanted == "glfw"
+            works = wanted in draws and agree
+            return works, "an image was drawn" if works else "no context"
+
+        monkeypatch.setattr(probes, "probe", probe)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return prepare
+
+
+OSMESA = {"PYOPENGL_PLATFORM": "osmesa"}
+BOTH = ["egl", "osmesa"]
+
+
+@pytest.mark.parametrize(
+    ("draws", "variables", "chosen"),
+    [
+        (["egl"], {}, "egl"),
+        (["osmesa"], {}, "osmesa"),
+        (BOTH, {"MUJOCO_GL": "osmesa"}, "osmesa"),
+        (BOTH, {"MUJOCO_GL": " EGL "}, "egl"),
+        (["egl"], {"MUJOCO_GL": ""}, "egl"),
+        (["egl"], {"MUJOCO_GL": " "}, "egl"),
+        (BOTH, OSMESA, "osmesa"),
+        (["egl"], {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "egl"}, "egl"),
+        (["glfw"], {"MUJOCO_GL": "glfw"}, "glfw"),
+        (["glfw", *BOTH], {"DISPLAY": ":0"}, None),
+        (["egl"], {"DISPLAY": "localhost:10.0"}, "egl"),
+    ],
+)
+def test_what_draws_is_chosen(machine, draws, variables, chosen):
+    machine(draws, **variables)
+    assert backend.choose_backend(required=True) == ""
+    assert os.environ.get("MUJOCO_GL") == chosen
+    assert doctor.rendering().verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("draws", "variables", "said"),
+    [
+        *(
+            (
+                ["egl"],
+                {"MUJOCO_GL": value},
+                f"MUJOCO_GL={value} does not draw here (no context); egl does: unset MUJOCO_GL, or "
+                "write MUJOCO_GL=egl",
+            )
+            for value in ("glfw", "osmesa", "OSMesa", "disabled", "nonsense")
+        ),
+        (
+            ["osmesa"],
+            {"MUJOCO_GL": "egl"},
+            "MUJOCO_GL=egl does not draw here (no context); osmesa does: unset MUJOCO_GL, or write "
+            "MUJOCO_GL=osmesa",
+        ),
+        (
+            ["egl"],
+            {"MUJOCO_GL": "egl", **OSMESA},
+            "MUJOCO_GL=egl, PYOPENGL_PLATFORM=osmesa does not draw here (no context); egl does: "
+            "unset PYOPENGL_PLATFORM",
+        ),
+        (
+            ["egl"],
+            OSMESA,
+            "PYOPENGL_PLATFORM=osmesa does not draw here (no context); egl does: unset "
+            "PYOPENGL_PLATFORM",
+        ),
+        (
+            ["egl"],
+            {"MUJOCO_GL": "glfw", **OSMESA},
+            "MUJOCO_GL=glfw, PYOPENGL_PLATFORM=osmesa does not draw here (no context); egl does: "
+            "unset MUJOCO_GL and PYOPENGL_PLATFORM",
+        ),
+        (
+            [],
+            {"MUJOCO_GL": "glfw"},
+            "MUJOCO_GL=glfw does not draw here (no context), nor does anything else (egl: no "
+            "context; osmesa: no context); install EGL (Debian: apt-get install libegl1 libgl1)",
+        ),
+        ([], {}, "nothing draws here (egl: no context; osmesa: no context); install EGL"),
+        ([], {"DISPLAY": ":0"}, "the display does not draw here (no context), nor does anything"),
+    ],
+)
+def test_what_does_not_draw_is_named_with_what_does(machine, draws, variables, said):
+    machine(draws, **variables)
+    before = dict(os.environ)
+    with pytest.raises(UserError) as caught:
+        backend.choose_backend(required=True)
+    assert str(caught.value).startswith(said)
+    assert backend.choose_backend(required=False) == str(caught.value)
+    assert dict(os.environ) == before
+    found = doctor.rendering()
+    assert found.verdict == "warning"
+    assert f"{found.found}; {found.remedy}".replace(
+        "training goes on without; for videos: ", ""
+    ).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "variables", [{"MUJOCO_GL": "nonsense"}, {"MUJOCO_GL": "EGL"}, {"MUJOCO_GL": "egl", **OSMESA}]
+)
+def test_acting_does_not_depend_on_what_draws(variables):
+    code = (
+        "from qamx.envs import OGBenchEnvironment\n"
+        "OGBenchEnvironment('cube-single-play', 1).reset(0)\n"
+        f"import os; assert os.environ['MUJOCO_GL'] == {variables['MUJOCO_GL']!r}"
+    )
+    environment = {**os.environ, **variables}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

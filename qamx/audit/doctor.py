@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlparse
 
-from qamx.audit.probes import DEVICE, ENVIRONMENT, RENDERING, drawing_backend, probe
+from qamx.audit.probes import DEVICE, ENVIRONMENT, drawing, probe
 from qamx.audit.report import print_table
 from qamx.data.generate import default_directory
 from qamx.gpus import find_gpus
@@ -69,21 +68,12 @@ def device() -> Finding:
 
 
 def rendering() -> Finding:
-    """Whether an image can be drawn without a display. Training does without."""
-    chosen = os.environ.get("MUJOCO_GL")
-    if chosen or sys.platform != "linux":
-        works, said = probe(RENDERING)
-        said = f"{chosen or 'default'}: {said}"
-    else:
-        backend, said = drawing_backend()
-        works = backend is not None
-    if works:
-        return Finding("rendering", "ok", said)
-    remedy = (
-        "training goes on without; for videos install EGL (Debian: libegl1, libgl1) or OSMesa "
-        "(libosmesa6)"
-    )
-    return Finding("rendering", "warning", said, remedy)
+    """Whether an image can be drawn, as asked or at all. Training does without."""
+    found = drawing()
+    if not found.remedy:
+        return Finding("rendering", "ok", found.said)
+    remedy = f"training goes on without; for videos: {found.remedy}"
+    return Finding("rendering", "warning", found.said, remedy)
 
 
 def environment() -> Finding:

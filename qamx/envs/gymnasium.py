@@ -10,7 +10,7 @@ from jaxtyping import Float
 from qamx.envs.base import Step
 from qamx.envs.flatten import chosen, joined, named_leaves
 from qamx.envs.randomness import GlobalRandomness
-from qamx.envs.rendering import Image
+from qamx.envs.rendering import Image, import_simulators
 from qamx.errors import UserError
 
 SUCCESS_KEYS = ("success", "is_success")
@@ -134,6 +134,7 @@ class GymnasiumEnvironment:
 def _make(address: str, arguments: dict[str, Any], max_episode_steps: int | None) -> Any:
     import gymnasium
 
+    import_simulators()
     try:
         maker = _entry_point(address)
         if maker is None:
