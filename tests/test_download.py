@@ -485,7 +485,10 @@ REFUSING = "http://127.0.0.1:9"
         ([Answer(body=b"<html>down</html>")] * 2, "no data set (it begins '<html>down</html>')"),
         (None, "not there (the server answers 404"),
     ],
-    ids="refused no-host silent 503 cut stalled 403 404 400 page absent".split(),
+    ids=[
+        *("refused", "no host", "silent", "503", "cut", "stalled"),
+        *("403", "404", "400", "page", "absent"),
+    ],
 )
 def test_a_second_address_is_asked_where_the_first_fails(
     tmp_path, server, copy, both, silent, capsys, first, said
