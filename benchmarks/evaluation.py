@@ -20,6 +20,7 @@ import numpy as np
 from qamx.build import build_agent
 from qamx.config import load
 from qamx.config.agents import AgentSettings
+from qamx.cores import usable_cores
 from qamx.envs import OGBenchEnvironment, Player, open_players
 from qamx.runner.evaluate import Act, Episode, Evaluator
 
@@ -96,7 +97,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     print(
-        f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}\n"
+        f"{jax.devices()[0].device_kind}, {usable_cores()} cores, load {os.getloadavg()[0]:.2f}\n"
     )
     print(
         "| environment | episodes | steps | 1 process (s) | "

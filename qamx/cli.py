@@ -372,7 +372,9 @@ def _add_download(actions: Subparsers) -> None:
         ("jobs", 4, "files at a time (default: 4)"),
     )
     parser.add_argument(
-        "--mirror", metavar="URL", help="fetch from here (default: $QAMX_MIRROR, else OGBench's)"
+        "--mirror",
+        metavar="URL",
+        help="fetch from here alone (default: $QAMX_MIRROR, else OGBench's, then a public copy)",
     )
     parser.add_argument("--again", action="store_true", help="fetch files that are there anew")
 

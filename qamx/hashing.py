@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from qamx.cores import usable_cores
+
 WORTH_KEEPING = 64 * 2**20
 """Bytes from which a hash is kept; below, hashing takes less than half a second."""
 
@@ -31,7 +33,7 @@ def sha256_of(files: Sequence[Path]) -> list[str]:
     announced = sum(files[index].stat().st_size for index in missing)
     if announced > WORTH_A_WORD:
         print(f"hashing {announced / 1e9:.1f} GB of data, once", flush=True)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(usable_cores()) as threads:
         hashed = dict(zip(missing, threads.map(hash_of, (files[i] for i in missing)), strict=True))
     new = {
         name: {"at": state, "sha256": hashed[index]}

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,13 +25,13 @@ import pytest
 from file_server import Answer, FileServer, archive
 
 from qamx.cli import main
-from qamx.data.download import Patience, download
-from qamx.data.download.hashes import Record, keep_record, read_records
+from qamx.data.download import Patience, download, table
+from qamx.data.download.hashes import PUBLISHED, Record, keep_record, read_records
 from qamx.data.download.parallel import side_by_side
 from qamx.data.download.part import Part
-from qamx.data.download.probe import Need, readable
+from qamx.data.download.probe import Need, readable, size_of
 from qamx.data.download.progress import watching
-from qamx.data.download.table import SERVER, known_names, remote_set, server_url
+from qamx.data.download.table import COPY, SERVER, known_names, remote_set, server_url
 from qamx.data.download.transfer import Halted, Transfer
 from qamx.data.generate import generate
 from qamx.data.ogbench import find_files
@@ -433,6 +434,205 @@ def test_another_file_than_the_recorded_one_is_refused(tmp_path, server):
     fetch(server, tmp_path, again=True)
     assert (tmp_path / TRAIN).read_bytes() == new
     assert read_records(tmp_path)[TRAIN].sha256 == sha256(new)
+
+
+# ---------------------------------------------------------------- the second address
+
+
+@pytest.fixture
+def copy():
+    one = FileServer()
+    one.files = {TRAIN: TRAINING, VAL: HELD_OUT}
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def silent():
+    """The address of something that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def both(monkeypatch, copy):
+    """Downloads from a first address and, where that fails, the copy; what was said, if asked."""
+    monkeypatch.delenv("QAMX_MIRROR", raising=False)
+
+    def fetch(first, directory, *names, second=copy.url, **options):
+        monkeypatch.setattr(table, "SERVER", first)
+        monkeypatch.setattr(table, "COPY", second)
+        return download(names or (NAME,), directory=directory, patience=QUICK, **options)
+
+    return fetch
+
+
+REFUSING = "http://127.0.0.1:9"
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (REFUSING, "cannot be reached ("),
+        ("http://no-such-host.invalid/a", "cannot be reached ("),
+        ("silent", "cannot be reached ("),
+        ([Answer(status=503)] * 9, "the server answers 503 Service Unavailable, 3 times in a row"),
+        ([Answer(cut=0)] * 9, ", 3 times in a row; asking"),
+        ([Answer(stall=0)] * 9, "no byte came for 0.3 seconds, 3 times in a row"),
+        ([Answer(status=403)], "access is refused (the server answers 403"),
+        ([Answer(status=404)], "not there (the server answers 404"),
+        ([Answer(status=400)], "the server answers 400"),
+        ([Answer(body=b"<html>down</html>")] * 2, "no data set (it begins '<html>down</html>')"),
+        (None, "not there (the server answers 404"),
+    ],
+    ids=[
+        *("refused", "no host", "silent", "503", "cut", "stalled"),
+        *("403", "404", "400", "page", "absent"),
+    ],
+)
+def test_a_second_address_is_asked_where_the_first_fails(
+    tmp_path, server, copy, both, silent, capsys, first, said
+):
+    url = {"silent": silent}.get(first, first) if isinstance(first, str) else server.url
+    if isinstance(first, list):
+        server.script[TRAIN] = list(first)
+    elif first is None:
+        server.files = {}
+    both(url, tmp_path)
+    assert (tmp_path / TRAIN).read_bytes() == TRAINING
+    assert read_records(tmp_path)[TRAIN].source == f"{copy.url}/{TRAIN}"
+    assert copy.sent(TRAIN) == [SIZE]
+    shown = capsys.readouterr().out
+    assert f"{url}/{TRAIN}: " in shown or f"{url}/{VAL}: " in shown
+    assert said in shown
+    assert f"; asking {copy.url}" in shown
+    if isinstance(first, list):  # it answered: what else it has comes from there
+        assert f"2 files from {server.url}, " in shown
+    else:
+        assert f"2 files from {copy.url}, " in shown
+
+
+def test_a_first_address_that_answers_is_the_only_one(tmp_path, server, copy, both):
+    server.script[TRAIN] = [Answer(cut=CUT), Answer(status=503)]
+    both(server.url, tmp_path)
+    assert copy.requests == []
+
+
+def test_a_mirror_is_asked_alone(tmp_path, server, copy, monkeypatch):
+    monkeypatch.setattr(table, "COPY", copy.url)
+    server.script[TRAIN] = [Answer(status=503)] * 3
+    said = refused(server, tmp_path)
+    assert f"--mirror (or QAMX_MIRROR) is asked alone; without it {SERVER} and {copy.url}" in said
+    assert copy.requests == []
+
+
+SPLICED = archive(2)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "there", "answers", "ranges", "sent"),
+    [
+        (False, TRAINING, [], [None], [SIZE]),
+        (True, TRAINING, [], [f"bytes={CUT}-"], [SIZE - CUT]),
+        (True, TRAINING, [Answer(ranges=False)], [f"bytes={CUT}-"], [SIZE]),
+        (True, TRAINING, [Answer(cut=50)], [f"bytes={CUT}-", f"bytes={CUT + 50}-"], None),
+    ],
+    ids=["unknown hash", "known hash", "no ranges", "cut again"],
+)
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "the next command"])
+def test_what_the_first_brought_is_gone_on_with_only_under_a_known_hash(
+    tmp_path, server, copy, both, at_once, recorded, there, answers, ranges, sent
+):
+    if recorded:
+        both(server.url, tmp_path)
+        (tmp_path / TRAIN).unlink()
+    server.script[TRAIN] = [Answer(cut=CUT), *[Answer(status=503)] * 9]
+    copy.files[TRAIN], copy.script[TRAIN] = there, list(answers)
+    if at_once:
+        both(server.url, tmp_path)
+    else:
+        with pytest.raises(UserError):
+            both(server.url, tmp_path, second=REFUSING)
+        assert part_of(tmp_path).stat().st_size == CUT
+        both(REFUSING, tmp_path)
+    assert (tmp_path / TRAIN).read_bytes() == TRAINING
+    assert copy.ranges(TRAIN) == ranges
+    assert sent is None or copy.sent(TRAIN) == sent
+
+
+@pytest.mark.parametrize(
+    ("there", "sent"),
+    [(SPLICED, [SIZE - CUT, SIZE]), (archive(2, rows=300), None)],
+    ids=["same size", "another size"],
+)
+def test_two_versions_never_make_one_file(tmp_path, server, copy, both, there, sent):
+    assert len(SPLICED) == SIZE
+    both(server.url, tmp_path)
+    (tmp_path / TRAIN).unlink()
+    server.script[TRAIN] = [Answer(cut=CUT), *[Answer(status=503)] * 3]
+    copy.files[TRAIN] = there
+    with pytest.raises(UserError) as error:
+        both(server.url, tmp_path)
+    said = str(error.value)
+    assert f"{server.url}/{TRAIN}: the server answers 503" in said
+    assert f"{copy.url}/{TRAIN}: twice not the file that was recorded (expected " in said
+    assert not (tmp_path / TRAIN).exists()
+    assert sent is None or copy.sent(TRAIN) == sent
+    assert copy.ranges(TRAIN)[-1] is None
+    copy.files[TRAIN] = TRAINING
+    both(REFUSING, tmp_path)
+    assert (tmp_path / TRAIN).read_bytes() == TRAINING
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "lines"),
+    [
+        (REFUSING, REFUSING + "0", ["{first}/{file}: cannot be", "{second}/{file}: cannot be"]),
+        (REFUSING, None, ["{first}/{file}: cannot be reached", "{second}/{file}: not there"]),
+        (None, None, ["{first}/{file}: not there", "{second}/{file}: not there", "Names near "]),
+    ],
+    ids=["out of reach", "not at the second", "nowhere"],
+)
+def test_a_failure_names_both_addresses_and_the_option(
+    tmp_path, server, copy, both, first, second, lines
+):
+    server.files = copy.files = {}
+    urls = {"first": first or server.url, "second": second or copy.url}
+    with pytest.raises(UserError) as error:
+        both(urls["first"], tmp_path, second=urls["second"], jobs=1)
+    said = str(error.value)
+    for line in lines:
+        assert line.format(file=TRAIN, **urls) in said
+    assert "\n--mirror URL (or QAMX_MIRROR) names another server that has the files.\n" in said
+    assert f"qamx data generate {NAME} --directory {tmp_path}" in said
+
+
+def test_the_copy_is_not_asked_for_shards(tmp_path, copy, both):
+    with pytest.raises(UserError) as error:
+        both(REFUSING, tmp_path, "cube-triple-play-100m", shards=1)
+    assert copy.requests == []
+    assert f"\n{copy.url} has no folders of shards. --mirror URL (or" in str(error.value)
+
+
+def test_a_file_whose_hash_is_published_must_have_it(tmp_path, server, copy, both, monkeypatch):
+    assert PUBLISHED["cube-double-play-v0.npz"].size == 297_435_656
+    assert PUBLISHED["cube-double-play-v0.npz"].sha256.startswith("a73d1a33d029cedb8bc170ef94791ec")
+    monkeypatch.setitem(PUBLISHED, TRAIN, Record(sha256(TRAINING), SIZE, ""))
+    server.files[TRAIN] = SPLICED
+    both(server.url, tmp_path)
+    assert (tmp_path / TRAIN).read_bytes() == TRAINING
+    both(server.url, tmp_path, again=True)
+    assert (tmp_path / TRAIN).read_bytes() == SPLICED
+    (tmp_path / "elsewhere").mkdir()
+    fetch(server, tmp_path / "elsewhere")  # a mirror of one's own is taken at its word
+    assert (tmp_path / "elsewhere" / TRAIN).read_bytes() == SPLICED
+
+
+def test_the_size_is_learned_where_the_copy_sends_on(monkeypatch):
+    hop = SimpleNamespace(headers={"X-Linked-Size": "297435656"})
+    answer = SimpleNamespace(status_code=403, headers={}, history=[hop])
+    monkeypatch.setattr("requests.head", lambda *_, **__: answer)
+    assert size_of(f"{COPY}/{TRAIN}", QUICK) == 297_435_656
 
 
 # ---------------------------------------------------------------- refusals

@@ -478,6 +478,15 @@ def test_a_video_is_drawn_without_a_display_and_changes_nothing(trained, tmp_pat
     assert (abs(last - FAILURE).max(axis=-1) < 8).sum() > 150
 
 
+def test_a_video_with_what_does_not_draw_is_refused(trained, monkeypatch, capsys):
+    monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    assert main(["video", str(trained)]) == 2
+    said = capsys.readouterr().err
+    assert "MUJOCO_GL=nonsense does not draw here (RuntimeError: invalid value" in said
+    assert "Traceback" not in said
+
+
 def test_the_way_to_draw_is_looked_for_once_and_its_absence_explained(monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
         monkeypatch.delenv(name, raising=False)

@@ -422,6 +422,83 @@ def test_many_jobs_are_several_arrays_and_each_process_knows_its_job(tmp_path, m
     assert (numbers["a1"], numbers["b2"]) == ("1_1", "2_0")
 
 
+SBATCH = """#!/bin/sh
+env > "$0.environment"
+for word in "$@"; do file=$word; done
+cp "$file" "$0.script"
+echo "Submitted batch job 7"
+"""
+
+INHERITED = {
+    "SLURM_JOB_ID": "3",
+    "SLURM_CPU_BIND": "quiet,mask_cpu:0x1",
+    "SLURM_CPU_BIND_LIST": "0x1",
+    "SLURM_CPUS_PER_TASK": "1",
+    "SLURM_MEM_PER_CPU": "100",
+    "SLURM_MEM_PER_NODE": "4000",
+    "SLURM_TRES_PER_TASK": "cpu=1",
+    "SLURM_NTASKS": "8",
+    "SLURM_HINT": "nomultithread",
+    "SLURM_EXPORT_ENV": "NONE",
+    "SLURMD_NODENAME": "node1",
+    "SRUN_DEBUG": "3",
+    "SBATCH_CPU_BIND": "quiet",
+    "SBATCH_MEM_PER_CPU": "100",
+    "SBATCH_PARTITION": "debug",
+    "CUDA_VISIBLE_DEVICES": "3",
+    "GPU_DEVICE_ORDINAL": "3",
+}
+REACHED = {"SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "big", "SBATCH_ACCOUNT": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "file", "arrive"),
+    [
+        ({**INHERITED, **REACHED}, 'partition = "gpu"', REACHED),
+        (INHERITED, "", {"SBATCH_PARTITION": "debug"}),
+        (
+            {"SBATCH_PARTITION": "debug", "SBATCH_ACCOUNT": "mine", "SBATCH_QOS": "low"},
+            'qos = "high"\noptions = { account = "theirs" }',
+            {"SBATCH_PARTITION": "debug"},
+        ),
+        ({"CUDA_VISIBLE_DEVICES": "0"}, "", {"CUDA_VISIBLE_DEVICES": "0"}),
+        ({"SBATCH_TIMELIMIT": "1", "SBATCH_GPUS": "8"}, "", {}),
+    ],
+    ids=["inside a job", "partition left open", "named in the file", "outside a job", "limits"],
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_job_has_what_the_cluster_file_grants_and_not_what_the_submitter_has(
+    tmp_path, monkeypatch, variables, file, arrive, count
+):
+    stub = tmp_path / "bin" / "sbatch"
+    stub.parent.mkdir()
+    for program in (stub, stub.with_name("srun")):
+        program.write_text(SBATCH)
+        program.chmod(0o755)
+    for name in list(os.environ):
+        if name.startswith(slurm.OF_A_JOB) or name in slurm.GRANTED:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "cluster.toml").write_text(f"{file}\n")
+    cluster = load_cluster(tmp_path / "cluster.toml")
+    executor = slurm.make_executor(tmp_path, "name", cluster)
+    before = dict(os.environ)
+    numbers = slurm.submit(
+        [slurm.SweepJob(tmp_path, (f"p{index}",), 1) for index in range(count)], executor, cluster
+    )
+    assert set(numbers.values()) == ({"7"} if count == 1 else {"7_0", "7_1"})
+    assert dict(os.environ) == before
+    lines = (tmp_path / "bin" / "sbatch.environment").read_text().splitlines()
+    seen = dict(line.partition("=")[::2] for line in lines)
+    names = {n for n in seen if n.startswith(slurm.OF_A_JOB) or n in slurm.GRANTED}
+    assert {name: seen[name] for name in names} == arrive
+    assert f"#SBATCH --cpus-per-task={cluster.cpus}" in (
+        (tmp_path / "bin" / "sbatch.script").read_text()
+    )
+
+
 def test_what_is_in_the_queue_is_not_submitted_again(suite, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     name = "cube-task2-seed3"

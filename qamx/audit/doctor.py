@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlparse
 
-from qamx.audit.probes import DEVICE, ENVIRONMENT, RENDERING, drawing_backend, probe
+from qamx.audit.probes import DEVICE, ENVIRONMENT, drawing, probe
 from qamx.audit.report import print_table
 from qamx.data.generate import default_directory
+from qamx.gpus import find_gpus
 
 GIGABYTE = 10**9
 FEW_FILES = 1024
@@ -52,28 +52,28 @@ def device() -> Finding:
             "see that jax and jaxlib fit each other and the driver; JAX_PLATFORMS=cpu avoids it"
         )
         return Finding("device", "problem", said, remedy)
-    if said.startswith("cpu") and shutil.which("nvidia-smi"):
+    asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip() == "cpu"
+    if asked or not said.startswith("cpu"):
+        return Finding("device", "ok", said)
+    gpus = find_gpus()
+    if gpus.names:
         remedy = 'install JAX for it: pip install -e ".[cuda13]" (or cuda12)'
-        return Finding("device", "warning", f"{said}; an NVIDIA driver is there", remedy)
+        return Finding(
+            "device", "warning", f"{said}; NVIDIA GPUs are there: {', '.join(gpus.names)}", remedy
+        )
+    if gpus.trouble:
+        remedy = "GPUs cannot be used until then; JAX_PLATFORMS=cpu does without"
+        return Finding("device", "warning", f"{said}; {gpus.trouble}", remedy)
     return Finding("device", "ok", said)
 
 
 def rendering() -> Finding:
-    """Whether an image can be drawn without a display. Training does without."""
-    chosen = os.environ.get("MUJOCO_GL")
-    if chosen or sys.platform != "linux":
-        works, said = probe(RENDERING)
-        said = f"{chosen or 'default'}: {said}"
-    else:
-        backend, said = drawing_backend()
-        works = backend is not None
-    if works:
-        return Finding("rendering", "ok", said)
-    remedy = (
-        "training goes on without; for videos install EGL (Debian: libegl1, libgl1) or OSMesa "
-        "(libosmesa6)"
-    )
-    return Finding("rendering", "warning", said, remedy)
+    """Whether an image can be drawn, as asked or at all. Training does without."""
+    found = drawing()
+    if not found.remedy:
+        return Finding("rendering", "ok", found.said)
+    remedy = f"training goes on without; for videos: {found.remedy}"
+    return Finding("rendering", "warning", found.said, remedy)
 
 
 def environment() -> Finding:

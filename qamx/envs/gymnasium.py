@@ -11,7 +11,7 @@ from qamx.envs.base import Step
 from qamx.envs.checked import flag, number, refused, shown, solved, vector
 from qamx.envs.flatten import PLAIN, chosen, joined, named_leaves
 from qamx.envs.randomness import GlobalRandomness
-from qamx.envs.rendering import Image
+from qamx.envs.rendering import Image, import_simulators
 from qamx.envs.spaces import (
     float32_bounds,
     observation_spaces,
@@ -194,6 +194,7 @@ def _make(address: str, arguments: dict[str, Any], given: int | None) -> tuple[A
     """The environment, and after how many steps its episodes are cut, which it need not do."""
     import gymnasium
 
+    import_simulators()
     try:
         maker = _entry_point(address)
         if maker is None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from qamx.envs.base import Step
 from qamx.envs.randomness import GlobalRandomness
-from qamx.envs.rendering import Image, MujocoView, from_above
+from qamx.envs.rendering import Image, MujocoView, from_above, import_simulators
 
 Reward = Literal["default", "sparse"]
 
@@ -30,6 +30,7 @@ def ignore_rendering_news() -> None:
     warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing.*")
     # OGBench's arm makes its action space anew at each use, and Gymnasium warns each time.
     warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
+    import_simulators("dm_control._render")
 
 
 def sparse(rewards: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -1,5 +1,9 @@
 """Environments that can be looked at."""
 
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -96,3 +100,39 @@ def behind(env: Any, body: str, distance: float) -> Any:
     camera.trackbodyid = env.model.body(body).id
     camera.distance, camera.azimuth, camera.elevation = distance, 90.0, -30.0
     return camera
+
+
+DRAWING = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
+"""The variables that say what to draw with."""
+
+
+def import_simulators(*packages: str) -> None:
+    """Imports MuJoCo and packages around it, whatever the variables ask it to draw with.
+
+    They are read when it is imported, and never again. Acting draws nothing; `qamx video` sees to
+    it before that what they name draws.
+    """
+    asked = {name: os.environ[name] for name in DRAWING if os.environ.get(name)}
+    if asked:
+        try:
+            _import("mujoco", *packages)
+        except Exception:  # each package has its own for a value that it does not like
+            with _without_drawing(asked):
+                _import("mujoco", *packages)
+
+
+def _import(*packages: str) -> None:
+    for package in packages:
+        importlib.import_module(package)
+
+
+@contextlib.contextmanager
+def _without_drawing(asked: dict[str, str]) -> Iterator[None]:
+    for name in DRAWING:
+        os.environ.pop(name, None)
+    os.environ["MUJOCO_GL"] = "disabled"
+    try:
+        yield
+    finally:
+        del os.environ["MUJOCO_GL"]
+        os.environ.update(asked)

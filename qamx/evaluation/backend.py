@@ -1,28 +1,32 @@
-"""Drawing without a display."""
+"""What MuJoCo draws with, chosen before it is imported."""
 
 import os
-import sys
 
-from qamx.audit.probes import drawing_backend
+from qamx.audit.probes import drawing
 from qamx.errors import UserError
 
+_TRIED: set[str] = set()
+"""Values of `MUJOCO_GL` that were seen to draw in this process."""
 
-def choose_backend(*, required: bool) -> None:
-    """Has MuJoCo draw with EGL, or else OSMesa, where there is no display and nothing is set.
+
+def choose_backend(*, required: bool) -> str:
+    """Has MuJoCo draw with what `MUJOCO_GL` asks for, or else with what draws here.
 
     It must come before MuJoCo is imported.
 
-    **Raises:** `UserError` if neither is there and the environment is known to need one
-    (`required`).
+    **Returns:** what keeps MuJoCo from drawing, and what to do; empty if it draws.
+
+    **Raises:** `UserError` with that if the environment is known to need it (`required`).
     """
-    display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    if os.environ.get("MUJOCO_GL") or display or sys.platform != "linux":
-        return
-    backend, said = drawing_backend()
-    if backend is not None:
-        os.environ["MUJOCO_GL"] = backend
-    elif required:
-        raise UserError(
-            f"nothing draws here ({said}); install EGL (Debian: apt-get install libegl1 libgl1) or "
-            "OSMesa (libosmesa6), or set MUJOCO_GL; qamx doctor shows what works"
-        )
+    if os.environ.get("MUJOCO_GL") in _TRIED:
+        return ""
+    found = drawing()
+    if found.remedy:
+        trouble = f"{found.said}; {found.remedy}; qamx doctor shows what works"
+        if required:
+            raise UserError(trouble)
+        return trouble
+    if found.backend:
+        os.environ["MUJOCO_GL"] = found.backend
+        _TRIED.add(found.backend)
+    return ""

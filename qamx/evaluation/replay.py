@@ -1,5 +1,9 @@
 """Episodes that are played again, to be looked at."""
 
+import contextlib
+import sys
+import traceback
+import warnings
 from typing import Protocol, cast
 
 import numpy as np
@@ -66,17 +70,36 @@ class Again:
             )
 
 
-def check_draws(subject: Subject, settings: EnvironmentSettings, size: int) -> None:
+def check_draws(
+    subject: Subject, settings: EnvironmentSettings, size: int, trouble: str = ""
+) -> None:
     """Draws the beginning of an episode, before any time is spent on playing.
 
-    **Raises:** `UserError` if the environment draws nothing.
+    **Arguments:** `trouble` says what keeps MuJoCo from drawing, where something does.
+
+    **Raises:** `UserError` if the environment draws nothing, or MuJoCo cannot draw it.
     """
-    env = _drawn(subject, settings)
     try:
-        env.reset(0)
-        env.render(size)
+        with contextlib.closing(_drawn(subject, settings)) as env, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"\(\d+\) b'")  # GLFW's, before it fails
+            env.reset(0)
+            env.render(size)
+    except UserError:
+        raise
+    except Exception as error:
+        if not trouble:
+            raise
+        _dismiss(error)
+        raise UserError(f"{settings.id} cannot be drawn: {trouble}") from error
+
+
+def _dismiss(error: Exception) -> None:
+    """Frees what a failure has left half made, and which would complain of that on its own."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        traceback.clear_frames(error.__traceback__)
     finally:
-        env.close()
+        sys.unraisablehook = hook
 
 
 class Drawn(Environment, Renderable, Protocol):

@@ -38,11 +38,11 @@ def video(directory: Path, options: Options, out: Path | None, size: int, fps: f
     use_cpu()
     files = _files(out, directory)
     settings = experiment_of(directory).environment
-    choose_backend(required=not isinstance(settings, GymnasiumEnvironmentSettings))
+    trouble = choose_backend(required=not isinstance(settings, GymnasiumEnvironmentSettings))
     subject = options.subject(directory)
     environments = settings_for(subject, options.tasks)
     roles = roles_for(subject, options.behaviour)
-    check_draws(subject, environments[0], size)
+    check_draws(subject, environments[0], size, trouble)
     seed = subject.seed if options.seed is None else options.seed
     found = [list(play(subject, environment, roles, seed)) for environment in environments]
     with _cells(found, size) as cells:

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,12 @@ FROZEN = "diverged.json"
 
 LONGEST_ROW = 2**14
 """Bytes within which the last row of a file is looked for."""
+
+OFFLINE = "offline-run-"
+"""How wandb begins the name of a folder that it has not sent; `wandb sync` looks for it."""
+
+SUPERSEDED = "superseded-"
+"""Put before the name of a folder all of whose rows a later one has."""
 
 
 class JsonLines:
@@ -99,6 +105,10 @@ def last_row(path: Path) -> dict[str, Any]:
 class Sink(Protocol):
     """Somewhere else that rows go to."""
 
+    def resume(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Takes the rows that are kept when a run goes on; it may have had them, and later ones."""
+        ...
+
     def write(self, row: dict[str, Any]) -> None:
         """Sends one row."""
         ...
@@ -108,8 +118,17 @@ class Sink(Protocol):
         ...
 
 
+STEPS = ("step", "evaluation/step")
+"""The keys in which a row of metrics, and one of an evaluation, has its step at wandb."""
+
+
 class WandbSink:
     """Weights & Biases; in offline mode nothing leaves the machine and no account is needed.
+
+    A run that goes on has each row once. Offline, wandb begins a folder each time that knows
+    nothing of those before it: the rows that the run has kept go into the new one too, and the
+    earlier folders are given names that `wandb sync` passes over. Online, rows up to the last steps
+    that the server has are not sent again.
 
     **Arguments:** `mode` is "online" or "offline", `config` the resolved experiment.
     """
@@ -119,32 +138,67 @@ class WandbSink:
         import wandb.errors
 
         # The same for each continuation in this directory, and for no other run.
-        place = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]
+        mark = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]
         begin = functools.partial(
             wandb.init,
             project=project,
             name=name,
-            id=f"{name}-{place}",
+            id=f"{name}-{mark}",
             resume="allow",
             reinit="create_new",  # a group of seeds has a run each in one process
             dir=str(directory),
             config=config,
         )
+        place = directory / "wandb"
+        self._earlier = sorted(place.glob(f"{OFFLINE}*"))
+        sent = any(place.glob("run-*")) or any(place.glob(f"*{OFFLINE}*/*.synced"))
+        offline = mode == "offline"
         try:
-            self._run = begin(mode="offline" if mode == "offline" else "online")
+            self._run = begin(mode="offline" if offline else "online")
         except (wandb.errors.Error, OSError) as error:
             print(f"wandb: {error}; logging offline in {directory}", flush=True)
-            self._run = begin(mode="offline")
+            offline, self._run = True, begin(mode="offline")
+        if sent and offline:
+            print(
+                "wandb: rows of this run are at the server, and the new folder will have all of "
+                "them: before you sync it, delete the run there, or give it a name with --id"
+            )
 
-        # An evaluation's row comes after training has gone on: each kind has an axis of its own.
-        self._run.define_metric("*", step_metric="step")
-        self._run.define_metric("evaluation/*", step_metric="evaluation/step")
+        self._defined = set(STEPS)
+        self._reached = {key: reached for key in STEPS if (reached := self._at_server(key)) >= 0}
+        if self._reached:
+            steps = ", ".join(f"{key} {reached:,}" for key, reached in self._reached.items())
+            print(f"wandb: the server has this run's rows up to {steps}: they are not sent again")
+
+    def resume(self, rows: Sequence[dict[str, Any]]) -> None:
+        for row in rows:
+            if all(row[key] > reached for key, reached in self._reached.items() if key in row):
+                self._define(row)
+                self._run.log(row)
+        for folder in self._earlier:  # not before: the new one has all of their rows now
+            folder.rename(folder.with_name(f"{SUPERSEDED}{folder.name}"))
+        self._earlier = []
 
     def write(self, row: dict[str, Any]) -> None:
-        self._run.log(row)
+        self.resume([row])
 
     def close(self) -> None:
         self._run.finish()
+
+    def _define(self, row: dict[str, Any]) -> None:
+        """Gives new keys their axis: an evaluation's row comes after training has gone on.
+
+        Patterns would overlap ("*" fits all), and which of them wandb goes by is left to chance.
+        """
+        for key in row.keys() - self._defined:
+            axis = "evaluation/step" if key.startswith("evaluation/") else "step"
+            self._run.define_metric(key, step_metric=axis)
+        self._defined |= row.keys()
+
+    def _at_server(self, key: str) -> int:
+        """The last step that a run had when it was resumed; -1 where it is not known."""
+        reached = self._run.summary.get(key)
+        return int(reached) if isinstance(reached, int | float) else -1
 
 
 class Logs:
@@ -163,7 +217,7 @@ class Logs:
     def write_evaluation(self, row: dict[str, Any]) -> None:
         """Records a row of evaluation results."""
         self.evaluations.write(row)
-        self._send({f"evaluation/{k}": v for k, v in row.items()})
+        self._send(_as_sent(row))
 
     def positions(self) -> dict[str, int]:
         """The ends of both files, to cut back to on a resume."""
@@ -176,6 +230,10 @@ class Logs:
         """Drops the rows that were written after `positions` were taken."""
         self.metrics.cut(positions["metrics"])
         self.evaluations.cut(positions["evaluations"])
+        kept = [*self.metrics.rows(), *map(_as_sent, self.evaluations.rows())]
+        if kept:
+            for sink in self._sinks:
+                self._attempt(sink, functools.partial(sink.resume, kept))
 
     def close(self) -> None:
         """Closes files and sinks."""
@@ -195,3 +253,8 @@ class Logs:
         except Exception as error:
             print(f"{type(sink).__name__}: {error}; no more rows go there", flush=True)
             self._sinks = tuple(other for other in self._sinks if other is not sink)
+
+
+def _as_sent(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """A row of an evaluation as sinks get it, beside training's."""
+    return {f"evaluation/{key}": value for key, value in evaluation.items()}

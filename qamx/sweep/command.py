@@ -155,7 +155,7 @@ def _submit(sweep: Sweep, cluster: ClusterSettings) -> int:
     executor = slurm.make_executor(directory, f"qamx-{sweep.suite.file.stem}", cluster)
     for name in names:
         sweep.folder.began(name)
-    numbers = slurm.submit(jobs, executor)
+    numbers = slurm.submit(jobs, executor, cluster)
     sweep.folder.submitted(numbers)
     print(f"submitted {', '.join(sorted(set(numbers.values()), key=_in_order))}")
     print(f"qamx status {sweep.folder.directory} shows how far they are")

@@ -1,7 +1,6 @@
 """Processes of a sweep on one machine: so many at a time, dealt over its GPUs."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from qamx.errors import ExitCode
+from qamx.gpus import visible_gpus
 from qamx.runner.stop import SCHEDULER, StopRequest
 from qamx.sweep.folder import SweepFolder
 
@@ -18,6 +18,8 @@ MEMORY_SHARE = 0.9
 """The share of a GPU's memory that its processes take together."""
 
 Say = Callable[[str], None]
+
+__all__ = ["Pool", "surroundings", "visible_gpus"]
 
 
 class Pool:
@@ -103,14 +105,3 @@ def surroundings(place: int, width: int, gpus: Sequence[str]) -> dict[str, str]:
     sharing = -(-width // len(gpus))
     share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{MEMORY_SHARE / sharing:.3f}"}
     return {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)], **(share if sharing > 1 else {})}
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
-    granted = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if granted is not None:
-        return [name for name in granted.split(",") if name.strip()]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return [str(index) for index, _ in enumerate(listed.stdout.splitlines())]

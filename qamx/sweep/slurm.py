@@ -7,6 +7,7 @@ does the same, but leaves it to Slurm whether the job comes back.
 """
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -109,14 +110,52 @@ class Submits(Protocol):
         ...
 
 
-def submit(jobs: Sequence[SweepJob], executor: Submits) -> dict[str, str]:
-    """Submits jobs as arrays; the number of the job that each process is in."""
+def submit(
+    jobs: Sequence[SweepJob], executor: Submits, cluster: ClusterSettings | None = None
+) -> dict[str, str]:
+    """Submits jobs as arrays; the number of the job that each process is in.
+
+    **Arguments:** `cluster` is what the executor was made of; what it leaves open may be given by
+    `SBATCH_ACCOUNT` and its like.
+    """
     numbers = {}
-    for first in range(0, len(jobs), LONGEST_ARRAY):
-        part = jobs[first : first + LONGEST_ARRAY]
-        for job, sent in zip(part, executor.submit_array(part), strict=True):
-            numbers |= dict.fromkeys(job.processes, sent.job_id)
+    with _own_environment(cluster):
+        for first in range(0, len(jobs), LONGEST_ARRAY):
+            part = jobs[first : first + LONGEST_ARRAY]
+            for job, sent in zip(part, executor.submit_array(part), strict=True):
+                numbers |= dict.fromkeys(job.processes, sent.job_id)
     return numbers
+
+
+OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_")
+"""Prefixes of variables that a job has, sbatch and srun obey, and a job begun there inherits: its
+binding to processors, its memory, its tasks."""
+
+REACHING = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS", "SBATCH_CLUSTERS")
+"""Those of them that say which Slurm is meant."""
+
+LEFT_OPEN = ("account", "partition", "qos", "constraint", "reservation")
+"""What a user's `SBATCH_` variables may say where the cluster file does not. (sbatch gives them
+precedence over what a batch script says.)"""
+
+GRANTED = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+"""The devices of the job that this process is in, if it is in one."""
+
+
+@contextlib.contextmanager
+def _own_environment(cluster: ClusterSettings | None) -> Iterator[None]:
+    """Hides what of this process's environment would change the jobs that it submits."""
+    given = {} if cluster is None else cluster.model_dump(exclude_none=True)
+    given |= given.get("options", {})
+    kept = {f"SBATCH_{key.upper()}" for key in LEFT_OPEN if key not in given} | set(REACHING)
+    hidden = {name for name in os.environ if name.startswith(OF_A_JOB)} - kept
+    if "SLURM_JOB_ID" in os.environ:
+        hidden |= {name for name in GRANTED if name in os.environ}
+    before = {name: os.environ.pop(name) for name in hidden}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
 
 
 def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> Submits:

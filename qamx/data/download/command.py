@@ -6,14 +6,21 @@ from pathlib import Path
 
 from qamx.data.download.arrival import Damaged, check_arrival
 from qamx.data.download.errand import Errand
-from qamx.data.download.hashes import Record, changed, read_records, what_now
+from qamx.data.download.hashes import PUBLISHED, Record, changed, read_records, what_now
 from qamx.data.download.origin import alternative, refuse_generated
 from qamx.data.download.parallel import side_by_side
 from qamx.data.download.patience import Patience
 from qamx.data.download.probe import readable
 from qamx.data.download.progress import open_console
-from qamx.data.download.table import NotOffered, RemoteSet, near_names, remote_set, server_url
-from qamx.data.download.transfer import Absent
+from qamx.data.download.table import (
+    NotOffered,
+    RemoteSet,
+    addresses,
+    elsewhere,
+    near_names,
+    remote_set,
+)
+from qamx.data.download.transfer import Absent, ServerTrouble
 from qamx.data.download.workplace import Unfinished, Workplace
 from qamx.data.generate import default_directory
 from qamx.errors import UserError
@@ -46,7 +53,7 @@ def download(
     - `shards`: the first so many training files of a folder, with their validation files.
     - `jobs`: files at a time.
     - `mirror`: the address of a folder that has the files; by default `$QAMX_MIRROR`, else
-        OGBench's server.
+        OGBench's server and, where that fails, a public copy of it.
     - `again`: fetch files that are there anew, and record what arrives.
     - `patience`: time limits and attempts.
     - `progress`: whether to show what is going on.
@@ -62,7 +69,7 @@ def download(
     console, say = open_console(progress)
     place = Workplace(default_directory() if directory is None else directory.expanduser())
     sets = list(dict.fromkeys(_offered(name, shards, place.directory) for name in names))
-    errand = Errand(server_url(mirror), place, jobs, patience or Patience(), say)
+    errand = Errand(addresses(mirror), place, jobs, patience or Patience(), say)
     files = [file for one in sets for file in one.files]
     there = [file for file in files if (place.directory / file).exists()]
     for file in there:
@@ -85,7 +92,10 @@ def _bring(
         needs = errand.ask([one for one in files if again or not (place.directory / one).exists()])
         for name in names:
             place.note(name, shards)
-        errand.fetch(needs, {} if again else read_records(place.directory), console)
+        # A named mirror is taken at its word the first time.
+        published = {} if len(errand.servers) == 1 else PUBLISHED
+        known = {} if again else {**published, **read_records(place.directory)}
+        errand.fetch(needs, known, console)
         for name in names:
             place.strike(name)
 
@@ -144,7 +154,8 @@ def _saying_what_is_left(errand: Errand, names: Sequence[str]) -> Iterator[None]
         said = str(error)
         absent = [name for name in names if isinstance(error, Absent) and name in said]
         others = dict.fromkeys(alternative(name, errand.place.directory) for name in names)
-        lines = [said, *map(near_names, absent), errand.place.kept(), *others]
+        where = [elsewhere(errand.servers, names)] if isinstance(error, ServerTrouble) else []
+        lines = [said, *map(near_names, absent), *where, errand.place.kept(), *others]
         raise UserError("\n".join(lines)) from error
     except KeyboardInterrupt:
         errand.say(errand.place.kept())

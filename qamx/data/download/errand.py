@@ -1,44 +1,46 @@
-"""Fetching files from one server into one data directory."""
+"""Fetching files into one data directory, each from the first server that brings it."""
 
 import errno
+import functools
 import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from qamx.data.download.arrival import Damaged, check_arrival
 from qamx.data.download.hashes import Record, keep_record
 from qamx.data.download.parallel import side_by_side
 from qamx.data.download.patience import Patience
-from qamx.data.download.probe import Need, check_room, readable, size_of
+from qamx.data.download.probe import CONTACTS, Need, check_room, readable, size_of
 from qamx.data.download.progress import Watcher, count, watching
-from qamx.data.download.transfer import Transfer
+from qamx.data.download.table import servers_of
+from qamx.data.download.transfer import Absent, ServerTrouble, Transfer, Unreachable
 from qamx.data.download.workplace import Workplace
-from qamx.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Errand:
     """From where files come, to where they go, and how.
 
-    Files are named by their path below the server's folder, which is that below the directory.
+    Files are named by their path below a server's folder, which is that below the directory.
 
-    **Arguments:** `jobs` is how many files are fetched at a time, `say` shows a line of text.
+    **Arguments:** `servers` are asked one after the other, `jobs` is how many files are fetched at
+    a time, `say` shows a line of text.
     """
 
-    server: str
+    servers: tuple[str, ...]
     place: Workplace
     jobs: int
     patience: Patience
     say: Callable[[str], None]
     stop: threading.Event = field(default_factory=threading.Event)
-
-    def url(self, file: str) -> str:
-        """The address of a file."""
-        return f"{self.server}/{file}"
+    _down: dict[str, Unreachable] = field(default_factory=dict)
+    """The servers that did not answer, and are not asked again."""
 
     def ask(self, files: Sequence[str]) -> dict[str, Need]:
         """How large the files are, and how much of each has arrived.
@@ -48,7 +50,11 @@ class Errand:
         """
 
         def ask(file: str) -> Need:
-            return Need(size_of(self.url(file), self.patience), self.place.part(file).size)
+            def at(url: str, last: bool) -> Need:
+                size = size_of(url, self.patience, CONTACTS if last else 1)
+                return Need(size, self.place.part(file).size, url)
+
+            return self._anywhere(file, at)
 
         needs = dict(zip(files, side_by_side(ask, files, self.jobs, self.stop), strict=True))
         check_room(self.place.directory, needs.values())
@@ -75,11 +81,45 @@ class Errand:
         size = f", {readable(sum(known))}" if known else ""
         arrived = sum(need.arrived for need in needs.values())
         kept = f", {readable(arrived)} of it here already" if arrived else ""
-        self.say(f"{count(len(needs))} from {self.server}{size}{kept}")
+        servers = {
+            need.url.removesuffix(f"/{file}"): None for file, need in needs.items() if need.url
+        }
+        self.say(f"{count(len(needs))} from {' and '.join(servers)}{size}{kept}")
+
+    def _anywhere(self, file: str, work: Callable[[str, bool], T]) -> T:
+        """What the work brings from the first server with which it succeeds.
+
+        **Arguments:** `work` is given the file's address there, and whether that is the last.
+
+        **Raises:** `ServerTrouble` with what became of each server, `Absent` if none has the file.
+        """
+        servers = servers_of(file, self.servers)
+        troubles: list[ServerTrouble] = []
+        for server, after in zip(servers, (*servers[1:], None), strict=True):
+            if server in self._down:
+                troubles.append(self._down[server])
+                continue
+            try:
+                return work(f"{server}/{file}", after is None)
+            except ServerTrouble as trouble:
+                troubles.append(trouble)
+                if isinstance(trouble, Unreachable):
+                    self._down[server] = trouble
+                if after is not None:
+                    self.say(f"{trouble}; asking {after}")
+        kind = Absent if all(isinstance(one, Absent) for one in troubles) else ServerTrouble
+        raise kind("\n".join(dict.fromkeys(map(str, troubles))))
 
     def _fetch(self, file: str, known: Record | None, watcher: Watcher) -> None:
-        arrived = self._through_pooch(file, known, watcher)
-        record = Record.of(arrived, self.url(file))
+        def at(url: str, last: bool) -> tuple[Path, str]:
+            patience = self.patience if last else self.patience.shortened()
+            transfer = functools.partial(
+                Transfer, self.place.part(file), patience, self.stop, hashed=known is not None
+            )
+            return self._through_pooch(url, file, known, _Downloader(transfer, file, watcher)), url
+
+        arrived, url = self._anywhere(file, at)
+        record = Record.of(arrived, url)
         path = self.place.directory / file
         self.place.prepare(path.parent)
         # The record first: were it second, a kill in between would leave a file without one.
@@ -88,8 +128,13 @@ class Errand:
         watcher.ended(file)
         self.say(f"{path}: {record}")
 
-    def _through_pooch(self, file: str, known: Record | None, watcher: Watcher) -> Path:
-        """The file in the workplace; one that is not as it should be was fetched twice."""
+    def _through_pooch(
+        self, url: str, file: str, known: Record | None, downloader: "_Downloader"
+    ) -> Path:
+        """The file in the workplace; one that is not as it should be was fetched twice.
+
+        **Raises:** `ServerTrouble`.
+        """
         import pooch
 
         pooch.get_logger().setLevel("ERROR")  # what it does is shown by the watcher
@@ -98,15 +143,15 @@ class Errand:
             path=self.place.folder(file),
             base_url="",
             registry={name: known.sha256 if known else None},
-            urls={name: self.url(file)},
+            urls={name: url},
             retry_if_failed=1,
         )
         try:
-            return Path(keeper.fetch(name, downloader=_Downloader(self, file, watcher)))
+            return Path(keeper.fetch(name, downloader=downloader))
         except Damaged as error:
-            raise UserError(f"{error}, twice") from error
+            raise ServerTrouble(f"{error}, twice") from error
         except ValueError as error:
-            raise UserError(_other_content(self.url(file), str(error))) from error
+            raise ServerTrouble(_other_content(url, str(error))) from error
 
     def keep(self, file: str, record: Record) -> None:
         """Writes a record down."""
@@ -118,7 +163,7 @@ class Errand:
 class _Downloader:
     """What pooch calls to fetch a file: resumes, and looks at what has arrived."""
 
-    errand: Errand
+    make_transfer: Callable[..., Transfer]
     file: str
     watcher: Watcher
 
@@ -126,18 +171,17 @@ class _Downloader:
         self, fname: str, action: Any, pooch: Any, *, check_only: bool | None = None
     ) -> None:
         # The names are pooch's: `fname` is the address, `action` the file to write.
-        part = self.errand.place.part(self.file)
-
         def moved(size: int, total: int | None) -> None:
             self.watcher.reached(self.file, size, total)
 
-        Transfer(part, self.errand.patience, self.errand.stop, moved).run(fname)
+        transfer = self.make_transfer(moved=moved)
+        transfer.run(fname)
         try:
-            check_arrival(part.path, fname)
+            check_arrival(transfer.part.path, fname)
         except Damaged:
-            part.discard()
+            transfer.part.discard()
             raise
-        part.hand_over(Path(action))
+        transfer.part.hand_over(Path(action))
 
 
 def _move(arrived: Path, path: Path) -> None:
@@ -157,6 +201,6 @@ def _move(arrived: Path, path: Path) -> None:
 def _other_content(url: str, said: str) -> str:
     hashes = said.partition("known hash: ")[2].partition(". Deleted")[0]
     return (
-        f"{url}: twice not the file that was recorded in hashes.json ({hashes or said}); if it may "
+        f"{url}: twice not the file that was recorded ({hashes or said}); if it may "
         "have changed there, --again takes it as it is now"
     )

@@ -39,6 +39,16 @@ class Record:
         return f"{self.size:,} bytes, SHA-256 {self.sha256}"
 
 
+PUBLISHED = {
+    "cube-double-play-v0.npz": Record(
+        "a73d1a33d029cedb8bc170ef94791ec585fa2d9450096f4f2a02b8cfbcf608c9",
+        297_435_656,
+        "OGBench's server",
+    )
+}
+"""What is known of OGBench's files without having fetched them."""
+
+
 def read_records(directory: Path) -> dict[str, Record]:
     """The records of a data directory, by path below it; none where nothing was downloaded.
 

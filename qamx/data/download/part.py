@@ -14,12 +14,13 @@ class Version:
     """Which version of a file a server has.
 
     **Arguments:** `etag` and `modified` are the headers of that name, `total` the file's size in
-    bytes; each `None` where the server does not say.
+    bytes; each `None` where the server does not say. `source` is the address that was asked.
     """
 
     etag: str | None = None
     modified: str | None = None
     total: int | None = None
+    source: str | None = None
 
     @property
     def validator(self) -> str | None:
@@ -27,6 +28,10 @@ class Version:
         if self.etag is not None and not self.etag.startswith("W/"):
             return self.etag
         return self.modified
+
+    def comes_from(self, url: str) -> bool:
+        """Whether it is what that address has, as far as is known."""
+        return self.source in (None, url)
 
     def contradicts(self, other: "Version") -> bool:
         """Whether the two say that they are different versions."""
@@ -69,6 +74,10 @@ class Part:
         """Starts from nothing with that version."""
         # In this order, a process that ends in between leaves nothing to be mistaken for a part.
         self.path.write_bytes(b"")
+        self.relabel(version)
+
+    def relabel(self, version: Version) -> None:
+        """Goes on as the beginning of that version."""
         self._notes.write_text(json.dumps(asdict(version)), encoding="utf-8")
 
     @contextlib.contextmanager

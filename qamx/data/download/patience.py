@@ -1,6 +1,8 @@
 """How long a download waits for a server, and how often it comes back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+SHORT_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class Patience:
     attempts: int = 6
     pause: float = 1.0
     longest_pause: float = 60.0
+
+    def shortened(self) -> "Patience":
+        """The limits where there is another server to turn to."""
+        return replace(self, attempts=min(self.attempts, SHORT_ATTEMPTS))
 
     def pause_after(self, failures: int, asked: float = 0.0) -> float:
         """Seconds to wait after so many failures in a row, at least what the server asks for."""

@@ -6,27 +6,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qamx.data.download.patience import Patience
-from qamx.data.download.transfer import ABSENT, explain, refuse
+from qamx.data.download.transfer import ABSENT, Unreachable, explain, refuse
 from qamx.errors import UserError
 
 if TYPE_CHECKING:
     from requests import Response
 
-_CONTACTS = 2
+CONTACTS = 2
 """Tries to reach a server at all: one that is out of reach is said to be so soon."""
 
 
-def size_of(url: str, patience: Patience) -> int | None:
+def size_of(url: str, patience: Patience, contacts: int = CONTACTS) -> int | None:
     """Bytes of a file, or `None` where the server does not say.
 
-    **Raises:** `Absent` if the file is not there, `UserError` if the server cannot be reached.
+    **Raises:** `Absent` if the file is not there, `Unreachable` if the server cannot be reached.
     """
-    answer = _ask(url, patience, _CONTACTS)
+    answer = _ask(url, patience, contacts)
     if answer.status_code in ABSENT:
         refuse(answer)
     # Other refusals are left to the transfer: some servers answer no question about a file.
     length = answer.headers.get("Content-Length", "")
-    return int(length) if answer.status_code == 200 and length.isdigit() else None
+    if answer.status_code == 200 and length.isdigit():
+        return int(length)
+    # The public copy says it where it sends on to the server that has the bytes.
+    sizes = [hop.headers.get("X-Linked-Size", "") for hop in answer.history]
+    return next((int(size) for size in sizes if size.isdigit()), None)
 
 
 def _ask(url: str, patience: Patience, contacts: int) -> "Response":
@@ -39,14 +43,15 @@ def _ask(url: str, patience: Patience, contacts: int) -> "Response":
     except requests.RequestException as error:
         if contacts > 1:
             return _ask(url, patience, contacts - 1)
-        raise UserError(f"{url}: cannot be reached ({explain(error)})") from error
+        raise Unreachable(f"{url}: cannot be reached ({explain(error)})") from error
 
 
 class Need(NamedTuple):
-    """A file's size where it is known, and how much of it has arrived."""
+    """A file's size where it is known, how much of it has arrived, and the address that said so."""
 
     total: int | None
     arrived: int
+    url: str = ""
 
 
 def check_room(directory: Path, needs: Iterable[Need]) -> None:

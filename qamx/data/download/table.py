@@ -2,12 +2,15 @@
 
 import difflib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qamx.errors import UserError, suggestion
 from qamx.ogbench_names import DOMAIN_OF, SHARDED, VERSION
 
 SERVER = "https://rail.eecs.berkeley.edu/datasets/ogbench"
+COPY = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"
+"""A public copy of the plain files, without folders of shards; asked where the server fails."""
 
 # OGBench's README lists the folders; the files in each are those of its makers' repository
 # (Park et al., arXiv 2506.04168): a million transitions a file, four where episodes have 4,000.
@@ -98,6 +101,30 @@ def near_names(name: str) -> str:
     others = [known for known in known_names() if known != bare]
     near = ", ".join(difflib.get_close_matches(bare, others, n=3, cutoff=0.0))
     return f"Names near {bare}: {near}; a mirror may have fewer than OGBench's server."
+
+
+def addresses(mirror: str | None) -> tuple[str, ...]:
+    """The folders that files are fetched from, one after the other.
+
+    A mirror alone, if one is named, else OGBench's and the public copy.
+
+    **Raises:** `UserError` for a mirror that is no HTTP address.
+    """
+    named = mirror or os.environ.get("QAMX_MIRROR")
+    return (server_url(named),) if named else (SERVER, COPY)
+
+
+def servers_of(file: str, servers: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that may have a file: the public copy has no folders of shards."""
+    return servers[:1] if "/" in file else servers
+
+
+def elsewhere(servers: tuple[str, ...], names: Sequence[str]) -> str:
+    """Where else to look for sets that none of the servers brought."""
+    if len(servers) == 1:
+        return f"--mirror (or QAMX_MIRROR) is asked alone; without it {SERVER} and {COPY} are."
+    lacking = f"{COPY} has no folders of shards. " if any(SHARDED in name for name in names) else ""
+    return f"{lacking}--mirror URL (or QAMX_MIRROR) names another server that has the files."
 
 
 def server_url(mirror: str | None) -> str:

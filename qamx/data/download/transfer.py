@@ -20,8 +20,16 @@ _WAIT_AND_SEE = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers after which the same request may succeed."""
 
 
-class Absent(UserError):
+class ServerTrouble(UserError):
+    """A server does not bring a file; another may."""
+
+
+class Absent(ServerTrouble):
     """The server has no such file."""
+
+
+class Unreachable(ServerTrouble):
+    """The server does not answer, or not with files."""
 
 
 class Halted(Exception):
@@ -41,19 +49,22 @@ class Transfer:
     """Brings a part to its end.
 
     **Arguments:** `moved` is told how many bytes are there, and of how many (`None`: not known);
-    `stop` ends the transfer at its next byte.
+    `stop` ends the transfer at its next byte; `hashed` says that the file's hash is known and will
+    be compared, so that what came from another server may be gone on with.
     """
 
     part: Part
     patience: Patience
     stop: threading.Event
     moved: Callable[[int, int | None], None]
+    hashed: bool = False
 
     def run(self, url: str) -> None:
         """Fetches what the part lacks, attempt after attempt.
 
-        **Raises:** `UserError` if the server refuses, or cannot be reached or fails as often as
-        the patience allows, or the disk is full; `Halted` on request. The part is kept.
+        **Raises:** `ServerTrouble` if the server refuses, or cannot be reached or fails as often
+        as the patience allows; `UserError` if the disk is full; `Halted` on request. The part is
+        kept.
         """
         import requests
 
@@ -67,7 +78,7 @@ class Transfer:
                     failures = 1 if self.part.size > farthest else failures + 1
                     farthest = max(farthest, self.part.size)
                     if failures >= self.patience.attempts:
-                        raise UserError(f"{url}: {error}, {failures} times in a row") from error
+                        raise Unreachable(f"{url}: {error}, {failures} times in a row") from error
                     self.stop.wait(self.patience.pause_after(failures, error.pause))
                 if self.stop.is_set():
                     raise Halted
@@ -78,8 +89,10 @@ class Transfer:
 
         limits = (self.patience.connect, self.patience.stall)
         try:
-            with session.get(url, headers=self._headers(), stream=True, timeout=limits) as answer:
-                self._prepare(answer)
+            with session.get(
+                url, headers=self._headers(url), stream=True, timeout=limits
+            ) as answer:
+                self._prepare(answer, url)
                 self._receive(answer)
         except requests.ConnectTimeout as error:
             said = f"the server did not answer for {self.patience.connect:g} seconds"
@@ -89,19 +102,28 @@ class Transfer:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _Hindered(explain(error)) from error
 
-    def _headers(self) -> dict[str, str]:
+    def _headers(self, url: str) -> dict[str, str]:
         # Ranges count the bytes that travel: a server that compresses on the way would shift them.
         headers = {"Accept-Encoding": "identity"}
-        validator = self.part.version.validator
-        if self.part.size and validator is not None:
-            headers |= {"Range": f"bytes={self.part.size}-", "If-Range": validator}
-        return headers
+        kept, behind = self.part.version, {"Range": f"bytes={self.part.size}-"}
+        if not self.part.size:
+            return headers
+        if kept.comes_from(url):
+            same = {} if kept.validator is None else {**behind, "If-Range": kept.validator}
+            return headers | same
+        # Another server's marks say nothing here: the size has to be the same, and the hash.
+        return headers | (behind if self.hashed and kept.total is not None else {})
 
-    def _prepare(self, answer: "Response") -> None:
+    def _prepare(self, answer: "Response", url: str) -> None:
         """Sees to it that the bytes to come follow those of the part."""
+        kept = self.part.version
         if answer.status_code == 206:
-            start, version = _continuation(answer)
-            if start == self.part.size and not version.contradicts(self.part.version):
+            start, version = _continuation(answer, url)
+            follows = start == self.part.size
+            if follows and kept.comes_from(url) and not version.contradicts(kept):
+                return
+            if follows and not kept.comes_from(url) and version.total == kept.total:
+                self.part.relabel(version)
                 return
             self.part.discard()
             raise _Hindered("the file changed while it was fetched")
@@ -111,7 +133,7 @@ class Transfer:
         refuse(answer)
         length = answer.headers.get("Content-Length", "")
         # Whole and from its first byte: the server ignores ranges, or has another version.
-        self.part.begin(_version(answer, int(length) if length.isdigit() else None))
+        self.part.begin(_version(answer, url, int(length) if length.isdigit() else None))
 
     def _receive(self, answer: "Response") -> None:
         total = self.part.version.total
@@ -142,8 +164,8 @@ class Transfer:
 def refuse(answer: "Response") -> None:
     """Lets a good answer pass.
 
-    **Raises:** `UserError` for one that will not change (`Absent` for a file that is not there),
-    an error to retry after for others.
+    **Raises:** `ServerTrouble` for one that will not change (`Absent` for a file that is not
+    there), an error to retry after for others.
     """
     status, url = answer.status_code, answer.url
     if status == 200:
@@ -155,8 +177,8 @@ def refuse(answer: "Response") -> None:
     if status in ABSENT:
         raise Absent(f"{url}: not there ({said})")
     if status in (401, 403):
-        raise UserError(f"{url}: access is refused ({said})")
-    raise UserError(f"{url}: {said}")
+        raise ServerTrouble(f"{url}: access is refused ({said})")
+    raise ServerTrouble(f"{url}: {said}")
 
 
 def explain(error: Exception) -> str:
@@ -168,16 +190,16 @@ def explain(error: Exception) -> str:
     return str(reason if isinstance(reason, BaseException) else cause)
 
 
-def _continuation(answer: "Response") -> tuple[int | None, Version]:
+def _continuation(answer: "Response", source: str) -> tuple[int | None, Version]:
     """The first byte of a part, as `Content-Range: bytes 100-199/200` says, and its version."""
     unit, _, rest = answer.headers.get("Content-Range", "").partition(" ")
     span, _, total = rest.partition("/")
     first = span.partition("-")[0]
     if unit != "bytes" or not first.isdigit():
-        return None, _version(answer, None)
-    return int(first), _version(answer, int(total) if total.isdigit() else None)
+        return None, _version(answer, source, None)
+    return int(first), _version(answer, source, int(total) if total.isdigit() else None)
 
 
-def _version(answer: "Response", total: int | None) -> Version:
+def _version(answer: "Response", source: str, total: int | None) -> Version:
     headers = answer.headers
-    return Version(headers.get("ETag"), headers.get("Last-Modified"), total)
+    return Version(headers.get("ETag"), headers.get("Last-Modified"), total, source)

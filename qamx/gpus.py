@@ -1,0 +1,153 @@
+"""The NVIDIA GPUs that this process may use."""
+
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from typing import NamedTuple
+
+SECONDS = 15.0
+"""After which nvidia-smi is given up: with a driver that hangs, so does it."""
+
+# "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-...)", and below it for each part in use
+# "  MIG 1g.5gb     Device  0: (UUID: MIG-c6d4f1ef-...)". Warnings stand on lines of their own.
+_GPU = re.compile(r"GPU +([0-9]+):(?:.*\(UUID: *(GPU-[^)\s]+) *\))?")
+_PART = re.compile(r"\s+MIG .*\(UUID: *(MIG-[^)\s]+) *\)")
+
+
+class Gpus(NamedTuple):
+    """GPUs by the names that `CUDA_VISIBLE_DEVICES` has for them.
+
+    **Arguments:** `trouble` says why there are fewer than was to be expected, for people to read;
+    empty where nothing is amiss.
+    """
+
+    names: list[str]
+    trouble: str = ""
+
+
+class _Listed(NamedTuple):
+    """A GPU as nvidia-smi lists it, with the UUIDs of the MIG parts that it is cut into."""
+
+    number: str
+    uuid: str
+    parts: list[str]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them.
+
+    What keeps one from being used is logged as a warning.
+    """
+    found = find_gpus()
+    if found.trouble:
+        logging.getLogger(__name__).warning(found.trouble)
+    return found.names
+
+
+def find_gpus() -> Gpus:
+    """The GPUs that CUDA shows to this process: those of `CUDA_VISIBLE_DEVICES`, else all.
+
+    Without an answer of nvidia-smi the variable is taken at its word, and no GPU is known without
+    the variable.
+    """
+    granted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if granted is not None and not any(map(_name, granted.split(","))):
+        return Gpus([])
+    listed, trouble = _list_gpus()
+    if granted is None:
+        return Gpus(_all_names(listed), trouble)
+    found = _granted(granted, listed)
+    return Gpus(found.names, found.trouble or trouble)
+
+
+def _list_gpus() -> tuple[list[_Listed], str]:
+    """What nvidia-smi lists, and what keeps it from doing so; neither where it is not installed."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "-L"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        return [], ""
+    except subprocess.TimeoutExpired:
+        return [], f"nvidia-smi: no answer within {SECONDS:g} s; see that the driver works"
+    except OSError as error:
+        return [], f"nvidia-smi: cannot be run ({error.strerror or error})"
+    if done.returncode != 0:
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        said = f": {lines[0]}" if lines else ""
+        failed = f"nvidia-smi: exit status {done.returncode}{said}"
+        return [], f"{failed.rstrip('.')}; see that the driver works"
+    return _parse(done.stdout), ""
+
+
+def _parse(output: str) -> list[_Listed]:
+    listed: list[_Listed] = []
+    for line in output.splitlines():
+        if gpu := _GPU.match(line):
+            listed.append(_Listed(gpu[1], gpu[2] or "", []))
+        elif (part := _PART.match(line)) and listed:
+            listed[-1].parts.append(part[1])
+    return listed
+
+
+def _all_names(listed: Sequence[_Listed]) -> list[str]:
+    if not any(gpu.parts for gpu in listed):
+        return [gpu.number for gpu in listed]
+    # A part has no index, and beside parts CUDA counts whole GPUs otherwise.
+    return [name for gpu in listed for name in gpu.parts or [gpu.uuid or gpu.number]]
+
+
+def _granted(value: str, listed: Sequence[_Listed]) -> Gpus:
+    """The GPUs that CUDA shows for a value of `CUDA_VISIBLE_DEVICES`.
+
+    It reads up to the first entry that names no GPU, such as -1, and shows none at all if one is
+    named twice before.
+    """
+    found = f"CUDA_VISIBLE_DEVICES: found {value}"
+    entries = value.split(",")
+    named: dict[str, str] = {}
+    for entry in entries:
+        name = _name(entry)
+        gpu = _lookup(name, listed)
+        if not gpu:
+            break
+        if gpu in named:
+            return Gpus([], f"{found}, which names {name} twice: CUDA shows none; write each once")
+        named[gpu] = name
+    names, rest = list(named.values()), entries[len(named) :]
+    if not any(map(_name, rest)):
+        return Gpus(names)
+    end, used = rest[0].strip() or "an empty entry", ", ".join(names) or "none"
+    return Gpus(names, f"{found}; CUDA reads it up to {end}, no GPU of this machine; used: {used}")
+
+
+def _name(entry: str) -> str:
+    """The GPU that an entry means; empty for none. Of "1st" CUDA reads the number."""
+    entry = entry.strip()
+    if re.match(r"(GPU|MIG)-.", entry):
+        return entry
+    number = re.match(r"\+?([0-9]+)", entry)
+    return str(int(number[1])) if number else ""
+
+
+def _lookup(name: str, listed: Sequence[_Listed]) -> str:
+    """What tells the GPU of that name from others; empty if it is not here.
+
+    The beginning of a UUID is enough, if it is that of one alone. MIG parts are taken as they are:
+    they had other names before driver 470, which CUDA still reads.
+    """
+    uuids = {gpu.uuid: gpu.number for gpu in listed if gpu.uuid}
+    if not listed or name.startswith("MIG-"):
+        return name
+    if name.isdecimal():
+        return name if name in {gpu.number for gpu in listed} else ""
+    fitting = [number for uuid, number in uuids.items() if uuid.lower().startswith(name.lower())]
+    return fitting[0] if len(fitting) == 1 else "" if uuids else name
