@@ -48,10 +48,9 @@ def device() -> Finding:
     """Where JAX computes, tried with a sum."""
     works, said = probe(DEVICE)
     if not works:
-        remedy = (
-            "see that jax and jaxlib fit each other and the driver; JAX_PLATFORMS=cpu avoids it"
-        )
-        return Finding("device", "problem", said, remedy)
+        found, _, remedy = said.partition("; ")
+        remedy = remedy or "see that jax and jaxlib fit each other and the driver"
+        return Finding("device", "problem", found, remedy)
     if said.startswith("cpu") and shutil.which("nvidia-smi"):
         remedy = 'install JAX for it: pip install -e ".[cuda13]" (or cuda12)'
         return Finding("device", "warning", f"{said}; an NVIDIA driver is there", remedy)

@@ -6,11 +6,13 @@ import numpy as np
 
 from qamx.config import EnvironmentSettings
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
-from qamx.envs import Environment, Renderable
+from qamx.envs import Environment, Renderable, opened
+from qamx.envs.closing import close, close_with
 from qamx.envs.rendering import Image
 from qamx.errors import RunError, UserError
 from qamx.evaluation.play import Played
 from qamx.evaluation.subject import Subject
+from qamx.processes import Marked
 from qamx.runner.evaluate import Episode
 
 
@@ -25,9 +27,10 @@ class Again:
 
     def __init__(self, played: Played, episode: Episode, size: int):
         self.played, self.episode, self._size = played, episode, size
-        self._env = _drawn(played.subject, played.environment)
-        self.step = 0
-        self._check(self._env.reset(episode.seed))
+        self._started, self.step = Marked(), 0
+        with self._started.ended_at_error(), self._started.noting():
+            self._env = _drawn(played.subject, played.environment)
+            self._check(self._env.reset(episode.seed))
 
     @property
     def over(self) -> bool:
@@ -40,7 +43,8 @@ class Again:
         **Raises:** `RunError` if something else comes of it than before.
         """
         if not self.over:
-            seen = self._env.step(self.episode.actions[self.step])
+            with self._started.marking():
+                seen = self._env.step(self.episode.actions[self.step])
             self.step += 1
             self._check(seen.observation)
 
@@ -55,7 +59,7 @@ class Again:
 
     def close(self) -> None:
         """Frees the environment."""
-        self._env.close()
+        close_with(self._env, self._started)
 
     def _check(self, observation: np.ndarray) -> None:
         if not np.array_equal(observation, self.episode.observations[self.step], equal_nan=True):
@@ -70,12 +74,9 @@ def check_draws(subject: Subject, settings: EnvironmentSettings, size: int) -> N
 
     **Raises:** `UserError` if the environment draws nothing.
     """
-    env = _drawn(subject, settings)
-    try:
+    with opened(lambda: _drawn(subject, settings)) as env:
         env.reset(0)
-        env.render(size)
-    finally:
-        env.close()
+        cast(Drawn, env).render(size)
 
 
 class Drawn(Environment, Renderable, Protocol):
@@ -93,7 +94,7 @@ def _drawn(subject: Subject, settings: EnvironmentSettings) -> Drawn:
             f'{settings.id} draws no images: made with render_mode = "rgb_array" it says: {error}'
         ) from error
     if not isinstance(env, Renderable):
-        env.close()
+        close(env)
         raise UserError(
             f"{settings.id} draws no images: give its environment a method render(size) that "
             "returns one, and an attribute steps_per_second"

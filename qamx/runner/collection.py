@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.data.sequences import Transitions
-from qamx.envs import Player
+from qamx.envs import Player, close_players
 from qamx.runner.checkpoint import Saved
 from qamx.runner.collect import Collector
 from qamx.runner.member import Member
@@ -59,8 +59,7 @@ class Collection:
 
     def close(self) -> None:
         """Frees the environments."""
-        for player in self._players:
-            player.close()
+        close_players(self._players)
 
     def _playing(self) -> dict[Member, Collector]:
         return {m: m.collector for m in self._members if m.frozen is None and m.collector}
