@@ -17,9 +17,9 @@ def main() -> int:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _unraisable
-    from qamx.cli import main
-
     try:
+        from qamx.cli import main
+
         return main()
     except KeyboardInterrupt:
         os.write(2, b"interrupted\n")

@@ -91,7 +91,7 @@ def _no_device(name: str, found: str, error: Exception) -> str:
     said = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0]
     why = f" ({said})" if said else ""
     place, mend = name, f'write jax.config.update("{name}", "cpu"), or leave it out'
-    if os.environ.get(name.upper(), found) == found:
+    if os.environ.get(name.upper(), "") == found:
         place, mend = name.upper(), f"write {name.upper()}=cpu, or unset it"
     return (
         f'{place}: found "{found}", and JAX has no such device here{why}; {mend}; an NVIDIA GPU '

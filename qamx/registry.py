@@ -263,9 +263,8 @@ def load_installed_plugins() -> tuple[PluginError, ...]:
 def _not_found(module: str, folder: Path) -> str:
     found = {path.stem for place in (Path.cwd(), folder) for path in place.glob("*.py")}
     return (
-        f'plugin "{module}" is neither installed nor a module in the current directory or '
-        f'"{folder}"; {suggestion(module, found) + ", or " if found else ""}'
-        "write its folder into PYTHONPATH"
+        f'plugin "{module}" is neither installed nor a module in the current directory, on '
+        f'PYTHONPATH or in "{folder}"' + (f"; {suggestion(module, found)}" if found else "")
     )
 
 
