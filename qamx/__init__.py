@@ -3,10 +3,11 @@
 The names below are imported when they are first used, so that `import qamx` is instant.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # type checkers take the name for true; importing it takes a while
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from qamx._types import Batch, Metrics
     from qamx.agents import (
         BAM,
@@ -107,7 +108,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOME_OF:
         raise AttributeError(f"module 'qamx' has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_HOME_OF[name]), name)

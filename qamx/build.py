@@ -28,6 +28,7 @@ from jaxtyping import PyTree
 from qamx import registry
 from qamx.agents import AbstractAgent
 from qamx.assembly import build_agent, build_optimiser, build_sampling, builder_of
+from qamx.backend import check_jax
 from qamx.config import Experiment, load
 from qamx.config.schedules import (
     CloningSettings,
@@ -105,6 +106,7 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
 
     **Raises:** `UserError` as `run`, and if the folders stand at different steps.
     """
+    check_jax()
     with contextlib.ExitStack() as held:
         pairs = list(zip(experiments, directories, strict=True))
         members: list[Member] = []
@@ -147,6 +149,7 @@ def vectorise(experiment: Experiment) -> bool:
     On an accelerator they are expected to be; on a CPU only with tiny networks
     (docs/performance.md has what was measured).
     """
+    check_jax()
     agent = experiment.agent
     narrow = max(*agent.actor_hidden, *agent.critic_hidden) <= NARROW
     return jax.default_backend() != "cpu" or narrow

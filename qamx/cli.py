@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from qamx.errors import UserError, exit_code
+from qamx.processes import ending_in_order
+from qamx.seeds import check_seed
 
 if TYPE_CHECKING:
     from qamx.config import Experiment
@@ -39,7 +41,8 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status, as `qamx.errors.exit_code` has it."""
     arguments = build_parser().parse_args(argv)
-    return exit_code(lambda: arguments.handler(arguments))
+    with ending_in_order():
+        return exit_code(lambda: arguments.handler(arguments))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -103,6 +106,8 @@ SEED_STEP = 10001
 def _run_seeds(experiment: "Experiment", arguments: argparse.Namespace) -> int:
     if arguments.seeds < 1:
         raise UserError(f"--seeds: found {arguments.seeds}; write a positive integer, e.g. 4")
+    last = experiment.seed + SEED_STEP * (arguments.seeds - 1)
+    check_seed(f"--seeds {arguments.seeds}, the seed of the last run", last)
     seeds = [experiment.seed + SEED_STEP * index for index in range(arguments.seeds)]
     experiments = [dataclasses.replace(experiment, seed=seed) for seed in seeds]
     directories = [

@@ -2,6 +2,7 @@
 
 import difflib
 import enum
+import signal
 import sys
 from collections.abc import Callable, Iterable
 
@@ -40,6 +41,7 @@ def exit_code(action: Callable[[], int]) -> int:
         print(error, file=sys.stderr)
         return ExitCode.FAILED
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one, while this ends, is quiet
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `qamx report ... | head` has read all it wants

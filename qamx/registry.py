@@ -220,6 +220,14 @@ register_temperature(
 )
 
 
+_imported: dict[str, None] = {}
+
+
+def plugins() -> tuple[str, ...]:
+    """The modules that have been imported as plugins, in their order."""
+    return tuple(_imported)
+
+
 def load_plugin(module: str, folder: Path) -> None:
     """Imports a module that registers entries, from `sys.path`, here, or `folder`.
 
@@ -230,6 +238,7 @@ def load_plugin(module: str, folder: Path) -> None:
     importlib.invalidate_caches()
     try:
         importlib.import_module(module)
+        _imported[module] = None
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
             raise PluginError(_not_found(module, folder)) from error
@@ -244,6 +253,7 @@ def load_installed_plugins() -> tuple[PluginError, ...]:
     for point in importlib.metadata.entry_points(group=PLUGIN_GROUP):
         try:
             point.load()
+            _imported[point.module] = None
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             problems.append(PluginError(f'installed plugin "{point.name}": {reason}'))
@@ -253,8 +263,8 @@ def load_installed_plugins() -> tuple[PluginError, ...]:
 def _not_found(module: str, folder: Path) -> str:
     found = {path.stem for place in (Path.cwd(), folder) for path in place.glob("*.py")}
     return (
-        f'plugin "{module}" is neither installed nor a module in the current directory or '
-        f'"{folder}"' + (f"; {suggestion(module, found)}" if found else "")
+        f'plugin "{module}" is neither installed nor a module in the current directory, on '
+        f'PYTHONPATH or in "{folder}"' + (f"; {suggestion(module, found)}" if found else "")
     )
 
 

@@ -13,10 +13,13 @@ from jaxtyping import Float
 from qamx._types import Key
 from qamx.agents import AbstractAgent
 from qamx.assembly import build_agent
+from qamx.backend import check_jax
 from qamx.config import Experiment, load
+from qamx.envs import opened
 from qamx.envs.scaling import Scaling
 from qamx.errors import UserError
 from qamx.nn import Precision
+from qamx.passport import note_switches
 from qamx.runner.acting import Acting
 from qamx.runner.checkpoint import Checkpoints, Saved
 from qamx.runner.manifest import Damaged
@@ -82,14 +85,16 @@ def load_snapshot(directory: Path | str, step: int | None = None) -> Snapshot:
 
     The run may be going on meanwhile: nothing in its folder is changed or locked.
 
-    **Raises:** `UserError` if the directory holds no run, or no such checkpoint.
+    **Raises:** `UserError` if the directory holds no run, or no such checkpoint, or JAX does not
+    compute here as runs do.
     """
     directory = Path(directory)
     experiment = load_experiment(directory)
+    note_switches(directory)
     saved = _read(directory / "checkpoints", step)
-    env = build_environment(experiment.environment)()
-    sizes = env.observation_size, env.action_size
-    env.close()
+    with opened(build_environment(experiment.environment)) as env:
+        sizes = env.observation_size, env.action_size
+    check_jax()  # after the environment's own imports, which may turn its switches
     template = build_agent(experiment.agent, *sizes, jax.random.key(experiment.seed))
     arrays, static = eqx.partition(template, eqx.is_array)
     fitted = saved.fit(arrays, prefix=".state.agent")

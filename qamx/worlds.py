@@ -32,7 +32,8 @@ from qamx.data.scaled import ScaledData, extremes, moments
 from qamx.data.sequences import Transitions
 from qamx.data.source import DataSource
 from qamx.data.walk import RandomSteps
-from qamx.envs import Environment, OGBenchEnvironment, WalkEnvironment
+from qamx.envs import Environment, OGBenchEnvironment, WalkEnvironment, opened
+from qamx.envs.elsewhere import AfterPlugins, RegisteredHere, is_registered
 from qamx.envs.gymnasium import GymnasiumEnvironment
 from qamx.envs.scaling import ScaledEnvironment, Scaling, Vector
 from qamx.errors import UserError
@@ -87,8 +88,9 @@ def in_policy_units(
 
 
 def build_environment(settings: EnvironmentSettings) -> MakeEnvironment:
-    """What makes the environment, in its own units."""
-    return registry.environments[scheme_of(settings.id)].load_builder()(settings)
+    """What makes the environment, in its own units, in this process or another."""
+    make = registry.environments[scheme_of(settings.id)].load_builder()(settings)
+    return AfterPlugins(plugins, make) if (plugins := registry.plugins()) else make
 
 
 def scaled_environment(make: MakeEnvironment, scaling: Scaling) -> MakeEnvironment:
@@ -132,11 +134,10 @@ def _fit(
 
 def _bounds(make: MakeEnvironment, settings: EnvironmentSettings) -> tuple[Vector, Vector]:
     """The bounds of an environment's actions, none where they are -1 and 1."""
-    env = make()
-    low, high = (
-        np.asarray(getattr(env, name), np.float32) for name in ("action_low", "action_high")
-    )
-    env.close()
+    with opened(make) as env:
+        low, high = (
+            np.asarray(getattr(env, name), np.float32) for name in ("action_low", "action_high")
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         bounded = np.isfinite(high - low).all()
     if not bounded:
@@ -183,7 +184,7 @@ def gymnasium_environment(settings: GymnasiumEnvironmentSettings) -> MakeEnviron
     here = os.getcwd()
     if here not in sys.path:  # where a module of the user's own is looked for, as plugins are
         sys.path.append(here)
-    return functools.partial(
+    make = functools.partial(
         GymnasiumEnvironment,
         settings.name,
         arguments=settings.arguments,
@@ -194,6 +195,7 @@ def gymnasium_environment(settings: GymnasiumEnvironmentSettings) -> MakeEnviron
         sparse=settings.sparse,
         ends_at_success=settings.terminate_at_success,
     )
+    return RegisteredHere(settings.name, make) if is_registered(settings.name) else make
 
 
 def reading(settings: EpisodicDataSettings, environment: EnvironmentSettings) -> Reading:

@@ -3,10 +3,14 @@
 Without JAX, so that a process that plays it starts at once.
 """
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -131,6 +135,92 @@ class Hanging(Corner):
         if self._steps == 1:
             time.sleep(60.0)
         return super().step(action)
+
+
+SECONDS = "CORNER_SECONDS"
+"""The variable that says how long simulators sleep, by which those of a test are known."""
+
+
+def simulators():
+    """The simulators that are there."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0] in (b"sleep", b"sh") and os.environ[SECONDS].encode() in words[-2].split():
+            found.add(int(path.parent.name))
+    return found
+
+
+def child(**options):
+    return subprocess.Popen(["sleep", os.environ[SECONDS]], **options)
+
+
+def shell(script):
+    return subprocess.Popen(["sh", "-c", script.format(os.environ[SECONDS])])
+
+
+def in_fork():
+    """A process that is forked and not started anew, which becomes a simulator."""
+    words = ["sleep", os.environ[SECONDS]]
+    process = multiprocessing.get_context("fork").Process(target=os.execvp, args=("sleep", words))
+    process.start()
+    return process
+
+
+SIMULATORS = {
+    "child": child,
+    "grandchild": lambda: shell("sleep {0} & wait"),
+    "orphan": lambda: shell("sleep {0} &"),
+    "deaf": lambda: shell("trap '' TERM INT HUP; sleep {0}; sleep {0}"),
+    "elsewhere": lambda: child(start_new_session=True),
+    "bare": lambda: child(start_new_session=True, env={}),
+    "daemon": lambda: shell("setsid sleep {0} & "),
+    "fork": in_fork,
+}
+
+
+class Simulated(Corner):
+    """Starts a simulator where it is made, and ends in the second step as `end` says."""
+
+    def __init__(self, kind, end=""):
+        self._end, self._simulator = end, SIMULATORS[kind]()
+
+    def step(self, action):
+        if self._steps == 1:
+            if self._end == "error":
+                raise ValueError("the simulator is unstable")
+            if self._end == "exit":
+                os._exit(0)
+            if self._end == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self._end == "hang":
+                time.sleep(60.0)
+            if self._end == "leave":
+                sys.exit(4)
+        return super().step(action)
+
+    def close(self):
+        if self._end == "bad close":
+            raise ValueError("it does not close")
+        self._simulator.terminate()
+        wait = getattr(self._simulator, "wait", None) or self._simulator.join
+        wait()
+
+
+class Restarting(Corner):
+    """Starts a simulator at each reset, and ends it."""
+
+    def __init__(self, kind):
+        self._kind = kind
+
+    def reset(self, seed):
+        simulator = SIMULATORS[self._kind]()
+        simulator.terminate()
+        (getattr(simulator, "wait", None) or simulator.join)()
+        return super().reset(seed)
 
 
 def collect(collector, act):

@@ -1,5 +1,6 @@
 """The command: what it prints, how it exits, and that it answers without the heavy imports."""
 
+import os
 import subprocess
 import sys
 import types
@@ -58,6 +59,33 @@ def test_help_needs_no_pydantic():
     assert loaded_after("--help").isdisjoint({"pydantic", "tomli", "rich"})
 
 
+INTERRUPTS = {
+    "raised": "raise KeyboardInterrupt",
+    "sent": "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
+    # As extension modules do.
+    "turned": "import os, signal\n"
+    "try: os.kill(os.getpid(), signal.SIGINT)\n"
+    "except BaseException: raise ImportError('while initializing')",
+    # As in a callback of JAX's at each collection of garbage, which Python lets pass.
+    "ignored": "import gc, os, signal, time\n"
+    "gc.callbacks.append(lambda *_: (gc.callbacks.clear(), os.kill(os.getpid(), signal.SIGINT)))\n"
+    "def __getattr__(name): gc.collect(); time.sleep(5)",
+}
+
+
+@pytest.mark.parametrize("how", INTERRUPTS)
+@pytest.mark.parametrize("module", ["argparse", "jax"])
+def test_ctrl_c_during_imports_is_one_line(tmp_path, module, how):
+    if (module, how) == ("argparse", "ignored"):
+        how = "sent"
+    (tmp_path / f"{module}.py").write_text(INTERRUPTS[how])
+    command = [sys.executable, "-m", "qamx", "bench", "--size", "tiny"]
+    paths = os.pathsep.join([str(tmp_path), str(ROOT), *sys.path])
+    surroundings = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.returncode) == ("interrupted\n", 130)
+
+
 def test_all_experiments_are_checked_at_once(capsys):
     files = [str(file) for file in sorted((ROOT / "experiments").glob("*.toml"))]
     assert main(["check", *files]) == 0
@@ -99,7 +127,10 @@ def test_check_reports_every_file(tmp_path, capsys):
     assert output.out == f"ok {QUICKSTART}\n"
     for file in (one, two):
         assert f'{file}: agnt: unknown table; did you mean "agent"?' in output.err.splitlines()
-        assert f"{file}: seed: found -1; write an integer of at least 0, e.g. 10001" in output.err
+        assert (
+            f"{file}: seed: found -1; write an integer from 0 to 4294967295, e.g. 10001"
+            in output.err
+        )
 
 
 def test_show_resolves(capsys, tmp_path):

@@ -16,6 +16,7 @@ import tomli
 from pydantic import BaseModel
 
 from qamx import registry
+from qamx.cli import main
 from qamx.config import (
     AgentSettings,
     ConfigError,
@@ -36,6 +37,7 @@ from qamx.config.listing import listing
 from qamx.config.schedules import OnlineSettings
 from qamx.errors import UserError
 from qamx.registry import Registry, RegistryError
+from qamx.runner.keys import keys_of
 from qamx.studies.runs import Run, read_run
 
 ROOT = Path(__file__).parents[1]
@@ -408,9 +410,26 @@ def test_a_bad_override_is_laid_to_set(tmp_path, override, line):
     assert found.startswith(f"--set: {line}")
 
 
+@pytest.mark.parametrize("seed", [2**32, 2**32 + 7, 2**63, 2**70])
+def test_a_seed_that_jax_takes_for_another_is_refused(tmp_path, seed, capsys):
+    file = write(tmp_path, VALID)
+    said = f"found {seed}; write an integer from 0 to 4294967295"
+    assert problems(file, seed=seed) == [f"--seed: seed: {said}, e.g. 10001"]
+    assert problems(file, f"seed={seed}") == [f"--set: seed: {said}, e.g. 10001"]
+    assert load(file, seed=2**32 - 1).seed == 2**32 - 1
+    assert main(["run", str(file), "--seeds", "2", "--seed", str(2**32 - 10001)]) == 2
+    last = "--seeds 2, the seed of the last run: found 4294967296; write an integer from 0 to"
+    assert last in capsys.readouterr().err
+    suite = f'[[group]]\nexperiments = ["{file.name}"]\nseeds = [1, {seed}]\n'
+    with pytest.raises(ConfigError, match=f"found .*{seed}.*from 0 to 4294967295"):
+        load_suite(write(tmp_path, suite, "suite.toml"))
+    with pytest.raises(UserError, match=f"seed: {said}"):
+        keys_of(seed)
+
+
 def test_a_bad_seed_is_laid_to_seed(tmp_path):
     (found,) = problems(write(tmp_path, VALID), seed=-1)
-    assert found == "--seed: seed: found -1; write an integer of at least 0, e.g. 10001"
+    assert found == "--seed: seed: found -1; write an integer from 0 to 4294967295, e.g. 10001"
 
 
 def test_shards_need_a_rhythm(tmp_path):

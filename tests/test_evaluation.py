@@ -144,6 +144,7 @@ def test_what_was_played_is_kept_when_a_pair_is_interrupted(
         (["--task", "9"], "--task: found 9; write an integer from 1 to 5"),
         (["--step", "7"], "--step: found 7, and the checkpoints that are kept are of 30, 20"),
         (["--seed", "-1"], "--seed: found -1"),
+        (["--seed", "4294967303"], "--seed: found 4294967303; write an integer from 0 to 42949"),
     ],
 )
 def test_a_number_that_cannot_be(command, arguments, said, trained, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """Environments with Gymnasium's interface."""
 
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
+from qamx import registry
 from qamx.config import ConfigError, load
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.config.own_data import NpzDataSettings
 from qamx.data.episodes import Reading
 from qamx.data.formats.source import EpisodicData
-from qamx.envs import Step
+from qamx.envs import Step, close_players, open_players
 from qamx.envs.flatten import is_image
 from qamx.envs.gymnasium import GymnasiumEnvironment
 from qamx.envs.messages import PlayError
@@ -600,6 +602,57 @@ def test_ids_that_importing_a_module_registers():
         assert [env.step(UP).truncated for _ in range(7)] == [False] * 6 + [True]
     finally:
         gymnasium.registry.pop("TestWalk-v0")
+
+
+@pytest.fixture
+def tidy(monkeypatch):
+    """What a plugin and a script leave in this process."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(registry, "_imported", {})
+    known = set(gymnasium.registry)
+    yield
+    for name in set(gymnasium.registry) - known:
+        gymnasium.registry.pop(name)
+
+
+@pytest.mark.parametrize("name", ["TestPlugin-v0", "TestPlugin"])
+@pytest.mark.usefixtures("tidy")
+def test_an_id_that_a_plugin_registers_is_known_in_other_processes(tmp_path, name):
+    text = "import gymnasium\n"
+    text += f'gymnasium.register("TestPlugin-v0", entry_point="{WALK}", max_episode_steps=7)\n'
+    (tmp_path / "registers_walk.py").write_text(text)
+    registry.load_plugin("registers_walk", tmp_path)
+    try:
+        settings = GymnasiumEnvironmentSettings.model_validate({"id": f"gymnasium:{name}"})
+        players = open_players(build_environment(settings), 1, 1, 20.0)
+        assert players[0].observation_size == walk().observation_size
+        close_players(players)
+    finally:
+        sys.modules.pop("registers_walk")
+
+
+@pytest.mark.usefixtures("tidy")
+def test_an_id_of_a_script_alone_is_said_to_be_unknown_elsewhere():
+    gymnasium.register("TestOwn-v0", entry_point=WALK, max_episode_steps=7)
+    settings = GymnasiumEnvironmentSettings.model_validate({"id": "gymnasium:TestOwn-v0"})
+    make = build_environment(settings)
+    make().close()
+    with pytest.raises(UserError, match=r"known here, and not in the processes .*under plugins"):
+        open_players(make, 1, 1, 20.0)
+
+
+@pytest.mark.usefixtures("tidy")
+def test_a_plugin_that_fails_elsewhere_is_named(tmp_path, monkeypatch):
+    (tmp_path / "registers_once.py").write_text("import os\nassert 'ONCE' in os.environ\n")
+    monkeypatch.setenv("ONCE", "1")
+    registry.load_plugin("registers_once", tmp_path)
+    monkeypatch.delenv("ONCE")
+    settings = GymnasiumEnvironmentSettings.model_validate(
+        {"id": f"gymnasium:{WALK}", "max_episode_steps": 9}
+    )
+    with pytest.raises(UserError, match=r'plugin "registers_once" does not import in the process'):
+        open_players(build_environment(settings), 1, 1, 20.0)
+    sys.modules.pop("registers_once")
 
 
 def test_the_keys_of_a_file_reach_the_environment():

@@ -112,6 +112,43 @@ def test_other_data_on_a_continuation_is_refused_with_both_hashes(copy, folder, 
     assert "--out" in said
 
 
+def test_another_switch_of_jax_on_a_continuation_is_refused(copy, folder, capsys):
+    def change(passport):
+        passport["starts"][-1]["jax"]["jax_threefry_partitionable"] = False
+
+    edit(copy / "passport.json", change)
+    assert run(copy, folder) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("JAX_THREEFRY_PARTITIONABLE: found True, and False when the run was")
+    assert said.endswith("set it as then, or start a run in a new folder with --out\n")
+    assert main(["eval", str(copy), "--workers", "0"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: JAX_THREEFRY_PARTITIONABLE: found True, and False when" in said
+
+
+def test_a_run_in_float64_is_not_gone_on_with(copy, folder, capsys):
+    def change(passport):
+        passport["starts"][-1]["jax"]["jax_enable_x64"] = True
+
+    edit(copy / "passport.json", change)
+    assert run(copy, folder) == 2
+    said = capsys.readouterr().err
+    assert "JAX_ENABLE_X64: found False, and True when" in said
+    assert "set it as then" not in said
+
+
+def test_another_flag_on_a_continuation_is_named(copy, folder, capsys):
+    def change(passport):
+        passport["starts"][-1]["flags"]["XLA_FLAGS"] = "--xla_cpu_enable_fast_math=true"
+        passport["starts"][-1]["jax"]["jax_disable_jit"] = True
+
+    edit(copy / "passport.json", change)
+    assert run(copy, folder) == 0
+    said = capsys.readouterr().err
+    assert "warning: XLA_FLAGS: found None, and '--xla_cpu_enable_fast_math=true' when" in said
+    assert "warning: JAX_DISABLE_JIT: found False, and True when the run was last" in said
+
+
 def test_a_damaged_passport_is_one_message(copy, folder, capsys):
     (copy / "passport.json").write_text("{")
     assert run(copy, folder) == 2

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -14,25 +15,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corner import (
+    SECONDS,
+    SIMULATORS,
     Corner,
     Dying,
     Hanging,
     Leaving,
+    Restarting,
     Says,
     Sharing,
     Silent,
+    Simulated,
     Unmade,
     Unready,
     Unstable,
     collect,
+    simulators,
 )
 
-from qamx.envs import LocalPlayer, OGBenchEnvironment, open_players
+from qamx.envs import LocalPlayer, OGBenchEnvironment, close_players, open_players
 from qamx.errors import RunError, UserError
 from qamx.runner.background_evaluation import BackgroundEvaluation
 from qamx.runner.collect import Collector
 from qamx.runner.evaluate import Evaluator
 from qamx.runner.stop import Stopped, StopRequest
+from qamx.runner.watchdog import Watchdog, open_watched_players
 
 CHUNK, SEEDS = 3, (5, 6, 7, 8, 9, 10, 11)
 
@@ -218,6 +225,118 @@ def test_signals_to_the_whole_group_do_not_end_the_processes(open_them):
     assert len(Evaluator(players).play(act, SEEDS)) == len(SEEDS)
 
 
+@pytest.fixture
+def sleeping(monkeypatch):
+    """Simulators of the test alone; those that are left are ended after it."""
+    monkeypatch.setenv(SECONDS, f"4000.{secrets.randbelow(10**9):09}")
+    monkeypatch.setattr("qamx.envs.process.END_SECONDS", 1.0)
+    monkeypatch.setattr("qamx.envs.closing.CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr("qamx.processes.TERM_SECONDS", 0.3)
+    yield
+    for number in simulators():
+        os.kill(number, signal.SIGKILL)
+
+
+def wait_for(count):
+    deadline = time.monotonic() + 5.0
+    while len(simulators()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def wait_for_none(seconds=0.0):
+    deadline = time.monotonic() + seconds
+    while (left := simulators()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left == set()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", SIMULATORS)
+@pytest.mark.usefixtures("sleeping")
+def test_simulators_end_with_the_players(kind, workers):
+    players = open_watched_players(
+        functools.partial(Simulated, kind), 2, workers, watchdog := Watchdog(20.0)
+    )
+    wait_for(2)
+    players[0].reset(3)
+    players[0].observation()
+    close_players(players)
+    watchdog.close()
+    wait_for_none()
+
+
+@pytest.mark.parametrize(
+    ("end", "workers", "said"),
+    [
+        ("error", 0, "the simulator is unstable"),
+        ("error", 1, "the simulator is unstable"),
+        ("kill", 1, "killed by SIGKILL"),
+        ("exit", 1, "ended with exit code 0"),
+        ("leave", 1, "ended with exit code 4"),
+        ("hang", 1, "did not answer for 2 s"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["orphan", "deaf", "elsewhere"])
+@pytest.mark.usefixtures("sleeping")
+def test_simulators_end_with_an_environment_that_fails(end, workers, said, kind):
+    make = functools.partial(Simulated, kind, end)
+    players = open_watched_players(
+        make, 1, workers, watchdog := Watchdog(2.0 if end == "hang" else 20.0)
+    )
+    wait_for(1)
+    with pytest.raises(RunError, match=said):
+        Evaluator(players).play(act, SEEDS)
+    close_players(players)
+    watchdog.close()
+    wait_for_none()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.usefixtures("sleeping")
+def test_an_environment_that_does_not_close_is_a_warning(workers, capfd):
+    make = functools.partial(Simulated, "child", "bad close")
+    close_players(open_watched_players(make, 1, workers, watchdog := Watchdog(20.0)))
+    watchdog.close()
+    wait_for_none()
+    said = capfd.readouterr().err
+    assert "warning: the environment failed while it was closed: ValueError: it does not" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", ["child", "fork"])
+@pytest.mark.usefixtures("sleeping")
+def test_an_environment_can_end_its_simulator(kind, workers):
+    with StopRequest().listening():
+        players = open_players(functools.partial(Restarting, kind), 1, workers, 20.0)
+        for seed in range(5):
+            players[0].reset(seed)
+            assert players[0].observation().shape == (2,)
+    close_players(players)
+
+
+@pytest.mark.parametrize("kind", ["child", "orphan", "daemon"])
+@pytest.mark.usefixtures("sleeping")
+def test_simulators_end_with_a_run_that_is_killed(tmp_path, kind):
+    script = SCRIPT.replace("Corner", "Simulated").replace("def __init__(self):", MADE)
+    script = script.replace("Own,", f"lambda: Own({kind!r}),").replace("{end}", DEATH)
+    (tmp_path / "script.py").write_text(script)
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    surroundings = {**os.environ, "PYTHONPATH": path}
+    surroundings.pop("OMP_NUM_THREADS", None)
+    with subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=surroundings) as run:
+        assert run.wait(30.0) == -signal.SIGKILL
+    wait_for_none(10.0)
+
+
+MADE = "def __init__(self, kind):\n        super().__init__(kind)"
+DEATH = """
+from corner import simulators
+while not simulators():
+    pass
+os.kill(os.getpid(), 9)
+"""
 SCRIPT = """
 import os, sys
 import numpy as np

@@ -48,10 +48,9 @@ def device() -> Finding:
     """Where JAX computes, tried with a sum."""
     works, said = probe(DEVICE)
     if not works:
-        remedy = (
-            "see that jax and jaxlib fit each other and the driver; JAX_PLATFORMS=cpu avoids it"
-        )
-        return Finding("device", "problem", said, remedy)
+        found, _, remedy = said.partition("; ")
+        remedy = remedy or "see that jax and jaxlib fit each other and the driver"
+        return Finding("device", "problem", found, remedy)
     asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip() == "cpu"
     if asked or not said.startswith("cpu"):
         return Finding("device", "ok", said)

@@ -12,6 +12,12 @@ DEVICE = """
 import os
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # look at the memory, leave it
 import jax
+from qamx.backend import check_jax
+from qamx.errors import UserError
+try:
+    check_jax()
+except UserError as error:
+    raise SystemExit(str(error))
 device = jax.devices()[0]
 total = float(jax.numpy.arange(1000.0).sum())
 assert total == 499500.0, f"a sum of numbers gives {total}"

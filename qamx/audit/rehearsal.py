@@ -23,6 +23,7 @@ import numpy as np
 
 from qamx.audit.difference import parting
 from qamx.audit.report import print_table
+from qamx.backend import check_jax
 from qamx.build import build
 from qamx.config import Experiment, load
 from qamx.errors import ExitCode, RunError, UserError
@@ -55,6 +56,7 @@ def verify_resume(file: Path, overrides: Sequence[str], seed: int | None, kills:
     """
     if kills < 1:
         raise UserError(f"--kills: found {kills}; write a positive integer, e.g. 4")
+    check_jax()
     changes = [*_shortened(load(file, overrides, seed)), *overrides]
     experiment = load(file, changes, seed)
     plan = build(experiment)

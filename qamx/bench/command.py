@@ -10,6 +10,7 @@ import jax
 
 from qamx import registry
 from qamx.audit.report import print_table
+from qamx.backend import check_jax
 from qamx.bench.measure import Effort, Figures, measure
 from qamx.bench.problem import SIZES, Problem, settings_of
 from qamx.errors import UserError
@@ -84,6 +85,7 @@ def _check_numbers(numbers: dict[str, Sequence[int | None]]) -> None:
 def _use(device: Device | None) -> None:
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
+    check_jax()
     if device is not None and jax.default_backend() != device:
         raise UserError(
             f"--device {device}: JAX finds {jax.default_backend()} only; install JAX for this "

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
+from qamx.seeds import ALLOWED, SEEDS
+
 
 class Settings(BaseModel):
     """A frozen table of an experiment file: exact types, no unknown key, no NaN or infinity."""
@@ -34,6 +36,7 @@ class Absent:
 
 PositiveInt = Annotated[int, Field(gt=0), Allowed("a positive integer")]
 Count = Annotated[int, Field(ge=0), Allowed("an integer of at least 0")]
+Seed = Annotated[int, Field(ge=0, lt=SEEDS), Allowed(ALLOWED)]
 Number = Annotated[float, Allowed("a number")]
 PositiveFloat = Annotated[float, Field(gt=0), Allowed("a positive number")]
 NonNegativeFloat = Annotated[float, Field(ge=0), Allowed("a number of at least 0")]

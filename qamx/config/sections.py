@@ -13,6 +13,7 @@ from qamx.config.fields import (
     Number,
     PositiveFloat,
     PositiveInt,
+    Seed,
     Settings,
     Switch,
     Text,
@@ -42,7 +43,7 @@ class GeneralSettings(Settings):
     name: Annotated[Name, Absent("the file's name without `.toml`")] = Field(
         description="what the run's folder and log entries are called"
     )
-    seed: Count = Field(
+    seed: Seed = Field(
         default=10001, description="seed of networks, batches, noise and environments"
     )
     plugins: Modules = Field(default=(), description="modules imported before names are looked up")

@@ -9,19 +9,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, field_validator
 
-from qamx.config.fields import Absent, Allowed, Count, Name, PositiveInt, Settings, Text
+from qamx.config.fields import Absent, Allowed, Count, Name, PositiveInt, Seed, Settings, Text
 from qamx.config.grid import points
 from qamx.config.library import SUITES, find_suite, library
 from qamx.config.loader import is_suite
 from qamx.config.problems import ConfigError, show, value_problem
 from qamx.config.sources import Override, Tree, read_toml, validated
 from qamx.config.suite_runs import Form, Group, Selected, Suite
+from qamx.seeds import SEEDS
 
 Integers = Annotated[
     tuple[Count, ...],
     Strict(False),
     Field(min_length=1),
     Allowed("a list of integers of at least 0"),
+]
+Seeds = Annotated[
+    tuple[Seed, ...],
+    Strict(False),
+    Field(min_length=1),
+    Allowed(f"a list of integers from 0 to {SEEDS - 1}"),
 ]
 Changes = Annotated[
     tuple[Text, ...], Strict(False), Allowed('a list such as ["agent.flow_steps=1"]')
@@ -48,7 +55,7 @@ class DefaultSettings(Settings):
     tasks: Annotated[Integers | None, Absent("each experiment's own")] = Field(
         default=None, examples=[[1, 2, 3, 4, 5]], description="sets `environment.task`"
     )
-    seeds: Annotated[Integers | None, Absent("each experiment's own")] = Field(
+    seeds: Annotated[Seeds | None, Absent("each experiment's own")] = Field(
         default=None, examples=[[10001, 20002]], description="the seeds of each experiment and form"
     )
     set: Changes = Field(default=(), description=_SET)
@@ -78,7 +85,7 @@ class SelectedSettings(Settings):
         examples=[[1, 2, 3, 4, 5]],
         description="on which the selected settings are run",
     )
-    seeds: Integers = Field(
+    seeds: Seeds = Field(
         examples=[[10001, 20002]], description="fresh ones: none of those of the sweep"
     )
     set: Changes = Field(default=(), description="what is set then")

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from qamx.backend import check_device
 from qamx.deploy import metadata as files
 from qamx.deploy.metadata import Metadata, read_metadata
 from qamx.errors import UserError
@@ -59,6 +60,7 @@ class JaxPolicy:
     def __init__(self, folder: Path, metadata: Metadata):
         import jax
 
+        check_device()
         self.metadata = metadata
         self.platform = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
         if self.platform not in metadata.platforms:

@@ -2,8 +2,9 @@
 
 from qamx.envs.base import Environment, Step
 from qamx.envs.chunk import ChunkExecutor
+from qamx.envs.closing import opened
 from qamx.envs.ogbench import OGBenchEnvironment
-from qamx.envs.players import LocalPlayer, Player, open_players
+from qamx.envs.players import LocalPlayer, Player, close_players, open_players
 from qamx.envs.rendering import Renderable
 from qamx.envs.walk import WalkEnvironment
 
@@ -16,5 +17,7 @@ __all__ = [
     "Renderable",
     "Step",
     "WalkEnvironment",
+    "close_players",
     "open_players",
+    "opened",
 ]

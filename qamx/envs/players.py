@@ -1,7 +1,7 @@
 """Environments that play whole chunks, in this process or in others."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from qamx.envs.base import Environment, Step, step_limit
 from qamx.envs.checked import checked_reset, checked_step
+from qamx.envs.closing import close
 from qamx.envs.messages import Failure, Play, PlayError, Reset, Sizes
 from qamx.envs.process import WorkerProcess, pickled
 from qamx.errors import RunError, UserError
@@ -74,7 +75,7 @@ class LocalPlayer:
         return checked_step(self._environment, next(self._actions))
 
     def close(self) -> None:
-        self._environment.close()
+        close(self._environment)
 
 
 class RemotePlayer:
@@ -118,10 +119,16 @@ class RemotePlayer:
             raise TypeError(f"the environment's step is a {type(step).__name__}, not a Step")
         return step
 
-    def close(self) -> None:
+    def leave(self) -> None:
+        """Tells the process that this environment is not needed any more; does not wait."""
         if self._open:
             self._open = False
             self._process.release()
+
+    def close(self) -> None:
+        self.leave()
+        if self._process.unused:
+            self._process.end()
 
     def _receive(self, call: str) -> Step | Float[np.ndarray, " obs"] | Sizes:
         value = self._process.receive(self._index, self._ticket, call).value
@@ -142,7 +149,7 @@ def open_players(
     one that cannot be made there.
     """
     if workers == 0:
-        return [LocalPlayer(make_environment()) for _ in range(count)]
+        return _open_here(make_environment, count)
     factory = pickled(make_environment)
     workers = min(workers, count)
     processes: list[WorkerProcess] = []
@@ -158,3 +165,23 @@ def open_players(
         if isinstance(error, PlayError):
             raise RunError(f"the environment cannot be made: {error}") from error
         raise
+
+
+def close_players(players: Sequence[Player]) -> None:
+    """Closes players; the processes of those that have one end side by side."""
+    for player in players:
+        if isinstance(player, RemotePlayer):
+            player.leave()
+    for player in players:
+        player.close()
+
+
+def _open_here(make_environment: Callable[[], Environment], count: int) -> list[Player]:
+    players: list[Player] = []
+    try:
+        for _ in range(count):
+            players.append(LocalPlayer(make_environment()))
+    except BaseException:
+        close_players(players)
+        raise
+    return players

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
@@ -15,12 +16,21 @@ import cloudpickle
 from qamx.envs.base import Environment
 from qamx.envs.messages import Answer, Leave, Play, Reset, Setup
 from qamx.errors import RunError, UserError
+from qamx.processes import MARK, Marked
 
 CONTINUES = "A run goes on from its last checkpoint with the same command"
-END_SECONDS = 3.0
-"""How long a process may take to end before it is killed."""
+END_SECONDS = 10.0
+"""How long a process may take to end, and to end what it has started, before it is killed."""
+LOOK_SECONDS = 1.0
+"""How often it is looked whether a process that says nothing is there."""
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-NOT_FOR_WORKERS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+NOT_FOR_WORKERS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGHUP,
+)
 
 
 def unanswered(seconds: float, call: str) -> str:
@@ -45,6 +55,8 @@ def pickled(make_environment: Callable[[], Environment]) -> bytes:
 class WorkerProcess:
     """A process that holds `count` environments, told apart by their index.
 
+    What it has started ends with it, however it ends.
+
     **Arguments:** `factory` is what `pickled` returns; a process that says nothing for `limit`
     seconds while it is waited for is given up.
     """
@@ -52,12 +64,17 @@ class WorkerProcess:
     def __init__(self, factory: bytes, count: int, limit: float):
         self._limit, self._users = limit, count
         self._answers: list[deque[Answer]] = [deque() for _ in range(count)]
-        self._lock = threading.Lock()
+        self._lock, self._ended = threading.Lock(), False
         self._connection, theirs = Pipe()
-        command = [sys.executable, "-P", "-m", "qamx.envs.worker", str(theirs.fileno())]
+        self._started = Marked()
+        arguments = [str(theirs.fileno()), str(os.getpid())]
         with _signals_held():
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=_surroundings()
+                [sys.executable, "-P", "-m", "qamx.envs.worker", *arguments],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_surroundings() | {MARK: self._started.mark},
+                start_new_session=True,
             )
         theirs.close()
         self.send(Setup(sys.path, os.getcwd(), factory, count))
@@ -85,41 +102,58 @@ class WorkerProcess:
             for answer in self._hear(call):
                 self._answers[answer.index].append(answer)
 
+    @property
+    def unused(self) -> bool:
+        """Whether all of the environments have been released."""
+        return self._users == 0
+
     def release(self) -> None:
-        """One of the environments is not needed any more; ends the process after the last."""
+        """One of the environments is not needed any more; after the last the process leaves."""
         with self._lock:
             self._users -= 1
-            last = self._users == 0
-        if last:
-            self.end()
+        if self.unused:
+            self._leave()
 
     def end(self) -> None:
-        """Ends the process."""
-        with contextlib.suppress(OSError):
-            self._connection.send(Leave())
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """Ends the process, which has the time to close its environments."""
+        self._leave()
+        self._wait()
         self._connection.close()
 
-    def _hear(self, call: str) -> list[Answer]:
+    def _leave(self) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.send(Leave())
+
+    def _wait(self, seconds: float | None = None) -> int:
+        """The exit code of the process, killed if it takes too long; what it started is ended."""
         try:
-            if not self._connection.poll(self._limit):
-                self._process.kill()
-                self._process.wait()
-                raise RunError(unanswered(self._limit, call))
+            code = self._process.wait(END_SECONDS if seconds is None else seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait()
+        with self._lock:
+            # Once: the number of a session that has ended may become another's.
+            before, self._ended = self._ended, True
+        if not before:
+            self._started.end(session=self._process.pid)
+        return code
+
+    def _hear(self, call: str) -> list[Answer]:
+        deadline = time.monotonic() + self._limit
+        try:
+            while not self._connection.poll(min(LOOK_SECONDS, self._limit)):
+                # What it started may hold its end of the connection, so that no end is heard.
+                if self._process.poll() is not None and not self._connection.poll():
+                    raise self._gone()
+                if time.monotonic() > deadline:
+                    self._wait(0.0)
+                    raise RunError(unanswered(self._limit, call))
             return self._connection.recv()
         except (EOFError, OSError) as error:
             raise self._gone() from error
 
     def _gone(self) -> RunError:
-        try:
-            code = self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
+        code = self._wait()
         how = f"ended with exit code {code}"
         if code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
@@ -132,11 +166,10 @@ class WorkerProcess:
 def _signals_held() -> Iterator[None]:
     """A process that starts inside does not hear signals that are meant for this one.
 
-    A terminal's Ctrl-C and a scheduler's notice go to all processes; this one, which saves its
-    state first, ends the others. What is blocked here stays blocked there, from the first moment.
+    A scheduler's notice goes to all processes; this one, which saves its state first, ends the
+    others. What is blocked here stays blocked there until the process handles it.
     """
-    numbers = {getattr(signal, name) for name in NOT_FOR_WORKERS}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_WORKERS)
     try:
         yield
     finally:

@@ -1,8 +1,9 @@
-"""A process that plays environments: `python -m qamx.envs.worker DESCRIPTOR`."""
+"""A process that plays environments: `python -m qamx.envs.worker DESCRIPTOR PARENT`."""
 
 import contextlib
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -13,57 +14,102 @@ import cloudpickle
 
 from qamx.envs.base import Environment, step_limit
 from qamx.envs.checked import checked_reset, checked_step
+from qamx.envs.closing import CLOSE_SECONDS, close
 from qamx.envs.messages import Answer, Failure, Leave, Play, Reset, Setup, Sizes, Value
+from qamx.envs.process import NOT_FOR_WORKERS
+from qamx.processes import MARK, Marked, handling
 
-GRACE_SECONDS = 2.0
-"""How long the step in progress may take when nobody listens any more."""
+GRACE_SECONDS = 5.0
+"""How long the step in progress and the environments' `close` may take after the last message."""
+LOOK_SECONDS = 1.0
+"""How often it is looked whether the parent lives."""
 
 
-def serve(connection: Connection) -> None:
+def main(descriptor: int, parent: int) -> None:
+    """Plays until the parent says `Leave` or is gone, and ends what the environments started.
+
+    What they start hears signals and does not hold the connection: a simulator can be ended, and
+    the parent notices this process's end.
+    """
+    os.set_inheritable(descriptor, False)
+    # To the whole group; the parent, which saves its state first, ends this process.
+    with handling(NOT_FOR_WORKERS, lambda number, frame: None):
+        for number in NOT_FOR_WORKERS:
+            signal.siginterrupt(number, False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        try:
+            serve(Connection(descriptor), parent)
+        finally:
+            _end_started()
+
+
+def serve(connection: Connection, parent: int) -> None:
     """Answers messages until the other end says `Leave` or is gone."""
     messages: queue.SimpleQueue[Setup | Reset | Play | Leave] = queue.SimpleQueue()
-    # Reading in a thread, so that the other end never waits in a send while this one does, and
-    # that a process whose parent died leaves in mid-simulation too.
-    threading.Thread(target=_listen, args=(connection, messages), daemon=True).start()
+    # In threads, so that the other end never waits in a send while this one does, and that a
+    # process whose parent died leaves in mid-simulation too.
+    for target, argument in ((_listen, connection), (_watch, parent)):
+        threading.Thread(target=target, args=(argument, messages), daemon=True).start()
     setup = messages.get()
     if not isinstance(setup, Setup):
         return
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        environments = _make(setup, connection)
-        while environments and not isinstance(message := messages.get(), Leave):
-            if isinstance(message, Reset | Play):
-                _answer(environments[message.index], message, connection)
-        for environment in environments:
-            environment.close()
+    environments: list[Environment] = []
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            if not _make(setup, environments, connection):
+                return
+            while not isinstance(message := messages.get(), Leave):
+                if isinstance(message, Reset | Play):
+                    _answer(environments[message.index], message, connection)
+    finally:
+        with Marked(os.environ[MARK]).ended_after(CLOSE_SECONDS):
+            for environment in environments:
+                close(environment)
 
 
 def _listen(connection: Connection, messages: queue.SimpleQueue) -> None:
     with contextlib.suppress(EOFError, OSError):
-        while True:
-            messages.put(connection.recv())
+        while not isinstance(message := connection.recv(), Leave):
+            messages.put(message)
+    _leave(messages)
+
+
+def _watch(parent: int, messages: queue.SimpleQueue) -> None:
+    """Waits for the parent's end: where it forked, its end of the connection may live on."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    _leave(messages)
+
+
+def _leave(messages: queue.SimpleQueue) -> None:
     messages.put(Leave())
     time.sleep(GRACE_SECONDS)
+    _end_started()
     os._exit(0)
 
 
-def _make(setup: Setup, connection: Connection) -> list[Environment]:
-    """The environments, or none where one cannot be made, which is said."""
+def _end_started() -> None:
+    Marked(os.environ[MARK]).end(session=os.getpid())
+
+
+def _make(setup: Setup, environments: list[Environment], connection: Connection) -> bool:
+    """Makes the environments; false where one cannot be made, which is said."""
     sys.path[:] = setup.path
-    environments: list[Environment] = []
     try:
         os.chdir(setup.folder)
         factory = cloudpickle.loads(setup.factory)
-        environments = [factory() for _ in range(setup.count)]
+        for _ in range(setup.count):
+            environments.append(factory())
     except Exception as error:
         for index in range(setup.count):
             connection.send([Answer(index, 0, Failure.of(error))])
-        return []
+        return False
     for index, environment in enumerate(environments):
         sizes = Sizes(
             environment.observation_size, environment.action_size, step_limit(environment)
         )
         connection.send([Answer(index, 0, sizes)])
-    return environments
+    return True
 
 
 def _answer(environment: Environment, message: Reset | Play, connection: Connection) -> None:
@@ -91,4 +137,4 @@ def _values(environment: Environment, message: Reset | Play) -> Iterator[Value]:
 
 
 if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])))
+    main(int(sys.argv[1]), int(sys.argv[2]))

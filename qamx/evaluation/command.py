@@ -16,6 +16,7 @@ from qamx.evaluation.play import Played, play, roles_for, settings_for
 from qamx.evaluation.statistics import Pairing
 from qamx.evaluation.subject import Subject, subject_of_run
 from qamx.evaluation.tables import pairing_report, show, show_pairing, write_json
+from qamx.seeds import check_seed
 from qamx.trained import load_experiment
 
 
@@ -35,8 +36,8 @@ class Options:
 
         **Raises:** `UserError` for a run or a number that cannot be.
         """
-        if self.seed is not None and self.seed < 0:
-            raise UserError(f"--seed: found {self.seed}; write 0 or a positive integer")
+        if self.seed is not None:
+            check_seed("--seed", self.seed)
         return subject_of(directory, self.step).with_episodes(self.episodes, self.workers)
 
 

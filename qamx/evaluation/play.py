@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qamx.config import EnvironmentSettings
+from qamx.envs import close_players
 from qamx.errors import UserError
 from qamx.evaluation.subject import Subject, task_of
 from qamx.runner.acting import Role
@@ -86,6 +87,5 @@ def play(
             seconds = time.monotonic() - began
             yield Played(subject, environment, role, seed, episodes, seconds)
     finally:
-        for player in players:
-            player.close()
+        close_players(players)
         watchdog.close()

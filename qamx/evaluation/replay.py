@@ -1,6 +1,5 @@
 """Episodes that are played again, to be looked at."""
 
-import contextlib
 import sys
 import traceback
 import warnings
@@ -10,12 +9,14 @@ import numpy as np
 
 from qamx.config import EnvironmentSettings
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
-from qamx.envs import Environment, Renderable
+from qamx.envs import Environment, Renderable, opened
 from qamx.envs.checked import checked_reset, checked_step
+from qamx.envs.closing import close, close_with
 from qamx.envs.rendering import Image
 from qamx.errors import RunError, UserError
 from qamx.evaluation.play import Played
 from qamx.evaluation.subject import Subject
+from qamx.processes import Marked
 from qamx.runner.evaluate import Episode
 
 
@@ -30,9 +31,10 @@ class Again:
 
     def __init__(self, played: Played, episode: Episode, size: int):
         self.played, self.episode, self._size = played, episode, size
-        self._env = _drawn(played.subject, played.environment)
-        self.step = 0
-        self._check(checked_reset(self._env, episode.seed))
+        self._started, self.step = Marked(), 0
+        with self._started.ended_at_error(), self._started.noting():
+            self._env = _drawn(played.subject, played.environment)
+            self._check(checked_reset(self._env, episode.seed))
 
     @property
     def over(self) -> bool:
@@ -45,7 +47,8 @@ class Again:
         **Raises:** `RunError` if something else comes of it than before.
         """
         if not self.over:
-            seen = checked_step(self._env, self.episode.actions[self.step])
+            with self._started.marking():
+                seen = checked_step(self._env, self.episode.actions[self.step])
             self.step += 1
             self._check(seen.observation)
 
@@ -60,7 +63,7 @@ class Again:
 
     def close(self) -> None:
         """Frees the environment."""
-        self._env.close()
+        close_with(self._env, self._started)
 
     def _check(self, observation: np.ndarray) -> None:
         if not np.array_equal(observation, self.episode.observations[self.step], equal_nan=True):
@@ -80,10 +83,10 @@ def check_draws(
     **Raises:** `UserError` if the environment draws nothing, or MuJoCo cannot draw it.
     """
     try:
-        with contextlib.closing(_drawn(subject, settings)) as env, warnings.catch_warnings():
+        with warnings.catch_warnings(), opened(lambda: _drawn(subject, settings)) as env:
             warnings.filterwarnings("ignore", message=r"\(\d+\) b'")  # GLFW's, before it fails
             env.reset(0)
-            env.render(size)
+            cast(Drawn, env).render(size)
     except UserError:
         raise
     except Exception as error:
@@ -117,7 +120,7 @@ def _drawn(subject: Subject, settings: EnvironmentSettings) -> Drawn:
             f'{settings.id} draws no images: made with render_mode = "rgb_array" it says: {error}'
         ) from error
     if not isinstance(env, Renderable):
-        env.close()
+        close(env)
         raise UserError(
             f"{settings.id} draws no images: give its environment a method render(size) that "
             "returns one, and an attribute steps_per_second"

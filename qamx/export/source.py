@@ -13,7 +13,7 @@ from jaxtyping import Float
 from qamx._types import Key
 from qamx.bench.products import Floor, count
 from qamx.config import Experiment
-from qamx.envs import Environment
+from qamx.envs import Environment, opened
 from qamx.envs.checked import checked_reset, checked_step
 from qamx.envs.scaling import Scaling
 from qamx.runner.keys import evaluation_seeds
@@ -53,15 +53,12 @@ class Source:
         snapshot = load_snapshot(directory, step)
         horizon, precision = experiment.agent.horizon, experiment.compute.precision
         policy = TrainedPolicy(snapshot.agent, Scaling.load(directory), horizon, precision)
-        environment = build_environment(experiment.environment)()
-        try:
+        with opened(build_environment(experiment.environment)) as environment:
             observations = [
                 observation
                 for episode, seed in enumerate(evaluation_seeds(experiment.seed, EPISODES))
                 for observation in _met(environment, policy, seed, jax.random.key(episode))
             ]
-        finally:
-            environment.close()
         return cls(directory, experiment, snapshot.step, policy, np.stack(observations))
 
     @property

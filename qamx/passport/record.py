@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +27,8 @@ def stamp(directory: Path, experiment: Experiment, files: Sequence[Path], contin
     **Arguments:** `files` are the data files that the run reads, `continued` says whether the
     folder holds state that the run goes on from.
 
-    **Raises:** `UserError` if a data file is not the one that the run began with, or the
-    passport cannot be read.
+    **Raises:** `UserError` if a data file is not the one that the run began with, a switch of JAX
+    that its numbers depend on is another, or the passport cannot be read.
     """
     from qamx.passport.surroundings import surroundings
 
@@ -40,6 +41,8 @@ def stamp(directory: Path, experiment: Experiment, files: Sequence[Path], contin
         "changes": _changes(passport["config"], experiment),
         **surroundings(),
     }
+    if passport["starts"]:
+        _go_on(passport["starts"][-1], start, directory)
     passport["starts"].append(start)
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
@@ -108,6 +111,46 @@ def _compare(before: list[dict[str, Any]], now: list[dict[str, Any]], directory:
                 f"  now:  {new['bytes']:,} bytes, SHA-256 {new['sha256']}\n"
                 "restore the file, or start a run in a new folder with --out"
             )
+
+
+def note_switches(directory: Path) -> None:
+    """Says what of JAX's switches is another here than at a run's last start."""
+    from qamx.passport.surroundings import DRAWS, ROUNDING, switches
+
+    if (directory / FILE_NAME).exists():
+        start = read(directory)["starts"][-1:]
+        then = start[0]["jax"] if start else {}
+        for line in _differing(then, switches(), (*DRAWS, *ROUNDING)):
+            _note(directory, line)
+
+
+def _go_on(last: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
+    """Refuses a switch of JAX that would change what is drawn, and says which rounds otherwise."""
+    from qamx.backend import REFUSED
+    from qamx.passport.surroundings import DRAWS, ROUNDING, ROUNDING_FLAGS
+
+    for line in _differing(last["jax"], now["jax"], DRAWS):
+        name = line.partition(":")[0]
+        back = "" if name.lower() in {one.name for one in REFUSED} else "set it as then, or "
+        raise UserError(f"{line} in {directory}; {back}start a run in a new folder with --out")
+    lines = _differing(last["jax"], now["jax"], ROUNDING)
+    every = dict.fromkeys(ROUNDING_FLAGS)
+    lines += _differing(every | last["flags"], every | now["flags"], ROUNDING_FLAGS)
+    for line in lines:
+        _note(directory, line)
+
+
+def _differing(then: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """A line for each switch that both know and that differs."""
+    return [
+        f"{name.upper()}: found {now[name]!r}, and {then[name]!r} when the run was last started"
+        for name in names
+        if name in then and name in now and then[name] != now[name]
+    ]
+
+
+def _note(directory: Path, line: str) -> None:
+    print(f"warning: {line}: numbers of {directory} may differ", file=sys.stderr, flush=True)
 
 
 def _changes(before: dict[str, Any], experiment: Experiment) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import jax
 from jax.extend import backend
 
 import qamx
+from qamx.backend import setting
 
 PACKAGES = (
     "qamx",
@@ -29,10 +30,12 @@ PACKAGES = (
 
 FLAGS = (
     "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
     "XLA_PYTHON_CLIENT_ALLOCATOR",
     "XLA_PYTHON_CLIENT_MEM_FRACTION",
     "XLA_PYTHON_CLIENT_PREALLOCATE",
     "JAX_PLATFORMS",
+    "JAX_PLATFORM_NAME",
     "JAX_ENABLE_X64",
     "JAX_DEBUG_NANS",
     "JAX_DISABLE_JIT",
@@ -40,6 +43,7 @@ FLAGS = (
     "JAX_DEFAULT_MATMUL_PRECISION",
     "JAX_DEFAULT_PRNG_IMPL",
     "JAX_THREEFRY_PARTITIONABLE",
+    "JAX_RANDOM_SEED_OFFSET",
     "CUDA_VISIBLE_DEVICES",
     "NVIDIA_TF32_OVERRIDE",
     "TF_CUDNN_DETERMINISTIC",
@@ -48,13 +52,35 @@ FLAGS = (
 )
 """The environment variables that are written down. No other is: some hold credentials."""
 
-JAX_SETTINGS = (
+DRAWS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
     "jax_default_prng_impl",
     "jax_threefry_partitionable",
+    "jax_random_seed_offset",
+    "jax_high_dynamic_range_gumbel",
 )
-"""What JAX goes by in the end, whether a variable or code has set it."""
+"""Settings of JAX with which a run is another from its first number on."""
+
+ROUNDING = (
+    "jax_disable_jit",
+    "jax_disable_most_optimizations",
+    "jax_optimization_level",
+    "jax_exec_time_optimization_effort",
+    "jax_allow_f16_reductions",
+    "jax_softmax_custom_jvp",
+    "jax_use_direct_linearize",
+    "jax_default_device",
+)
+"""Settings of JAX that change the last digits, as another machine does."""
+
+ROUNDING_FLAGS = (
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+    "NVIDIA_TF32_OVERRIDE",
+    "TF_CUDNN_DETERMINISTIC",
+)
+"""Variables that do."""
 
 
 def surroundings() -> dict[str, Any]:
@@ -71,8 +97,13 @@ def surroundings() -> dict[str, Any]:
             "driver": backend.get_backend().platform_version,
         },
         "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
-        "jax": {name: getattr(jax.config, name) for name in JAX_SETTINGS},
+        "jax": switches(),
     }
+
+
+def switches() -> dict[str, Any]:
+    """What JAX goes by in the end, whether a variable or code has set it."""
+    return {name: setting(name) for name in (*DRAWS, *ROUNDING) if hasattr(jax.config, name)}
 
 
 def _version(package: str) -> str | None:

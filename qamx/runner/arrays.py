@@ -45,7 +45,8 @@ def _fitted(name: str, arrays: dict[str, np.ndarray], leaf: Any) -> Any:
         found = "nothing" if value is None else f"{value.dtype}{value.shape}"
         raise UserError(
             f"checkpoint array {name}: found {found}, "
-            f"expected {expected.dtype}{expected.shape}; it belongs to another experiment"
+            f"expected {expected.dtype}{expected.shape}; it belongs to another experiment, or to "
+            "other switches of JAX (JAX_ENABLE_X64, JAX_DEFAULT_PRNG_IMPL)"
         )
     array = jnp.asarray(value)
     return jax.random.wrap_key_data(array) if _is_key(leaf) else array

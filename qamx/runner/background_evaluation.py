@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from qamx.envs import Player
+from qamx.envs import Player, close_players
 from qamx.runner.evaluate import Act, Episode, Evaluator
 from qamx.runner.stop import Stopped, StopRequest
 
@@ -85,8 +85,7 @@ class BackgroundEvaluation:
         self._cancelled.set()
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
-        for player in self._players:
-            player.close()
+        close_players(self._players)
 
     def _play(self, jobs: list[Job]) -> None:
         evaluator = Evaluator(self._players)

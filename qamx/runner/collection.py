@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.data.sequences import Transitions
-from qamx.envs import Player
+from qamx.envs import Player, close_players
 from qamx.runner.checkpoint import Saved
 from qamx.runner.collect import Collector
 from qamx.runner.member import Member
@@ -65,8 +65,7 @@ class Collection:
 
     def close(self) -> None:
         """Frees the environments."""
-        for player in self._players:
-            player.close()
+        close_players(self._players)
 
     def _warn(self, collectors: Iterable[Collector]) -> None:
         """Says once that episodes end before a chunk does, which teaches nothing."""

@@ -6,6 +6,7 @@ import jax
 
 from qamx._types import Key
 from qamx.runner.collect import EVALUATION_STREAM, derived_seed
+from qamx.seeds import check_seed
 
 
 class Keys(NamedTuple):
@@ -19,7 +20,11 @@ class Keys(NamedTuple):
 
 
 def keys_of(seed: int) -> Keys:
-    """The keys of the run with that seed."""
+    """The keys of the run with that seed.
+
+    **Raises:** `UserError` for one that JAX does not tell from another.
+    """
+    check_seed("seed", seed)
     return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
 
 

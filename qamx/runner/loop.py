@@ -1,5 +1,6 @@
 """The loop of a run, or of a group of them: phases, and the events between updates."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import TypeVar
@@ -11,9 +12,10 @@ import numpy as np
 from jaxtyping import PyTree
 
 from qamx.agents import AbstractAgent, clone, create_state, update
+from qamx.backend import check_jax
 from qamx.data.replay import Replay
 from qamx.data.sequences import Transitions
-from qamx.envs import Player
+from qamx.envs import Player, close_players
 from qamx.errors import ExitCode, UserError
 from qamx.runner.checkpoint import Saved
 from qamx.runner.collection import Collection, Place, together
@@ -76,10 +78,10 @@ class Runner:
         self._players = self._open(count, evaluation.workers)
         self._collection: Collection | None = None
         try:
+            check_jax()  # after the environment's own imports, which may turn its switches
             self._prepare()
         except BaseException:
-            for player in self._players:
-                player.close()
+            close_players(self._players)
             raise
 
     def _prepare(self) -> None:
@@ -138,35 +140,37 @@ class Runner:
 
     def run(self) -> ExitCode:
         """Runs all phases from the present step on; returns an exit code."""
-        if self._saved is None:
-            for member in self._living:
-                member.clear()
-        else:
-            self._restore(self._saved)
-            self._saved = None  # a host copy of everything
-        display = make_display(self._plan.schedule.steps, self._step)
-        try:
-            with self.stop.listening(), named_memory(self._memory):
+        with self.stop.listening(), contextlib.ExitStack() as held:
+            held.callback(self._close)
+            if self._saved is None:
+                for member in self._living:
+                    member.clear()
+            else:
+                self._restore(self._saved)
+                self._saved = None  # a host copy of everything
+            display = make_display(self._plan.schedule.steps, self._step)
+            held.callback(display.close)
+            with named_memory(self._memory):
                 self._run_phases(display)
                 if self.stop.made and self._saved_step != self._step:
                     self._save()
             for member in self._members:
                 member.checkpoints.wait()
-        finally:
-            display.close()
-            self._close()
-        if self.stop.made:
+            stopped = self.stop.made
+        if stopped:
             return ExitCode.INTERRUPTED
         return ExitCode.FAILED if len(self._living) < len(self._members) else ExitCode.DONE
 
     def _close(self) -> None:
-        self._shards.close()
-        self._evaluations.close()
-        self._watchdog.close()
-        for member in self._members:
-            member.checkpoints.close()
-        if self._collection is not None:
-            self._collection.close()
+        """Ends all that the run holds, whatever fails on the way; saves go first."""
+        with contextlib.ExitStack() as held:  # in the opposite order
+            held.callback(self._watchdog.close)
+            if self._collection is not None:
+                held.callback(self._collection.close)
+            held.callback(self._evaluations.close)
+            held.callback(self._shards.close)
+            for member in self._members:
+                held.callback(member.checkpoints.close)
 
     # --- phases ---
 

@@ -2,8 +2,8 @@
 
 import contextlib
 import signal
-import threading
-from collections.abc import Callable, Iterator
+
+from qamx.processes import handling
 
 
 class Stopped(Exception):
@@ -34,7 +34,7 @@ class StopRequest:
 
     def listening(self) -> contextlib.AbstractContextManager[None]:
         """Signals make the request inside."""
-        return _handling((signal.SIGINT, *SCHEDULER), self.make)
+        return handling((signal.SIGINT, *SCHEDULER), self.make)
 
 
 def leaving_at_once() -> contextlib.AbstractContextManager[None]:
@@ -43,18 +43,4 @@ def leaving_at_once() -> contextlib.AbstractContextManager[None]:
     def leave(number: int, frame: object) -> None:
         raise Stopped
 
-    return _handling(SCHEDULER, leave)
-
-
-@contextlib.contextmanager
-def _handling(numbers: tuple[int, ...], handler: Callable[[int, object], None]) -> Iterator[None]:
-    # Python hears signals in the main thread alone.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = [signal.signal(number, handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, before in zip(numbers, previous, strict=True):
-            signal.signal(number, before)
+    return handling(SCHEDULER, leave)

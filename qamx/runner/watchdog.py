@@ -1,11 +1,12 @@
 """Ending a run whose environment does not answer."""
 
+import contextlib
 import faulthandler
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import numpy as np
@@ -13,18 +14,13 @@ from jaxtyping import Float
 
 from qamx.envs import Environment, Player, Step, open_players
 from qamx.envs.base import step_limit
+from qamx.envs.closing import close_with
 from qamx.envs.process import unanswered
 from qamx.errors import ExitCode
+from qamx.processes import Marked, end_started
 
 LIMIT_SECONDS = 600.0
 """How long one reset or step of an environment may take."""
-
-
-def _leave(message: str) -> NoReturn:
-    # The thread that hangs cannot be told to raise: the process ends, its checkpoints stay.
-    faulthandler.dump_traceback()
-    print(message, file=sys.stderr, flush=True)
-    os._exit(ExitCode.FAILED)
 
 
 class Watchdog:
@@ -34,9 +30,9 @@ class Watchdog:
     lock, as MuJoCo does, a wait for a device or a server, a loop without end.
     """
 
-    def __init__(self, seconds: float | None = None, end: Callable[[str], object] = _leave):
+    def __init__(self, seconds: float | None = None, end: Callable[[str], object] | None = None):
         self.seconds = LIMIT_SECONDS if seconds is None else seconds
-        self._end, self._call = end, None
+        self._end, self._call = end or self._leave, None
         self._closed = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
@@ -59,34 +55,49 @@ class Watchdog:
                 self._end(unanswered(self.seconds, call[1]))
                 return
 
+    def _leave(self, message: str) -> NoReturn:
+        # The thread that hangs cannot be told to raise: the process ends, its checkpoints stay.
+        faulthandler.dump_traceback()
+        print(message, file=sys.stderr, flush=True)
+        end_started()
+        os._exit(ExitCode.FAILED)
+
 
 class WatchedEnvironment:
-    """An environment whose every call is watched."""
+    """An environment of this process whose every call is watched, and what it starts ended.
 
-    def __init__(self, env: Environment, watchdog: Watchdog):
+    **Arguments:** `started` is what the environment has started where it was made.
+    """
+
+    def __init__(self, env: Environment, watchdog: Watchdog, started: Marked | None = None):
         self._env, self._watchdog = env, watchdog
+        self._started = started or Marked()
         self.observation_size, self.action_size = env.observation_size, env.action_size
         self.max_episode_steps = step_limit(env)
         self._seed, self._steps = 0, 0
 
     def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
         self._seed, self._steps = seed, 0
-        self._watchdog.begin(f"a reset with seed {seed}")
-        try:
+        with self._watched(f"a reset with seed {seed}"), self._started.noting():
             return self._env.reset(seed)
-        finally:
-            self._watchdog.done()
 
     def step(self, action: Float[np.ndarray, " act"]) -> Step:
         self._steps += 1
-        self._watchdog.begin(f"step {self._steps} of the episode with reset seed {self._seed}")
-        try:
+        with self._watched(f"step {self._steps} of the episode with reset seed {self._seed}"):
             return self._env.step(action)
-        finally:
-            self._watchdog.done()
 
     def close(self) -> None:
-        self._env.close()
+        with self._watched("its close"):
+            close_with(self._env, self._started)
+
+    @contextlib.contextmanager
+    def _watched(self, call: str) -> Iterator[None]:
+        self._watchdog.begin(call)
+        try:
+            with self._started.marking():
+                yield
+        finally:
+            self._watchdog.done()
 
 
 def open_watched_players(
@@ -99,7 +110,9 @@ def open_watched_players(
     """
 
     def make_watched() -> Environment:
-        return WatchedEnvironment(make_environment(), watchdog)
+        started = Marked()
+        with started.ended_at_error(), started.noting():
+            return WatchedEnvironment(make_environment(), watchdog, started)
 
     make = make_watched if workers == 0 else make_environment
     return open_players(make, count, workers, watchdog.seconds)

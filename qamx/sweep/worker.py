@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 from qamx.errors import ExitCode, exit_code
+from qamx.processes import ending_in_order
 from qamx.runner.stop import SCHEDULER, Stopped, leaving_at_once
 
 
 def main(order: Path) -> int:
     """Carries out, or continues, the runs of an order; returns an exit code."""
     try:
-        return exit_code(lambda: _carry_out(order))
+        with ending_in_order():
+            return exit_code(lambda: _carry_out(order))
     finally:
         for number in SCHEDULER:  # the outcome is settled: a stop does not change it any more
             signal.signal(number, signal.SIG_IGN)

@@ -17,9 +17,21 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 
 def make_environment(settings):
+    from corner import SECONDS, child
     from toy import Corner
 
-    return Corner
+    class Simulated(Corner):
+        """Starts a simulator where it is made, which its `close` ends."""
+
+        def __init__(self):
+            super().__init__()
+            self._simulator = child()
+
+        def close(self):
+            self._simulator.terminate()
+            self._simulator.wait()
+
+    return Simulated if SECONDS in os.environ else Corner
 
 
 def make_data(settings, environment):
@@ -66,7 +78,7 @@ def inject(place, step):
     events = loop.Runner._events
 
     def note(self, *arguments):
-        if place in ("step", "SIGTERM", "SIGUSR1", "SIGUSR2") and self._step == step:
+        if place in ("step", "SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") and self._step == step:
             hit() if place == "step" else hit(getattr(signal, place))
         reached[0] = self._step
         events(self, *arguments)

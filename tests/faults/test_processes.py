@@ -2,12 +2,15 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
+from corner import SECONDS, simulators
 from processes import assert_same, command, environment, outcome, qamx
 
 from qamx.errors import ExitCode, UserError
@@ -102,6 +105,31 @@ def test_a_directory_is_locked_while_its_holder_lives(tmp_path):
         holder.kill()
     with locked(tmp_path):
         assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
+
+
+ENDS = [
+    ("", 0, ExitCode.DONE),
+    ("raise@60", 0, ExitCode.FAILED),
+    ("hang@60", 0, ExitCode.FAILED),
+    ("SIGTERM@63", 0, ExitCode.INTERRUPTED),
+    ("SIGTERM@63", 2, ExitCode.INTERRUPTED),
+    ("SIGINT@63", 0, ExitCode.INTERRUPTED),
+    ("step@63", 1, -signal.SIGKILL),
+    ("step@63", "auto", -signal.SIGKILL),
+]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("fault", "workers", "code"), ENDS)
+def test_no_simulator_outlives_a_run(tmp_path, monkeypatch, fault, workers, code):
+    monkeypatch.setenv(SECONDS, f"4000.{secrets.randbelow(10**9):09}")
+    workers = f'"{workers}"' if workers == "auto" else workers
+    ended = qamx(tmp_path, fault, f"evaluation.workers={workers}")
+    assert ended.returncode == code, ended.stderr
+    deadline = time.monotonic() + (20.0 if code < 0 else 0.0)
+    while (left := simulators()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == set()
 
 
 @pytest.mark.faults

@@ -16,6 +16,7 @@ from qamx.data.inspection.fingerprints import row_hashes
 from qamx.data.inspection.portrait import Portrait, Rewarding
 from qamx.data.sequences import Transitions
 from qamx.data.source import findings_of, jumps_of, validation_of
+from qamx.envs import opened
 from qamx.errors import UserError
 
 SAMPLE_ROWS = 20_000
@@ -157,9 +158,8 @@ class _Inspection:
     def _beside_environment(self, found: tuple[int, int]) -> Iterator[Finding]:
         if self.subject.environment is None:
             return
-        env = self.subject.environment()
-        env.close()
-        wanted = env.observation_size, env.action_size
+        with opened(self.subject.environment) as env:
+            wanted = env.observation_size, env.action_size
         if found != wanted:
             yield _other_sizes(found, wanted, "the environment")
 

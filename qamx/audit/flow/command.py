@@ -12,6 +12,7 @@ from qamx.audit.flow.terminal import print_report
 from qamx.audit.html import require_matplotlib, write_text
 from qamx.cores import use_cpu
 from qamx.errors import ExitCode, UserError
+from qamx.seeds import check_seed
 
 
 def inspect_run(
@@ -46,7 +47,8 @@ def inspect_run(
 
 
 def _check(flow: bool, states: int, samples: int, seed: int, out: Path | None) -> None:
-    limits = ("--states", states, 1), ("--samples", samples, 2), ("--seed", seed, 0)
+    check_seed("--seed", seed)
+    limits = ("--states", states, 1), ("--samples", samples, 2)
     for name, number, least in limits:
         if number < least:
             raise UserError(f"{name}: found {number}; write an integer of at least {least}")

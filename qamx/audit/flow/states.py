@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from qamx.audit.flow.subject import Subject
 from qamx.data.sequences import Transitions
+from qamx.envs import opened
 from qamx.errors import UserError
 from qamx.runner.keys import evaluation_seeds
 
@@ -115,11 +116,8 @@ def _named_rows(where: Sequence[str], starts: Int[np.ndarray, " starts"]) -> np.
 
 
 def _resets(subject: Subject, count: int) -> States:
-    env = subject.open_environment()
-    try:
+    with opened(subject.open_environment) as env:
         seen = [env.reset(seed) for seed in evaluation_seeds(subject.experiment.seed, count)]
-    finally:
-        env.close()
     names = tuple(f"episode {index}" for index in range(count))
     return States("first states of evaluation episodes", names, np.stack(seen), None, None)
 
@@ -145,9 +143,8 @@ def _of_file(subject: Subject, path: Path) -> States:
 
 
 def _size(subject: Subject) -> int:
-    env = subject.open_environment()
-    env.close()
-    return env.observation_size
+    with opened(subject.open_environment) as env:
+        return env.observation_size
 
 
 # --- the data ---

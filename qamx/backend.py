@@ -1,0 +1,99 @@
+"""JAX as it is here: the device that it computes on, and switches that change a run's numbers."""
+
+import os
+from typing import Any, NamedTuple
+
+from qamx.errors import UserError
+
+
+class Switch(NamedTuple):
+    """A setting of JAX that a run does not take, but for some values."""
+
+    name: str
+    taken: tuple[Any, ...]
+    remedy: str
+
+
+REFUSED = (
+    Switch("jax_enable_x64", (False,), "qamx computes in float32"),
+    Switch(
+        "jax_default_matmul_precision",
+        (None, "default"),
+        "compute.precision of the experiment says how exact matrix products are",
+    ),
+    Switch("jax_numpy_dtype_promotion", ("standard",), "qamx mixes types of numbers"),
+    Switch("jax_numpy_rank_promotion", ("allow", "warn"), "qamx mixes ranks of arrays"),
+    Switch("jax_no_execution", (False,), "nothing would be computed"),
+    *(
+        Switch(
+            f"jax_transfer_guard{way}",
+            (None, "allow", "log", "log_explicit"),
+            "a run copies between host and device",
+        )
+        for way in ("", "_host_to_device", "_device_to_host", "_device_to_device")
+    ),
+)
+"""The switches with which a run would be another or none, whatever its file says."""
+
+
+def check_jax() -> None:
+    """Sees that JAX computes here, and in the way that runs do.
+
+    **Raises:** `UserError` with the switch or variable that is in the way.
+    """
+    import jax
+
+    for switch in REFUSED:
+        found = setting(switch.name)
+        if found not in switch.taken and hasattr(jax.config, switch.name):
+            raise UserError(_refusal(switch, found))
+    check_device()
+
+
+def setting(name: str) -> Any:
+    """The value of a setting of JAX, whether a variable or code has set it; as JSON has it."""
+    import jax
+
+    value = getattr(jax.config, name, None)
+    value = getattr(value, "value", value)
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def check_device() -> None:
+    """Sees that JAX has a device here: the one that is asked for, where one is.
+
+    **Raises:** `UserError` with the variable that asks for another.
+    """
+    import jax
+
+    wanted = setting("jax_platforms") or ""
+    for name, found, ask in (
+        ("jax_platforms", wanted, lambda: jax.devices(wanted.split(",")[0] or None)),
+        ("jax_platform_name", os.environ.get("JAX_PLATFORM_NAME", ""), jax.devices),
+    ):
+        try:
+            ask()
+        except Exception as error:  # JAX's plugins raise what they like, AssertionError among it
+            raise UserError(_no_device(name, found, error)) from error
+
+
+def _refusal(switch: Switch, found: Any) -> str:
+    text = f"found {found!r}, and {switch.remedy}"
+    usual = switch.taken[0]
+    if (variable := switch.name.upper()) in os.environ:
+        return f"{variable}: {text}; unset it"
+    if variable.startswith("JAX_TRANSFER_GUARD_") and "JAX_TRANSFER_GUARD" in os.environ:
+        return f"JAX_TRANSFER_GUARD: {text}; unset it"
+    return f'{switch.name}: {text}; write jax.config.update("{switch.name}", {usual!r})'
+
+
+def _no_device(name: str, found: str, error: Exception) -> str:
+    said = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0]
+    why = f" ({said})" if said else ""
+    place, mend = name, f'write jax.config.update("{name}", "cpu"), or leave it out'
+    if os.environ.get(name.upper(), "") == found:
+        place, mend = name.upper(), f"write {name.upper()}=cpu, or unset it"
+    return (
+        f'{place}: found "{found}", and JAX has no such device here{why}; {mend}; an NVIDIA GPU '
+        'takes its driver and pip install "jax[cuda12]" (or cuda13)'
+    )

@@ -1,0 +1,60 @@
+"""Making in other processes an environment that is known in this one."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qamx.envs.base import Environment
+from qamx.errors import UserError
+
+
+@dataclass(frozen=True)
+class AfterPlugins:
+    """Makes an environment, in whatever process, where the plugins have been imported.
+
+    **Raises:** `UserError` for a plugin that cannot be imported there.
+    """
+
+    plugins: tuple[str, ...]
+    make: Callable[[], Environment]
+
+    def __call__(self) -> Environment:
+        for module in self.plugins:
+            try:
+                importlib.import_module(module)
+            except Exception as error:
+                raise UserError(
+                    f'plugin "{module}" does not import in the processes that play the '
+                    f"environment ({type(error).__name__}: {error}); let it, or write "
+                    "evaluation.workers = 0"
+                ) from error
+        return self.make()
+
+
+@dataclass(frozen=True)
+class RegisteredHere:
+    """Makes an environment whose id the process that made this object knows.
+
+    **Raises:** `UserError` in one that does not know it.
+    """
+
+    name: str
+    make: Callable[[], Environment]
+
+    def __call__(self) -> Environment:
+        if not is_registered(self.name):
+            raise UserError(
+                f"environment.id: found {self.name!r}, which is known here, and not in the "
+                "processes that play it: a script's own names are the script's alone; register it "
+                "in a module and list that under plugins, write "
+                f'"gymnasium:MODULE:{self.name}" or "gymnasium:MODULE:CLASS", or write '
+                "evaluation.workers = 0 (qamx eval: --workers 0)"
+            )
+        return self.make()
+
+
+def is_registered(name: str) -> bool:
+    """Whether Gymnasium knows an id here, or some version of one without its version."""
+    import gymnasium
+
+    return any(name in (known, known.rpartition("-v")[0]) for known in gymnasium.registry)
