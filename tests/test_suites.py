@@ -154,8 +154,8 @@ GROUP = '[[group]]\nexperiments = ["../one.toml"]\n'
             "suite.tasks: found 3 (an integer); write a list of integers of at least 0, "
             "e.g. [1, 2, 3, 4, 5]",
         ),
-        (GROUP + "seeds = []\n", "group.1.seeds: found []; write a list of integers of at least 0"),
-        (GROUP + "seeds = [-1]\n", "group.1.seeds: found [-1]; write a list of integers of at lea"),
+        (GROUP + "seeds = []\n", "group.1.seeds: found []; write a list of integers from 0 to"),
+        (GROUP + "seeds = [-1]\n", "group.1.seeds: found [-1]; write a list of integers from 0"),
         (GROUP + "set = [1]\n", "group.1.set: found [1] (a list); write a list such as"),
         (GROUP + "[[group]]\ntasks = [1]\n", "group.2.experiments: missing; write a list of paths"),
         (GROUP + "[[group.variants]]\nset = []\n", "group.1.variants.1.name: missing; write a fil"),
