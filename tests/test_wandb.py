@@ -1,8 +1,10 @@
 """Rows at Weights & Biases: once each, however often a run was killed; with the real client."""
 
+import importlib
 import json
 import struct
 import time
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,7 @@ BLOCK, HEADER = 32768, 7
 
 def records(path):
     """What is in a .wandb file, in order."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
     data, at, whole = path.read_bytes(), HEADER, b""
     while at + HEADER <= len(data):
         if BLOCK - at % BLOCK < HEADER:
@@ -25,7 +26,7 @@ def records(path):
         whole += data[at + HEADER : at + HEADER + length]
         at += HEADER + length
         if kind in (1, 4) and at <= len(data):  # FULL and LAST
-            yield Record.FromString(whole)
+            yield messages.Record.FromString(whole)
             whole = b""
 
 

@@ -14,7 +14,7 @@ from qamx.runner.collect import Collector
 from qamx.runner.member import Member
 from qamx.runner.step import Trainer, Training
 
-PATIENCE = 10
+SHORT_EPISODES = 10
 """Episodes online without a whole window after which a run warns of it."""
 
 Place = int | None
@@ -69,12 +69,12 @@ class Collection:
 
     def _warn(self, collectors: Iterable[Collector]) -> None:
         """Says once that episodes end before a chunk does, which teaches nothing."""
-        if self._warned or all((c.short_episodes or 0) < PATIENCE for c in collectors):
+        if self._warned or all((c.short_episodes or 0) < SHORT_EPISODES for c in collectors):
             return
         self._warned = True
         horizon = self._members[0].plan.sampling.horizon
         print(
-            f"warning: the first {PATIENCE} episodes online are all shorter than a chunk of "
+            f"warning: the first {SHORT_EPISODES} episodes online are all shorter than a chunk of "
             f"{horizon} steps; no window of them is whole, and nothing is learned from them; lower "
             "agent.horizon",
             file=sys.stderr,

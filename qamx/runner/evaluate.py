@@ -145,7 +145,7 @@ def _take_step(player: Player, action: Float[np.ndarray, " act"], episode: Episo
     return step
 
 
-def rehearse(player: Player, seed: int) -> None:
+def validate_environment(player: Player, seed: int) -> None:
     """Plays the episode that `seed` begins, with actions of 0, until its success is known.
 
     That is one step where the environment says at each whether the task is solved.

@@ -20,7 +20,7 @@ from qamx.errors import ExitCode, UserError
 from qamx.runner.checkpoint import Saved
 from qamx.runner.collection import Collection, Place, together
 from qamx.runner.display import Display, make_display
-from qamx.runner.evaluate import rehearse
+from qamx.runner.evaluate import validate_environment
 from qamx.runner.evaluations import Due, Evaluations, Result
 from qamx.runner.member import Member, all_diverged, common_checkpoints
 from qamx.runner.memory import bytes_of, named_memory, replay_size
@@ -91,7 +91,7 @@ class Runner:
         self._check_sizes(offline)
         self._check_episodes()
         if self._saved is None:
-            rehearse(self._players[0], members[0].evaluation_seeds()[0])
+            validate_environment(self._players[0], members[0].evaluation_seeds()[0])
         sizes = offline.observations.shape[1], offline.actions.shape[1]
         room = plan.schedule.online_steps
         rows = len(offline) * (1 + self._shards.ahead) + room * len(members)
