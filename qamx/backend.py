@@ -66,13 +66,11 @@ def check_device() -> None:
     """
     import jax
 
-    wanted = setting("jax_platforms") or ""
-    for name, found, ask in (
-        ("jax_platforms", wanted, lambda: jax.devices(wanted.split(",")[0] or None)),
-        ("jax_platform_name", os.environ.get("JAX_PLATFORM_NAME", ""), jax.devices),
-    ):
+    wanted, named = setting("jax_platforms") or "", os.environ.get("JAX_PLATFORM_NAME", "")
+    ask = [("jax_platforms", wanted, wanted.split(",")[0] or None)] if wanted or not named else []
+    for name, found, platform in (*ask, ("jax_platform_name", named, None)):
         try:
-            ask()
+            jax.devices(platform)
         except Exception as error:  # JAX's plugins raise what they like, AssertionError among it
             raise UserError(_no_device(name, found, error)) from error
 

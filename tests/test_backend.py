@@ -25,7 +25,7 @@ def setting():
     before = {}
 
     def change(name, value):
-        before[name] = getattr(jax.config, name)
+        before.setdefault(name, getattr(jax.config, name))
         jax.config.update(name, value)
 
     yield change
@@ -86,11 +86,11 @@ def test_a_device_that_is_not_there_is_one_line(
 
     monkeypatch.setattr(jax, "devices", devices)
     monkeypatch.setenv(variable, found)
-    if variable == "JAX_PLATFORMS":
-        setting("jax_platforms", found)
-    with pytest.raises(UserError, match=said) as caught:
-        check_device()
-    assert "\n" not in str(caught.value)
+    for platforms in [found] if variable == "JAX_PLATFORMS" else [None, "cpu"]:
+        setting("jax_platforms", platforms)
+        with pytest.raises(UserError, match=said) as caught:
+            check_device()
+        assert "\n" not in str(caught.value)
 
 
 def test_a_platform_that_a_script_asks_for_is_named_as_it_does(setting, monkeypatch):

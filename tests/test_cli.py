@@ -1,6 +1,7 @@
 """The command: what it prints, how it exits, and that it answers without the heavy imports."""
 
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -82,7 +83,12 @@ def test_ctrl_c_during_imports_is_one_line(tmp_path, module, how):
     command = [sys.executable, "-m", "qamx", "bench", "--size", "tiny"]
     paths = os.pathsep.join([str(tmp_path), str(ROOT), *sys.path])
     surroundings = os.environ | {"PYTHONPATH": paths}
-    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=60)
+    # A shell's background jobs, in which this test may run, do not hear the signal otherwise.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (done.stderr, done.returncode) == ("interrupted\n", 130)
 
 

@@ -642,17 +642,26 @@ def test_an_id_of_a_script_alone_is_said_to_be_unknown_elsewhere():
 
 
 @pytest.mark.usefixtures("tidy")
-def test_a_plugin_that_fails_elsewhere_is_named(tmp_path, monkeypatch):
-    (tmp_path / "registers_once.py").write_text("import os\nassert 'ONCE' in os.environ\n")
+def test_a_plugin_that_fails_elsewhere_is_named_where_it_is_needed(tmp_path, monkeypatch):
+    text = "import os\nassert 'ONCE' in os.environ\nimport gymnasium\n"
+    text += f'gymnasium.register("TestOnce-v0", entry_point="{WALK}", max_episode_steps=7)\n'
+    (tmp_path / "registers_once.py").write_text(text)
     monkeypatch.setenv("ONCE", "1")
     registry.load_plugin("registers_once", tmp_path)
     monkeypatch.delenv("ONCE")
-    settings = GymnasiumEnvironmentSettings.model_validate(
-        {"id": f"gymnasium:{WALK}", "max_episode_steps": 9}
+    limit = {"max_episode_steps": 9}
+    needed, not_needed = (
+        build_environment(
+            GymnasiumEnvironmentSettings.model_validate({"id": f"gymnasium:{name}"} | limit)
+        )
+        for name in ("TestOnce-v0", WALK)
     )
-    with pytest.raises(UserError, match=r'plugin "registers_once" does not import in the process'):
-        open_players(build_environment(settings), 1, 1, 20.0)
-    sys.modules.pop("registers_once")
+    try:
+        with pytest.raises(UserError, match=r'plugin "registers_once" does not import in the proc'):
+            open_players(needed, 1, 1, 20.0)
+        close_players(open_players(not_needed, 1, 1, 20.0))
+    finally:
+        sys.modules.pop("registers_once")
 
 
 def test_the_keys_of_a_file_reach_the_environment():

@@ -12,23 +12,33 @@ from qamx.errors import UserError
 class AfterPlugins:
     """Makes an environment, in whatever process, where the plugins have been imported.
 
-    **Raises:** `UserError` for a plugin that cannot be imported there.
+    One that does not import there matters only if the environment cannot be made: a session may
+    have loaded plugins that this experiment does without.
+
+    **Raises:** `UserError` that names such a plugin.
     """
 
     plugins: tuple[str, ...]
     make: Callable[[], Environment]
 
     def __call__(self) -> Environment:
-        for module in self.plugins:
-            try:
-                importlib.import_module(module)
-            except Exception as error:
-                raise UserError(
-                    f'plugin "{module}" does not import in the processes that play the '
-                    f"environment ({type(error).__name__}: {error}); let it, or write "
-                    "evaluation.workers = 0"
-                ) from error
-        return self.make()
+        failures = [failure for module in self.plugins if (failure := _import_failure(module))]
+        try:
+            return self.make()
+        except Exception as error:
+            raise (UserError("; ".join(failures)) if failures else error) from error
+
+
+def _import_failure(module: str) -> str:
+    """The message about a plugin that cannot be imported here, empty for one that can."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        return (
+            f'plugin "{module}" does not import in the processes that play the environment '
+            f"({type(error).__name__}: {error}); let it, or write evaluation.workers = 0"
+        )
+    return ""
 
 
 @dataclass(frozen=True)
