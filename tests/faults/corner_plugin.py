@@ -75,6 +75,7 @@ def inject(place, step):
     from qamx.runner import checkpoint, evaluate, loop, member
 
     reached = [0]
+    replace(loop, "DISPATCH_SECONDS", 0.0)  # an event after each update, so that no step is missed
     events = loop.Runner._events
 
     def note(self, *arguments):
