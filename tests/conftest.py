@@ -11,3 +11,14 @@ def pytest_configure(config: pytest.Config) -> None:
     compiled = config.rootpath / ".pytest_cache" / "compiled"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Programs are compiled without most optimisations: compiling them takes longer than running
+    them."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

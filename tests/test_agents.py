@@ -15,13 +15,7 @@ from qamx.policies import AdvantageWeightedFlow, BehaviourFlow, GuidedFlow
 from qamx.runner.metrics import flatten
 from qamx.schedules import Constant, Linear
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Compiling takes longer than running here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 OBS, ACT, HORIZON = 5, 2, 3

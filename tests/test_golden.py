@@ -51,6 +51,8 @@ from qamx.nn import DeterministicActor, LayerNorm, Networks
 from qamx.rl import Backup, Delayed, Fixed, trainable
 from qamx.schedules.temperature import Constant
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FOLDER = Path(os.environ.get("QAMX_GOLDEN") or Path(__file__).parent / "golden").expanduser()
 FILES = sorted(FOLDER.glob("*.npz"))
 

@@ -43,15 +43,9 @@ from qamx.runner.collect import derived_seed
 from qamx.runner.lock import locked
 from qamx.schedules import Constant, TrustRegion
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 QUICKSTART = Path(__file__).parents[1] / "experiments" / "quickstart.toml"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Compiling takes longer than running here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 # --- closed forms ---

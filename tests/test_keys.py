@@ -16,6 +16,8 @@ from qamx.runner.keys import evaluation_seeds, keys_of
 from qamx.runner.step import Trainer
 from qamx.schedules import Constant
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 WALKS = RandomWalks().load(0)
 UPDATES = 2
 

@@ -20,6 +20,8 @@ from qamx.errors import ExitCode, RunError, UserError
 from qamx.runner.collect import TRAINING_STREAM, derived_seed
 from qamx.worlds import build_world
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FIXTURE = Path(__file__).parent / "data" / "lerobot_v3"
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 LIMIT = 10
@@ -102,14 +104,6 @@ class Five(gymnasium.Env):
 
     def step(self, action):
         return self.np_random.normal(size=5), -float(action[0]), False, False, {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Compiling takes longer than running here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -20,15 +20,9 @@ from qamx.rl import trainable
 from qamx.runner.step import Trainer
 from qamx.schedules import Constant
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 QUICKSTART = Path(__file__).parent.parent / "experiments" / "quickstart.toml"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Compiling takes longer than running here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

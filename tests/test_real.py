@@ -22,6 +22,8 @@ from qamx.config import load
 from qamx.data.generate import generate
 from qamx.errors import ExitCode
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 SMALL = (
     "agent.actor_hidden=[16, 16]",
@@ -47,15 +49,6 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.fixture
-def little_compiled():
-    """Programs are compiled as they are: that takes longer than running them here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.mark.usefixtures("little_compiled")
 @pytest.mark.parametrize(
     ("file", "name", "shards"),
     [
@@ -91,7 +84,6 @@ def cubes(tmp_path_factory):
     return folder
 
 
-@pytest.mark.usefixtures("little_compiled")
 @pytest.mark.parametrize("method", [entry.name for entry in registry.agents])
 def test_every_method_learns_in_every_phase_and_is_evaluated(method, cubes, tmp_path):
     short = ["online_steps=12", "online_warmup=6"]
