@@ -18,6 +18,7 @@ from corner import (
     SECONDS,
     SIMULATORS,
     Corner,
+    Doing,
     Dying,
     Hanging,
     Leaving,
@@ -34,11 +35,12 @@ from corner import (
 )
 
 from qamx.envs import LocalPlayer, OGBenchEnvironment, close_players, open_players
+from qamx.envs.gymnasium import GymnasiumEnvironment
 from qamx.errors import RunError, UserError
 from qamx.runner.background_evaluation import BackgroundEvaluation
 from qamx.runner.collect import Collector
-from qamx.runner.evaluate import Evaluator
-from qamx.runner.stop import Stopped, StopRequest
+from qamx.runner.evaluate import Evaluator, validate_environment
+from qamx.runner.stop import Stopped, StopRequest, leaving_at_once
 from qamx.runner.watchdog import Watchdog, open_watched_players
 
 CHUNK, SEEDS = 3, (5, 6, 7, 8, 9, 10, 11)
@@ -223,6 +225,36 @@ def test_signals_to_the_whole_group_do_not_end_the_processes(open_them):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             os.kill(child, number)
     assert len(Evaluator(players).play(act, SEEDS)) == len(SEEDS)
+
+
+def stop():
+    signal.raise_signal(signal.SIGTERM)
+
+
+def stop_in_an_import():
+    try:
+        stop()
+    except BaseException:
+        raise ImportError("while initializing") from None
+
+
+def tried(place):
+    (player,) = open_players(functools.partial(Doing, place, stop), 1, 0, 20.0)
+    validate_environment(player, 5)
+    player.close()
+
+
+@pytest.mark.parametrize(
+    "trying",
+    [
+        lambda: GymnasiumEnvironment("test_players:stop", max_episode_steps=9),
+        stop_in_an_import,
+        *(functools.partial(tried, place) for place in ("made", "reset", "step", "close")),
+    ],
+)
+def test_a_stop_while_an_environment_is_tried_is_no_failure_of_it(trying):
+    with pytest.raises(Stopped), leaving_at_once():
+        trying()
 
 
 @pytest.fixture

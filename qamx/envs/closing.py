@@ -29,9 +29,11 @@ def close_with(environment: Environment, started: Marked) -> None:
 
     That is ended in mid-close too: a simulator that does not hear SIGTERM is waited for in vain.
     """
-    with started.ended_after(CLOSE_SECONDS):
-        close(environment)
-    started.end()
+    try:
+        with started.ended_after(CLOSE_SECONDS):
+            close(environment)
+    finally:
+        started.end()
 
 
 @contextlib.contextmanager
