@@ -1,10 +1,11 @@
 """Errors that are shown as one message, without a traceback, and the exit codes of a command."""
 
+import contextlib
 import difflib
 import enum
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 
 class ExitCode(enum.IntEnum):
@@ -47,6 +48,19 @@ def exit_code(action: Callable[[], int]) -> int:
     except BrokenPipeError:  # `qamx report ... | head` has read all it wants
         sys.stdout = None
         return ExitCode.DONE
+
+
+@contextlib.contextmanager
+def no_exit() -> Iterator[None]:
+    """Code of others, which is not the program: `sys.exit` in it is a failure like any other.
+
+    **Raises:** `RuntimeError` with the place of the call.
+    """
+    try:
+        yield
+    except SystemExit as left:
+        error = RuntimeError(f"it called sys.exit({left.code!r})")
+        raise error.with_traceback(left.__traceback__) from None
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qamx.errors import UserError, suggestion
+from qamx.errors import UserError, no_exit, suggestion
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -237,7 +237,8 @@ def load_plugin(module: str, folder: Path) -> None:
     sys.path.extend(dict.fromkeys(place for place in places if place not in sys.path))
     importlib.invalidate_caches()
     try:
-        importlib.import_module(module)
+        with no_exit():
+            importlib.import_module(module)
         _imported[module] = None
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
@@ -252,7 +253,8 @@ def load_installed_plugins() -> tuple[PluginError, ...]:
     problems = []
     for point in importlib.metadata.entry_points(group=PLUGIN_GROUP):
         try:
-            point.load()
+            with no_exit():
+                point.load()
             _imported[point.module] = None
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"

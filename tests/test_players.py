@@ -257,6 +257,33 @@ def test_a_stop_while_an_environment_is_tried_is_no_failure_of_it(trying):
         trying()
 
 
+LEAVES = r"RuntimeError: it called sys.exit\(0\) \(.*test_players.py:\d+\)"
+
+
+def leave():
+    sys.exit(0)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("made", f"cannot be made: {LEAVES}"),
+        ("reset", f"failed in evaluation episode 0, step 0, reset seed 5: {LEAVES}"),
+        ("step", f"failed in evaluation episode 0, step 1, reset seed 5: {LEAVES}"),
+    ],
+)
+def test_an_environment_that_calls_exit_does_not_end_the_run(place, said):
+    with pytest.raises(RunError, match=said):
+        Evaluator(open_players(functools.partial(Doing, place, leave), 1, 0, 20.0)).play(act, (5,))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_close_that_calls_exit_is_a_warning(workers, capfd):
+    close_players(open_players(functools.partial(Doing, "close", leave), 1, workers, 20.0))
+    said = capfd.readouterr().err
+    assert "failed while it was closed: RuntimeError: it called sys.exit(0) (" in said
+
+
 @pytest.fixture
 def sleeping(monkeypatch):
     """Simulators of the test alone; those that are left are ended after it."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qamx.envs.base import Environment
-from qamx.errors import UserError
+from qamx.errors import UserError, no_exit
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class AfterPlugins:
 def _import_failure(module: str) -> str:
     """The message about a plugin that cannot be imported here, empty for one that can."""
     try:
-        importlib.import_module(module)
+        with no_exit():
+            importlib.import_module(module)
     except Exception as error:
         return (
             f'plugin "{module}" does not import in the processes that play the environment '
