@@ -205,6 +205,11 @@ SIMULATORS = {
 }
 
 
+def forked():
+    """A simulator that is this program, and that Python waits for at its end."""
+    multiprocessing.get_context("fork").Process(target=time.sleep, args=(60.0,)).start()
+
+
 class Simulated(Corner):
     """Starts a simulator where it is made, and ends in the second step as `end` says."""
 

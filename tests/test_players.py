@@ -31,6 +31,7 @@ from corner import (
     Unready,
     Unstable,
     collect,
+    forked,
     simulators,
 )
 
@@ -323,6 +324,23 @@ def test_simulators_end_with_the_players(kind, workers):
     close_players(players)
     watchdog.close()
     wait_for_none()
+
+
+@pytest.mark.parametrize("place", ["made", "reset", "step"])
+@pytest.mark.parametrize("kind", [*SIMULATORS, "forked"])
+@pytest.mark.usefixtures("sleeping")
+def test_a_simulator_ends_wherever_it_was_started(kind, place):
+    others.update(children())
+    start = forked if kind == "forked" else SIMULATORS[kind]
+    make = functools.partial(Doing, place, start)
+    players = open_watched_players(make, 1, 0, watchdog := Watchdog(20.0))
+    Evaluator(players).play(act, SEEDS[:1])
+    assert children() or kind in ("orphan", "daemon")
+    close_players(players)
+    watchdog.close()
+    wait_for_none()
+    assert not any(map(is_alive, children()))
+    others.clear()
 
 
 @pytest.mark.parametrize(
