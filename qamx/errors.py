@@ -63,6 +63,15 @@ def no_exit() -> Iterator[None]:
         raise error.with_traceback(left.__traceback__) from None
 
 
+def named(error: BaseException) -> str:
+    """Type and message of an error, e.g. `ValueError: unstable`."""
+    try:
+        message = str(error)
+    except Exception:  # whatever an error's own code raises
+        message = "its message cannot be read"
+    return f"{type(error).__name__}: {message}"
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What to write for a name that is not known: the nearest one, or else all of them."""
     names = sorted(known)

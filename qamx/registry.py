@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qamx.errors import UserError, no_exit, suggestion
+from qamx.errors import UserError, named, no_exit, suggestion
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -243,8 +243,7 @@ def load_plugin(module: str, folder: Path) -> None:
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
             raise PluginError(_not_found(module, folder)) from error
-        reason = f"{type(error).__name__}: {error}"
-        raise PluginError(f'plugin "{module}" does not import: {reason}') from error
+        raise PluginError(f'plugin "{module}" does not import: {named(error)}') from error
 
 
 @functools.cache
@@ -257,8 +256,7 @@ def load_installed_plugins() -> tuple[PluginError, ...]:
                 point.load()
             _imported[point.module] = None
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            problems.append(PluginError(f'installed plugin "{point.name}": {reason}'))
+            problems.append(PluginError(f'installed plugin "{point.name}": {named(error)}'))
     return tuple(problems)
 
 

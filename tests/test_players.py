@@ -278,6 +278,35 @@ def test_an_environment_that_calls_exit_does_not_end_the_run(place, said):
         Evaluator(open_players(functools.partial(Doing, place, leave), 1, 0, 20.0)).play(act, (5,))
 
 
+class Unreadable(Exception):
+    def __str__(self):
+        raise ValueError("no message")
+
+
+def fail_unreadably():
+    raise Unreadable
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("call", "workers", "said"),
+    [
+        (fail_unreadably, 0, "Unreadable: its message cannot be read"),
+        (fail_unreadably, 1, "Unreadable: its message cannot be read"),
+        (interrupt, 1, "KeyboardInterrupt: "),
+    ],
+)
+@pytest.mark.parametrize(("place", "where"), [("made", "be made"), ("step", "reset seed 5")])
+def test_whatever_an_environment_raises_is_one_message(
+    open_them, call, workers, said, place, where
+):
+    with pytest.raises(RunError, match=rf"{where}: {said} ?\(.*test_players.py:\d+\)"):
+        Evaluator(open_them(functools.partial(Doing, place, call), 1, workers)).play(act, (5,))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_close_that_calls_exit_is_a_warning(workers, capfd):
     close_players(open_players(functools.partial(Doing, "close", leave), 1, workers, 20.0))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qamx.envs.base import Environment
-from qamx.errors import UserError, no_exit
+from qamx.errors import UserError, named, no_exit
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def _import_failure(module: str) -> str:
     except Exception as error:
         return (
             f'plugin "{module}" does not import in the processes that play the environment '
-            f"({type(error).__name__}: {error}); let it, or write evaluation.workers = 0"
+            f"({named(error)}); let it, or write evaluation.workers = 0"
         )
     return ""
 

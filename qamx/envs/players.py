@@ -148,7 +148,7 @@ def open_players(
     answer for `limit` seconds is given up.
 
     **Raises:** `UserError` for an environment that cannot go to another process, `RunError` for
-    one that cannot be made there.
+    one that cannot be made.
     """
     if workers == 0:
         return _open_here(make_environment, count)
