@@ -1,10 +1,11 @@
 """Errors that are shown as one message, without a traceback, and the exit codes of a command."""
 
+import contextlib
 import difflib
 import enum
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 
 class ExitCode(enum.IntEnum):
@@ -47,6 +48,28 @@ def exit_code(action: Callable[[], int]) -> int:
     except BrokenPipeError:  # `qamx report ... | head` has read all it wants
         sys.stdout = None
         return ExitCode.DONE
+
+
+@contextlib.contextmanager
+def no_exit() -> Iterator[None]:
+    """Code of others, which is not the program: `sys.exit` in it is a failure like any other.
+
+    **Raises:** `RuntimeError` with the place of the call.
+    """
+    try:
+        yield
+    except SystemExit as left:
+        error = RuntimeError(f"it called sys.exit({left.code!r})")
+        raise error.with_traceback(left.__traceback__) from None
+
+
+def named(error: BaseException) -> str:
+    """Type and message of an error, e.g. `ValueError: unstable`."""
+    try:
+        message = str(error)
+    except Exception:  # whatever an error's own code raises
+        message = "its message cannot be read"
+    return f"{type(error).__name__}: {message}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qamx.errors import UserError, suggestion
+from qamx.errors import UserError, named, no_exit, suggestion
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -237,13 +237,13 @@ def load_plugin(module: str, folder: Path) -> None:
     sys.path.extend(dict.fromkeys(place for place in places if place not in sys.path))
     importlib.invalidate_caches()
     try:
-        importlib.import_module(module)
+        with no_exit():
+            importlib.import_module(module)
         _imported[module] = None
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
             raise PluginError(_not_found(module, folder)) from error
-        reason = f"{type(error).__name__}: {error}"
-        raise PluginError(f'plugin "{module}" does not import: {reason}') from error
+        raise PluginError(f'plugin "{module}" does not import: {named(error)}') from error
 
 
 @functools.cache
@@ -252,11 +252,11 @@ def load_installed_plugins() -> tuple[PluginError, ...]:
     problems = []
     for point in importlib.metadata.entry_points(group=PLUGIN_GROUP):
         try:
-            point.load()
+            with no_exit():
+                point.load()
             _imported[point.module] = None
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            problems.append(PluginError(f'installed plugin "{point.name}": {reason}'))
+            problems.append(PluginError(f'installed plugin "{point.name}": {named(error)}'))
     return tuple(problems)
 
 

@@ -137,6 +137,29 @@ class Hanging(Corner):
         return super().step(action)
 
 
+class Doing(Corner):
+    """Calls something at one place: where it is made, or in its reset, step or close."""
+
+    def __init__(self, place, call):
+        self._place, self._call = place, call
+        self._reach("made")
+
+    def _reach(self, place):
+        if place == self._place:
+            self._call()
+
+    def reset(self, seed):
+        self._reach("reset")
+        return super().reset(seed)
+
+    def step(self, action):
+        self._reach("step")
+        return super().step(action)
+
+    def close(self):
+        self._reach("close")
+
+
 SECONDS = "CORNER_SECONDS"
 """The variable that says how long simulators sleep, by which those of a test are known."""
 
@@ -180,6 +203,11 @@ SIMULATORS = {
     "daemon": lambda: shell("setsid sleep {0} & "),
     "fork": in_fork,
 }
+
+
+def forked():
+    """A simulator that is this program, and that Python waits for at its end."""
+    multiprocessing.get_context("fork").Process(target=time.sleep, args=(60.0,)).start()
 
 
 class Simulated(Corner):

@@ -722,7 +722,10 @@ def test_a_plugin_of_an_installed_package(tmp_path):
 
 def test_a_plugin_that_fails_says_how(tmp_path):
     write(tmp_path, "import a_module_it_lacks\n", "my_broken_plugin.py")
-    found = problems(write(tmp_path, 'plugins = ["my_broken_plugin", "my_brokn_plugin"]\n' + VALID))
+    write(tmp_path, "import sys\nsys.exit()\n", "my_leaving_plugin.py")
+    names = '"my_broken_plugin", "my_brokn_plugin", "my_leaving_plugin"'
+    found = problems(write(tmp_path, f"plugins = [{names}]\n" + VALID))
+    assert found[2].endswith("does not import: RuntimeError: it called sys.exit(None)")
     assert found[0] == (
         'mine.toml: plugins: plugin "my_broken_plugin" does not import: '
         "ModuleNotFoundError: No module named 'a_module_it_lacks'"

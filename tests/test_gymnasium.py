@@ -195,6 +195,10 @@ class Nothing(Walk):
     action_space = observation_space = None
 
 
+def leave():
+    sys.exit(0)
+
+
 class Tokens(Walk):
     observation_space = Discrete(5)
 
@@ -204,6 +208,7 @@ class Tokens(Walk):
     [
         ("Pendulm-v1", {}, r"found 'Pendulm-v1', which cannot be made \(NameNotFound"),
         ("nowhere:Env", {}, r"found 'nowhere:Env', which cannot be made \(ModuleNotFoundError"),
+        ("test_gymnasium:leave", {}, r"cannot be made \(RuntimeError: it called sys.exit\(0\)"),
         ("test_gymnasium:Run", {}, r"cannot be made \(AttributeError"),
         (WALK, {"arguments": {"speed": 2}}, r"cannot be made \(TypeError: .*speed"),
         (WALK, {"max_episode_steps": None}, r"environment.max_episode_steps: missing, and test_"),

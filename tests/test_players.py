@@ -18,6 +18,7 @@ from corner import (
     SECONDS,
     SIMULATORS,
     Corner,
+    Doing,
     Dying,
     Hanging,
     Leaving,
@@ -30,15 +31,17 @@ from corner import (
     Unready,
     Unstable,
     collect,
+    forked,
     simulators,
 )
 
 from qamx.envs import LocalPlayer, OGBenchEnvironment, close_players, open_players
+from qamx.envs.gymnasium import GymnasiumEnvironment
 from qamx.errors import RunError, UserError
 from qamx.runner.background_evaluation import BackgroundEvaluation
 from qamx.runner.collect import Collector
-from qamx.runner.evaluate import Evaluator
-from qamx.runner.stop import Stopped, StopRequest
+from qamx.runner.evaluate import Evaluator, validate_environment
+from qamx.runner.stop import Stopped, StopRequest, leaving_at_once
 from qamx.runner.watchdog import Watchdog, open_watched_players
 
 CHUNK, SEEDS = 3, (5, 6, 7, 8, 9, 10, 11)
@@ -225,6 +228,92 @@ def test_signals_to_the_whole_group_do_not_end_the_processes(open_them):
     assert len(Evaluator(players).play(act, SEEDS)) == len(SEEDS)
 
 
+def stop():
+    signal.raise_signal(signal.SIGTERM)
+
+
+def stop_in_an_import():
+    try:
+        stop()
+    except BaseException:
+        raise ImportError("while initializing") from None
+
+
+def tried(place):
+    (player,) = open_players(functools.partial(Doing, place, stop), 1, 0, 20.0)
+    validate_environment(player, 5)
+    player.close()
+
+
+@pytest.mark.parametrize(
+    "trying",
+    [
+        lambda: GymnasiumEnvironment("test_players:stop", max_episode_steps=9),
+        stop_in_an_import,
+        *(functools.partial(tried, place) for place in ("made", "reset", "step", "close")),
+    ],
+)
+def test_a_stop_while_an_environment_is_tried_is_no_failure_of_it(trying):
+    with pytest.raises(Stopped), leaving_at_once():
+        trying()
+
+
+LEAVES = r"RuntimeError: it called sys.exit\(0\) \(.*test_players.py:\d+\)"
+
+
+def leave():
+    sys.exit(0)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("made", f"cannot be made: {LEAVES}"),
+        ("reset", f"failed in evaluation episode 0, step 0, reset seed 5: {LEAVES}"),
+        ("step", f"failed in evaluation episode 0, step 1, reset seed 5: {LEAVES}"),
+    ],
+)
+def test_an_environment_that_calls_exit_does_not_end_the_run(place, said):
+    with pytest.raises(RunError, match=said):
+        Evaluator(open_players(functools.partial(Doing, place, leave), 1, 0, 20.0)).play(act, (5,))
+
+
+class Unreadable(Exception):
+    def __str__(self):
+        raise ValueError("no message")
+
+
+def fail_unreadably():
+    raise Unreadable
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("call", "workers", "said"),
+    [
+        (fail_unreadably, 0, "Unreadable: its message cannot be read"),
+        (fail_unreadably, 1, "Unreadable: its message cannot be read"),
+        (interrupt, 1, "KeyboardInterrupt: "),
+    ],
+)
+@pytest.mark.parametrize(("place", "where"), [("made", "be made"), ("step", "reset seed 5")])
+def test_whatever_an_environment_raises_is_one_message(
+    open_them, call, workers, said, place, where
+):
+    with pytest.raises(RunError, match=rf"{where}: {said} ?\(.*test_players.py:\d+\)"):
+        Evaluator(open_them(functools.partial(Doing, place, call), 1, workers)).play(act, (5,))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_close_that_calls_exit_is_a_warning(workers, capfd):
+    close_players(open_players(functools.partial(Doing, "close", leave), 1, workers, 20.0))
+    said = capfd.readouterr().err
+    assert "failed while it was closed: RuntimeError: it called sys.exit(0) (" in said
+
+
 @pytest.fixture
 def sleeping(monkeypatch):
     """Simulators of the test alone; those that are left are ended after it."""
@@ -264,6 +353,23 @@ def test_simulators_end_with_the_players(kind, workers):
     close_players(players)
     watchdog.close()
     wait_for_none()
+
+
+@pytest.mark.parametrize("place", ["made", "reset", "step"])
+@pytest.mark.parametrize("kind", [*SIMULATORS, "forked"])
+@pytest.mark.usefixtures("sleeping")
+def test_a_simulator_ends_wherever_it_was_started(kind, place):
+    others.update(children())
+    start = forked if kind == "forked" else SIMULATORS[kind]
+    make = functools.partial(Doing, place, start)
+    players = open_watched_players(make, 1, 0, watchdog := Watchdog(20.0))
+    Evaluator(players).play(act, SEEDS[:1])
+    assert children() or kind in ("orphan", "daemon")
+    close_players(players)
+    watchdog.close()
+    wait_for_none()
+    assert not any(map(is_alive, children()))
+    others.clear()
 
 
 @pytest.mark.parametrize(

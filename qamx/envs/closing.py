@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from qamx.envs.base import Environment
 from qamx.envs.messages import described
+from qamx.errors import no_exit
 from qamx.processes import Marked
 
 CLOSE_SECONDS = 3.0
@@ -15,7 +16,8 @@ CLOSE_SECONDS = 3.0
 def close(environment: Environment) -> None:
     """Closes an environment; an error of it is said, and is none of what was played."""
     try:
-        environment.close()
+        with no_exit():
+            environment.close()
     except Exception as error:
         print(
             f"warning: the environment failed while it was closed: {described(error)}",
@@ -29,19 +31,21 @@ def close_with(environment: Environment, started: Marked) -> None:
 
     That is ended in mid-close too: a simulator that does not hear SIGTERM is waited for in vain.
     """
-    with started.ended_after(CLOSE_SECONDS):
-        close(environment)
-    started.end()
+    try:
+        with started.ended_after(CLOSE_SECONDS):
+            close(environment)
+    finally:
+        started.end()
 
 
 @contextlib.contextmanager
 def opened(make_environment: Callable[[], Environment]) -> Iterator[Environment]:
     """An environment in this process, closed after the block with what it has started."""
     started = Marked()
-    with started.ended_at_error(), started.noting():
+    with started.ended_at_error(), started.noting(), no_exit():
         environment = make_environment()
     try:
-        with started.noting():
+        with started.noting(), no_exit():
             yield environment
     finally:
         close_with(environment, started)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qamx.envs.base import Environment
-from qamx.errors import UserError
+from qamx.errors import UserError, named, no_exit
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class AfterPlugins:
 def _import_failure(module: str) -> str:
     """The message about a plugin that cannot be imported here, empty for one that can."""
     try:
-        importlib.import_module(module)
+        with no_exit():
+            importlib.import_module(module)
     except Exception as error:
         return (
             f'plugin "{module}" does not import in the processes that play the environment '
-            f"({type(error).__name__}: {error}); let it, or write evaluation.workers = 0"
+            f"({named(error)}); let it, or write evaluation.workers = 0"
         )
     return ""
 

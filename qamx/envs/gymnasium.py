@@ -18,7 +18,7 @@ from qamx.envs.spaces import (
     require_continuous,
     require_vector,
 )
-from qamx.errors import UserError
+from qamx.errors import UserError, named, no_exit
 
 SUCCESS_KEYS = ("success", "is_success")
 """Where an environment usually says in `info` that the task is solved."""
@@ -196,16 +196,17 @@ def _make(address: str, arguments: dict[str, Any], given: int | None) -> tuple[A
 
     import_simulators()
     try:
-        maker = _entry_point(address)
-        if maker is None:
-            limit = {} if given is None else {"max_episode_steps": given}
-            env = gymnasium.make(address, disable_env_checker=True, **limit, **arguments)
-        else:
-            env = maker(**arguments)
+        with no_exit():
+            maker = _entry_point(address)
+            if maker is None:
+                limit = {} if given is None else {"max_episode_steps": given}
+                env = gymnasium.make(address, disable_env_checker=True, **limit, **arguments)
+            else:
+                env = maker(**arguments)
     except Exception as error:  # whatever the environment's own code raises
         raise UserError(
             f"environment.id: found {address!r}, which cannot be made "
-            f"({type(error).__name__}: {error}); write an id that Gymnasium knows, one with the "
+            f"({named(error)}); write an id that Gymnasium knows, one with the "
             'module that registers it ("gymnasium:module:Name-v0"), or a class '
             '("gymnasium:module:Class")'
         ) from error

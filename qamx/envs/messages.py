@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.envs.base import Step
-from qamx.errors import UserError
+from qamx.errors import UserError, named
 
 
 class PlayError(Exception):
@@ -71,7 +71,7 @@ class Failure:
     by_user: bool
 
     @classmethod
-    def of(cls, error: Exception) -> "Failure":
+    def of(cls, error: BaseException) -> "Failure":
         """What tells of an error."""
         by_user = isinstance(error, UserError)
         return cls(str(error) if by_user else described(error), by_user)
@@ -90,10 +90,10 @@ class Answer:
     value: Value
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """Type, message and place of an error, e.g. `ValueError: unstable (arm.py:12)`."""
     if isinstance(error, PlayError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return f"{named(error)}{place}"

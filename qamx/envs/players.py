@@ -10,9 +10,9 @@ from jaxtyping import Float
 from qamx.envs.base import Environment, Step, step_limit
 from qamx.envs.checked import checked_reset, checked_step
 from qamx.envs.closing import close
-from qamx.envs.messages import Failure, Play, PlayError, Reset, Sizes
+from qamx.envs.messages import Failure, Play, PlayError, Reset, Sizes, described
 from qamx.envs.process import WorkerProcess, pickled
-from qamx.errors import RunError, UserError
+from qamx.errors import RunError, UserError, no_exit
 
 
 class Player(Protocol):
@@ -66,13 +66,15 @@ class LocalPlayer:
         self._seed, self._actions = seed, iter(())
 
     def observation(self) -> Float[np.ndarray, " obs"]:
-        return checked_reset(self._environment, self._seed)
+        with no_exit():
+            return checked_reset(self._environment, self._seed)
 
     def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
         self._actions = iter(actions)
 
     def step(self) -> Step:
-        return checked_step(self._environment, next(self._actions))
+        with no_exit():
+            return checked_step(self._environment, next(self._actions))
 
     def close(self) -> None:
         close(self._environment)
@@ -146,7 +148,7 @@ def open_players(
     answer for `limit` seconds is given up.
 
     **Raises:** `UserError` for an environment that cannot go to another process, `RunError` for
-    one that cannot be made there.
+    one that cannot be made.
     """
     if workers == 0:
         return _open_here(make_environment, count)
@@ -180,8 +182,11 @@ def _open_here(make_environment: Callable[[], Environment], count: int) -> list[
     players: list[Player] = []
     try:
         for _ in range(count):
-            players.append(LocalPlayer(make_environment()))
-    except BaseException:
+            with no_exit():
+                players.append(LocalPlayer(make_environment()))
+    except BaseException as error:
         close_players(players)
-        raise
+        if isinstance(error, UserError | RunError) or not isinstance(error, Exception):
+            raise
+        raise RunError(f"the environment cannot be made: {described(error)}") from error
     return players

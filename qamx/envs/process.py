@@ -15,7 +15,7 @@ import cloudpickle
 
 from qamx.envs.base import Environment
 from qamx.envs.messages import Answer, Leave, Play, Reset, Setup
-from qamx.errors import RunError, UserError
+from qamx.errors import RunError, UserError, named
 from qamx.processes import MARK, Marked
 
 CONTINUES = "A run goes on from its last checkpoint with the same command"
@@ -47,7 +47,7 @@ def pickled(make_environment: Callable[[], Environment]) -> bytes:
         return cloudpickle.dumps(make_environment)
     except Exception as error:
         raise UserError(
-            f"the environment cannot go to a worker process ({type(error).__name__}: {error}); "
+            f"the environment cannot go to a worker process ({named(error)}); "
             "make files, locks and connections inside it, or play in this process with 0 workers"
         ) from error
 

@@ -100,7 +100,7 @@ def _make(setup: Setup, environments: list[Environment], connection: Connection)
         factory = cloudpickle.loads(setup.factory)
         for _ in range(setup.count):
             environments.append(factory())
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:  # no Ctrl-C comes here: it is their own
         for index in range(setup.count):
             connection.send([Answer(index, 0, Failure.of(error))])
         return False
@@ -132,7 +132,7 @@ def _values(environment: Environment, message: Reset | Play) -> Iterator[Value]:
             yield step
             if step.done:
                 return
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:  # no Ctrl-C comes here: it is their own
         yield Failure.of(error)
 
 

@@ -2,12 +2,16 @@
 
 import contextlib
 import signal
+from collections.abc import Iterator
 
 from qamx.processes import handling
 
 
-class Stopped(Exception):
-    """Raised inside work that can be repeated, when a stop was requested."""
+class Stopped(BaseException):
+    """Raised inside work that can be repeated, when a stop was requested.
+
+    It is no `Exception`, which code around an environment takes for the environment's failure.
+    """
 
 
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGUSR2")
@@ -37,10 +41,18 @@ class StopRequest:
         return handling((signal.SIGINT, *SCHEDULER), self.make)
 
 
-def leaving_at_once() -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def leaving_at_once() -> Iterator[None]:
     """A scheduler's signals raise `Stopped` inside: nothing has been done that could be lost."""
+    stop = StopRequest()
 
     def leave(number: int, frame: object) -> None:
-        raise Stopped
+        stop.make()
+        stop.check()
 
-    return handling(SCHEDULER, leave)
+    with handling(SCHEDULER, leave):
+        try:
+            yield
+        except Exception:
+            stop.check()  # modules that are being imported turn it into an error of theirs
+            raise

@@ -83,7 +83,8 @@ class WatchedEnvironment:
 
     def step(self, action: Float[np.ndarray, " act"]) -> Step:
         self._steps += 1
-        with self._watched(f"step {self._steps} of the episode with reset seed {self._seed}"):
+        call = f"step {self._steps} of the episode with reset seed {self._seed}"
+        with self._watched(call), self._started.noting(threading.get_native_id()):
             return self._env.step(action)
 
     def close(self) -> None:
