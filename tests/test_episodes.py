@@ -120,6 +120,9 @@ def test_what_ends_the_bootstrap():
         ({"actions": np.array([["a"]] * 3)}, r"actions: found <U1 of shape \(3, 1\)"),
         ({"rewards": np.array(["a"] * 3)}, r"rewards: found <U1 of shape \(3,\)"),
         ({"rewards": np.array(1.0)}, r"rewards: found float64 of shape \(\)"),
+        ({"success": np.array([0, np.nan, 1])}, "successes: not finite in row 1; write 1 for yes"),
+        ({"success": np.array([[0], [1], [np.inf]])}, "successes: not finite in row 2"),
+        ({"terminations": np.array([np.nan, 0, 1])}, "terminations: not finite in row 0; write 1"),
         ({"name": "demo_7", "rewards": None}, "rewards: missing"),
     ],
 )

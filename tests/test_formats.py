@@ -166,6 +166,9 @@ def test_an_order_of_the_environment_s_entries_does_not_concern_plain_observatio
             {"observations": np.zeros((ROWS, 32, 32, 3))},
             r"observations: images of shape \(32, 32, 3",
         ),
+        ({"timeouts": marks() * np.nan}, "timeouts: not finite in row 0; write 1 for yes or 0 for"),
+        ({"terminals": np.append(marks()[1:], np.nan)}, "terminals: not finite in row 6"),
+        ({"success": np.append(marks()[1:], np.nan)}, "successes: not finite in row "),
         ({"timeouts": TABLE["observations"]}, r"timeouts: found float64 of shape \(7, 2\)"),
     ],
 )
