@@ -341,10 +341,17 @@ def test_success_is_a_number_above_0_and_all_of_several(value, solved):
         (np.array(["a", "b"]), r"found an array of shape \(2,\) and type <U1"),
         ({}, "found a dictionary without entries"),
         ({"task": True, "grasp": {"left": None}}, r"entry 'grasp.left': found None"),
+        ({1: None, "task": True}, r"entry '1': found None"),
     ],
 )
 def test_a_success_that_is_none_is_refused(value, message):
     with pytest.raises(UserError, match=rf"info\['success'\] of {SAYS}.*{message}"):
+        says("success", value)
+
+
+@pytest.mark.parametrize("value", [{"a": {"b": True}, "a.b": False}, {1: True, "1": False}])
+def test_a_name_that_stands_twice_is_refused(value):
+    with pytest.raises(UserError, match=r"^entry '(a\.b|1)': two entries of a dictionary"):
         says("success", value)
 
 
