@@ -98,6 +98,7 @@ class Reading:
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return Transitions(*(np.concatenate(column) for column in columns))
 
+    @np.errstate(over="ignore")  # infinities are found where the transitions are checked
     def _part(self, where: str, episode: Episode) -> Transitions:
         _require_numbers(where, "actions", episode.actions)
         steps = len(episode.actions)
