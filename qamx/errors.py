@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import enum
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -41,6 +42,11 @@ def exit_code(action: Callable[[], int]) -> int:
     except RunError as error:
         print(error, file=sys.stderr)
         return ExitCode.FAILED
+    except ValueError as error:
+        if (said := _switch_of_jax(error)) is None:
+            raise
+        print(said, file=sys.stderr)
+        return ExitCode.USER_ERROR
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one, while this ends, is quiet
         print("interrupted", file=sys.stderr)
@@ -70,6 +76,23 @@ def named(error: BaseException) -> str:
     except Exception:  # whatever an error's own code raises
         message = "its message cannot be read"
     return f"{type(error).__name__}: {message}"
+
+
+def _switch_of_jax(error: ValueError) -> str | None:
+    """The message about a variable that JAX could not read as it was imported, if this is why."""
+    trace, text = error.__traceback__, str(error)
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_globals.get("__name__") != "jax._src.config":
+        return None
+    variables = {name: found for name, found in os.environ.items() if name.startswith("JAX_")}
+    candidates = [name for name in variables if name in text or name.lower() in text]
+    # A number that is none is named by its value alone.
+    candidates = candidates or [name for name, found in variables.items() if repr(found) in text]
+    if not candidates:
+        return None
+    name = max(candidates, key=len)  # one name may begin another
+    return f'{name}: found "{variables[name]}", which JAX does not take ({text}); unset it'
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

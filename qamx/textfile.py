@@ -23,6 +23,8 @@ def read_text(path: Path) -> str:
     cannot be read.
     """
     raw = path.read_bytes()
+    if raw.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # begins with UTF-16's mark
+        raise TextError(path, "it is in UTF-32")
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise TextError(path, "it is in UTF-16, as PowerShell's > writes it")
     if (place := raw.find(b"\0")) >= 0:

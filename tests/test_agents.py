@@ -1,6 +1,7 @@
 """The agents: who learns from what, and that composition is free."""
 
 import itertools
+import warnings
 
 import equinox as eqx
 import jax
@@ -294,6 +295,13 @@ def test_any_critic_learning_goes_with_any_policy():
 def test_a_feature_that_is_off_is_a_part_that_is_absent(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_an_update_uses_nothing_that_is_deprecated():
+    state = create_state(AGENTS["fql"], adam(3e-4), KEY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        eqx.filter_eval_shape(update, state, make_batch(), adam(3e-4))
 
 
 def test_gradients_are_clipped_over_all_networks_together():

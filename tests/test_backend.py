@@ -1,6 +1,7 @@
 """What of JAX a run does not take, said in one line."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -110,3 +111,22 @@ def test_doctor_and_commands_say_the_same_of_a_missing_device(monkeypatch):
     done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == f"{finding.found}; {finding.remedy}\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "found"),
+    [
+        ("JAX_ENABLE_X64", ""),
+        ("JAX_DEFAULT_MATMUL_PRECISION", "banana"),
+        ("JAX_TRANSFER_GUARD_HOST_TO_DEVICE", "banana"),
+        ("JAX_SERIALIZATION_VERSION", "1.5"),
+    ],
+)
+def test_a_variable_that_jax_cannot_read_is_one_line(variable, found):
+    environment = dict(os.environ) | {"JAX_TRANSFER_GUARD": "allow", variable: found}
+    command = [sys.executable, "-m", "qamx", "bench", "--size", "tiny"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rf'{variable}: found "{found}", which JAX does not take \(.*\); unset it\n', done.stderr
+    )

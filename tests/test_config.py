@@ -587,6 +587,7 @@ def test_text_is_read_however_an_editor_saves_utf_8(tmp_path, reader, change):
     ("change", "found"),
     [
         (lambda text: text.decode().encode("utf-16"), "it is in UTF-16, as PowerShell's > writes"),
+        (lambda text: text.decode().encode("utf-32"), "it is in UTF-32; save it as UTF-8"),
         (
             lambda text: text.decode().encode("utf-16-le"),
             "a NUL byte in line [12]; save it as UTF-8",
@@ -594,7 +595,7 @@ def test_text_is_read_however_an_editor_saves_utf_8(tmp_path, reader, change):
         (lambda text: b"\n# caf\xe9\n" + text, "byte 0xe9 in line 2; save it as UTF-8"),
         (lambda text: text + b"\0", "a NUL byte in line "),
     ],
-    ids=["UTF-16", "UTF-16 without a mark", "Latin-1", "NUL"],
+    ids=["UTF-16", "UTF-32", "UTF-16 without a mark", "Latin-1", "NUL"],
 )
 def test_what_is_no_utf_8_says_so(tmp_path, reader, change, found):
     file = saved(tmp_path, reader, change)

@@ -1,5 +1,6 @@
 """How episodes become transitions, and observations of dictionaries vectors."""
 
+import warnings
 from typing import Any
 
 import gymnasium
@@ -8,6 +9,7 @@ import pytest
 from gymnasium.spaces import Box, Dict
 
 from qamx.data.episodes import Episode, Reading
+from qamx.data.inspection.finiteness import check_finite
 from qamx.envs.flatten import chosen, joined, named_leaves
 from qamx.errors import UserError
 
@@ -120,12 +122,24 @@ def test_what_ends_the_bootstrap():
         ({"actions": np.array([["a"]] * 3)}, r"actions: found <U1 of shape \(3, 1\)"),
         ({"rewards": np.array(["a"] * 3)}, r"rewards: found <U1 of shape \(3,\)"),
         ({"rewards": np.array(1.0)}, r"rewards: found float64 of shape \(\)"),
+        ({"success": np.array([0, np.nan, 1])}, "successes: not finite in row 1; write 1 for yes"),
+        ({"success": np.array([[0], [1], [np.inf]])}, "successes: not finite in row 2"),
+        ({"terminations": np.array([np.nan, 0, 1])}, "terminations: not finite in row 0; write 1"),
         ({"name": "demo_7", "rewards": None}, "rewards: missing"),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(changes, message):
     with pytest.raises(UserError, match=f"data, {changes.get('name', 'episode 1')}: {message}"):
         read(episode(), episode(**changes))
+
+
+def test_numbers_beyond_float32_are_left_to_the_checks_of_data():
+    huge = np.array([[0.0], [1e300], [0.0], [0.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = read(episode(observations=huge, actions=-huge[:3], rewards=huge[:3, 0]))
+    arrays = {finding.id for finding in check_finite(found)}
+    assert {"observations-not-finite", "actions-not-finite", "rewards-not-finite"} < arrays
 
 
 def test_episodes_of_different_sizes_are_refused():

@@ -166,6 +166,9 @@ def test_an_order_of_the_environment_s_entries_does_not_concern_plain_observatio
             {"observations": np.zeros((ROWS, 32, 32, 3))},
             r"observations: images of shape \(32, 32, 3",
         ),
+        ({"timeouts": marks() * np.nan}, "timeouts: not finite in row 0; write 1 for yes or 0 for"),
+        ({"terminals": np.append(marks()[1:], np.nan)}, "terminals: not finite in row 6"),
+        ({"success": np.append(marks()[1:], np.nan)}, "successes: not finite in row "),
         ({"timeouts": TABLE["observations"]}, r"timeouts: found float64 of shape \(7, 2\)"),
     ],
 )
@@ -407,8 +410,17 @@ def test_files_that_are_not_demonstrations(tmp_path):
     with pytest.raises(UserError, match=r"demo_0: obs: missing; there are actions, states"):
         source_of(f"hdf5:{path}").load(0)
     with h5py.File(path, "w") as file:
+        file["data/demo_²/states"] = np.zeros((2, 3))
+    with pytest.raises(UserError, match=r"demo_²: obs: missing; there are states"):
+        source_of(f"hdf5:{path}").load(0)
+    with h5py.File(path, "w") as file:
         file["weights"] = np.zeros(2)
     with pytest.raises(UserError, match=r"neither robomimic's layout .* the file has weights"):
+        source_of(f"hdf5:{path}")
+    with h5py.File(path, "w") as file:
+        file["data/demo_0/actions"] = np.zeros((2, 3))
+        file["mask"] = np.array([b"demo_0"])
+    with pytest.raises(UserError, match=r"a\.hdf5: mask: found an array, and no group; make it"):
         source_of(f"hdf5:{path}")
     path.write_bytes(b"not one")
     with pytest.raises(UserError, match=r"not an HDF5 file that can be read \(OSError"):
@@ -690,7 +702,12 @@ def test_lerobot_s_columns_of_every_type_keep_their_rows(tmp_path, rows, kind, s
     np.testing.assert_array_equal(source_of(source).load(0).actions, wanted)
 
 
-@pytest.mark.parametrize("text", ["[]", "null", '{"codebase_version": "v3.0", "features": [1]}'])
+ENDLESS = '{"codebase_version": "v3.0", "features": {}, "total_frames": Infinity}'
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "null", '{"codebase_version": "v3.0", "features": [1]}', ENDLESS]
+)
 def test_a_description_that_is_other_json_is_one_line(tmp_path, text):
     source = lerobot_copy(tmp_path / "a")
     (tmp_path / "a" / "meta" / "info.json").write_text(text)

@@ -199,6 +199,10 @@ def leave():
     sys.exit(0)
 
 
+def several() -> Any:
+    return gymnasium.vector.SyncVectorEnv([Walk, Walk])
+
+
 class Tokens(Walk):
     observation_space = Discrete(5)
 
@@ -224,6 +228,7 @@ class Tokens(Walk):
             {},
             r"the observation space of .* is an image of shape \(84",
         ),
+        ("test_gymnasium:several", {}, "several makes a SyncVectorEnv, which steps several env"),
         ("test_gymnasium:Tokens", {}, r"the observation space of .* is Discrete\(5\)"),
         ("test_gymnasium:Images", {}, r"the observation camera of .* is an image of shape"),
         ("test_gymnasium:Images", {"observation_keys": ["camera"]}, "is an image of shape"),
@@ -346,10 +351,17 @@ def test_success_is_a_number_above_0_and_all_of_several(value, solved):
         (np.array(["a", "b"]), r"found an array of shape \(2,\) and type <U1"),
         ({}, "found a dictionary without entries"),
         ({"task": True, "grasp": {"left": None}}, r"entry 'grasp.left': found None"),
+        ({1: None, "task": True}, r"entry '1': found None"),
     ],
 )
 def test_a_success_that_is_none_is_refused(value, message):
     with pytest.raises(UserError, match=rf"info\['success'\] of {SAYS}.*{message}"):
+        says("success", value)
+
+
+@pytest.mark.parametrize("value", [{"a": {"b": True}, "a.b": False}, {1: True, "1": False}])
+def test_a_name_that_stands_twice_is_refused(value):
+    with pytest.raises(UserError, match=r"^entry '(a\.b|1)': two entries of a dictionary"):
         says("success", value)
 
 
@@ -366,6 +378,7 @@ def test_a_success_that_is_none_is_refused(value, message):
         ("truncated", np.True_, "truncated", True),
         ("goal", [[1], [2]], "observation", [0, 1, 2, 3]),
         ("goal", np.array([[1], [2]], np.int64), "observation", [0, 1, 2, 3]),
+        ("goal", np.ma.array([[1], [2]], mask=False), "observation", [0, 1, 2, 3]),
     ],
 )
 def test_what_a_step_returns_becomes_numbers(part, value, name, found):
@@ -402,6 +415,12 @@ def test_what_a_step_returns_becomes_numbers(part, value, name, found):
         ("goal", np.zeros(2), r"observation 'goal' that is .* \(2,\) .*numbers of shape \(2, 1\)"),
         ("goal", np.array([["a"], ["b"]]), r"shape \(2, 1\) and type <U1; it must be numbers of"),
         ("goal", [[None], [1]], r"observation 'goal' that is \[\[None\], \[1\]\]"),
+        (
+            "goal",
+            np.ma.array([[1.0], [2.0]], mask=[[False], [True]]),
+            r"observation 'goal' that is a masked array of shape \(2, 1\)",
+        ),
+        ("reward", np.ma.masked, r"a reward that is masked \(MaskedConstant\)"),
         ("position", np.zeros(3), r"'position' that is an array of shape \(3,\)"),
     ],
 )

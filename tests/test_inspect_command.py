@@ -277,6 +277,9 @@ def test_keys_that_the_command_cannot_take_stand_in_an_experiment(tmp_path, chan
         ([SOURCE, "--task", "6"], "--task: found 6; write an integer from 1 to 5"),
         ([SOURCE, "--environment", "cube-double-play"], "--environment: "),
         (["pyproject.toml.npz"], "SOURCE: found"),
+        ([""], 'SOURCE: found ""; write a format and a place, e.g. npz:mine.npz, an OGBench set'),
+        (["npz:"], 'SOURCE: found "npz:"; write FORMAT:PLACE, e.g. npz:mine.npz'),
+        (["minari:"], 'SOURCE: found "minari:"; write FORMAT:PLACE, e.g. npz:'),
     ],
 )
 def test_wrong_options_are_named(scheme, capsys, words, says):

@@ -158,7 +158,7 @@ def _step(
     (loss, metrics), gradients = eqx.filter_value_and_grad(total, has_aux=True)(trained)
     steps, optimiser_state = optimiser.update(gradients, state.optimiser_state, trained)
     agent = eqx.combine(eqx.apply_updates(trained, steps), rest)
-    own = UpdateMetrics(loss, optax.global_norm(gradients))
+    own = UpdateMetrics(loss, optax.tree.norm(gradients))
     return TrainState(agent, optimiser_state, key, state.updates + 1), (own, *metrics)
 
 

@@ -4,14 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from qamx.config.fields import Absent, Names, PositiveInt, Text
+from qamx.config.fields import Absent, Allowed, Names, PositiveInt, Text
 from qamx.config.sections import DataSettings
 
 
 class EpisodicDataSettings(DataSettings):
     """What every format has: how its arrays become observations, rewards and ends."""
 
-    source: Annotated[Text, Absent("")] = Field(
+    source: Annotated[
+        str, Field(pattern=":."), Allowed("FORMAT:PLACE, e.g. npz:mine.npz"), Absent("")
+    ] = Field(
         examples=["npz:mine.npz"],
         description="`npz:FILE`, `npz:FOLDER` (its files are shards), `hdf5:FILE`, `minari:NAME`, "
         "`lerobot:FOLDER`",

@@ -52,6 +52,17 @@ def not_finite(array: np.ndarray) -> int | None:
     return first_row(np.any(~np.isfinite(array.reshape(len(array), -1)), axis=1))
 
 
+def require_marks(where: str, name: str, column: np.ndarray) -> None:
+    """Every row of a column says yes (above 0) or no.
+
+    **Raises:** `UserError` with the first row that holds a NaN or an infinity.
+    """
+    if (row := not_finite(column)) is not None:
+        raise UserError(
+            f"{where}: {name}: not finite in row {row:,}; write 1 for yes or 0 for no in each row"
+        )
+
+
 SMALLEST_SHARE = 1e-4
 """Of its size, how much an entry must deviate to be told from a constant. In float32, numbers of
 that size are 6e-8 of it apart, so that a deviation has a thousand of them; below, normalising would

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
+from qamx.data.checks import require_marks
 from qamx.data.sequences import Transitions
 from qamx.envs.flatten import PLAIN, chosen, is_image, joined, named_leaves
 from qamx.errors import UserError
@@ -97,6 +98,7 @@ class Reading:
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return Transitions(*(np.concatenate(column) for column in columns))
 
+    @np.errstate(over="ignore")  # infinities are found where the transitions are checked
     def _part(self, where: str, episode: Episode) -> Transitions:
         _require_numbers(where, "actions", episode.actions)
         steps = len(episode.actions)
@@ -158,7 +160,7 @@ class Reading:
             return np.arange(steps) == steps - 1
         if episode.success is None:
             return None
-        return _column(where, "successes", episode.success, steps) > 0
+        return _marks(where, "successes", episode.success, steps)
 
     def _rewards(
         self, where: str, episode: Episode, success: np.ndarray | None, steps: int
@@ -187,7 +189,7 @@ class Reading:
                 f'{where}: terminations: missing; write data.terminal = "success" to stop where '
                 'the task is solved, or "never" if episodes end by time alone'
             )
-        return _column(where, "terminations", episode.terminations, steps) > 0
+        return _marks(where, "terminations", episode.terminations, steps)
 
 
 def _known(where: str, success: np.ndarray | None, asked_by: str) -> np.ndarray:
@@ -209,6 +211,12 @@ def _note_left_out(where: str, names: Sequence[str], most: int = 5) -> None:
 def _note(text: str) -> None:
     """A note, once a process: a shard is loaded many times."""
     print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def _marks(where: str, name: str, array: np.ndarray, steps: int) -> np.ndarray:
+    column = _column(where, name, array, steps)
+    require_marks(where, name, column)
+    return column > 0
 
 
 def _column(where: str, name: str, array: np.ndarray, steps: int) -> np.ndarray:

@@ -118,8 +118,11 @@ def vector(
 def numbers(value: Any) -> np.ndarray | None:
     """The array of real numbers that a value is, or None.
 
-    It may be an array of another library, a list, or anything that `float` takes but a string.
+    It may be an array of another library, a list, or anything that `float` takes but a string. A
+    masked entry is no number.
     """
+    if np.ma.is_masked(value):
+        return None
     try:
         array = np.asarray(value)
     except Exception:  # whatever a foreign array's own code raises
@@ -139,7 +142,8 @@ def shown(value: Any) -> str:
     """A value as messages show it, in one line."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is not None and dtype is not None and np.size(value) != 1:
-        return f"an array of shape {tuple(shape)} and type {dtype}"
+        kind = "a masked array" if np.ma.is_masked(value) else "an array"
+        return f"{kind} of shape {tuple(shape)} and type {dtype}"
     return " ".join(f"{reprlib.repr(value)} ({type(value).__name__})".split())
 
 

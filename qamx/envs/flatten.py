@@ -17,12 +17,20 @@ def named_leaves(observation: Any, prefix: str = "") -> dict[str, Any]:
     """The leaves of nested dictionaries by dotted name, in alphabetical order.
 
     Gymnasium's own `Dict` spaces are in this order too. A leaf by itself has the name "".
+
+    **Raises:** `UserError` for two leaves of one name.
     """
     if not isinstance(observation, Mapping):
         return {prefix.removesuffix("."): observation}
     leaves: dict[str, Any] = {}
-    for name in sorted(observation):
-        leaves |= named_leaves(observation[name], f"{prefix}{name}.")
+    for name in sorted(observation, key=str):
+        for key, leaf in named_leaves(observation[name], f"{prefix}{name}.").items():
+            if key in leaves:
+                raise UserError(
+                    f"entry {key!r}: two entries of a dictionary have this name, in which a dot "
+                    "stands between nested ones; rename one"
+                )
+            leaves[key] = leaf
     return leaves
 
 

@@ -210,6 +210,12 @@ def _make(address: str, arguments: dict[str, Any], given: int | None) -> tuple[A
             'module that registers it ("gymnasium:module:Name-v0"), or a class '
             '("gymnasium:module:Class")'
         ) from error
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        env.close()
+        raise UserError(
+            f"environment.id: {address} makes a {type(env).__name__}, which steps several "
+            "environments together; write what makes a single one"
+        )
     limits = [given, getattr(getattr(env, "spec", None), "max_episode_steps", None)]
     if isinstance(env, gymnasium.wrappers.TimeLimit):
         # Steps are counted here, where an answer that it could not take apart is refused.

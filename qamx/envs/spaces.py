@@ -4,20 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from qamx.envs.flatten import is_image
+from qamx.envs.flatten import is_image, named_leaves
 from qamx.errors import UserError
 
 
-def observation_spaces(space: Any, prefix: str = "") -> dict[str, Any]:
+def observation_spaces(space: Any) -> dict[str, Any]:
     """The spaces that an observation's space is made of, by dotted name, in alphabetical order."""
-    from gymnasium.spaces import Dict
-
-    if not isinstance(space, Dict):
-        return {prefix.removesuffix("."): space}
-    leaves: dict[str, Any] = {}
-    for name in sorted(space.spaces):
-        leaves |= observation_spaces(space.spaces[name], f"{prefix}{name}.")
-    return leaves
+    return named_leaves(space)  # a space of dictionaries is a mapping
 
 
 def require_vector(address: str, name: str, space: Any) -> None:

@@ -106,6 +106,11 @@ def _subject(
 
 def _data(source: str, options: Options) -> DataSettings:
     registry.load_installed_plugins()
+    if not source:
+        raise UserError(
+            'SOURCE: found ""; write a format and a place, e.g. npz:mine.npz, an OGBench set, e.g. '
+            "ogbench:cube-double-play-v0, or an experiment's file"
+        )
     if ":" not in source and Path(source).exists():
         raise UserError(
             f"SOURCE: found {source}, a path; write its format before it, as in npz:{source}"

@@ -66,7 +66,7 @@ def hdf5_data(
                 f"(observations, actions, ...); the file has {', '.join(file) or 'nothing'}"
             )
         demonstrations = sorted(file["data"], key=_number)
-        masks = {name: _masked(mask) for name, mask in _datasets(file.get("mask", {})).items()}
+        masks = _masks(path, file.get("mask", {}))
     chosen, apart = _split(path, demonstrations, masks, filter_key)
     validation = Demonstrations(path, success, apart) if apart else None
     return EpisodicData([Demonstrations(path, success, chosen)], reading, validation=validation)
@@ -180,7 +180,17 @@ def _datasets(group: Any, above: tuple[Any, ...] = ()) -> dict[str, Any]:
 def _number(name: str) -> tuple[int, str]:
     """Sorts demo_10 behind demo_9."""
     digits = name.rpartition("_")[2]
-    return (int(digits) if digits.isdigit() else -1, name)
+    return (int(digits) if digits.isdecimal() else -1, name)
+
+
+def _masks(path: Path, group: Any) -> dict[str, set[str]]:
+    """The names of the demonstrations that each filter key lists."""
+    if not isinstance(group, Mapping):
+        raise UserError(
+            f"{path}: mask: found an array, and no group; make it a group with an array of the "
+            "names of demonstrations for each filter key, or delete it"
+        )
+    return {name: _masked(mask) for name, mask in _datasets(group).items()}
 
 
 def _masked(mask: Any) -> set[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from qamx.data.archive_checks import check_terminals
+from qamx.data.checks import require_marks
 from qamx.errors import UserError
 
 MARKS = ("terminals", "timeouts", "terminations", "truncations")
@@ -108,4 +109,5 @@ def _column(where: str, arrays: Mapping[str, Any], name: str) -> np.ndarray:
         raise UserError(
             f"{where}: {name}: found {column.dtype} of shape {column.shape}; write one number a row"
         )
+    require_marks(where, name, column)
     return column.reshape(-1)

@@ -134,7 +134,7 @@ def _described(folder: Path) -> Description:
                 and not is_image(feature["shape"], feature["dtype"])
             }
             return Description(tuple(info["features"]), shapes, int(info["total_frames"]))
-    except (TypeError, AttributeError) as error:  # other JSON
+    except (TypeError, AttributeError, OverflowError) as error:  # other JSON
         raise UserError(
             f"{path}: not a description of LeRobot's ({error}); copy it anew"
         ) from error
