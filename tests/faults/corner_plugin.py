@@ -43,14 +43,14 @@ def make_data(settings, environment):
 
 
 class Poisoned:
-    """Data in which one reward is infinite."""
+    """Data in which the square of one reward is infinite in float32."""
 
     def __init__(self, data):
         self._data, self.shards, self.updates_per_shard = data, data.shards, data.updates_per_shard
 
     def load(self, shard):
         rows = self._data.load(shard)
-        rows.rewards[100] = float("inf")
+        rows.rewards[100] = 1e30
         return rows
 
 
