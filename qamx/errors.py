@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
 
 
 class ExitCode(enum.IntEnum):
@@ -65,8 +66,18 @@ def no_exit() -> Iterator[None]:
     try:
         yield
     except SystemExit as left:
+        last = left.__traceback__
+        # Once a run has logged there, wandb has a function of its own in the place of `sys.exit`.
+        while last and last.tb_next and not _is_wandb(last.tb_next):
+            last = last.tb_next
+        if last:
+            last.tb_next = None
         error = RuntimeError(f"it called sys.exit({left.code!r})")
         raise error.with_traceback(left.__traceback__) from None
+
+
+def _is_wandb(trace: TracebackType) -> bool:
+    return trace.tb_frame.f_globals.get("__name__", "").startswith("wandb.")
 
 
 def named(error: BaseException) -> str:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ from corner import (
 
 from qamx.envs import LocalPlayer, OGBenchEnvironment, close_players, open_players
 from qamx.envs.gymnasium import GymnasiumEnvironment
-from qamx.errors import RunError, UserError
+from qamx.errors import RunError, UserError, no_exit
 from qamx.runner.background_evaluation import BackgroundEvaluation
 from qamx.runner.collect import Collector
 from qamx.runner.evaluate import Evaluator, validate_environment
@@ -618,3 +619,12 @@ def test_ogbench_s_mazes_are_the_same_in_other_processes(open_them):
             paths += [player.step().observation for _ in range(60)]
         seen.append(np.array(paths))
     np.testing.assert_array_equal(*seen)
+
+
+def test_wandb_is_not_the_place_of_an_exit(monkeypatch):
+    hook: dict[str, Any] = {"__name__": "wandb.hooks", "leave": sys.exit}
+    exec("def leave_noted(code): leave(code)", hook)
+    monkeypatch.setattr(sys, "exit", hook["leave_noted"])
+    with pytest.raises(RuntimeError, match=r"called sys\.exit\(3\)") as caught, no_exit():
+        sys.exit(3)
+    assert caught.traceback[-1].path == Path(__file__)
