@@ -18,12 +18,12 @@ from qamx.cli import main
 from qamx.config import load
 from qamx.data.generate import Plan, generate, lookup
 from qamx.data.generate.archive import read_stamp
+from qamx.data.generate.crew import build_recipe
 from qamx.data.generate.episode import draw_episode
 from qamx.data.generate.expert import SIZES, expert_path, read_expert, write_expert
 from qamx.data.generate.generation import carry_out
 from qamx.data.generate.maze import MazeRecipe
 from qamx.data.generate.maze_goals import ExploreGoals, RandomWays, ShortestWay, StitchGoals
-from qamx.data.generate.recipe import build_recipe
 from qamx.data.generate.seeding import seeded
 from qamx.data.ogbench import OGBenchData
 from qamx.data.walk import RandomSteps
@@ -388,7 +388,7 @@ from pathlib import Path
 from qamx.data.generate import generate, Plan
 from qamx.data.generate.episode import draw_episode
 from qamx.data.generate.expert import find_expert
-from qamx.data.generate.recipe import build_recipe
+from qamx.data.generate.crew import build_recipe
 plan = Plan.of("antmaze-medium-stitch", episodes=1, shards=None, seed=0)
 recipe = build_recipe(plan.dataset, find_expert("ant", Path({str(tmp_path)!r})))
 print(len(draw_episode(recipe, plan.portions[0], 0)["actions"]), "jax" in sys.modules)

@@ -1,6 +1,7 @@
 """Who draws the episodes: this process alone, or several beside it."""
 
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,11 +13,29 @@ from qamx.data.generate.catalogue import Dataset
 from qamx.data.generate.episode import draw_episode
 from qamx.data.generate.expert import Expert
 from qamx.data.generate.plan import Portion
-from qamx.data.generate.recipe import Episode, Recipe, build_recipe
+from qamx.data.generate.recipe import Episode, Recipe
 from qamx.errors import UserError
 
 Draw = Callable[[Portion], Iterator[tuple[int, Episode]]]
 """Gives a file's episodes with their indices, in the order in which they get ready."""
+
+
+def build_recipe(dataset: Dataset, expert: Expert | None = None) -> Recipe:
+    """The recipe of a data set, its environment built (seconds for the robot arm).
+
+    **Arguments:** `expert` moves the walker of a data set that has one.
+    """
+    # The simulators take seconds to import, and listing the names needs none of them.
+    from qamx.data.generate.manipulation import manipulation_recipe
+    from qamx.data.generate.maze import maze_recipe
+
+    with warnings.catch_warnings():
+        # A missing display and the precision of bounds matter to no episode, yet every worker
+        # would say so.
+        warnings.simplefilter("ignore")
+        if "maze" in dataset.environment:
+            return maze_recipe(dataset, expert)
+        return manipulation_recipe(dataset)
 
 
 @contextmanager

@@ -18,9 +18,10 @@ import numpy as np
 
 from qamx.data.generate.archive import read_stamp
 from qamx.data.generate.catalogue import dataset_names, lookup
+from qamx.data.generate.crew import build_recipe
 from qamx.data.generate.episode import draw_episode
 from qamx.data.generate.plan import Plan
-from qamx.data.generate.recipe import Episode, build_recipe
+from qamx.data.generate.recipe import Episode
 
 _TABLE = Path(__file__).with_name("standard.json")
 _PLACE = {"seed": 0, "shard": 0, "split": "train"}
