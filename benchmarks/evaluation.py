@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qamx._utils.machine import usable_cores
 from qamx.build import build_agent
 from qamx.config import load
 from qamx.config.agents import AgentSettings
-from qamx.cores import usable_cores
 from qamx.envs import OGBenchEnvironment, Player, open_players
 from qamx.runner.evaluate import Act, Episode, Evaluator
 

@@ -20,9 +20,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from qamx._types import Batch
+from qamx._utils.flops import elapsed
 from qamx.agents import TrainState, update
 from qamx.bench.problem import SIZES, Problem, settings_of
-from qamx.bench.products import elapsed
 from qamx.data.replay import Replay
 from qamx.nn import MLP, AbstractCritic, EnsembleCritic, Precision, matmul_precision
 from qamx.rl import trainable

@@ -14,10 +14,10 @@ from jaxtyping import PyTree
 
 from qamx import registry
 from qamx._types import Batch
+from qamx._utils.flops import count, flops
 from qamx.agents import AbstractAgent, TrainState, update
 from qamx.assembly import build_optimiser
 from qamx.bench.problem import SIZES, Problem, settings_of
-from qamx.bench.products import count, flops
 from qamx.config import AgentSettings
 from qamx.rl import trainable
 

@@ -21,8 +21,8 @@ import numpy as np
 from qamx.build import build
 from qamx.config import load
 from qamx.data.cache import FOLDER
-from qamx.data.generate import generate
 from qamx.data.generate.archive import write_archive
+from qamx.data.generate.generation import generate
 from qamx.runner.logs import Logs
 from qamx.runner.loop import Runner
 from qamx.runner.member import Member

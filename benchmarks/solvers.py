@@ -7,7 +7,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 
-from qamx.bench.products import best_seconds
+from qamx._utils.flops import best_seconds
 from qamx.flow import GridIncrements, Integrator, MemorylessSchedule, memoryless_terms
 from qamx.nn import VelocityField
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from qamx.flow import Integrator
     from qamx.nn import Networks
     from qamx.rl import Backup
-    from qamx.trained import TrainedPolicy, load_agent
+    from qamx.trained_policy import TrainedPolicy, load_agent
 
 _HOMES = {
     "qamx._types": "Batch Metrics",
@@ -60,7 +60,7 @@ _HOMES = {
     "qamx.flow": "Integrator",
     "qamx.nn": "Networks",
     "qamx.rl": "Backup",
-    "qamx.trained": "TrainedPolicy load_agent",
+    "qamx.trained_policy": "TrainedPolicy load_agent",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

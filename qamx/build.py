@@ -26,9 +26,10 @@ import jax
 from jaxtyping import PyTree
 
 from qamx import registry
+from qamx._utils.backend import check_jax
+from qamx._utils.machine import usable_cores
 from qamx.agents import AbstractAgent
 from qamx.assembly import build_agent, build_optimiser, build_sampling, builder_of
-from qamx.backend import check_jax
 from qamx.config import Experiment, load
 from qamx.config.schedules import (
     CloningSettings,
@@ -38,11 +39,10 @@ from qamx.config.schedules import (
     OnlineSettings,
 )
 from qamx.config.sections import EvaluationSettings, ScheduleSettings
-from qamx.cores import usable_cores
 from qamx.data.source import files_of
-from qamx.envs.scaling import Scaling
 from qamx.errors import ExitCode, RunError, UserError
-from qamx.passport import stamp
+from qamx.normalisation import Scaling
+from qamx.provenance import stamp
 from qamx.runner.lock import locked
 from qamx.runner.logs import JsonLines, Logs, Sink, WandbSink
 from qamx.runner.loop import Runner
@@ -51,7 +51,7 @@ from qamx.runner.memory import OutOfMemory
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
 from qamx.runner.stop import Stopped, leaving_at_once
 from qamx.schedules import Cloning, Offline, Online, Schedule
-from qamx.trained import load_agent
+from qamx.trained_policy import load_agent
 from qamx.worlds import World, build_world
 
 NARROW = 32

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from qamx._utils.processes import ending_in_order
+from qamx._utils.seeds import check_seed
 from qamx.errors import UserError, exit_code
-from qamx.processes import ending_in_order
-from qamx.seeds import check_seed
 
 if TYPE_CHECKING:
     from qamx.config import Experiment
@@ -350,7 +350,7 @@ def _add_data(commands: Subparsers) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from qamx.data.generate import generate
+    from qamx.data.generate.generation import generate
 
     generate(
         arguments.name,
@@ -385,7 +385,7 @@ def _add_download(actions: Subparsers) -> None:
 
 
 def _download(arguments: argparse.Namespace) -> int:
-    from qamx.data.download import download
+    from qamx.data.download.command import download
 
     download(
         arguments.names,
@@ -447,7 +447,7 @@ def _add_expert(actions: Subparsers) -> None:
 
 
 def _expert(arguments: argparse.Namespace) -> int:
-    from qamx.data.generate import default_directory
+    from qamx.data.generate.places import default_directory
     from qamx.experts.training import train_expert
 
     return train_expert(

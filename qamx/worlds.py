@@ -35,8 +35,8 @@ from qamx.data.walk import RandomSteps
 from qamx.envs import Environment, OGBenchEnvironment, WalkEnvironment, opened
 from qamx.envs.elsewhere import AfterPlugins, RegisteredHere, is_registered
 from qamx.envs.gymnasium import GymnasiumEnvironment
-from qamx.envs.scaling import ScaledEnvironment, Scaling, Vector
 from qamx.errors import UserError
+from qamx.normalisation import ScaledEnvironment, Scaling, Vector
 
 MakeEnvironment = Callable[[], Environment]
 

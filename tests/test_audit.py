@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qamx._utils import processes
 from qamx.audit import doctor as clinic
-from qamx.audit import probes, rehearsal
+from qamx.audit import rehearsal
 from qamx.audit.doctor import Finding
 from qamx.cli import main
 
@@ -74,11 +75,11 @@ def test_the_doctor_s_exit_status(monkeypatch, capsys, verdict, status, count):
 
 
 def test_a_probe_that_hangs_or_fails_is_reported(monkeypatch):
-    monkeypatch.setattr(probes, "SECONDS", 0.5)
-    assert probes.probe("import time; time.sleep(60)") == (False, "no answer within 0 s")
-    monkeypatch.setattr(probes, "SECONDS", 20.0)
-    assert probes.probe("raise OSError('no device')") == (False, "OSError: no device")
-    assert probes.probe("print('fine')") == (True, "fine")
+    monkeypatch.setattr(processes, "SECONDS", 0.5)
+    assert processes.probe("import time; time.sleep(60)") == (False, "no answer within 0 s")
+    monkeypatch.setattr(processes, "SECONDS", 20.0)
+    assert processes.probe("raise OSError('no device')") == (False, "OSError: no device")
+    assert processes.probe("print('fine')") == (True, "fine")
 
 
 def test_rendering_without_its_backend_is_a_warning(monkeypatch):

@@ -8,8 +8,8 @@ import sys
 import jax
 import pytest
 
+from qamx._utils.backend import REFUSED, check_device, check_jax
 from qamx.audit import doctor as clinic
-from qamx.backend import REFUSED, check_device, check_jax
 from qamx.errors import UserError
 
 OTHERS = {

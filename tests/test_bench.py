@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from toy import RandomWalks
 
+from qamx._utils.flops import Product, count, flops
 from qamx.bench.loops import host_windows
-from qamx.bench.products import Product, count, flops
 from qamx.cli import main
 from qamx.data.sequences import windows
 

@@ -24,16 +24,18 @@ import ogbench.utils
 import pytest
 from file_server import Answer, FileServer, archive
 
+from qamx._utils.machine import side_by_side
 from qamx.cli import main
-from qamx.data.download import Patience, download, table
+from qamx.data.download import table
+from qamx.data.download.command import download
 from qamx.data.download.hashes import PUBLISHED, Record, keep_record, read_records
-from qamx.data.download.parallel import side_by_side
 from qamx.data.download.part import Part
+from qamx.data.download.patience import Patience
 from qamx.data.download.probe import Need, readable, size_of
 from qamx.data.download.progress import watching
 from qamx.data.download.table import COPY, SERVER, known_names, remote_set, server_url
 from qamx.data.download.transfer import Halted, Transfer
-from qamx.data.generate import generate
+from qamx.data.generate.generation import generate
 from qamx.data.ogbench import find_files
 from qamx.errors import UserError
 from qamx.ogbench_names import DOMAIN_OF

@@ -9,7 +9,7 @@ import ogbench
 import pytest
 
 from qamx.data.checked import CheckedData
-from qamx.data.generate import generate
+from qamx.data.generate.generation import generate
 from qamx.data.ogbench import OGBenchData, find_files
 from qamx.envs import ChunkExecutor, OGBenchEnvironment
 from qamx.envs.ogbench import Reward

@@ -17,10 +17,9 @@ from corner import Corner
 from scipy.stats import binom
 from short_run import short_run
 
-from qamx.audit import probes
+from qamx._utils import processes
 from qamx.cli import main
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
-from qamx.envs.scaling import ScaledEnvironment, Scaling
 from qamx.errors import RunError, UserError
 from qamx.evaluation import backend
 from qamx.evaluation.command import experiment_of
@@ -31,6 +30,7 @@ from qamx.evaluation.replay import Again, check_draws
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.evaluation.subject import Subject, subject_of_run
 from qamx.evaluation.video import film
+from qamx.normalisation import ScaledEnvironment, Scaling
 from qamx.runner.evaluate import Episode
 from qamx.runner.plan import Evaluation
 
@@ -498,7 +498,7 @@ def test_the_way_to_draw_is_looked_for_once_and_its_absence_explained(monkeypatc
         tried.append(MUJOCO_GL)
         return works[MUJOCO_GL], "no library"
 
-    monkeypatch.setattr(probes, "probe", probe)
+    monkeypatch.setattr(processes, "probe", probe)
     environment = {}
     monkeypatch.setattr(backend.os, "environ", environment)
     backend.choose_backend(required=True)

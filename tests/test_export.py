@@ -20,6 +20,7 @@ from jax.extend import core
 from short_run import short_run
 
 from qamx import registry
+from qamx._utils.files import hash_of
 from qamx.assembly import build_agent
 from qamx.bench.problem import settings_of
 from qamx.cli import main
@@ -37,14 +38,12 @@ from qamx.deploy import (
 )
 from qamx.deploy.__main__ import main as deploy_main
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy
-from qamx.envs.scaling import VECTORS, Scaling
 from qamx.errors import UserError
 from qamx.export.draws import record_draws, with_draws_as_arguments
 from qamx.export.onnx import export_onnx, in_units_of_environment
 from qamx.export.sampler import PLATFORMS, export_sampler
-from qamx.hashing import hash_of
-from qamx.trained import TrainedPolicy
-from qamx.units import Units
+from qamx.normalisation import VECTORS, Scaling, Units
+from qamx.trained_policy import TrainedPolicy
 
 OBSERVATION, ACTION, HORIZON = 5, 2, 3
 NOTHING = np.zeros(0, np.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qamx.data.checked import CheckedData
-from qamx.data.generate import generate
+from qamx.data.generate.generation import generate
 from qamx.data.ogbench import OGBenchData
 from qamx.data.sequences import Transitions
 from qamx.errors import UserError

@@ -49,7 +49,7 @@ from qamx.agents import (
 from qamx.flow import Integrator
 from qamx.nn import DeterministicActor, LayerNorm, Networks
 from qamx.rl import Backup, Delayed, Fixed, trainable
-from qamx.schedules.temperature import Constant
+from qamx.schedules.inverse_temperature import Constant
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

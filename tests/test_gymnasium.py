@@ -20,7 +20,7 @@ from qamx.envs.flatten import is_image
 from qamx.envs.gymnasium import GymnasiumEnvironment
 from qamx.envs.messages import PlayError
 from qamx.errors import UserError
-from qamx.units import Units
+from qamx.normalisation import Units
 from qamx.worlds import build_environment, in_policy_units
 
 

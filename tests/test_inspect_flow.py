@@ -32,11 +32,11 @@ from qamx.audit.flow.terminal import print_report
 from qamx.audit.flow.words import absent
 from qamx.cli import main
 from qamx.data.sequences import Transitions
-from qamx.envs.scaling import Scaling
 from qamx.errors import UserError
 from qamx.nn import AbstractCritic, AbstractVelocityField
-from qamx.passport import stamp
+from qamx.normalisation import Scaling
 from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
+from qamx.provenance import stamp
 from qamx.rl import TemporalDifference, WithTarget
 from qamx.runner.checkpoint import Checkpoints
 from qamx.runner.collect import derived_seed

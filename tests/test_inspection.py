@@ -9,13 +9,13 @@ import pytest
 from corner import Corner
 from samples import environment, settings_of
 
+from qamx._utils.finding import Finding, listed, ranked
 from qamx.audit.data.inspector import inspect
 from qamx.audit.data.subject import Subject
 from qamx.data.checked import CheckedData
 from qamx.data.inspection import examine
 from qamx.data.inspection.causality import explained
 from qamx.data.inspection.facts import Facts
-from qamx.data.inspection.finding import Finding, listed, ranked
 from qamx.data.inspection.fingerprints import episode_hashes, row_hashes
 from qamx.data.sequences import Transitions
 from qamx.errors import UserError

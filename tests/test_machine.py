@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from qamx import gpus
-from qamx.audit import doctor, probes
-from qamx.cores import usable_cores
+from qamx._utils import machine, processes
+from qamx._utils.machine import usable_cores
+from qamx.audit import doctor
 from qamx.errors import UserError
 from qamx.evaluation import backend
 from qamx.sweep.pool import surroundings, visible_gpus
@@ -73,7 +73,7 @@ def says(output, code=0):
 )
 def test_gpus_are_what_nvidia_smi_lists(nvidia_smi, output, names):
     nvidia_smi(says(output))
-    assert gpus.find_gpus() == (names, "")
+    assert machine.find_gpus() == (names, "")
     dealt = [surroundings(place, len(names), visible_gpus()) for place in range(len(names))]
     assert dealt == [{"CUDA_VISIBLE_DEVICES": name} for name in names]
 
@@ -106,7 +106,7 @@ def test_gpus_are_what_nvidia_smi_lists(nvidia_smi, output, names):
 def test_an_nvidia_smi_that_does_not_answer_lists_no_gpu(
     nvidia_smi, monkeypatch, caplog, script, mode, said
 ):
-    monkeypatch.setattr(gpus, "SECONDS", 0.5)
+    monkeypatch.setattr(machine, "SECONDS", 0.5)
     if script is not None:
         nvidia_smi(script, mode)
     assert visible_gpus() == []
@@ -273,7 +273,7 @@ def test_a_scheduler_s_grant_limits_the_cores_too(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def clean_machine(monkeypatch):
     """A machine without variables on which so many backends draw, as MuJoCo reads them."""
     for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
@@ -288,7 +288,7 @@ def machine(monkeypatch):
             works = wanted in draws and agree
             return works, "an image was drawn" if works else "no context"
 
-        monkeypatch.setattr(probes, "probe", probe)
+        monkeypatch.setattr(processes, "probe", probe)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
@@ -315,8 +315,8 @@ BOTH = ["egl", "osmesa"]
         (["egl"], {"DISPLAY": "localhost:10.0"}, "egl"),
     ],
 )
-def test_what_draws_is_chosen(machine, draws, variables, chosen):
-    machine(draws, **variables)
+def test_what_draws_is_chosen(clean_machine, draws, variables, chosen):
+    clean_machine(draws, **variables)
     assert backend.choose_backend(required=True) == ""
     assert os.environ.get("MUJOCO_GL") == chosen
     assert doctor.rendering().verdict == "ok"
@@ -368,8 +368,8 @@ def test_what_draws_is_chosen(machine, draws, variables, chosen):
         ([], {"DISPLAY": ":0"}, "the display does not draw here (no context), nor does anything"),
     ],
 )
-def test_what_does_not_draw_is_named_with_what_does(machine, draws, variables, said):
-    machine(draws, **variables)
+def test_what_does_not_draw_is_named_with_what_does(clean_machine, draws, variables, said):
+    clean_machine(draws, **variables)
     before = dict(os.environ)
     with pytest.raises(UserError) as caught:
         backend.choose_backend(required=True)

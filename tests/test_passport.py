@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qamx import hashing
+from qamx._utils import files
 from qamx.cli import main
-from qamx.passport import read
+from qamx.provenance import read
 
 QUICKSTART = str(Path(__file__).parents[1] / "experiments" / "quickstart.toml")
 KEY, TOKEN = "0123456789abcdef0123456789abcdef01234567", "hf_never_to_be_written_down"
@@ -157,16 +157,16 @@ def test_a_damaged_passport_is_one_message(copy, folder, capsys):
 
 def test_a_hash_is_kept_until_the_file_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(hashing, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(files, "WORTH_KEEPING", 1)
     file, read_files = tmp_path / "data", []
     file.write_bytes(b"one")
-    whole = hashing.hash_of
-    monkeypatch.setattr(hashing, "hash_of", lambda path: read_files.append(path) or whole(path))
-    first = hashing.sha256_of([file])
-    assert first == hashing.sha256_of([file]) == [hashlib.sha256(b"one").hexdigest()]
+    whole = files.hash_of
+    monkeypatch.setattr(files, "hash_of", lambda path: read_files.append(path) or whole(path))
+    first = files.sha256_of([file])
+    assert first == files.sha256_of([file]) == [hashlib.sha256(b"one").hexdigest()]
     assert len(read_files) == 1
     file.write_bytes(b"other")
-    assert hashing.sha256_of([file]) == [hashlib.sha256(b"other").hexdigest()]
+    assert files.sha256_of([file]) == [hashlib.sha256(b"other").hexdigest()]
     assert len(read_files) == 2
 
 

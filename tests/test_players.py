@@ -321,7 +321,7 @@ def sleeping(monkeypatch):
     monkeypatch.setenv(SECONDS, f"4000.{secrets.randbelow(10**9):09}")
     monkeypatch.setattr("qamx.envs.process.END_SECONDS", 1.0)
     monkeypatch.setattr("qamx.envs.closing.CLOSE_SECONDS", 0.3)
-    monkeypatch.setattr("qamx.processes.TERM_SECONDS", 0.3)
+    monkeypatch.setattr("qamx._utils.processes.TERM_SECONDS", 0.3)
     yield
     for number in simulators():
         os.kill(number, signal.SIGKILL)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from qamx.data.download import download
-from qamx.data.generate import dataset_names, generate, lookup
+from qamx.data.download.command import download
+from qamx.data.generate.catalogue import dataset_names, lookup
+from qamx.data.generate.generation import generate
 from qamx.data.generate.standard import (
     Likeness,
     compare,

@@ -8,8 +8,8 @@ from corner import Corner
 
 from qamx.data.scaled import extremes, moments, scaled
 from qamx.data.sequences import Transitions
-from qamx.envs.scaling import ScaledEnvironment, Scaling
 from qamx.errors import UserError
+from qamx.normalisation import ScaledEnvironment, Scaling
 
 SCALING = Scaling(
     observation_mean=np.array([1.0, -2.0], np.float32),

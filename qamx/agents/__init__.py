@@ -1,7 +1,6 @@
 """Agents: a critic and a policy, and how one update trains both."""
 
-from qamx.agents.actor import RLPD, ReBRAC
-from qamx.agents.base import (
+from qamx.agents.agent import (
     AbstractAgent,
     Agent,
     TrainState,
@@ -11,13 +10,29 @@ from qamx.agents.base import (
     restart_optimiser,
     update,
 )
-from qamx.agents.diffusion import DAC, QSM
-from qamx.agents.flow import DSRL, FAWAC, FBRAC, FQL, IFQL, FEdit
-from qamx.agents.guidance import CGQL, CGQLMSE, CGQLLinex
+from qamx.agents.methods import (
+    BAM,
+    CGQL,
+    CGQLMSE,
+    DAC,
+    DSRL,
+    FAWAC,
+    FBRAC,
+    FQL,
+    IFQL,
+    QAM,
+    QAMFQL,
+    QSM,
+    RLPD,
+    RQL,
+    TRQAM,
+    CGQLLinex,
+    FEdit,
+    QAMEdit,
+    ReBRAC,
+)
 from qamx.agents.optimiser import adam
 from qamx.agents.parts import Parts
-from qamx.agents.qam import BAM, QAM, QAMFQL, TRQAM, QAMEdit
-from qamx.agents.reversal import RQL
 
 __all__ = [
     "BAM",

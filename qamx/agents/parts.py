@@ -19,7 +19,7 @@ from qamx.policies import (
     SlowBehaviourFlow,
 )
 from qamx.rl import Backup, Clock, EntropyTarget, TemporalDifference, WithTarget
-from qamx.schedules.temperature import AbstractInverseTemperature
+from qamx.schedules.inverse_temperature import AbstractInverseTemperature
 
 M = TypeVar("M", bound=PyTree)
 

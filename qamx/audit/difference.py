@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qamx.audit.report import print_table
+from qamx._utils.terminal import print_table
 from qamx.config.experiment import flat
 from qamx.errors import UserError
-from qamx.passport import read
+from qamx.provenance import read
 
 ABSENT = "-"
 """What is shown where a run has no such key."""

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlparse
 
-from qamx.audit.probes import DEVICE, ENVIRONMENT, drawing, probe
-from qamx.audit.report import print_table
-from qamx.data.generate import default_directory
-from qamx.gpus import find_gpus
+from qamx._utils.machine import find_gpus
+from qamx._utils.processes import DEVICE, ENVIRONMENT, drawing, probe
+from qamx._utils.terminal import print_table
+from qamx.data.generate.places import default_directory
 
 GIGABYTE = 10**9
 FEW_FILES = 1024

@@ -21,13 +21,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from qamx._utils.backend import check_jax
+from qamx._utils.terminal import print_table
 from qamx.audit.difference import parting
-from qamx.audit.report import print_table
-from qamx.backend import check_jax
 from qamx.build import build
 from qamx.config import Experiment, load
 from qamx.errors import ExitCode, RunError, UserError
-from qamx.passport import read
+from qamx.provenance import read
 from qamx.runner.logs import Logs, last_row
 from qamx.runner.loop import Runner
 from qamx.runner.member import Member

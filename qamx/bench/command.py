@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 import jax
 
 from qamx import registry
-from qamx.audit.report import print_table
-from qamx.backend import check_jax
+from qamx._utils.backend import check_jax
+from qamx._utils.terminal import print_table
 from qamx.bench.measure import Effort, Figures, measure
 from qamx.bench.problem import SIZES, Problem, settings_of
 from qamx.errors import UserError

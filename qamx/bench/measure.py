@@ -9,10 +9,10 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from qamx._utils.flops import Floor, count, elapsed, flops
 from qamx.agents import update
 from qamx.bench.loops import HostLoop, SeedsTogether
 from qamx.bench.problem import Problem
-from qamx.bench.products import Floor, count, elapsed, flops
 from qamx.data.replay import Replay
 from qamx.nn import Precision, matmul_precision
 from qamx.runner.step import Trainer

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from qamx import registry
+from qamx._utils.files import TextError, read_text
 from qamx.config.library import SUITES, library, names
 from qamx.config.problems import ConfigError
 from qamx.config.suite import load_suite
-from qamx.textfile import TextError, read_text
 
 Section = tuple[str, list[tuple[str, str]]]
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from qamx._utils.files import TextError, read_text
 from qamx.config.library import HERE, SUITES, library, nearest
 from qamx.config.problems import Key, Problem, findings, show
 from qamx.errors import suggestion
-from qamx.textfile import TextError, read_text
 
 Model = TypeVar("Model", bound=BaseModel)
 

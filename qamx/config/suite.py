@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, field_validator
 
+from qamx._utils.seeds import SEEDS
 from qamx.config.fields import Absent, Allowed, Count, Name, PositiveInt, Seed, Settings, Text
 from qamx.config.grid import points
 from qamx.config.library import SUITES, find_suite, library
@@ -16,7 +17,6 @@ from qamx.config.loader import is_suite
 from qamx.config.problems import ConfigError, show, value_problem
 from qamx.config.sources import Override, Tree, read_toml, validated
 from qamx.config.suite_runs import Form, Group, Selected, Suite
-from qamx.seeds import SEEDS
 
 Integers = Annotated[
     tuple[Count, ...],

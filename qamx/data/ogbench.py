@@ -18,9 +18,12 @@ from qamx.data.archive_checks import (
 )
 from qamx.data.cache import TransitionCache
 from qamx.data.checks import refuse_dangling
-from qamx.data.download import check_recorded, download, is_generated, unfinished
-from qamx.data.generate import default_directory, generate
+from qamx.data.download.command import download, unfinished
+from qamx.data.download.hashes import check_recorded
+from qamx.data.download.origin import is_generated
 from qamx.data.generate.archive import read_stamp
+from qamx.data.generate.generation import generate
+from qamx.data.generate.places import default_directory
 from qamx.data.sequences import Transitions
 from qamx.data.source import require_equal_lengths
 from qamx.envs.ogbench import Reward, make, sparse

@@ -12,8 +12,8 @@ from qamx.data.inspection.actions import nearly_constant_actions
 from qamx.data.inspection.observations import nearly_constant_observations
 from qamx.data.sequences import Transitions
 from qamx.data.source import AbstractDataAround, DataSource, jumps_of, validation_of
-from qamx.envs.scaling import Scaling, Vector
 from qamx.errors import UserError
+from qamx.normalisation import Scaling, Vector
 
 Found: TypeAlias = tuple[Finding, ...]
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from qamx.backend import check_device
+from qamx._utils.backend import check_device
 from qamx.deploy import metadata as files
 from qamx.deploy.metadata import Metadata, read_metadata
 from qamx.errors import UserError

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from qamx._utils.files import hash_of
 from qamx.errors import UserError
-from qamx.hashing import hash_of
-from qamx.units import Units
+from qamx.normalisation import Units
 
 FILE_NAME = "bundle.json"
 VERSION = 1

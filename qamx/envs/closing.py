@@ -4,10 +4,10 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from qamx._utils.processes import Marked
 from qamx.envs.base import Environment
 from qamx.envs.messages import described
 from qamx.errors import no_exit
-from qamx.processes import Marked
 
 CLOSE_SECONDS = 3.0
 """How long an environment may wait, in its `close`, for what it has started."""

@@ -13,10 +13,10 @@ from multiprocessing import Pipe
 
 import cloudpickle
 
+from qamx._utils.processes import MARK, Marked
 from qamx.envs.base import Environment
 from qamx.envs.messages import Answer, Leave, Play, Reset, Setup
 from qamx.errors import RunError, UserError, named
-from qamx.processes import MARK, Marked
 
 CONTINUES = "A run goes on from its last checkpoint with the same command"
 END_SECONDS = 10.0

@@ -12,12 +12,12 @@ from multiprocessing.connection import Connection
 
 import cloudpickle
 
+from qamx._utils.processes import MARK, Marked, handling
 from qamx.envs.base import Environment, step_limit
 from qamx.envs.checked import checked_reset, checked_step
 from qamx.envs.closing import CLOSE_SECONDS, close
 from qamx.envs.messages import Answer, Failure, Leave, Play, Reset, Setup, Sizes, Value
 from qamx.envs.process import NOT_FOR_WORKERS
-from qamx.processes import MARK, Marked, handling
 
 GRACE_SECONDS = 5.0
 """How long the step in progress and the environments' `close` may take after the last message."""

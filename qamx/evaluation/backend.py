@@ -2,7 +2,7 @@
 
 import os
 
-from qamx.audit.probes import drawing
+from qamx._utils.processes import drawing
 from qamx.errors import UserError
 
 _TRIED: set[str] = set()

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from qamx._utils.machine import use_cpu
+from qamx._utils.seeds import check_seed
 from qamx.config import EnvironmentSettings, Experiment, load
-from qamx.cores import use_cpu
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
 from qamx.errors import UserError
 from qamx.evaluation.exported import subject_of_export
@@ -16,8 +17,7 @@ from qamx.evaluation.play import Played, play, roles_for, settings_for
 from qamx.evaluation.statistics import Pairing
 from qamx.evaluation.subject import Subject, subject_of_run
 from qamx.evaluation.tables import pairing_report, show, show_pairing, write_json
-from qamx.seeds import check_seed
-from qamx.trained import load_experiment
+from qamx.trained_policy import load_experiment
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from qamx.build import build_evaluation
 from qamx.config import load
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy, load_policy
 from qamx.deploy.metadata import EXPERIMENT
-from qamx.envs.scaling import Scaling
 from qamx.errors import UserError
 from qamx.evaluation.subject import Subject
+from qamx.normalisation import Scaling
 from qamx.runner.acting import Role
 from qamx.runner.evaluate import Act
 from qamx.runner.keys import keys_of

@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from qamx._utils.processes import Marked
 from qamx.config import EnvironmentSettings
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.envs import Environment, Renderable, opened
@@ -16,7 +17,6 @@ from qamx.envs.rendering import Image
 from qamx.errors import RunError, UserError
 from qamx.evaluation.play import Played
 from qamx.evaluation.subject import Subject
-from qamx.processes import Marked
 from qamx.runner.evaluate import Episode
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qamx.audit.report import print_table
+from qamx._utils.terminal import print_table
 from qamx.errors import UserError
 from qamx.evaluation.play import Played
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval

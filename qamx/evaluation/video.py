@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from qamx._utils.machine import use_cpu
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
-from qamx.cores import use_cpu
 from qamx.envs.rendering import Image
 from qamx.errors import UserError
 from qamx.evaluation.backend import choose_backend

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from qamx._utils.files import hash_of
 from qamx.deploy import metadata as files
 from qamx.deploy.checking import Check, check
 from qamx.deploy.metadata import Kind, Metadata
@@ -16,7 +17,6 @@ from qamx.errors import RunError, UserError
 from qamx.export.onnx import export_onnx, recorded
 from qamx.export.sampler import PLATFORMS, export_sampler
 from qamx.export.source import Source
-from qamx.hashing import hash_of
 
 LATENCY_CALLS = 300
 """Chunks that are timed."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from qamx.cores import use_cpu
+from qamx._utils.machine import use_cpu
 from qamx.deploy.metadata import Kind, read_metadata
 from qamx.errors import ExitCode
 from qamx.export.bundle import require_free, write_bundle

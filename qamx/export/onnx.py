@@ -17,7 +17,7 @@ from qamx.agents import AbstractAgent
 from qamx.deploy.metadata import Draw
 from qamx.errors import UserError
 from qamx.export.draws import record_draws, with_draws_as_arguments
-from qamx.units import Units
+from qamx.normalisation import Units
 
 
 class OnnxModel(NamedTuple):

@@ -11,14 +11,14 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx._types import Key
-from qamx.bench.products import Floor, count
+from qamx._utils.flops import Floor, count
 from qamx.config import Experiment
 from qamx.envs import Environment, opened
 from qamx.envs.checked import checked_reset, checked_step
-from qamx.envs.scaling import Scaling
+from qamx.normalisation import Scaling
 from qamx.runner.keys import evaluation_seeds
 from qamx.runner.logs import whole_rows
-from qamx.trained import TrainedPolicy, load_experiment, load_snapshot
+from qamx.trained_policy import TrainedPolicy, load_experiment, load_snapshot
 from qamx.worlds import build_environment
 
 EPISODES, CHUNKS = 4, 4

@@ -10,11 +10,13 @@ from qamx.flow.adjoint import (
     velocity_change,
 )
 from qamx.flow.integrator import SOLVERS, Integrator
-from qamx.flow.interpolant import interpolate
-from qamx.flow.matching import flow_matching_loss
-from qamx.flow.noise_schedule import MemorylessSchedule
-from qamx.flow.ode import ode_term, sample_ode
-from qamx.flow.sde import GridIncrements, memoryless_terms, sample_memoryless_sde
+from qamx.flow.matching import flow_matching_loss, interpolate, ode_term, sample_ode
+from qamx.flow.sde import (
+    GridIncrements,
+    MemorylessSchedule,
+    memoryless_terms,
+    sample_memoryless_sde,
+)
 
 __all__ = [
     "SOLVERS",

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 from qamx._types import Key
+from qamx.nn.actors import DeterministicActor, GaussianActor
 from qamx.nn.critic import EnsembleCritic, FlowTimeCritic
-from qamx.nn.deterministic_actor import DeterministicActor
-from qamx.nn.gaussian_actor import GaussianActor
+from qamx.nn.fields import NoisePredictor, VelocityField
 from qamx.nn.mlp import MLP
-from qamx.nn.noise_predictor import NoisePredictor
-from qamx.nn.velocity_field import VelocityField
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,12 @@
 """Policies: what acts, and the objective that extracts it from a critic."""
 
+from qamx.policies.adjoint_matched import (
+    AbstractFineTunedFlow,
+    AdjointMatchedFlow,
+    AdjointMatchingMetrics,
+    BackpropagatedFlow,
+    MatchedPaths,
+)
 from qamx.policies.base import (
     AbstractDerivedFlow,
     AbstractDerivedPolicy,
@@ -20,13 +27,6 @@ from qamx.policies.diffusion import (
     posterior_step,
 )
 from qamx.policies.edit import EditMetrics, EditPolicy
-from qamx.policies.fine_tuned import (
-    AbstractFineTunedFlow,
-    AdjointMatchedFlow,
-    AdjointMatchingMetrics,
-    BackpropagatedFlow,
-    MatchedPaths,
-)
 from qamx.policies.flow_actor import AbstractImprovedFlow, AdvantageWeightedFlow, FlowActor
 from qamx.policies.gaussian import GaussianPolicy
 from qamx.policies.guided import GuidedFlow, GuidedVelocity

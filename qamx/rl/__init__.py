@@ -1,17 +1,16 @@
 """Reinforcement-learning pieces: backups, critics, entropy, target networks."""
 
 from qamx.rl.backup import Backup, expectile_loss, pessimistic_value, td_loss
-from qamx.rl.critic_learning import (
+from qamx.rl.noisy_critic import NoisyTemporalDifference, linex, squared_error
+from qamx.rl.reversal import ReversalLearning
+from qamx.rl.state_value import AdvantageLearning, ImplicitQLearning, data_value, td_value
+from qamx.rl.target import Clock, Delayed, EntropyTarget, Fixed, WithTarget, frozen, trainable
+from qamx.rl.temporal_difference import (
     AbstractCriticLearning,
     Actor,
     CriticMetrics,
     TemporalDifference,
 )
-from qamx.rl.entropy import EntropyTarget
-from qamx.rl.noisy_critic import NoisyTemporalDifference, linex, squared_error
-from qamx.rl.reversal import ReversalLearning
-from qamx.rl.state_value import AdvantageLearning, ImplicitQLearning, data_value, td_value
-from qamx.rl.target import Clock, Delayed, Fixed, WithTarget, frozen, trainable
 
 __all__ = [
     "AbstractCriticLearning",

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import FlowTimeCritic
 from qamx.rl.backup import Backup
-from qamx.rl.critic_learning import AbstractCriticLearning, Actor
 from qamx.rl.target import WithTarget, frozen
+from qamx.rl.temporal_difference import AbstractCriticLearning, Actor
 
 NoisyLoss = Callable[
     [Float[Array, "ensemble batch"], Float[Array, "ensemble batch"], float],

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import MLP, AbstractCritic
 from qamx.rl.backup import Backup, expectile_loss, pessimistic_value
-from qamx.rl.critic_learning import AbstractCriticLearning, Actor
 from qamx.rl.target import WithTarget, frozen
+from qamx.rl.temporal_difference import AbstractCriticLearning, Actor
 
 ValueTarget = Callable[
     [AbstractCritic, Batch, Float[Array, " batch"]], Float[Array, "*ensemble batch"]

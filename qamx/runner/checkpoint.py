@@ -14,10 +14,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
+from qamx._utils.files import explain
 from qamx.errors import RunError
 from qamx.runner.arrays import fitted, to_host
 from qamx.runner.background import Background
-from qamx.runner.disk import explain
 from qamx.runner.manifest import Damaged, persist, schema_of, verify, verify_schema, write_manifest
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save at length.

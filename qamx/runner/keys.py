@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 
 from qamx._types import Key
+from qamx._utils.seeds import check_seed
 from qamx.runner.collect import EVALUATION_STREAM, derived_seed
-from qamx.seeds import check_seed
 
 
 class Keys(NamedTuple):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from qamx._utils.files import explain
 from qamx.errors import RunError, UserError
-from qamx.runner.disk import explain
 
 FROZEN = "diverged.json"
 """The file, in a run's folder, that says when and why the run left its group."""

@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from qamx._utils.backend import check_jax
+from qamx._utils.terminal import Display, make_display
 from qamx.agents import AbstractAgent, clone, create_state, update
-from qamx.backend import check_jax
 from qamx.data.replay import Replay
 from qamx.data.sequences import Transitions
 from qamx.envs import Player, close_players
 from qamx.errors import ExitCode, UserError
 from qamx.runner.checkpoint import Saved
 from qamx.runner.collection import Collection, Place, together
-from qamx.runner.display import Display, make_display
 from qamx.runner.evaluate import validate_environment
 from qamx.runner.evaluations import Due, Evaluations, Result
 from qamx.runner.member import Member, all_diverged, common_checkpoints

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from qamx.hashing import hash_of
+from qamx._utils.files import hash_of
 
 Schema: TypeAlias = dict[str, tuple[list[int], str]]
 """Shape and dtype of every array, by name."""

@@ -5,8 +5,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from qamx._utils.files import hash_of
 from qamx.data.sequences import Transitions
-from qamx.hashing import hash_of
 from qamx.runner.manifest import Damaged, persist, verify_file
 
 Record: TypeAlias = tuple[str, int, str]

@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
-from qamx.processes import handling
+from qamx._utils.processes import handling
 
 
 class Stopped(BaseException):

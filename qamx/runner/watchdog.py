@@ -12,12 +12,12 @@ from typing import NoReturn
 import numpy as np
 from jaxtyping import Float
 
+from qamx._utils.processes import Marked, end_started
 from qamx.envs import Environment, Player, Step, open_players
 from qamx.envs.base import step_limit
 from qamx.envs.closing import close_with
 from qamx.envs.process import unanswered
 from qamx.errors import ExitCode
-from qamx.processes import Marked, end_started
 
 LIMIT_SECONDS = 600.0
 """How long one reset or step of an environment may take."""

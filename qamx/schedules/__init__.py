@@ -1,8 +1,12 @@
 """Schedules: training phases, intervals and inverse temperatures."""
 
-from qamx.schedules.intervals import is_due, next_due
-from qamx.schedules.phases import Cloning, Offline, Online, Phase, Schedule
-from qamx.schedules.temperature import AbstractInverseTemperature, Constant, Linear, TrustRegion
+from qamx.schedules.inverse_temperature import (
+    AbstractInverseTemperature,
+    Constant,
+    Linear,
+    TrustRegion,
+)
+from qamx.schedules.phases import Cloning, Offline, Online, Phase, Schedule, is_due, next_due
 
 __all__ = [
     "AbstractInverseTemperature",

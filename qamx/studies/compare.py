@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from qamx.audit.report import print_table
+from qamx._utils.terminal import print_table
 from qamx.errors import ExitCode, UserError
 from qamx.studies import rendering
 from qamx.studies.comparison import LEVEL, Comparison, Row, against_published, against_runs

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qamx.audit.report import print_table
+from qamx._utils.terminal import print_table
 from qamx.errors import UserError, suggestion
 from qamx.studies.agreement import Difference, difference, side_of_published
 from qamx.studies.moments import ALL

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from qamx.audit.report import print_table
+from qamx._utils.terminal import print_table
 from qamx.studies.summary import Summary
 from qamx.studies.tables import Cell, Table
 

@@ -8,8 +8,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qamx._utils.files import read_text
 from qamx.errors import UserError
-from qamx.textfile import read_text
 
 PHASES = ("cloning", "offline", "online")
 """The phases of the built-in schedules, in their order; `[schedule]` has `PHASE_steps` of each."""

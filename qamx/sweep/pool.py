@@ -7,8 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from qamx._utils.machine import visible_gpus
 from qamx.errors import ExitCode
-from qamx.gpus import visible_gpus
 from qamx.runner.stop import SCHEDULER, StopRequest
 from qamx.sweep.folder import SweepFolder
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from qamx._utils.files import TextError, read_text
 from qamx.runner.lock import is_locked
 from qamx.runner.logs import FROZEN, last_row
-from qamx.textfile import TextError, read_text
 
 
 @dataclass(frozen=True)

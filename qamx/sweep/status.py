@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from qamx.audit.report import print_table
+from qamx._utils.terminal import print_table
 from qamx.errors import ExitCode, UserError
 from qamx.sweep.folder import Entry, SweepFolder
 from qamx.sweep.progress import Progress, planned_steps, progress_of

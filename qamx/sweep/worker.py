@@ -4,8 +4,8 @@ import signal
 import sys
 from pathlib import Path
 
+from qamx._utils.processes import ending_in_order
 from qamx.errors import ExitCode, exit_code
-from qamx.processes import ending_in_order
 from qamx.runner.stop import SCHEDULER, Stopped, leaving_at_once
 
 

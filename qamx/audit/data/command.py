@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
+from qamx._utils.html import require_matplotlib, write_text
 from qamx.audit.data.inspector import inspect
 from qamx.audit.data.page import write_page
 from qamx.audit.data.subject import Options, find_subject
 from qamx.audit.data.terminal import print_report
-from qamx.audit.html import require_matplotlib, write_text
 from qamx.errors import ExitCode, UserError
 
 

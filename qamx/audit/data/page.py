@@ -3,9 +3,9 @@
 from html import escape
 from pathlib import Path
 
+from qamx._utils.html import document, findings_table, require_matplotlib, table, write_text
 from qamx.audit.data.inspector import Report
 from qamx.audit.data.words import TASK_HEADER, size_rows, task_rows, verdict
-from qamx.audit.html import document, findings_table, require_matplotlib, table, write_text
 
 
 def write_page(report: Report, file: Path) -> None:

@@ -1,9 +1,8 @@
 """The report on a terminal, and as plain text elsewhere."""
 
+from qamx._utils.terminal import print_findings, print_table
 from qamx.audit.data.inspector import Report
 from qamx.audit.data.words import TASK_HEADER, size_rows, task_rows, verdict
-from qamx.audit.findings import print_findings
-from qamx.audit.report import print_table
 
 
 def print_report(report: Report) -> None:

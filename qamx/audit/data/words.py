@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from qamx._utils.finding import counted
 from qamx.audit.data.inspector import Report
-from qamx.data.inspection.finding import counted
 from qamx.data.inspection.portrait import Portrait, Rewarding
 
 TASK_HEADER = ("task", "rewards (rows)", "rows solved", "episodes solved")

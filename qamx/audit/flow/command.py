@@ -4,15 +4,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from qamx._utils.html import require_matplotlib, write_text
+from qamx._utils.machine import use_cpu
+from qamx._utils.seeds import check_seed
 from qamx.audit.flow.numbers import numbers
 from qamx.audit.flow.page import write_page
 from qamx.audit.flow.report import inspect
 from qamx.audit.flow.subject import find_subject
 from qamx.audit.flow.terminal import print_report
-from qamx.audit.html import require_matplotlib, write_text
-from qamx.cores import use_cpu
 from qamx.errors import ExitCode, UserError
-from qamx.seeds import check_seed
 
 
 def inspect_run(

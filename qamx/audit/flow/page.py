@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from qamx._utils.html import document, findings_table, table, write_text
 from qamx.audit.flow.action_plot import caption_of_actions, draw_actions, height_of_actions
 from qamx.audit.flow.checks import findings
 from qamx.audit.flow.drawing import Draw, rendered
@@ -19,7 +20,6 @@ from qamx.audit.flow.words import (
     subject_rows,
     verdict,
 )
-from qamx.audit.html import document, findings_table, table, write_text
 from qamx.errors import UserError
 
 

@@ -9,11 +9,11 @@ from qamx.agents import AbstractAgent
 from qamx.config import Experiment
 from qamx.data.scaled import scaled
 from qamx.data.sequences import Transitions
-from qamx.envs.scaling import ScaledEnvironment, Scaling
 from qamx.errors import UserError
-from qamx.passport import read
+from qamx.normalisation import ScaledEnvironment, Scaling
+from qamx.provenance import read
 from qamx.runner.logs import whole_rows
-from qamx.trained import load_experiment, load_snapshot
+from qamx.trained_policy import load_experiment, load_snapshot
 from qamx.worlds import build_data, build_environment
 
 Row = dict[str, Any]

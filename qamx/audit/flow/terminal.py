@@ -1,6 +1,6 @@
 """The report on a terminal, and as plain text elsewhere."""
 
-from qamx.audit.findings import print_findings
+from qamx._utils.terminal import print_findings, print_table
 from qamx.audit.flow.checks import findings
 from qamx.audit.flow.report import Report
 from qamx.audit.flow.words import (
@@ -10,7 +10,6 @@ from qamx.audit.flow.words import (
     subject_rows,
     verdict,
 )
-from qamx.audit.report import print_table
 
 
 def print_report(report: Report) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from qamx._utils.finding import counted
 from qamx.audit.flow.checks import findings, readings, share_at_bound
 from qamx.audit.flow.report import Report
 from qamx.audit.flow.subject import not_finite_at
-from qamx.data.inspection.finding import counted
 
 READING_HEADER = ("", "found", "healthy", "")
 

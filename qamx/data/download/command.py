@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from qamx._utils.machine import side_by_side
 from qamx.data.download.arrival import Damaged, check_arrival
 from qamx.data.download.errand import Errand
 from qamx.data.download.hashes import PUBLISHED, Record, changed, read_records, what_now
 from qamx.data.download.origin import alternative, refuse_generated
-from qamx.data.download.parallel import side_by_side
 from qamx.data.download.patience import Patience
 from qamx.data.download.probe import readable
 from qamx.data.download.progress import open_console
@@ -22,7 +22,7 @@ from qamx.data.download.table import (
 )
 from qamx.data.download.transfer import Absent, ServerTrouble
 from qamx.data.download.workplace import Unfinished, Workplace
-from qamx.data.generate import default_directory
+from qamx.data.generate.places import default_directory
 from qamx.errors import UserError
 
 JOBS = 4

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from qamx._utils.machine import side_by_side
 from qamx.data.download.arrival import Damaged, check_arrival
 from qamx.data.download.hashes import Record, keep_record
-from qamx.data.download.parallel import side_by_side
 from qamx.data.download.patience import Patience
 from qamx.data.download.probe import CONTACTS, Need, check_room, readable, size_of
 from qamx.data.download.progress import Watcher, count, watching

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from qamx._utils.files import sha256_of
 from qamx.errors import UserError
-from qamx.hashing import sha256_of
 
 FILE_NAME = "hashes.json"
 
@@ -83,7 +83,7 @@ def keep_record(directory: Path, lock: Path, file: str, record: Record) -> None:
 def check_recorded(directory: Path, files: Sequence[str]) -> None:
     """Files that were downloaded are what they were then; others pass.
 
-    A large file is read once, and again when its size or date changes (`qamx.hashing`);
+    A large file is read once, and again when its size or date changes (`qamx._utils.files`);
     `qamx data download` reads every byte.
 
     **Raises:** `UserError` with both hashes.

@@ -4,9 +4,10 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from qamx.data.generate import dataset_names, default_directory, lookup
 from qamx.data.generate.archive import read_stamp
+from qamx.data.generate.catalogue import dataset_names, lookup
 from qamx.data.generate.expert import find_expert, training_command
+from qamx.data.generate.places import default_directory
 from qamx.data.generate.standard import compare, read_first_episode
 from qamx.errors import UserError
 from qamx.ogbench_names import SHARDED, VERSION

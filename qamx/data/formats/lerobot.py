@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qamx._utils.files import read_text
 from qamx.data.checks import refuse_dangling
 from qamx.data.episodes import Episode, Reading
 from qamx.data.formats.access import (
@@ -22,7 +23,6 @@ from qamx.data.formats.parquet import Shape, read_columns
 from qamx.data.formats.source import EpisodicData
 from qamx.envs.flatten import is_image
 from qamx.errors import UserError
-from qamx.textfile import read_text
 
 ORDER = ("episode_index", "frame_index")
 ACTION, REWARD, DONE, SUCCESS = "action", "next.reward", "next.done", "next.success"

@@ -10,7 +10,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from qamx.cores import usable_cores
+from qamx._utils.machine import usable_cores
 from qamx.data.generate.archive import read_stamp, write_archive
 from qamx.data.generate.crew import crew
 from qamx.data.generate.expert import Expert, find_expert, missing_expert

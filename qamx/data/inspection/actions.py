@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float
 
+from qamx._utils.finding import Finding, listed
 from qamx.data.checks import LARGEST_ACTION, outside
 from qamx.data.inspection.causality import explained
 from qamx.data.inspection.columns import sample
 from qamx.data.inspection.facts import Facts
-from qamx.data.inspection.finding import Finding, listed
 
 BOUND = 0.999
 """From where on an action counts as standing at its bound."""

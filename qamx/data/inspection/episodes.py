@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from qamx._utils.finding import Finding, counted
 from qamx.data.checks import first_row
 from qamx.data.inspection.facts import Facts
-from qamx.data.inspection.finding import Finding, counted
 
 FEW_WINDOWS = 1_000
 """Whole windows below which a set is small for any network."""

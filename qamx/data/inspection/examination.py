@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from qamx._utils.finding import Finding
 from qamx.data.inspection.actions import (
     check_causes,
     check_constant_actions,
@@ -14,7 +15,6 @@ from qamx.data.inspection.actions import (
 )
 from qamx.data.inspection.episodes import check_ends, check_lengths, check_order, check_size
 from qamx.data.inspection.facts import Facts
-from qamx.data.inspection.finding import Finding
 from qamx.data.inspection.finiteness import check_finite, mended
 from qamx.data.inspection.observations import (
     check_constant_observations,

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from qamx._utils.finding import Finding, counted
 from qamx.data.checks import not_finite
-from qamx.data.inspection.finding import Finding, counted
 from qamx.data.sequences import Transitions
 
 

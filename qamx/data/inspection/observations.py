@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float
 
+from qamx._utils.finding import Finding, counted, listed
 from qamx.data.inspection.columns import Columns
 from qamx.data.inspection.facts import Facts
-from qamx.data.inspection.finding import Finding, counted, listed
 
 LARGE = 100.0
 """Size of an entry beyond which networks hardly learn from raw units."""

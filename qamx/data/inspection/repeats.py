@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool
 
+from qamx._utils.finding import Finding, counted
 from qamx.data.inspection.facts import Facts
-from qamx.data.inspection.finding import Finding, counted
 
 LEAK = 0.001
 """Share of validation rows that may stand in the training data by chance."""

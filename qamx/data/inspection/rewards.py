@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from qamx._utils.finding import Finding, counted
 from qamx.data.checks import first_row
 from qamx.data.inspection.columns import sample
 from qamx.data.inspection.facts import Facts
-from qamx.data.inspection.finding import Finding, counted
 
 LARGE = 100.0
 """Root mean square beyond which rewards make values too large for a network's first guess."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from qamx.data.inspection.finding import Finding
+from qamx._utils.finding import Finding
 from qamx.data.sequences import Transitions
 
 _WIDE = ("observations", "actions", "next_observations")

@@ -5,7 +5,7 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
-from qamx.audit.findings import LEVEL_WORDS, parts
+from qamx._utils.terminal import LEVEL_WORDS, parts
 from qamx.data.inspection import Finding
 from qamx.errors import UserError
 

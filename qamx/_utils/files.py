@@ -1,14 +1,18 @@
-"""SHA-256 of data files. A large file is read once: its hash is kept until the file changes."""
+"""Files: reading text, checksums, and the messages of failed writes."""
 
+import codecs
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from qamx.cores import usable_cores
+from qamx._utils.machine import usable_cores
+from qamx.errors import UserError
 
 WORTH_KEEPING = 64 * 2**20
 """Bytes from which a hash is kept; below, hashing takes less than half a second."""
@@ -77,3 +81,58 @@ def _keep(new: dict[str, dict]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(_read_kept() | new), encoding="utf-8")
         partial.replace(path)
+
+
+class TextError(UserError):
+    """A file that is no UTF-8 text; `reason` is the message without the file's name."""
+
+    def __init__(self, path: Path, found: str):
+        self.reason = f"not a UTF-8 text file: {found}; save it as UTF-8"
+        super().__init__(f"{path}: {self.reason}")
+
+
+def read_text(path: Path) -> str:
+    r"""The text of a file in UTF-8, with lines that end in `\n`, however it was saved.
+
+    A byte-order mark, which Windows editors put first, is left out.
+
+    **Raises:** `TextError` for another encoding, or a file that is no text; `OSError` if it
+    cannot be read.
+    """
+    raw = path.read_bytes()
+    if raw.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # begins with UTF-16's mark
+        raise TextError(path, "it is in UTF-32")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise TextError(path, "it is in UTF-16, as PowerShell's > writes it")
+    if (place := raw.find(b"\0")) >= 0:
+        raise TextError(path, f"a NUL byte in line {_line(raw, place)}")
+    try:
+        text = raw.decode("utf-8").lstrip("\ufeff")
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{raw[error.start]:02x} in line {_line(raw, error.start)}"
+        raise TextError(path, found) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _line(raw: bytes, place: int) -> int:
+    return raw.count(b"\n", 0, place) + 1
+
+
+def explain(error: Exception, directory: Path) -> str:
+    """What went wrong with a write below `directory`, and what to do."""
+    if not is_full(error):
+        return f"{directory}: cannot be written to ({type(error).__name__}: {error})"
+    usage = shutil.disk_usage(directory)
+    return (
+        f"{directory}: the disk is full ({usage.free / 2**20:,.0f} MiB of "
+        f"{usage.total / 2**20:,.0f} MiB free, or a quota is reached); make room, for example with "
+        "a lower checkpoint.keep or by removing other runs, and run the same command again"
+    )
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that no room is left; TensorStore says it in its message alone."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    said = str(error)
+    return any(name in said for name in ("ENOSPC", "EDQUOT", "EFBIG", "No space left"))

@@ -28,7 +28,7 @@ from qamx.policies.base import (
 )
 from qamx.policies.behaviour_flow import SlowBehaviourFlow
 from qamx.rl import frozen, pessimistic_value
-from qamx.schedules.temperature import AbstractInverseTemperature
+from qamx.schedules.inverse_temperature import AbstractInverseTemperature
 
 
 class AbstractFineTunedFlow(AbstractDerivedFlow):

@@ -1,11 +1,87 @@
-"""The NVIDIA GPUs that this process may use."""
+"""The machine: usable cores, GPUs, and work in threads."""
 
+import contextlib
 import logging
+import math
 import os
 import re
 import subprocess
-from collections.abc import Sequence
-from typing import NamedTuple
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Those that a scheduler granted to this process, and a container's quota pays for.
+
+    A quota of 1.5 processors counts as two: one process alone would leave some of it unused.
+
+    **Arguments:** `root` is the folder that has `proc` and `sys`.
+    """
+    granted = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        granted = len(os.sched_getaffinity(0))
+    return max(1, math.ceil(min([granted, *_quotas(root)])))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Processors that control groups let this process use, its own group's and those around it.
+
+    What cannot be read, or understood, sets no limit. Sources: `cpu.max` in the kernel's
+    admin-guide/cgroup-v2, `cpu.cfs_quota_us` in scheduler/sched-bwc.
+    """
+    for mount, group in _groups(root):
+        place = mount / group.strip("/")
+        # Inside a container the groups' names may be those outside; its own is then the mount.
+        for folder in (place, *place.parents):
+            if folder.is_relative_to(mount):
+                with contextlib.suppress(OSError, ValueError):
+                    yield _quota(folder)
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, str]]:
+    """Where control groups of processors are mounted, and the name of this process's in each."""
+    mounts = root / "sys" / "fs" / "cgroup"
+    try:
+        lines = (root / "proc" / "self" / "cgroup").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    yield from ((mounts, ""), (mounts / "cpu", ""))
+    for line in lines:
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
+        if not controllers:
+            yield mounts, group
+            yield mounts / "unified", group
+        elif "cpu" in controllers.split(","):
+            yield mounts / controllers, group
+            yield mounts / "cpu", group
+
+
+def _quota(folder: Path) -> float:
+    """The processors that a group may use.
+
+    **Raises:** `OSError` or `ValueError` where it says nothing of them.
+    """
+    limit = folder / "cpu.max"
+    if limit.exists():
+        quota, period = map(int, limit.read_text().split())
+    else:
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        period = int((folder / "cpu.cfs_period_us").read_text())
+    if quota <= 0 or period <= 0:
+        raise ValueError("no limit")
+    return quota / period
+
+
+def use_cpu() -> None:
+    """Keeps JAX to the host's processor, before its first computation: an accelerator's memory may
+    be a run's, which is not to be disturbed."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
 
 SECONDS = 15.0
 """After which nvidia-smi is given up: with a driver that hangs, so does it."""
@@ -151,3 +227,53 @@ def _lookup(name: str, listed: Sequence[_Listed]) -> str:
         return name if name in {gpu.number for gpu in listed} else ""
     fitting = [number for uuid, number in uuids.items() if uuid.lower().startswith(name.lower())]
     return fitting[0] if len(fitting) == 1 else "" if uuids else name
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_FAREWELL = 2.0
+"""Seconds given to the others after one has failed, or Ctrl-C was pressed."""
+
+
+def side_by_side(
+    work: Callable[[T], R], things: Sequence[T], jobs: int, stop: threading.Event
+) -> list[R]:
+    """The results, in the order of the things.
+
+    The first failure, and Ctrl-C, set `stop`, at which the work in progress should end.
+
+    **Raises:** what the first failure raised.
+    """
+    futures = [Future[R]() for _ in things]
+    tasks = iter(list(zip(futures, things, strict=True)))
+    turn = threading.Lock()
+
+    def labour() -> None:
+        while not stop.is_set():
+            with turn:
+                task = next(tasks, None)
+            if task is None:
+                return
+            _carry_out(work, *task)
+
+    # A thread may wait for a silent server when the process is to end: as a daemon it just ends.
+    threads = [threading.Thread(target=labour, daemon=True) for _ in range(min(jobs, len(things)))]
+    for thread in threads:
+        thread.start()
+    try:
+        finished = wait(futures, return_when=FIRST_EXCEPTION).done
+        failed = [future for future in futures if future in finished and future.exception()]
+        return [future.result() for future in failed or futures]
+    except BaseException:
+        stop.set()
+        for thread in threads:
+            thread.join(_FAREWELL / len(threads))
+        raise
+
+
+def _carry_out(work: Callable[[T], R], future: Future[R], thing: T) -> None:
+    try:
+        future.set_result(work(thing))
+    except BaseException as error:
+        future.set_exception(error)

@@ -1,4 +1,4 @@
-"""Tanh-squashed Gaussian actors."""
+"""Actors: deterministic, Gaussian, and the entropy temperature."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,32 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from qamx._types import Key
+from qamx._types import Key, Scalar
 from qamx.nn.mlp import Linear, Trunk
+
+
+class DeterministicActor(eqx.Module):
+    """An MLP trunk with a tanh head that starts near zero (Tarasov et al., arXiv 2305.09836)."""
+
+    trunk: Trunk
+    mean: Linear
+
+    def __init__(
+        self,
+        in_size: int,
+        dim: int,
+        hidden: Sequence[int] = (512, 512, 512, 512),
+        *,
+        layer_norm: bool = False,
+        key: Key,
+    ):
+        trunk_key, mean_key = jax.random.split(key)
+        self.trunk = Trunk(in_size, hidden, layer_norm=layer_norm, key=trunk_key)
+        self.mean = Linear(hidden[-1], dim, scale=0.01, key=mean_key)
+
+    def __call__(self, inputs: Float[Array, "*batch in"]) -> Float[Array, "*batch dim"]:
+        return jnp.tanh(self.mean(self.trunk(inputs)))
+
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
@@ -65,3 +89,15 @@ class GaussianActor(eqx.Module):
         features = self.trunk(inputs)
         log_std = jnp.clip(self.log_std(features), LOG_STD_MIN, LOG_STD_MAX)
         return TanhNormal(self.mean(features), log_std)
+
+
+class Temperature(eqx.Module):
+    """alpha = exp(log_value), positive by construction; starts at `initial`."""
+
+    log_value: Scalar
+
+    def __init__(self, initial: float = 1.0):
+        self.log_value = jnp.log(jnp.asarray(initial, jnp.float32))
+
+    def __call__(self) -> Scalar:
+        return jnp.exp(self.log_value)

@@ -11,15 +11,15 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx._types import Key
+from qamx._utils.backend import check_jax
 from qamx.agents import AbstractAgent
 from qamx.assembly import build_agent
-from qamx.backend import check_jax
 from qamx.config import Experiment, load
 from qamx.envs import opened
-from qamx.envs.scaling import Scaling
 from qamx.errors import UserError
 from qamx.nn import Precision
-from qamx.passport import note_switches
+from qamx.normalisation import Scaling
+from qamx.provenance import note_switches
 from qamx.runner.acting import Acting
 from qamx.runner.checkpoint import Checkpoints, Saved
 from qamx.runner.manifest import Damaged

@@ -1,0 +1,1 @@
+"""Shared helpers: files, terminal, HTML, machine, processes."""

@@ -1,0 +1,392 @@
+"""The nineteen methods, each as its networks, critic learning, policy and sampler."""
+
+from dataclasses import replace
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from qamx._types import Key
+from qamx.agents.agent import AbstractAgent
+from qamx.agents.parts import Parts
+from qamx.policies import (
+    AdjointMatchedFlow,
+    AdvantageWeightedFlow,
+    BackpropagatedFlow,
+    BestOfN,
+    CriticGuidedDiffusion,
+    DeterministicPolicy,
+    EditPolicy,
+    FlowActor,
+    GaussianPolicy,
+    GuidedFlow,
+    LatentPolicy,
+    OneStepPolicy,
+    ReversalFlow,
+    ScoreMatchedDiffusion,
+    SlowBehaviourFlow,
+    VariancePreserving,
+    clean_step,
+    clipped_step,
+    posterior_step,
+)
+from qamx.rl import (
+    AdvantageLearning,
+    Delayed,
+    ImplicitQLearning,
+    NoisyTemporalDifference,
+    ReversalLearning,
+    TemporalDifference,
+    WithTarget,
+    data_value,
+    linex,
+    squared_error,
+    td_value,
+)
+from qamx.rl.noisy_critic import NoisyLoss
+from qamx.schedules.inverse_temperature import AbstractInverseTemperature, TrustRegion
+
+
+class QAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
+    """TD critic x adjoint-matched flow; acts and backs up with the fine-tuned flow's ODE
+    (Li and Levine, arXiv 2601.14234)."""
+
+    def __init__(self, parts: Parts, *, inverse_temperature: AbstractInverseTemperature, key: Key):
+        critic_key, flow_key = jax.random.split(key)
+        self.critic = parts.temporal_difference(critic_key)
+        self.policy = parts.adjoint_matched_flow(inverse_temperature, flow_key)
+
+
+class QAMFQL(AbstractAgent[TemporalDifference, OneStepPolicy]):
+    """QAM with a one-step policy that follows the fine-tuned flow and climbs the critic."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        inverse_temperature: AbstractInverseTemperature,
+        distill_weight: float,
+        key: Key,
+    ):
+        critic_key, flow_key, policy_key = jax.random.split(key, 3)
+        self.critic = parts.temporal_difference(critic_key)
+        flow = parts.adjoint_matched_flow(inverse_temperature, flow_key)
+        self.policy = parts.one_step(flow, distill_weight, policy_key)
+
+
+class QAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
+    """QAM with a Gaussian edit of the fine-tuned flow's actions."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        inverse_temperature: AbstractInverseTemperature,
+        edit_scale: float,
+        target_entropy_scale: float = 0.5,
+        key: Key,
+    ):
+        qam_key, edit_key = jax.random.split(key)
+        qam = QAM(parts, inverse_temperature=inverse_temperature, key=qam_key)
+        self.critic = qam.critic
+        self.policy = parts.edit(qam.policy, edit_scale, target_entropy_scale, edit_key)
+
+
+class TRQAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
+    """QAM whose inverse temperature keeps the policy within a trust region of the behaviour; its
+    protocol starts from a behaviour-cloning phase (Dong et al., arXiv 2605.27079)."""
+
+    def __init__(self, parts: Parts, *, kl_budget: float, kl_scale: float = 3.0, key: Key):
+        qam = QAM(parts, inverse_temperature=TrustRegion(kl_budget, kl_scale), key=key)
+        self.critic, self.policy = qam.critic, qam.policy
+
+
+class BAM(AbstractAgent[TemporalDifference, BackpropagatedFlow]):
+    """TD critic x a flow fine-tuned by backpropagation through its whole memoryless SDE."""
+
+    def __init__(self, parts: Parts, *, inverse_temperature: float, key: Key):
+        critic_key, behaviour_key, velocity_key = jax.random.split(key, 3)
+        self.critic = parts.temporal_difference(critic_key)
+        self.policy = BackpropagatedFlow(
+            parts.slow_behaviour_flow(behaviour_key),
+            parts.networks.velocity(velocity_key),
+            inverse_temperature,
+            parts.backup.pessimism,
+        )
+
+
+class FQL(AbstractAgent[TemporalDifference, OneStepPolicy]):
+    """TD critic x a one-step policy that follows the behaviour flow (Park et al.,
+    arXiv 2502.02538)."""
+
+    def __init__(self, parts: Parts, *, bc_weight: float, key: Key):
+        critic_key, flow_key, policy_key = jax.random.split(key, 3)
+        self.critic = parts.temporal_difference(critic_key)
+        self.policy = parts.one_step(parts.behaviour_flow(flow_key), bc_weight, policy_key)
+
+
+class FEdit(AbstractAgent[TemporalDifference, EditPolicy]):
+    """TD critic x a Gaussian edit of the behaviour flow's actions (after EXPO, Dong et al.,
+    arXiv 2507.07986)."""
+
+    def __init__(
+        self, parts: Parts, *, edit_scale: float, target_entropy_scale: float = 0.5, key: Key
+    ):
+        critic_key, flow_key, edit_key = jax.random.split(key, 3)
+        self.critic = parts.temporal_difference(critic_key)
+        flow = parts.behaviour_flow(flow_key)
+        self.policy = parts.edit(flow, edit_scale, target_entropy_scale, edit_key)
+
+
+class FBRAC(AbstractAgent[TemporalDifference, FlowActor]):
+    """TD critic x a flow that climbs it through all steps of its ODE (Park et al.,
+    arXiv 2502.02538)."""
+
+    def __init__(self, parts: Parts, *, bc_weight: float, key: Key):
+        critic_key, flow_key = jax.random.split(key)
+        self.critic = parts.temporal_difference(critic_key)
+        self.policy = FlowActor(parts.behaviour_flow(flow_key), bc_weight)
+
+
+class FAWAC(AbstractAgent[AdvantageLearning, AdvantageWeightedFlow]):
+    """TD critic with a state value x advantage-weighted flow matching (Park et al.,
+    arXiv 2502.02538).
+
+    **Arguments:** `value_target` is what V regresses to: the critics' TD target ("td", the paper)
+    or the target critics at the data's chunks ("critic", the release).
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        inverse_temperature: float,
+        value_target: Literal["td", "critic"] = "td",
+        key: Key,
+    ):
+        critic_key, value_key, flow_key = jax.random.split(key, 3)
+        self.critic = AdvantageLearning(
+            parts.with_target(parts.networks.critic(critic_key)),
+            parts.networks.value(value_key),
+            parts.backup,
+            {"td": td_value, "critic": data_value}[value_target],
+        )
+        self.policy = AdvantageWeightedFlow(parts.behaviour_flow(flow_key), inverse_temperature)
+
+
+class DSRL(AbstractAgent[TemporalDifference, LatentPolicy]):
+    """TD critic x a policy over the noise of the behaviour flow's target (Wagenmaker et al.,
+    arXiv 2506.15799)."""
+
+    def __init__(
+        self, parts: Parts, *, noise_scale: float, target_entropy_scale: float = 0.5, key: Key
+    ):
+        critic_key, flow_key, latent_key, actor_key = jax.random.split(key, 4)
+        self.critic = parts.temporal_difference(critic_key)
+        self.policy = LatentPolicy(
+            parts.slow_behaviour_flow(flow_key),
+            parts.networks.critic(latent_key),
+            parts.networks.gaussian(actor_key),
+            parts.entropy(target_entropy_scale),
+            noise_scale,
+        )
+
+
+class IFQL(AbstractAgent[ImplicitQLearning, BestOfN]):
+    """Implicit Q-learning x the best of N samples of the behaviour flow (Park et al.,
+    arXiv 2502.02538)."""
+
+    def __init__(self, parts: Parts, *, expectile: float, best_of_n: int = 32, key: Key):
+        critic_key, value_key, flow_key = jax.random.split(key, 3)
+        self.critic = ImplicitQLearning(
+            parts.with_target(parts.networks.critic(critic_key)),
+            parts.networks.value(value_key),
+            parts.backup,
+            expectile,
+        )
+        self.policy = BestOfN(parts.behaviour_flow(flow_key), best_of_n)
+
+
+class CGQL(AbstractAgent[TemporalDifference, GuidedFlow]):
+    """A TD critic of clean actions, its gradient taken at noised ones as if they were clean."""
+
+    def __init__(
+        self, parts: Parts, *, inverse_temperature: float, guidance_scale: float, key: Key
+    ):
+        critic_key, flow_key = jax.random.split(key)
+        critic = parts.with_target(parts.networks.flow_time_critic(critic_key))
+        self.critic = TemporalDifference(critic, parts.backup)
+        flow = parts.slow_behaviour_flow(flow_key)
+        self.policy = GuidedFlow(flow, inverse_temperature, guidance_scale, jnp.ones_like)
+
+
+class CGQLMSE(AbstractAgent[NoisyTemporalDifference, GuidedFlow]):
+    """A critic that also regresses noised actions' values to the mean of the clean ones'."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        inverse_temperature: float,
+        guidance_scale: float,
+        noisy_critic_weight: float,
+        key: Key,
+    ):
+        scales = inverse_temperature, guidance_scale
+        self.critic, self.policy = _noise_aware(
+            parts, squared_error, noisy_critic_weight, scales, key
+        )
+
+
+class CGQLLinex(AbstractAgent[NoisyTemporalDifference, GuidedFlow]):
+    """A critic that also regresses noised actions' values to the soft maximum of the clean ones'
+    (the energy of Lu et al., arXiv 2304.12824)."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        inverse_temperature: float,
+        guidance_scale: float,
+        noisy_critic_weight: float,
+        key: Key,
+    ):
+        scales = inverse_temperature, guidance_scale
+        self.critic, self.policy = _noise_aware(parts, linex, noisy_critic_weight, scales, key)
+
+
+def _noise_aware(
+    parts: Parts, loss: NoisyLoss, weight: float, scales: tuple[float, float], key: Key
+) -> tuple[NoisyTemporalDifference, GuidedFlow]:
+    critic_key, flow_key = jax.random.split(key)
+    critic = parts.with_target(parts.networks.flow_time_critic(critic_key))
+    flow = parts.slow_behaviour_flow(flow_key)
+    return (
+        NoisyTemporalDifference(critic, parts.backup, loss, weight, scales[0]),
+        GuidedFlow(flow, *scales, _same_time),
+    )
+
+
+def _same_time(t: jax.Array) -> jax.Array:
+    return t
+
+
+class QSM(AbstractAgent[TemporalDifference, ScoreMatchedDiffusion]):
+    """TD critic x a diffusion policy whose score is the critic's gradient (Psenka et al.,
+    arXiv 2312.11752).
+
+    **Arguments:** `sampler` is the reverse process: the standard one ("ddpm", the paper), or jumps
+    to the predicted clean action ("clean", the release).
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        inverse_temperature: float,
+        bc_weight: float,
+        diffusion_steps: int = 10,
+        sampler: Literal["ddpm", "clean"] = "ddpm",
+        key: Key,
+    ):
+        critic_key, policy_key = jax.random.split(key)
+        self.critic = parts.temporal_difference(critic_key)
+        self.policy = ScoreMatchedDiffusion(
+            parts.networks.noise_predictor(policy_key),
+            VariancePreserving(diffusion_steps),
+            {"ddpm": clipped_step, "clean": clean_step}[sampler],
+            bc_weight,
+            parts.action_dim,
+            inverse_temperature,
+        )
+
+
+class DAC(AbstractAgent[TemporalDifference, CriticGuidedDiffusion]):
+    """TD critic x a diffusion policy pushed along the critic's gradient (Fang et al.,
+    arXiv 2405.20555)."""
+
+    def __init__(self, parts: Parts, *, bc_weight: float, diffusion_steps: int = 10, key: Key):
+        critic_key, policy_key = jax.random.split(key)
+        self.critic = parts.temporal_difference(critic_key)
+        self.policy = CriticGuidedDiffusion(
+            predictor=parts.networks.noise_predictor(policy_key),
+            schedule=VariancePreserving(diffusion_steps),
+            reverse_step=posterior_step,
+            bc_weight=bc_weight,
+            dim=parts.action_dim,
+        )
+
+
+class ReBRAC(AbstractAgent[TemporalDifference, DeterministicPolicy]):
+    """TD critic x a deterministic policy with a cloning penalty (Tarasov et al.,
+    arXiv 2305.09836).
+
+    **Arguments:** every `policy_delay`-th update moves the targets, and with `delayed` "actor"
+    (the paper) the actor too; with "targets" (the release) the actor learns at every update.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        bc_weight: float,
+        actor_noise: float,
+        policy_delay: int = 2,
+        delayed: Literal["actor", "targets"] = "actor",
+        key: Key,
+    ):
+        critic_key, actor_key = jax.random.split(key)
+        parts = replace(parts, target_period=policy_delay)
+        self.critic = parts.temporal_difference(critic_key)
+        actor = parts.networks.deterministic(actor_key)
+        self.policy = DeterministicPolicy(
+            parts.with_target(Delayed(actor, policy_delay) if delayed == "actor" else actor),
+            parts.action_dim,
+            actor_noise,
+            parts.backup.pessimism,
+            bc_weight,
+        )
+
+
+class RLPD(AbstractAgent[TemporalDifference, GaussianPolicy]):
+    """TD critic without entropy in its backup x SAC's policy with a cloning term (Ball et al.,
+    arXiv 2302.02948)."""
+
+    def __init__(
+        self, parts: Parts, *, bc_weight: float, target_entropy_scale: float = 0.5, key: Key
+    ):
+        critic_key, actor_key = jax.random.split(key)
+        self.critic = parts.temporal_difference(critic_key)
+        self.policy = GaussianPolicy(
+            parts.networks.gaussian(actor_key),
+            parts.entropy(target_entropy_scale),
+            parts.action_dim,
+            parts.backup.pessimism,
+            bc_weight,
+        )
+
+
+class RQL(AbstractAgent[ReversalLearning, ReversalFlow]):
+    """A critic on the states that the flow passes x a flow whose every step climbs it.
+
+    **Arguments:** `actor_target_rate` is 1 less the decay of the moving average that is evaluated.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        bc_weight: float,
+        expectile: float,
+        actor_target_rate: float = 0.001,
+        key: Key,
+    ):
+        critic_key, flow_key = jax.random.split(key)
+        self.critic = ReversalLearning(
+            parts.with_target(parts.networks.flow_time_critic(critic_key)),
+            parts.backup,
+            expectile,
+            parts.integrator.steps,
+        )
+        flow = WithTarget(parts.behaviour_flow(flow_key), actor_target_rate)
+        self.policy = ReversalFlow(SlowBehaviourFlow(flow), bc_weight)
