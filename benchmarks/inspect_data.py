@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 
-from qamx.data.inspection import examine
-from qamx.data.sequences import Transitions
+from qamx.data.inspection.report import examine
+from qamx.data.transitions import Transitions
 
 LENGTH = 1_000
 

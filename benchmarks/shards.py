@@ -20,9 +20,9 @@ import numpy as np
 
 from qamx.build import build
 from qamx.config import load
-from qamx.data.cache import FOLDER
-from qamx.data.generate.archive import write_archive
-from qamx.data.generate.generation import generate
+from qamx.data.ogbench.generate import generate
+from qamx.data.ogbench.rollout import write_archive
+from qamx.data.shards import FOLDER
 from qamx.runner.logs import Logs
 from qamx.runner.loop import Runner
 from qamx.runner.member import Member

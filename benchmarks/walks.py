@@ -13,15 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qamx.data.generate.catalogue import lookup
-from qamx.data.generate.episode import draw_episode
-from qamx.data.generate.expert import find_expert
-from qamx.data.generate.maze import maze_recipe
-from qamx.data.generate.maze_cells import Cell
-from qamx.data.generate.maze_goals import Goals
-from qamx.data.generate.places import default_directory
-from qamx.data.generate.plan import Plan
-from qamx.data.generate.recipe import Episode
+from qamx.data.ogbench.catalogue import default_directory, lookup
+from qamx.data.ogbench.expert import find_expert
+from qamx.data.ogbench.maze import Cell, Goals, maze_recipe
+from qamx.data.ogbench.rollout import Episode, Plan, draw_episode
 
 COLUMNS = (
     "set",

@@ -16,7 +16,7 @@ from qamx.config.temperatures import (
     TemperatureSettings,
     TrustRegionTemperature,
 )
-from qamx.data.sampling import BalancedSampling, Sampling, UniformSampling
+from qamx.data.replay import BalancedSampling, Sampling, UniformSampling
 from qamx.flow import SOLVERS, Integrator
 from qamx.nn import Networks
 from qamx.rl import Backup

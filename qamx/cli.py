@@ -350,7 +350,7 @@ def _add_data(commands: Subparsers) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from qamx.data.generate.generation import generate
+    from qamx.data.ogbench.generate import generate
 
     generate(
         arguments.name,
@@ -385,7 +385,7 @@ def _add_download(actions: Subparsers) -> None:
 
 
 def _download(arguments: argparse.Namespace) -> int:
-    from qamx.data.download.command import download
+    from qamx.data.ogbench.download import download
 
     download(
         arguments.names,
@@ -447,7 +447,7 @@ def _add_expert(actions: Subparsers) -> None:
 
 
 def _expert(arguments: argparse.Namespace) -> int:
-    from qamx.data.generate.places import default_directory
+    from qamx.data.ogbench.catalogue import default_directory
     from qamx.experts.training import train_expert
 
     return train_expert(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from qamx import registry
+from qamx._utils.finding import Finding
 from qamx.config import DataSettings, EnvironmentSettings
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
@@ -22,19 +23,15 @@ from qamx.config.own_data import (
 )
 from qamx.config.sections import scheme_of
 from qamx.config.walk import WalkDataSettings, WalkEnvironmentSettings
-from qamx.data.checked import CheckedData
-from qamx.data.episodes import Reading
 from qamx.data.formats import hdf5, lerobot, minari, npz
+from qamx.data.formats.episodes import Reading
 from qamx.data.formats.source import EpisodicData
-from qamx.data.inspection import Finding
-from qamx.data.ogbench import OGBenchData, find_files
-from qamx.data.scaled import ScaledData, extremes, moments
-from qamx.data.sequences import Transitions
-from qamx.data.source import DataSource
-from qamx.data.walk import RandomSteps
+from qamx.data.ogbench.dataset import OGBenchData, find_files
+from qamx.data.source import CheckedData, DataSource, RandomSteps, ScaledData, extremes, moments
+from qamx.data.transitions import Transitions
 from qamx.envs import Environment, OGBenchEnvironment, WalkEnvironment, opened
-from qamx.envs.elsewhere import AfterPlugins, RegisteredHere, is_registered
 from qamx.envs.gymnasium import GymnasiumEnvironment
+from qamx.envs.worker import AfterPlugins, RegisteredHere, is_registered
 from qamx.errors import UserError
 from qamx.normalisation import ScaledEnvironment, Scaling, Vector
 

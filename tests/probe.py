@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qamx import Backup, Integrator, Networks, Parts
-from qamx.data.sampling import UniformSampling
-from qamx.data.sequences import Transitions
+from qamx.data.replay import UniformSampling
+from qamx.data.transitions import Transitions
 
 DISCOUNT = 0.9
 OBSERVATION, ACTION = 3, 2

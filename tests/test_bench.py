@@ -15,7 +15,7 @@ from toy import RandomWalks
 from qamx._utils.flops import Product, count, flops
 from qamx.bench.loops import host_windows
 from qamx.cli import main
-from qamx.data.sequences import windows
+from qamx.data.transitions import windows
 
 ROOT = Path(__file__).parent.parent
 

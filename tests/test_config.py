@@ -796,8 +796,7 @@ def test_the_solvers_of_the_format_are_those_of_the_flow_layer():
 
 
 def test_every_set_that_can_be_generated_can_be_named():
-    from qamx.data.generate.catalogue import dataset_names
-    from qamx.ogbench_names import DOMAIN_OF
+    from qamx.data.ogbench.catalogue import DOMAIN_OF, dataset_names
 
     assert set(dataset_names()) <= set(DOMAIN_OF)
 

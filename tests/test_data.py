@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qamx.data.cache import TransitionCache
-from qamx.data.replay import Replay, on_device
-from qamx.data.sampling import BalancedSampling, UniformSampling
-from qamx.data.sequences import Transitions, windows
+from qamx.data.replay import BalancedSampling, Replay, UniformSampling, on_device
+from qamx.data.shards import TransitionCache
+from qamx.data.transitions import Transitions, windows
 
 GAMMA, HORIZON = 0.9, 4
 

@@ -26,19 +26,20 @@ from file_server import Answer, FileServer, archive
 
 from qamx._utils.machine import side_by_side
 from qamx.cli import main
-from qamx.data.download import table
-from qamx.data.download.command import download
-from qamx.data.download.hashes import PUBLISHED, Record, keep_record, read_records
-from qamx.data.download.part import Part
-from qamx.data.download.patience import Patience
-from qamx.data.download.probe import Need, readable, size_of
-from qamx.data.download.progress import watching
-from qamx.data.download.table import COPY, SERVER, known_names, remote_set, server_url
-from qamx.data.download.transfer import Halted, Transfer
-from qamx.data.generate.generation import generate
-from qamx.data.ogbench import find_files
+from qamx.data.ogbench import catalogue
+from qamx.data.ogbench.catalogue import COPY, DOMAIN_OF, SERVER, known_names, remote_set, server_url
+from qamx.data.ogbench.dataset import find_files
+from qamx.data.ogbench.download import (
+    PUBLISHED,
+    Record,
+    download,
+    keep_record,
+    read_records,
+    watching,
+)
+from qamx.data.ogbench.generate import generate
+from qamx.data.ogbench.http import Halted, Need, Part, Patience, Transfer, readable, size_of
 from qamx.errors import UserError
-from qamx.ogbench_names import DOMAIN_OF
 
 QUICK = Patience(connect=1.0, stall=0.3, attempts=3, pause=0.01)
 NAME = "pointmaze-medium-navigate"
@@ -462,8 +463,8 @@ def both(monkeypatch, copy):
     monkeypatch.delenv("QAMX_MIRROR", raising=False)
 
     def fetch(first, directory, *names, second=copy.url, **options):
-        monkeypatch.setattr(table, "SERVER", first)
-        monkeypatch.setattr(table, "COPY", second)
+        monkeypatch.setattr(catalogue, "SERVER", first)
+        monkeypatch.setattr(catalogue, "COPY", second)
         return download(names or (NAME,), directory=directory, patience=QUICK, **options)
 
     return fetch
@@ -521,7 +522,7 @@ def test_a_first_address_that_answers_is_the_only_one(tmp_path, server, copy, bo
 
 
 def test_a_mirror_is_asked_alone(tmp_path, server, copy, monkeypatch):
-    monkeypatch.setattr(table, "COPY", copy.url)
+    monkeypatch.setattr(catalogue, "COPY", copy.url)
     server.script[TRAIN] = [Answer(status=503)] * 3
     said = refused(server, tmp_path)
     assert f"--mirror (or QAMX_MIRROR) is asked alone; without it {SERVER} and {copy.url}" in said
@@ -902,7 +903,7 @@ class Console:
 
 def test_lines_say_how_far_it_is(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("qamx.data.download.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("qamx.data.ogbench.download.time.monotonic", lambda: now[0])
     said = []
     needs = {"a": Need(3_000_000, 1_000_000), "b": Need(1_000_000, 0)}
     with watching(Console, needs, said.append) as watcher:

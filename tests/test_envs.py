@@ -8,9 +8,9 @@ import numpy as np
 import ogbench
 import pytest
 
-from qamx.data.checked import CheckedData
-from qamx.data.generate.generation import generate
-from qamx.data.ogbench import OGBenchData, find_files
+from qamx.data.ogbench.dataset import OGBenchData, find_files
+from qamx.data.ogbench.generate import generate
+from qamx.data.source import CheckedData
 from qamx.envs import ChunkExecutor, OGBenchEnvironment
 from qamx.envs.ogbench import Reward
 from qamx.errors import UserError

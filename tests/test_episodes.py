@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
-from qamx.data.episodes import Episode, Reading
-from qamx.data.inspection.finiteness import check_finite
-from qamx.envs.flatten import chosen, joined, named_leaves
+from qamx.data.formats.episodes import Episode, Reading
+from qamx.data.inspection.episode_checks import check_finite
+from qamx.envs.spaces import chosen, joined, named_leaves
 from qamx.errors import UserError
 
 LAST = np.array([0, 0, 1], bool)

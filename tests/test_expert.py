@@ -16,18 +16,13 @@ import pytest
 from qamx.build import load_agent, run
 from qamx.cli import main
 from qamx.config import load
-from qamx.data.generate.archive import read_stamp
-from qamx.data.generate.catalogue import lookup
-from qamx.data.generate.crew import build_recipe
-from qamx.data.generate.episode import draw_episode
-from qamx.data.generate.expert import SIZES, expert_path, read_expert, write_expert
-from qamx.data.generate.generation import carry_out, generate
-from qamx.data.generate.maze import MazeRecipe
-from qamx.data.generate.maze_goals import ExploreGoals, RandomWays, ShortestWay, StitchGoals
-from qamx.data.generate.plan import Plan
-from qamx.data.generate.seeding import seeded
-from qamx.data.ogbench import OGBenchData
-from qamx.data.walk import RandomSteps
+from qamx.data.ogbench.catalogue import lookup
+from qamx.data.ogbench.dataset import OGBenchData
+from qamx.data.ogbench.expert import SIZES, expert_path, read_expert, write_expert
+from qamx.data.ogbench.generate import build_recipe, carry_out, generate
+from qamx.data.ogbench.maze import ExploreGoals, MazeRecipe, RandomWays, ShortestWay, StitchGoals
+from qamx.data.ogbench.rollout import Plan, draw_episode, read_stamp, seeded
+from qamx.data.source import RandomSteps
 from qamx.envs import WalkEnvironment
 from qamx.errors import ExitCode, UserError
 from qamx.experts import training

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qamx.data.checked import CheckedData
-from qamx.data.generate.generation import generate
-from qamx.data.ogbench import OGBenchData
-from qamx.data.sequences import Transitions
+from qamx.data.ogbench.dataset import OGBenchData
+from qamx.data.ogbench.generate import generate
+from qamx.data.source import CheckedData
+from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 
 ROOT = Path(__file__).parents[1]

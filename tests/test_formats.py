@@ -16,8 +16,8 @@ from gymnasium.spaces import Box, Dict
 from pyarrow import parquet
 from samples import collect, columns, source_of
 
-from qamx.data.ogbench import find_files
-from qamx.data.sequences import Transitions
+from qamx.data.ogbench.dataset import find_files
+from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 
 FIXTURES = Path(__file__).parent / "data"

@@ -14,19 +14,19 @@ import ogbench
 import pytest
 from filelock import FileLock
 
-from qamx.data.generate import crew as crew_module
-from qamx.data.generate import generation as generation_module
-from qamx.data.generate.catalogue import dataset_names, lookup
-from qamx.data.generate.crew import build_recipe
-from qamx.data.generate.disturbance import NoisyActions, Undisturbed
-from qamx.data.generate.episode import draw_episode
-from qamx.data.generate.generation import carry_out, generate
-from qamx.data.generate.manipulation import ManipulationRecipe, anything_goes, cube_in_sight
-from qamx.data.generate.maze_cells import cells_at_distance, free_cells, vertex_cells
-from qamx.data.generate.maze_goals import StitchGoals
-from qamx.data.generate.places import default_directory
-from qamx.data.generate.plan import Plan
-from qamx.data.generate.seeding import EpisodeSeeds
+from qamx.data.ogbench import generate as crew_module
+from qamx.data.ogbench import generate as generation_module
+from qamx.data.ogbench.catalogue import dataset_names, default_directory, lookup
+from qamx.data.ogbench.generate import build_recipe, carry_out, generate
+from qamx.data.ogbench.manipulation import (
+    ManipulationRecipe,
+    NoisyActions,
+    Undisturbed,
+    anything_goes,
+    cube_in_sight,
+)
+from qamx.data.ogbench.maze import StitchGoals, cells_at_distance, free_cells, vertex_cells
+from qamx.data.ogbench.rollout import EpisodeSeeds, Plan, draw_episode
 from qamx.errors import UserError
 
 MAZE = "pointmaze-medium-navigate"

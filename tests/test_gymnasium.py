@@ -13,12 +13,12 @@ from qamx import registry
 from qamx.config import ConfigError, load
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.config.own_data import NpzDataSettings
-from qamx.data.episodes import Reading
+from qamx.data.formats.episodes import Reading
 from qamx.data.formats.source import EpisodicData
 from qamx.envs import Step, close_players, open_players
-from qamx.envs.flatten import is_image
 from qamx.envs.gymnasium import GymnasiumEnvironment
-from qamx.envs.messages import PlayError
+from qamx.envs.protocol import PlayError
+from qamx.envs.spaces import is_image
 from qamx.errors import UserError
 from qamx.normalisation import Units
 from qamx.worlds import build_environment, in_policy_units

@@ -12,8 +12,8 @@ from qamx import registry
 from qamx.audit.data.subject import NOWHERE
 from qamx.cli import main
 from qamx.config import DataSettings
-from qamx.data.ogbench import OGBenchData
-from qamx.data.sequences import Transitions
+from qamx.data.ogbench.dataset import OGBenchData
+from qamx.data.transitions import Transitions
 from qamx.worlds import build_data
 
 NAME = "pointmaze-medium-navigate"

@@ -31,7 +31,7 @@ from qamx.audit.flow.subject import Subject, find_subject
 from qamx.audit.flow.terminal import print_report
 from qamx.audit.flow.words import absent
 from qamx.cli import main
-from qamx.data.sequences import Transitions
+from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.nn import AbstractCritic, AbstractVelocityField
 from qamx.normalisation import Scaling

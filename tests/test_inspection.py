@@ -12,12 +12,10 @@ from samples import environment, settings_of
 from qamx._utils.finding import Finding, listed, ranked
 from qamx.audit.data.inspector import inspect
 from qamx.audit.data.subject import Subject
-from qamx.data.checked import CheckedData
-from qamx.data.inspection import examine
-from qamx.data.inspection.causality import explained
-from qamx.data.inspection.facts import Facts
-from qamx.data.inspection.fingerprints import episode_hashes, row_hashes
-from qamx.data.sequences import Transitions
+from qamx.data.inspection.report import examine
+from qamx.data.inspection.statistics import Facts, episode_hashes, explained, row_hashes
+from qamx.data.source import CheckedData
+from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.worlds import in_policy_units
 

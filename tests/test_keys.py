@@ -10,8 +10,7 @@ from toy import DISCOUNT, HORIZON, RandomWalks, make_parts
 
 from qamx import agents
 from qamx.agents import adam, create_state
-from qamx.data.replay import Replay
-from qamx.data.sampling import BalancedSampling, UniformSampling
+from qamx.data.replay import BalancedSampling, Replay, UniformSampling
 from qamx.runner.keys import evaluation_seeds, keys_of
 from qamx.runner.step import Trainer
 from qamx.schedules import Constant

@@ -204,7 +204,7 @@ def test_an_answer_that_is_none_names_what_repeats_it(open_them, part, value, er
     ],
 )
 def test_a_process_that_dies_or_hangs_ends_the_evaluation(open_them, monkeypatch, make, said):
-    monkeypatch.setattr("qamx.envs.process.END_SECONDS", 0.2)
+    monkeypatch.setattr("qamx.envs.protocol.END_SECONDS", 0.2)
     players = open_them(make, limit=20.0 if make is not Hanging else 1.0)
     with pytest.raises(RunError, match=said):
         Evaluator(players).play(act, SEEDS)
@@ -319,8 +319,8 @@ def test_a_close_that_calls_exit_is_a_warning(workers, capfd):
 def sleeping(monkeypatch):
     """Simulators of the test alone; those that are left are ended after it."""
     monkeypatch.setenv(SECONDS, f"4000.{secrets.randbelow(10**9):09}")
-    monkeypatch.setattr("qamx.envs.process.END_SECONDS", 1.0)
-    monkeypatch.setattr("qamx.envs.closing.CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr("qamx.envs.protocol.END_SECONDS", 1.0)
+    monkeypatch.setattr("qamx.envs.checked.CLOSE_SECONDS", 0.3)
     monkeypatch.setattr("qamx._utils.processes.TERM_SECONDS", 0.3)
     yield
     for number in simulators():
@@ -586,7 +586,7 @@ def test_an_error_in_the_background_is_raised_where_it_is_asked_for(open_them):
 
 def test_a_hang_does_not_keep_an_evaluation_open(open_them, monkeypatch):
     monkeypatch.setattr("qamx.runner.background_evaluation.CLOSE_SECONDS", 0.2)
-    monkeypatch.setattr("qamx.envs.process.END_SECONDS", 0.2)
+    monkeypatch.setattr("qamx.envs.protocol.END_SECONDS", 0.2)
     background = BackgroundEvaluation(open_them(Hanging, limit=60.0))
     called = threading.Event()
 

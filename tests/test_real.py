@@ -19,7 +19,7 @@ import pytest
 from qamx import TrainedPolicy, UserError, build_agent, load_agent, registry
 from qamx.cli import main
 from qamx.config import load
-from qamx.data.generate.generation import generate
+from qamx.data.ogbench.generate import generate
 from qamx.errors import ExitCode
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

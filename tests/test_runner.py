@@ -26,9 +26,8 @@ from toy import (
 )
 
 from qamx.agents import adam, create_state, update
-from qamx.data.replay import Replay
-from qamx.data.sampling import UniformSampling
-from qamx.data.sequences import windows
+from qamx.data.replay import Replay, UniformSampling
+from qamx.data.transitions import windows
 from qamx.envs import LocalPlayer
 from qamx.errors import ExitCode, UserError
 from qamx.runner.collect import Collector

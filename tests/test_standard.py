@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from qamx.data.download.command import download
-from qamx.data.generate.catalogue import dataset_names, lookup
-from qamx.data.generate.generation import generate
-from qamx.data.generate.standard import (
+from qamx.data.ogbench.catalogue import dataset_names, lookup
+from qamx.data.ogbench.download import download
+from qamx.data.ogbench.generate import generate
+from qamx.data.ogbench.reference_episodes import (
     Likeness,
     compare,
     draw_standard,

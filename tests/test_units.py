@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from corner import Corner
 
-from qamx.data.scaled import extremes, moments, scaled
-from qamx.data.sequences import Transitions
+from qamx.data.source import extremes, moments, scaled
+from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.normalisation import ScaledEnvironment, Scaling
 

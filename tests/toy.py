@@ -6,8 +6,8 @@ from corner import LIMIT, Corner
 
 from qamx import QAM, QAMFQL, Backup, Integrator, Networks, Parts, QAMEdit
 from qamx.agents import adam
-from qamx.data.sampling import UniformSampling
-from qamx.data.sequences import Transitions
+from qamx.data.replay import UniformSampling
+from qamx.data.transitions import Transitions
 from qamx.runner.plan import Evaluation, Intervals, RunPlan
 from qamx.schedules import Constant, Linear, Offline, Online, Schedule
 

@@ -5,8 +5,8 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
+from qamx._utils.finding import Finding
 from qamx._utils.terminal import LEVEL_WORDS, parts
-from qamx.data.inspection import Finding
 from qamx.errors import UserError
 
 _STYLE = """

@@ -10,7 +10,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from qamx.data.inspection import Finding
+from qamx._utils.finding import Finding
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 """Words of a verdict that a terminal shows in colour."""

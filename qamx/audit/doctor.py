@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 from qamx._utils.machine import find_gpus
 from qamx._utils.processes import DEVICE, ENVIRONMENT, drawing, probe
 from qamx._utils.terminal import print_table
-from qamx.data.generate.places import default_directory
+from qamx.data.ogbench.catalogue import default_directory
 
 GIGABYTE = 10**9
 FEW_FILES = 1024

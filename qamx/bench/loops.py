@@ -8,7 +8,7 @@ import numpy as np
 from qamx._types import Batch
 from qamx.agents import update
 from qamx.bench.problem import Problem
-from qamx.data.sequences import Transitions
+from qamx.data.transitions import Transitions
 from qamx.nn import Precision, matmul_precision
 from qamx.runner.metrics import flatten
 from qamx.runner.step import Trainer
@@ -61,7 +61,7 @@ class HostLoop:
 def host_windows(
     transitions: Transitions, starts: np.ndarray, horizon: int, discount: float
 ) -> Batch:
-    """`qamx.data.sequences.windows` in NumPy."""
+    """`qamx.data.transitions.windows` in NumPy."""
     data = jax.tree.map(np.asarray, transitions)
     rows = starts[:, None] + np.arange(horizon)
     alive = np.cumsum(data.ends[rows], axis=1) - data.ends[rows] == 0

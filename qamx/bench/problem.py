@@ -12,9 +12,8 @@ from qamx import registry
 from qamx.agents import TrainState, create_state
 from qamx.assembly import build_agent, build_optimiser, build_sampling
 from qamx.config.agents import AgentSettings
-from qamx.data.replay import Replay
-from qamx.data.sampling import Sampling
-from qamx.data.sequences import Transitions
+from qamx.data.replay import Replay, Sampling
+from qamx.data.transitions import Transitions
 
 EPISODE = 1_000
 """Rows of a trajectory of the random data."""

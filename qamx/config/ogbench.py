@@ -7,8 +7,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from qamx.config.fields import Absent, Allowed, Count, PositiveInt, Switch, Text
 from qamx.config.problems import show, value_problem
 from qamx.config.sections import DataSettings, EnvironmentSettings, name_of
+from qamx.data.ogbench.catalogue import DOMAIN_OF, SHARDED
 from qamx.errors import suggestion
-from qamx.ogbench_names import DOMAIN_OF, SHARDED
 
 
 class OGBenchEnvironmentSettings(EnvironmentSettings):

@@ -1,12 +1,11 @@
 """Environments: the interface that the runner needs, OGBench's tasks, and action chunks."""
 
-from qamx.envs.base import Environment, Step
-from qamx.envs.chunk import ChunkExecutor
-from qamx.envs.closing import opened
+from qamx.envs.base import ChunkExecutor, Environment, Step
+from qamx.envs.checked import opened
+from qamx.envs.locomotion import WalkEnvironment
 from qamx.envs.ogbench import OGBenchEnvironment
-from qamx.envs.players import LocalPlayer, Player, close_players, open_players
 from qamx.envs.rendering import Renderable
-from qamx.envs.walk import WalkEnvironment
+from qamx.envs.vector import LocalPlayer, Player, close_players, open_players
 
 __all__ = [
     "ChunkExecutor",

@@ -1,5 +1,6 @@
-"""What the runner needs of an environment."""
+"""Environments: the interface, action chunks, and isolated NumPy random numbers."""
 
+import threading
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -55,3 +56,60 @@ class Environment(Protocol):
 def step_limit(environment: Environment) -> int | None:
     """The number of steps after which every episode has ended, None where it is not known."""
     return getattr(environment, "max_episode_steps", None)
+
+
+class GlobalRandomness:
+    """A state of NumPy's global random generator that is in force inside `with`, and only there.
+
+    Environments that draw from it (OGBench's mazes their start positions and the exits of
+    teleports) would disturb each other in one process. One thread at a time is inside: a shard
+    is relabelled beside the loop.
+    """
+
+    _lock = threading.RLock()
+
+    def __init__(self, seed: int):
+        self._inside = np.random.RandomState(seed % 2**32).get_state()
+        self._outside = self._inside
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._outside = np.random.get_state()
+        np.random.set_state(self._inside)
+
+    def __exit__(self, *exception: object) -> None:
+        self._inside = np.random.get_state()
+        np.random.set_state(self._outside)
+        self._lock.release()
+
+
+class ChunkExecutor:
+    """Hands out the actions of a chunk one by one; a new chunk is due when none is left.
+
+    **Arguments:** `action_size` is the size of one action.
+    """
+
+    def __init__(self, action_size: int):
+        self._action_size = action_size
+        self.rest: Float[np.ndarray, "left act"] = self._empty()
+
+    @property
+    def needs_chunk(self) -> bool:
+        """Whether the next action must come from a new chunk."""
+        return len(self.rest) == 0
+
+    def load(self, chunk: Float[np.ndarray, " dim"]) -> None:
+        """Begins a flat chunk."""
+        self.rest = np.asarray(chunk, np.float32).reshape(-1, self._action_size)
+
+    def pop(self) -> Float[np.ndarray, " act"]:
+        """The next action."""
+        action, self.rest = self.rest[0], self.rest[1:]
+        return action
+
+    def drop(self) -> None:
+        """Forgets what is left, as a reset does."""
+        self.rest = self._empty()
+
+    def _empty(self) -> Float[np.ndarray, "left act"]:
+        return np.zeros((0, self._action_size), np.float32)

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from qamx.envs.base import Step
+from qamx.envs.base import GlobalRandomness, Step
 from qamx.envs.checked import flag, number, refused, shown, solved, vector
-from qamx.envs.flatten import PLAIN, chosen, joined, named_leaves
-from qamx.envs.randomness import GlobalRandomness
 from qamx.envs.rendering import Image, import_simulators
 from qamx.envs.spaces import (
+    PLAIN,
+    chosen,
     float32_bounds,
+    joined,
+    named_leaves,
     observation_spaces,
     require_continuous,
     require_vector,

@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from qamx.envs.base import Step
-from qamx.envs.randomness import GlobalRandomness
+from qamx.envs.base import GlobalRandomness, Step
 from qamx.envs.rendering import Image, MujocoView, from_above, import_simulators
 
 Reward = Literal["default", "sparse"]

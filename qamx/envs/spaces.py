@@ -1,11 +1,104 @@
-"""Gymnasium's spaces that qamx can use: boxes, and dictionaries of them."""
+"""Observation and action spaces: dictionaries as vectors, images, bounds."""
 
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from qamx.envs.flatten import is_image, named_leaves
-from qamx.errors import UserError
+from qamx.errors import UserError, suggestion
+
+PLAIN = ""
+"""The name of an observation that is an array by itself."""
+
+
+def named_leaves(observation: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries by dotted name, in alphabetical order.
+
+    Gymnasium's own `Dict` spaces are in this order too. A leaf by itself has the name "".
+
+    **Raises:** `UserError` for two leaves of one name.
+    """
+    if not isinstance(observation, Mapping):
+        return {prefix.removesuffix("."): observation}
+    leaves: dict[str, Any] = {}
+    for name in sorted(observation, key=str):
+        for key, leaf in named_leaves(observation[name], f"{prefix}{name}.").items():
+            if key in leaves:
+                raise UserError(
+                    f"entry {key!r}: two entries of a dictionary have this name, in which a dot "
+                    "stands between nested ones; rename one"
+                )
+            leaves[key] = leaf
+    return leaves
+
+
+def chosen(leaves: Mapping[str, Any], keys: Sequence[str] | None, named_by: str) -> list[str]:
+    """The names of the leaves that an observation is made of, in the order of its entries.
+
+    **Arguments:** `keys` are the names in the wanted order, or None for all of `leaves`;
+    `named_by` is what the messages call them.
+
+    **Raises:** `UserError` for a name that there is not.
+    """
+    if keys is None:
+        return list(leaves)
+    for key in keys:
+        if key not in leaves and PLAIN in leaves:
+            raise UserError(
+                f"{named_by}: found {key!r}, and the observations are vectors without names; leave "
+                "the key out"
+            )
+        if key not in leaves:
+            raise UserError(
+                f"{named_by}: found {key!r}, which the observations do not have; "
+                f"{suggestion(key, tuple(leaves))} (there are: {', '.join(leaves)})"
+            )
+    return list(keys)
+
+
+CHANNELS = (1, 3, 4)
+"""Of an image: grey; red, green and blue; and how opaque it is."""
+
+SMALLEST_IMAGE, SMALLEST_MATRIX, SMALLEST_DEPTHS = 8, 16, 48
+"""The fewest rows and columns of an image with channels, of one without, and of one without whose
+entries are real: those are measurements more often, such as a history of states."""
+
+
+def is_image(shape: Sequence[int], dtype: Any) -> bool:
+    """Whether an array is an image or a stack of images, whatever the type of its numbers.
+
+    Bytes with two axes or more are; so are three axes of which the first or the last counts 1, 3
+    or 4 channels, and two neighbouring axes that are long.
+
+    **Arguments:** `shape` is that of one observation, without a row for each step.
+    """
+    kind, axes = np.dtype(dtype).kind, tuple(shape)
+    if kind not in "buif" or len(axes) < 2:
+        return False
+    if np.dtype(dtype) == np.uint8:
+        return True
+    triples = zip(axes, axes[1:], axes[2:], strict=False)
+    if any(_has_channels(*triple) for triple in triples):
+        return True
+    least = SMALLEST_DEPTHS if kind == "f" and len(axes) == 2 else SMALLEST_MATRIX
+    return any(min(pair) >= least for pair in itertools.pairwise(axes))
+
+
+def _has_channels(first: int, middle: int, last: int) -> bool:
+    return (last in CHANNELS and min(first, middle) >= SMALLEST_IMAGE) or (
+        first in CHANNELS and min(middle, last) >= SMALLEST_IMAGE
+    )
+
+
+def joined(
+    leaves: Mapping[str, np.ndarray], keys: Sequence[str], rows: int | None = None
+) -> Float[np.ndarray, "*rows obs"]:
+    """The named leaves behind each other, each flattened, as one vector, or `rows` vectors."""
+    axes = () if rows is None else (rows,)
+    parts = [np.asarray(leaves[key], np.float32).reshape(*axes, -1) for key in keys]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 def observation_spaces(space: Any) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from qamx._utils.processes import Marked
 from qamx.config import EnvironmentSettings
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.envs import Environment, Renderable, opened
-from qamx.envs.checked import checked_reset, checked_step
-from qamx.envs.closing import close, close_with
+from qamx.envs.checked import checked_reset, checked_step, close, close_with
 from qamx.envs.rendering import Image
 from qamx.errors import RunError, UserError
 from qamx.evaluation.play import Played

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from qamx.data.sequences import Transitions
+from qamx.data.transitions import Transitions
 from qamx.envs import ChunkExecutor, Player, Step
+from qamx.envs.protocol import environment_failure
 from qamx.errors import RunError, UserError
-from qamx.runner.failure import environment_failure
 
 
 def derived_seed(*parts: int) -> int:

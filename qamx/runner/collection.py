@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from qamx.data.sequences import Transitions
+from qamx.data.transitions import Transitions
 from qamx.envs import Player, close_players
 from qamx.runner.checkpoint import Saved
 from qamx.runner.collect import Collector

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.envs import Player, Step
+from qamx.envs.protocol import environment_failure
 from qamx.errors import RunError, UserError
-from qamx.runner.failure import environment_failure
 
 Act = Callable[[Float[np.ndarray, "batch obs"], int], Float[np.ndarray, "batch dim"]]
 """Action chunks for observations; the number counts the calls and seeds the draw."""

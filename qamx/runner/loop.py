@@ -15,7 +15,8 @@ from qamx._utils.backend import check_jax
 from qamx._utils.terminal import Display, make_display
 from qamx.agents import AbstractAgent, clone, create_state, update
 from qamx.data.replay import Replay
-from qamx.data.sequences import Transitions
+from qamx.data.shards import Shards
+from qamx.data.transitions import Transitions
 from qamx.envs import Player, close_players
 from qamx.errors import ExitCode, UserError
 from qamx.runner.checkpoint import Saved
@@ -32,7 +33,6 @@ from qamx.runner.nonfinite import (
     rows_at,
     write_evidence,
 )
-from qamx.runner.shards import Shards
 from qamx.runner.step import Trainer, Training, stacked
 from qamx.runner.stop import Stopped, StopRequest
 from qamx.runner.watchdog import Watchdog, open_watched_players

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qamx.data.sequences import Transitions
+from qamx.data.transitions import Transitions
 from qamx.envs import Player
 from qamx.errors import RunError, UserError
 from qamx.runner.checkpoint import Checkpoints, Saved

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 
 from qamx._utils.files import hash_of
-from qamx.data.sequences import Transitions
+from qamx.data.transitions import Transitions
 from qamx.runner.manifest import Damaged, persist, verify_file
 
 Record: TypeAlias = tuple[str, int, str]

@@ -8,7 +8,7 @@ import optax
 
 from qamx._types import Key
 from qamx.agents import AbstractAgent
-from qamx.data.sampling import Sampling
+from qamx.data.replay import Sampling
 from qamx.data.source import DataSource
 from qamx.envs import Environment
 from qamx.nn import Precision

@@ -12,8 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from qamx._types import Batch, Key, Metrics
 from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
-from qamx.data.replay import Replay
-from qamx.data.sampling import Sampling
+from qamx.data.replay import Replay, Sampling
 from qamx.nn import Precision, matmul_precision
 from qamx.runner.acting import Acting
 from qamx.runner.metrics import flatten

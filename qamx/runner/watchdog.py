@@ -15,8 +15,8 @@ from jaxtyping import Float
 from qamx._utils.processes import Marked, end_started
 from qamx.envs import Environment, Player, Step, open_players
 from qamx.envs.base import step_limit
-from qamx.envs.closing import close_with
-from qamx.envs.process import unanswered
+from qamx.envs.checked import close_with
+from qamx.envs.protocol import unanswered
 from qamx.errors import ExitCode
 
 LIMIT_SECONDS = 600.0

@@ -19,7 +19,7 @@ from pages import ROOT
 from synthetic import seeds_like, write_run, write_seeds
 
 from qamx.config import load_suite
-from qamx.data.download.table import remote_set
+from qamx.data.ogbench.catalogue import remote_set
 from qamx.studies.reference import published
 
 if TYPE_CHECKING:

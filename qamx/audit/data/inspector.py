@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from qamx._utils.finding import Finding, ranked
 from qamx.audit.data.subject import Subject
 from qamx.config.gymnasium import GymnasiumEnvironmentSettings
 from qamx.config.own_data import EpisodicDataSettings
-from qamx.data.inspection import Facts, Finding, Shards, examine, leakage, ranked
-from qamx.data.inspection.examination import CHECKS, REWARD_CHECKS, Check
-from qamx.data.inspection.fingerprints import row_hashes
-from qamx.data.inspection.portrait import Portrait, Rewarding
-from qamx.data.sequences import Transitions
+from qamx.data.inspection.episode_checks import Shards, leakage
+from qamx.data.inspection.report import CHECKS, REWARD_CHECKS, Check, Portrait, Rewarding, examine
+from qamx.data.inspection.statistics import Facts, row_hashes
 from qamx.data.source import findings_of, jumps_of, validation_of
+from qamx.data.transitions import Transitions
 from qamx.envs import opened
 from qamx.errors import UserError
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qamx.audit.data.inspector import Report
-from qamx.data.inspection.portrait import Portrait, Rewarding
+from qamx.data.inspection.report import Portrait, Rewarding
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

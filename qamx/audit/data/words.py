@@ -4,7 +4,7 @@ import numpy as np
 
 from qamx._utils.finding import counted
 from qamx.audit.data.inspector import Report
-from qamx.data.inspection.portrait import Portrait, Rewarding
+from qamx.data.inspection.report import Portrait, Rewarding
 
 TASK_HEADER = ("task", "rewards (rows)", "rows solved", "episodes solved")
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qamx._utils.finding import Finding
 from qamx.audit.flow.report import Report
-from qamx.data.inspection import Finding
-from qamx.data.sequences import AnyArray
+from qamx.data.transitions import AnyArray
 
 AT_BOUND = 0.999
 """An entry of an action that is this far out is played at the bound."""

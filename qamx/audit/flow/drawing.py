@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qamx.data.sequences import AnyArray
+from qamx.data.transitions import AnyArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

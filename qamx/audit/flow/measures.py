@@ -12,7 +12,7 @@ from qamx._types import Key
 from qamx.agents import AbstractAgent
 from qamx.audit.flow.anatomy import Anatomy, Stage, take_apart
 from qamx.audit.flow.paths import Paths, follow
-from qamx.data.sequences import AnyArray
+from qamx.data.transitions import AnyArray
 from qamx.flow import ode_term
 from qamx.policies.base import clip_action
 from qamx.rl import pessimistic_value

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Key
-from qamx.data.sequences import AnyArray
+from qamx.data.transitions import AnyArray
 from qamx.flow import matching_residuals, path_costs
 from qamx.nn import AbstractCritic
 from qamx.policies import AbstractFineTunedFlow, AdjointMatchedFlow, BackpropagatedFlow

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from qamx.audit.flow.subject import Subject
-from qamx.data.sequences import Transitions
+from qamx.data.transitions import Transitions
 from qamx.envs import opened
 from qamx.errors import UserError
 from qamx.runner.keys import evaluation_seeds

@@ -7,8 +7,8 @@ from typing import Any
 
 from qamx.agents import AbstractAgent
 from qamx.config import Experiment
-from qamx.data.scaled import scaled
-from qamx.data.sequences import Transitions
+from qamx.data.source import scaled
+from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.normalisation import ScaledEnvironment, Scaling
 from qamx.provenance import read

@@ -7,10 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from qamx.data.episodes import Episode, Reading
 from qamx.data.formats import table
-from qamx.data.formats.access import existing, library, reading_file, success_among
-from qamx.data.formats.source import AbstractFilePart, EpisodicData
+from qamx.data.formats.episodes import Episode, Reading
+from qamx.data.formats.source import (
+    AbstractFilePart,
+    EpisodicData,
+    existing,
+    library,
+    reading_file,
+    success_among,
+)
 from qamx.errors import UserError, suggestion
 
 VALIDATION = "valid"
@@ -19,7 +25,7 @@ VALIDATION = "valid"
 
 @dataclass(frozen=True)
 class FlatFile(AbstractFilePart):
-    """A file in D4RL's layout, or another of `qamx.data.formats.layouts`."""
+    """A file in D4RL's layout, or another of `qamx.data.formats.table`."""
 
     def episodes(self) -> Iterator[Episode]:
         with _opened(self.path) as file:

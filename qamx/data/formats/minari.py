@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from qamx.data.episodes import Episode, Reading
-from qamx.data.formats.access import files_below, library, reading_file, success_among
-from qamx.data.formats.source import EpisodicData
-from qamx.envs.flatten import named_leaves
+from qamx.data.formats.episodes import Episode, Reading
+from qamx.data.formats.source import EpisodicData, files_below, library, reading_file, success_among
+from qamx.envs.spaces import named_leaves
 from qamx.errors import UserError, suggestion
 
 

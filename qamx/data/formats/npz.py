@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from qamx.data.archive_checks import Header, read_headers
-from qamx.data.episodes import Episode, Reading
-from qamx.data.formats.access import existing, reading_file
-from qamx.data.formats.source import AbstractFilePart, EpisodicData
+from qamx.data.formats.episodes import Episode, Reading
+from qamx.data.formats.source import AbstractFilePart, EpisodicData, existing, reading_file
 from qamx.data.formats.table import episodes
 from qamx.data.source import require_equal_lengths
+from qamx.data.validation import Header, read_headers
 from qamx.errors import UserError
 
 VALIDATION = "-val"
@@ -22,7 +21,7 @@ VALIDATION = "-val"
 
 @dataclass(frozen=True)
 class Archive(AbstractFilePart):
-    """An npz file in one of the layouts of `qamx.data.formats.layouts`."""
+    """An npz file in one of the layouts of `qamx.data.formats.table`."""
 
     def episodes(self) -> Iterator[Episode]:
         read_headers(self.path)  # refuses pickled objects, by name

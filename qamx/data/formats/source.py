@@ -1,13 +1,112 @@
-"""Data of any format as a source of transitions."""
+"""The data source over files of any format: opening, selecting, reading."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from qamx.data.episodes import Episode, Reading
-from qamx.data.formats.access import reading_file
-from qamx.data.sequences import Transitions
+from qamx.data.formats.episodes import Episode, Reading
+from qamx.data.transitions import Transitions
+from qamx.data.validation import BROKEN, refuse_dangling
+from qamx.envs.gymnasium import SUCCESS_KEYS
+from qamx.errors import UserError, suggestion
+
+
+def library(module: str, extra: str) -> Any:
+    """The module that reads a format.
+
+    **Raises:** `UserError` naming the extra that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"{extra}: data sources take {error.name or module}, which is not installed; "
+            f'pip install "qamx[{extra}]"'
+        ) from error
+
+
+def existing(path: Path) -> Path:
+    """The path, if there is something.
+
+    **Raises:** `UserError` with what lies beside the place instead, or with the symbolic link that
+    leads nowhere.
+    """
+    path = path.expanduser()
+    refuse_dangling(path)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        beside = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
+        near = f"; {suggestion(path.name, beside)}" if beside else ""
+        raise UserError(f"data.source: {path} does not exist (in {Path.cwd()}){near}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise UserError(f"data.source: {path}: cannot be read ({reason})") from error
+    return path
+
+
+def files_below(folder: Path, suffix: str = "") -> list[Path]:
+    """The files of a kind in a folder and those inside it, through symbolic links, sorted.
+
+    **Arguments:** without a `suffix`, such as `.parquet`, all files.
+
+    **Raises:** `UserError` for a link that leads nowhere, and may have led to such files.
+    """
+    refuse_dangling(folder)
+    return sorted(_files(folder, suffix, frozenset(map(str, folder.resolve().parents))))
+
+
+def _files(folder: Path, suffix: str, above: frozenset[str]) -> Iterator[Path]:
+    """`above` are the folders that a link may not lead back to."""
+    real = os.path.realpath(folder)
+    if real in above or not os.path.isdir(folder):
+        return
+    for path in folder.iterdir():
+        if os.path.isdir(path):
+            yield from _files(path, suffix, above | {real})
+        elif path.suffix in (suffix or path.suffix, "") and not path.name.startswith("."):
+            refuse_dangling(path)
+            if path.suffix == suffix or not suffix:
+                yield path
+
+
+@contextlib.contextmanager
+def reading_file(where: str, what: str) -> Iterator[None]:
+    """Turns a library's complaint about a file into one message; `what` it should have been."""
+    try:
+        yield
+    except BROKEN as error:
+        raise UserError(
+            f"{where}: not {what} that can be read ({type(error).__name__}: {error}); make or "
+            "download it again"
+        ) from error
+
+
+def success_among(
+    where: str,
+    entries: Mapping[str, Any],
+    name: str | None,
+    usual: Sequence[str] = SUCCESS_KEYS,
+) -> Any | None:
+    """The entry that says whether the task is solved, or None.
+
+    **Arguments:** `name` is that of `data.success`; without one, the first of `usual` that
+    there is.
+
+    **Raises:** `UserError` for a name that there is not.
+    """
+    if name == "last":
+        return None
+    if name is None:
+        return next((entries[key] for key in usual if key in entries), None)
+    if name not in entries:
+        known = suggestion(name, entries) if entries else "there are no entries besides"
+        raise UserError(f'{where}: data.success: found "{name}", which is not there; {known}')
+    return entries[name]
 
 
 class Part(Protocol):

@@ -1,0 +1,1 @@
+"""OGBench data sets: names, download, generation, loading."""

@@ -1,0 +1,248 @@
+"""Scripted behaviour in the mazes: cells, goals, directions."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from qamx.data.ogbench.catalogue import Dataset
+from qamx.data.ogbench.expert import Expert
+from qamx.data.ogbench.rollout import Episode, EpisodeSeeds, Row
+
+Cell = tuple[int, int]
+_DIRECTIONS = ((-1, 0), (0, -1), (1, 0), (0, 1))
+
+
+def free_cells(maze: np.ndarray) -> list[Cell]:
+    """All cells without a wall, row by row."""
+    return [(int(i), int(j)) for i, j in np.argwhere(maze == 0)]
+
+
+def vertex_cells(maze: np.ndarray) -> list[Cell]:
+    """The free cells that are no straight corridor: dead ends, corners, crossings, open floor."""
+    return [cell for cell in free_cells(maze) if not _is_corridor(maze, cell)]
+
+
+def _is_corridor(maze: np.ndarray, cell: Cell) -> bool:
+    i, j = cell
+    up_down = {maze[i - 1, j], maze[i + 1, j]}
+    left_right = {maze[i, j - 1], maze[i, j + 1]}
+    return (up_down, left_right) in (({0}, {1}), ({1}, {0}))
+
+
+def cells_at_distance(maze: np.ndarray, start: Cell, distance: int) -> list[Cell]:
+    """The free cells whose shortest way from `start` takes exactly `distance` moves."""
+    seen = {start}
+    ring = [start]
+    for _ in range(distance):
+        # A dict keeps the order of discovery, which a set would leave to chance.
+        ring = list(dict.fromkeys(c for cell in ring for c in _open(maze, cell) if c not in seen))
+        seen.update(ring)
+    return ring
+
+
+def _open(maze: np.ndarray, cell: Cell) -> list[Cell]:
+    # The border of a maze is wall, so a free cell's neighbours are inside the grid.
+    around = [(cell[0] + di, cell[1] + dj) for di, dj in _DIRECTIONS]
+    return [neighbour for neighbour in around if maze[neighbour] == 0]
+
+
+STITCH_DISTANCE = 4
+STEPS_OF_A_WAY = 10
+
+
+class Goals(Protocol):
+    """Where the body goes."""
+
+    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
+        """The goal at the start of an episode."""
+        ...
+
+    def after_success(self, generator: np.random.Generator) -> Cell | None:
+        """The goal once the last one is reached; `None` keeps it, so the body stays there."""
+        ...
+
+
+class NavigateGoals:
+    """One goal after another, uniform over the cells that are no straight corridor."""
+
+    def __init__(self, maze: np.ndarray):
+        self._cells = vertex_cells(maze)
+
+    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
+        return any_of(self._cells, generator)
+
+    def after_success(self, generator: np.random.Generator) -> Cell | None:
+        return any_of(self._cells, generator)
+
+
+class StitchGoals:
+    """A single goal, four moves from the start (the start itself where no cell is so far)."""
+
+    def __init__(self, maze: np.ndarray):
+        self._maze = maze
+
+    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
+        return any_of(cells_at_distance(self._maze, start, STITCH_DISTANCE) or [start], generator)
+
+    def after_success(self, generator: np.random.Generator) -> Cell | None:
+        return None
+
+
+class ExploreGoals:
+    """A single goal that nobody goes to: an environment must have one."""
+
+    def __init__(self, maze: np.ndarray):
+        self._cells = vertex_cells(maze)
+
+    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
+        return any_of(self._cells, generator)
+
+    def after_success(self, generator: np.random.Generator) -> Cell | None:
+        return None
+
+
+def any_of(cells: list[Cell], generator: np.random.Generator) -> Cell:
+    """One of the cells, uniformly."""
+    return cells[generator.integers(len(cells))]
+
+
+class Heading(Protocol):
+    """Which way the body is told to go."""
+
+    def direction(self, maze: Any, step: int, generator: np.random.Generator) -> np.ndarray:
+        """A vector of length 1, before the given step of an episode."""
+        ...
+
+
+class ShortestWay:
+    """To the next cell on the shortest way to the goal."""
+
+    def __init__(self):
+        self._subgoals: dict[tuple[Cell, Cell], np.ndarray] = {}
+
+    def direction(self, maze: Any, step: int, generator: np.random.Generator) -> np.ndarray:
+        position = maze.get_xy()
+        return _unit(self._subgoal(maze, position, maze.cur_goal_xy) - position)
+
+    def _subgoal(self, maze: Any, position: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        # It depends on the two cells alone, and searching the maze takes longer than the physics.
+        cells = maze.xy_to_ij(position), maze.xy_to_ij(goal)
+        if cells not in self._subgoals:
+            self._subgoals[cells], _ = maze.get_oracle_subgoal(position, goal)
+        return self._subgoals[cells]
+
+
+class RandomWays:
+    """A random direction, another one every ten steps."""
+
+    def __init__(self):
+        self._way = np.zeros(2)
+
+    def direction(self, maze: Any, step: int, generator: np.random.Generator) -> np.ndarray:
+        if step % STEPS_OF_A_WAY == 0:
+            self._way = _unit(generator.normal(size=2))
+        return self._way
+
+
+def _unit(way: np.ndarray) -> np.ndarray:
+    return way / (np.linalg.norm(way) + 1e-6)
+
+
+POINT_NOISE, WALKER_NOISE, EXPLORE_NOISE = 0.5, 0.2, 1.0
+
+
+class MazeRecipe:
+    """Episodes of a body in a maze.
+
+    **Arguments:**
+
+    - `environment`: an OGBench maze that doesn't terminate at its goal.
+    - `goals`: which cells the body is sent to.
+    - `heading`: the direction in which it is told to go.
+    - `expert`: who moves an ant or a humanoid in that direction; a point's action is the direction.
+    - `noise`: standard deviation of the Gaussian noise on an action.
+    """
+
+    def __init__(
+        self, environment: Any, goals: Goals, heading: Heading, expert: Expert | None, noise: float
+    ):
+        self._environment = environment
+        self._maze = environment.unwrapped
+        self.goals = goals
+        self._heading = heading
+        self._expert = expert
+        self._noise = noise
+        self._starts = free_cells(self._maze.maze_map)
+
+    def play(self, seeds: EpisodeSeeds, steps: int) -> Iterator[Row]:
+        observation = self._start(seeds)
+        for step in range(steps):
+            action = self._action(step, seeds.generator)
+            following, _, _, _, info = self._environment.step(action)
+            yield {
+                "observations": observation,
+                "actions": action,
+                "qpos": info["prev_qpos"],
+                "qvel": info["prev_qvel"],
+            }
+            observation = following
+            if info["success"]:
+                self._move_on(seeds.generator)
+
+    def accepts(self, episode: Episode) -> bool:
+        return True
+
+    def _start(self, seeds: EpisodeSeeds) -> np.ndarray:
+        start = any_of(self._starts, seeds.generator)
+        task = {"init_ij": start, "goal_ij": self.goals.first(start, seeds.generator)}
+        # `reset` takes a few random actions, whose source has a seed of its own.
+        self._environment.action_space.seed(seeds.environment)
+        observation, _ = self._environment.reset(
+            seed=seeds.environment, options={"task_info": task}
+        )
+        return observation
+
+    def _action(self, step: int, generator: np.random.Generator) -> np.ndarray:
+        action = self._undisturbed(self._heading.direction(self._maze, step, generator))
+        noise = generator.normal(0.0, self._noise, action.shape)
+        # Rounded before it is taken, so that the stored action is the one that was taken.
+        return np.clip(action + noise, -1.0, 1.0).astype(np.float32)
+
+    def _undisturbed(self, direction: np.ndarray) -> np.ndarray:
+        if self._expert is None:
+            return direction
+        # The expert has learned without a place on the ground, the observation's first two entries.
+        return self._expert.act(np.concatenate([self._maze.get_ob()[2:], direction]))
+
+    def _move_on(self, generator: np.random.Generator) -> None:
+        cell = self.goals.after_success(generator)
+        if cell is not None:
+            # Given a cell, `set_goal` would place the goal's marker at NaN.
+            goal = self._maze.add_noise(self._maze.ij_to_xy(cell))
+            self._maze.set_goal(goal_xy=goal)
+
+
+def maze_recipe(dataset: Dataset, expert: Expert | None) -> MazeRecipe:
+    """The recipe of a maze's data set; `expert` is the walker's, none for a point."""
+    import gymnasium
+
+    environment = gymnasium.make(
+        f"ogbench.locomaze:{dataset.environment_id}",
+        terminate_at_goal=False,
+        max_episode_steps=dataset.steps,
+        disable_env_checker=True,
+    )
+    maze: Any = environment.unwrapped
+    goals, heading = {
+        "navigate": (NavigateGoals, ShortestWay),
+        "stitch": (StitchGoals, ShortestWay),
+        "explore": (ExploreGoals, RandomWays),
+    }[dataset.behaviour]
+    return MazeRecipe(environment, goals(maze.maze_map), heading(), expert, _noise(dataset))
+
+
+def _noise(dataset: Dataset) -> float:
+    if dataset.behaviour == "explore":
+        return EXPLORE_NOISE
+    return POINT_NOISE if dataset.walker is None else WALKER_NOISE

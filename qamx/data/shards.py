@@ -1,0 +1,229 @@
+"""Shards: the memory-mapped cache, and the one that training is on beside the next."""
+
+import functools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int, Num
+
+from qamx.data.replay import on_device
+from qamx.data.source import DataSource
+from qamx.data.transitions import Transitions
+from qamx.errors import UserError
+
+FOLDER = ".cache"
+"""The folder of all caches, beside the files that they are made from."""
+
+FORMAT = 1
+STAMP = "stamp.json"
+SPARE_BYTES = 2**30
+"""A cache is made only if the disk has this much left after it."""
+
+
+class TransitionCache:
+    """The cache of one data file.
+
+    It holds only while the file has the size and time of change that it had when it was read.
+    Each file of the cache is written whole or not at all.
+
+    **Arguments:** `source` is the data file.
+    """
+
+    def __init__(self, source: Path):
+        self._source = source
+        self._folder = source.parent / FOLDER / source.stem
+
+    def read(self, label: str) -> Transitions | None:
+        """The transitions with the rewards and masks called `label`, None if they are not there."""
+        shared, task = self._shared(), self._array(_task(label))
+        if shared is None or task is None or task.shape != (2, len(shared.actions)):
+            return None
+        first, observed = _places(shared.ends), shared.observed
+        rewards, masks = task
+        return Transitions(
+            observed[first], shared.actions, rewards, masks, shared.ends, observed[first + 1]
+        )
+
+    def write(self, label: str, transitions: Transitions) -> None:
+        """Keeps transitions; where that is not possible, says why, and the run goes on without.
+
+        Their observations must follow each other: within an episode, what follows a transition is
+        what the next one begins with.
+        """
+        try:
+            self._write(label, transitions)
+        except OSError as error:
+            _say(f"{self._folder}: not kept ({error.strerror or error}); shards are read anew")
+
+    def _write(self, label: str, transitions: Transitions) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        task = np.stack([np.asarray(transitions.rewards), np.asarray(transitions.masks)])
+        arrays = {_task(label): task.astype(np.float32)}
+        if self._shared() is None:
+            # Of an older file, or damaged: its tasks must not be taken for the new one's.
+            for old in self._folder.iterdir():
+                old.unlink()
+            ends = np.asarray(transitions.ends, np.float32)
+            arrays |= {
+                "observed": _observed(transitions),
+                "actions": np.asarray(transitions.actions, np.float32),
+                "ends": ends,
+            }
+        size = sum(array.nbytes for array in arrays.values())
+        if shutil.disk_usage(self._folder).free < size + SPARE_BYTES:
+            raise OSError(f"it takes {size / 1e9:.1f} GB, and the disk is nearly full")
+        for name, array in arrays.items():
+            partial = self._folder / f".{name}.{os.getpid()}"
+            with partial.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            partial.replace(self._folder / f"{name}.npy")
+        partial = self._folder / f".{STAMP}.{os.getpid()}"
+        partial.write_text(json.dumps(self._stamp()), encoding="utf-8")
+        partial.replace(self._folder / STAMP)
+
+    def _shared(self) -> "_Shared | None":
+        """What all tasks have, None where it is not whole or of another state of the file."""
+        try:
+            if json.loads((self._folder / STAMP).read_bytes()) != self._stamp():
+                return None
+        except (OSError, ValueError):
+            return None
+        observed, actions, ends = map(self._array, ("observed", "actions", "ends"))
+        if observed is None or actions is None or ends is None or not len(ends):
+            return None
+        shared = _Shared(observed, actions, np.asarray(ends))
+        whole = len(actions) == len(ends) and _places(shared.ends)[-1] + 2 == len(observed)
+        return shared if whole else None
+
+    def _array(self, name: str) -> np.ndarray | None:
+        try:
+            return np.load(self._folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def _stamp(self) -> Mapping[str, Any]:
+        status = self._source.stat()
+        return {
+            "format": FORMAT,
+            "bytes": status.st_size,
+            "changed": status.st_mtime_ns,
+            "ogbench": version("ogbench"),  # whose relabelling the rewards are
+        }
+
+
+class _Shared(NamedTuple):
+    """The arrays that do not depend on the task."""
+
+    observed: np.ndarray
+    actions: np.ndarray
+    ends: np.ndarray
+
+
+def _places(ends: Num[np.ndarray, " size"]) -> Int[np.ndarray, " size"]:
+    """The row of each transition among the observations: an episode has one more of these."""
+    ended = ends > 0
+    return np.arange(len(ends)) + np.cumsum(ended) - ended
+
+
+def _task(label: str) -> str:
+    return f"task-{label}"
+
+
+def _observed(transitions: Transitions) -> np.ndarray:
+    """The observations of all episodes, each with the one that follows its last transition."""
+    before, after = np.asarray(transitions.observations), np.asarray(transitions.next_observations)
+    ends = np.asarray(transitions.ends) > 0
+    places = _places(ends)
+    observed = np.empty((len(before) + int(ends.sum()), before.shape[1]), np.float32)
+    observed[places] = before
+    observed[places[ends] + 1] = after[ends]
+    return observed
+
+
+@functools.cache
+def _say(text: str) -> None:
+    """A warning, once a process."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+class Shards:
+    """A data set's shards in turn, each for the same number of updates.
+
+    While one is trained on, a thread reads and relabels the next and moves it to the device, so
+    that two shards are there at a time and a swap need not wait. (Reading, decompressing and
+    copying leave Python's lock to the loop.)
+
+    **Arguments:** `updates` are those taken so far, `total` those of the whole run, after which no
+    shard is needed.
+    """
+
+    def __init__(self, data: DataSource, updates: int, total: int):
+        self._data, self._every, self._total = data, data.updates_per_shard, total
+        self._present = self._at(updates)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shard")
+        self._next: tuple[int, Future[Transitions]] | None = None
+        self._length = 0
+
+    @property
+    def ahead(self) -> int:
+        """How many shards are on the device besides the present one."""
+        return 0 if self._every is None or self._data.shards == 1 else 1
+
+    def first(self) -> Transitions:
+        """Loads the shard of the present update; the runner puts it on the device."""
+        transitions = self._data.load(self._present)
+        self._length = len(transitions)
+        return transitions
+
+    def left(self, updates: int) -> int:
+        """Updates until the next shard takes the place of the present one."""
+        return self._total if self._every is None else self._every - updates % self._every
+
+    def is_due(self, updates: int) -> bool:
+        """Whether another shard than the present one is to be trained on."""
+        return self._at(updates) != self._present
+
+    def prepare(self, updates: int) -> None:
+        """Begins to make the next shard ready, if the run comes to it."""
+        comes = updates + self.left(updates) < self._total
+        if self.ahead and comes and self._next is None:
+            self._next = self._begin(self._at(updates + self.left(updates)))
+
+    def swap(self, updates: int) -> Transitions:
+        """Waits for the shard of the present update; it is on the device.
+
+        **Raises:** what loading it raised; `UserError` if it has another number of transitions.
+        """
+        self._present = self._at(updates)
+        # Another one was made ready only if a step brings more updates than a shard is used for.
+        if self._next is None or self._next[0] != self._present:
+            self._next = self._begin(self._present)
+        (_, loading), self._next = self._next, None
+        return loading.result()
+
+    def close(self) -> None:
+        """Waits for no shard any more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _at(self, updates: int) -> int:
+        return 0 if self._every is None else updates // self._every % self._data.shards
+
+    def _begin(self, shard: int) -> tuple[int, Future[Transitions]]:
+        return shard, self._thread.submit(self._load, shard)
+
+    def _load(self, shard: int) -> Transitions:
+        transitions = self._data.load(shard)
+        if len(transitions) != self._length:
+            raise UserError(
+                f"shard {shard} holds {len(transitions):,} transitions and the first one "
+                f"{self._length:,}; shards of one data set must be equally long"
+            )
+        return on_device(transitions)

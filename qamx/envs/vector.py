@@ -1,0 +1,199 @@
+"""Environments that play whole chunks, in this process or in others."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from qamx.envs.base import Environment, Step, step_limit
+from qamx.envs.checked import checked_reset, checked_step, close
+from qamx.envs.protocol import (
+    Failure,
+    Play,
+    PlayError,
+    Reset,
+    Sizes,
+    WorkerProcess,
+    described,
+    pickled,
+)
+from qamx.errors import RunError, UserError, no_exit
+
+
+class Player(Protocol):
+    """An environment that is told what to play, and asked later what came of it.
+
+    The order is `reset`, `observation`, then `play` and a `step` for each action up to the end
+    of the episode, as often as it takes. A `reset` drops what has not been asked for. Observations
+    and actions are not shared with the environment.
+    """
+
+    observation_size: int
+    action_size: int
+    max_episode_steps: int | None
+
+    def reset(self, seed: int) -> None:
+        """Begins the episode that `seed` determines; does not wait for it."""
+        ...
+
+    def observation(self) -> Float[np.ndarray, " obs"]:
+        """Waits for the first observation of the episode."""
+        ...
+
+    def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
+        """Begins to play the actions, up to the end of the episode; does not wait for them.
+
+        **Arguments:** `together` says that no step is of use before the last has been played: a
+        message for each would cost more than a quick environment's step.
+        """
+        ...
+
+    def step(self) -> Step:
+        """Waits for the next step of what is being played."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the environment holds."""
+        ...
+
+
+class LocalPlayer:
+    """An environment in this process, which plays when it is asked what came of it."""
+
+    def __init__(self, environment: Environment):
+        self._environment = environment
+        self.observation_size = environment.observation_size
+        self.action_size = environment.action_size
+        self.max_episode_steps = step_limit(environment)
+        self._seed, self._actions = 0, iter(())
+
+    def reset(self, seed: int) -> None:
+        self._seed, self._actions = seed, iter(())
+
+    def observation(self) -> Float[np.ndarray, " obs"]:
+        with no_exit():
+            return checked_reset(self._environment, self._seed)
+
+    def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
+        self._actions = iter(actions)
+
+    def step(self) -> Step:
+        with no_exit():
+            return checked_step(self._environment, next(self._actions))
+
+    def close(self) -> None:
+        close(self._environment)
+
+
+class RemotePlayer:
+    """The environment number `index` of a process, played as soon as it is told to.
+
+    An error of the environment is raised as a `PlayError`, the end or silence of the process as
+    a `RunError`.
+    """
+
+    def __init__(self, process: WorkerProcess, index: int):
+        self._process, self._index, self._ticket = process, index, 0
+        self._seed, self._steps, self._open = 0, 0, True
+        self._chunk: int | None = None
+        sizes = self._receive("its construction")
+        if not isinstance(sizes, Sizes):
+            raise TypeError(f"the worker answered {type(sizes).__name__} to its setup")
+        self.observation_size, self.action_size = sizes.observation, sizes.action
+        self.max_episode_steps = sizes.limit
+
+    def reset(self, seed: int) -> None:
+        self._seed, self._steps = seed, 0
+        self._ticket += 1
+        self._process.send(Reset(self._index, self._ticket, seed))
+
+    def observation(self) -> Float[np.ndarray, " obs"]:
+        observation = self._receive(f"a reset with seed {self._seed}")
+        return np.asarray(observation)
+
+    def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
+        self._ticket += 1
+        self._chunk = self._steps + 1 if together else None
+        self._process.send(Play(self._index, self._ticket, actions, together))
+
+    def step(self) -> Step:
+        self._steps += 1
+        place = f"step {self._steps}"
+        if self._chunk is not None:
+            place = f"the chunk from step {self._chunk} on"
+        step = self._receive(f"{place} of the episode with reset seed {self._seed}")
+        if not isinstance(step, Step):
+            raise TypeError(f"the environment's step is a {type(step).__name__}, not a Step")
+        return step
+
+    def leave(self) -> None:
+        """Tells the process that this environment is not needed any more; does not wait."""
+        if self._open:
+            self._open = False
+            self._process.release()
+
+    def close(self) -> None:
+        self.leave()
+        if self._process.unused:
+            self._process.end()
+
+    def _receive(self, call: str) -> Step | Float[np.ndarray, " obs"] | Sizes:
+        value = self._process.receive(self._index, self._ticket, call).value
+        if isinstance(value, Failure):
+            raise UserError(value.text) if value.by_user else PlayError(value.text)
+        return value
+
+
+def open_players(
+    make_environment: Callable[[], Environment], count: int, workers: int, limit: float
+) -> list[Player]:
+    """Players of `count` environments, in this process or in others.
+
+    **Arguments:** `workers` is the number of processes, 0 for this one; a process that does not
+    answer for `limit` seconds is given up.
+
+    **Raises:** `UserError` for an environment that cannot go to another process, `RunError` for
+    one that cannot be made.
+    """
+    if workers == 0:
+        return _open_here(make_environment, count)
+    factory = pickled(make_environment)
+    workers = min(workers, count)
+    processes: list[WorkerProcess] = []
+    try:
+        for i in range(workers):
+            processes.append(WorkerProcess(factory, len(range(i, count, workers)), limit))
+        # All processes start before the first is waited for; neighbours play in different ones.
+        return [RemotePlayer(processes[i % workers], i // workers) for i in range(count)]
+    except BaseException as error:
+        for process in processes:
+            with contextlib.suppress(Exception):
+                process.end()
+        if isinstance(error, PlayError):
+            raise RunError(f"the environment cannot be made: {error}") from error
+        raise
+
+
+def close_players(players: Sequence[Player]) -> None:
+    """Closes players; the processes of those that have one end side by side."""
+    for player in players:
+        if isinstance(player, RemotePlayer):
+            player.leave()
+    for player in players:
+        player.close()
+
+
+def _open_here(make_environment: Callable[[], Environment], count: int) -> list[Player]:
+    players: list[Player] = []
+    try:
+        for _ in range(count):
+            with no_exit():
+                players.append(LocalPlayer(make_environment()))
+    except BaseException as error:
+        close_players(players)
+        if isinstance(error, UserError | RunError) or not isinstance(error, Exception):
+            raise
+        raise RunError(f"the environment cannot be made: {described(error)}") from error
+    return players
