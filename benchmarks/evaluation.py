@@ -22,7 +22,7 @@ from qamx.build import build_agent
 from qamx.config import load
 from qamx.config.agents import AgentSettings
 from qamx.envs import OGBenchEnvironment, Player, open_players
-from qamx.runner.evaluate import Act, Episode, Evaluator
+from qamx.training.evaluator import Act, Episode, Evaluator
 
 LIMIT_SECONDS = 600.0
 

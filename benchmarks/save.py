@@ -14,7 +14,7 @@ import jax
 from qamx.agents import adam, create_state
 from qamx.assembly import build_agent
 from qamx.config import load
-from qamx.runner.checkpoint import Checkpoints
+from qamx.training.checkpoint import Checkpoints
 
 
 def main() -> None:

@@ -23,9 +23,9 @@ from qamx.config import load
 from qamx.data.ogbench.generate import generate
 from qamx.data.ogbench.rollout import write_archive
 from qamx.data.shards import FOLDER
-from qamx.runner.logs import Logs
-from qamx.runner.loop import Runner
-from qamx.runner.member import Member
+from qamx.training.logs import Logs
+from qamx.training.loop import Runner
+from qamx.training.seed_group import Member
 
 NAME, STEPS, DRAWN_FROM = "cube-quadruple-play", 1001, 8
 SMALL = ("actor_hidden=[64, 64]", "critic_hidden=[64, 64]", "ensemble_size=2", "flow_steps=5")

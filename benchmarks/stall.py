@@ -16,10 +16,10 @@ from typing import Any
 
 from qamx.build import build
 from qamx.config import load
-from qamx.runner.evaluations import Evaluations
-from qamx.runner.logs import Logs
-from qamx.runner.loop import Runner
-from qamx.runner.member import Member
+from qamx.training.async_evaluation import Evaluations
+from qamx.training.logs import Logs
+from qamx.training.loop import Runner
+from qamx.training.seed_group import Member
 
 CASES = {"in this process": 0, "in workers": None, "none": None}
 

@@ -28,10 +28,15 @@ from qamx.config import (
     LoggingSettings,
     ScheduleSettings,
 )
+from qamx.config.experiment import GeneralSettings
 from qamx.config.fields import Absent, Allowed
-from qamx.config.grid import to_toml
-from qamx.config.sections import GeneralSettings
-from qamx.config.suite import GroupSettings, SelectedSettings, SharedSettings, VariantSettings
+from qamx.config.suite import (
+    GroupSettings,
+    SelectedSettings,
+    SharedSettings,
+    VariantSettings,
+    to_toml,
+)
 from qamx.registry import Registry
 
 DOCS = Path(__file__).parent

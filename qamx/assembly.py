@@ -10,7 +10,7 @@ from qamx import registry
 from qamx._types import Key
 from qamx.agents import AbstractAgent, Parts, adam, best_of_n
 from qamx.config.agents import AgentSettings
-from qamx.config.temperatures import (
+from qamx.config.inverse_temperature import (
     ConstantTemperature,
     LinearTemperature,
     TemperatureSettings,

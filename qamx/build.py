@@ -31,6 +31,7 @@ from qamx._utils.machine import usable_cores
 from qamx.agents import AbstractAgent
 from qamx.assembly import build_agent, build_optimiser, build_sampling, builder_of
 from qamx.config import Experiment, load
+from qamx.config.experiment import EvaluationSettings, ScheduleSettings
 from qamx.config.schedules import (
     CloningSettings,
     LearningSettings,
@@ -38,20 +39,17 @@ from qamx.config.schedules import (
     OfflineToOnlineSettings,
     OnlineSettings,
 )
-from qamx.config.sections import EvaluationSettings, ScheduleSettings
 from qamx.data.source import files_of
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.normalisation import Scaling
 from qamx.provenance import stamp
-from qamx.runner.lock import locked
-from qamx.runner.logs import JsonLines, Logs, Sink, WandbSink
-from qamx.runner.loop import Runner
-from qamx.runner.member import Member
-from qamx.runner.memory import OutOfMemory
-from qamx.runner.plan import Evaluation, Intervals, RunPlan
-from qamx.runner.stop import Stopped, leaving_at_once
 from qamx.schedules import Cloning, Offline, Online, Schedule
 from qamx.trained_policy import load_agent
+from qamx.training.guards import OutOfMemory, Stopped, leaving_at_once, locked
+from qamx.training.logs import JsonLines, Logs, Sink, WandbSink
+from qamx.training.loop import Runner
+from qamx.training.plan import Evaluation, Intervals, RunPlan
+from qamx.training.seed_group import Member
 from qamx.worlds import World, build_world
 
 NARROW = 32

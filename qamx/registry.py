@@ -166,7 +166,7 @@ register_environment(
 )
 register_environment(
     "gymnasium",
-    settings="qamx.config.gymnasium:GymnasiumEnvironmentSettings",
+    settings="qamx.config.environments:GymnasiumEnvironmentSettings",
     builder="qamx.worlds:gymnasium_environment",
     summary="environments with Gymnasium's interface, by id or entry point",
 )
@@ -190,31 +190,31 @@ for _name, _settings, _summary in (
     )
 register_environment(
     "walk",
-    settings="qamx.config.walk:WalkEnvironmentSettings",
+    settings="qamx.config.environments:WalkEnvironmentSettings",
     builder="qamx.worlds:walk_environment",
     summary="an ant or a humanoid told where to walk, which the experts of mazes learn",
 )
 register_dataset(
     "walk",
-    settings="qamx.config.walk:WalkDataSettings",
+    settings="qamx.config.environments:WalkDataSettings",
     builder="qamx.worlds:walk_data",
     summary="random steps of an ant or a humanoid, played when a run begins",
 )
 register_temperature(
     "constant",
-    settings="qamx.config.temperatures:ConstantTemperature",
+    settings="qamx.config.inverse_temperature:ConstantTemperature",
     builder="qamx.assembly:constant",
     summary="the same inverse temperature throughout (a plain number in the file)",
 )
 register_temperature(
     "linear",
-    settings="qamx.config.temperatures:LinearTemperature",
+    settings="qamx.config.inverse_temperature:LinearTemperature",
     builder="qamx.assembly:linear",
     summary="from start to stop over a number of updates, stop from then on",
 )
 register_temperature(
     "trust_region",
-    settings="qamx.config.temperatures:TrustRegionTemperature",
+    settings="qamx.config.inverse_temperature:TrustRegionTemperature",
     builder="qamx.assembly:trust_region",
     summary="whatever keeps the policy's paths within a divergence of the behaviour's",
 )

@@ -20,9 +20,8 @@ from qamx.errors import UserError
 from qamx.nn import Precision
 from qamx.normalisation import Scaling
 from qamx.provenance import note_switches
-from qamx.runner.acting import Acting
-from qamx.runner.checkpoint import Checkpoints, Saved
-from qamx.runner.manifest import Damaged
+from qamx.training.checkpoint import Checkpoints, Damaged, Saved
+from qamx.training.evaluator import Acting
 from qamx.worlds import build_environment
 
 

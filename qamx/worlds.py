@@ -12,17 +12,20 @@ import numpy as np
 from qamx import registry
 from qamx._utils.finding import Finding
 from qamx.config import DataSettings, EnvironmentSettings
-from qamx.config.gymnasium import GymnasiumEnvironmentSettings
-from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
-from qamx.config.own_data import (
+from qamx.config.datasets import (
     EpisodicDataSettings,
     HDF5DataSettings,
     LeRobotDataSettings,
     MinariDataSettings,
     NpzDataSettings,
 )
-from qamx.config.sections import scheme_of
-from qamx.config.walk import WalkDataSettings, WalkEnvironmentSettings
+from qamx.config.environments import (
+    GymnasiumEnvironmentSettings,
+    WalkDataSettings,
+    WalkEnvironmentSettings,
+)
+from qamx.config.experiment import scheme_of
+from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
 from qamx.data.formats import hdf5, lerobot, minari, npz
 from qamx.data.formats.episodes import Reading
 from qamx.data.formats.source import EpisodicData

@@ -19,7 +19,7 @@ import numpy as np
 
 from qamx.build import build_schedule
 from qamx.config import load_suite
-from qamx.config.suite_runs import SuiteRun
+from qamx.config.suite import SuiteRun
 
 RESAMPLES = 5_000
 

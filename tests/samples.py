@@ -9,8 +9,8 @@ import numpy as np
 from minari import DataCollector
 
 from qamx import registry
-from qamx.config.gymnasium import GymnasiumEnvironmentSettings
-from qamx.config.sections import scheme_of
+from qamx.config.environments import GymnasiumEnvironmentSettings
+from qamx.config.experiment import scheme_of
 from qamx.worlds import build_data
 
 

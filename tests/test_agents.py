@@ -13,8 +13,8 @@ import qamx
 from qamx import Backup, Batch, Integrator, Networks, Parts, registry
 from qamx.agents import Agent, adam, best_of_n, clone, create_state, update
 from qamx.policies import AdvantageWeightedFlow, BehaviourFlow, GuidedFlow
-from qamx.runner.metrics import flatten
 from qamx.schedules import Constant, Linear
+from qamx.training.state import flatten
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -37,8 +37,8 @@ from qamx.config.listing import listing
 from qamx.config.schedules import OnlineSettings
 from qamx.errors import UserError
 from qamx.registry import Registry, RegistryError
-from qamx.runner.keys import keys_of
 from qamx.studies.runs import Run, read_run
+from qamx.training.plan import keys_of
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))

@@ -19,7 +19,7 @@ from short_run import short_run
 
 from qamx._utils import processes
 from qamx.cli import main
-from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.errors import RunError, UserError
 from qamx.evaluation import backend
 from qamx.evaluation.command import experiment_of
@@ -31,8 +31,8 @@ from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.evaluation.subject import Subject, subject_of_run
 from qamx.evaluation.video import film
 from qamx.normalisation import ScaledEnvironment, Scaling
-from qamx.runner.evaluate import Episode
-from qamx.runner.plan import Evaluation
+from qamx.training.evaluator import Episode
+from qamx.training.plan import Evaluation
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from toy import Corner, RandomWalks, make_edit_agent, make_plan
 
 from qamx.cli import main
 from qamx.errors import ExitCode, RunError, UserError
-from qamx.runner.logs import Logs
-from qamx.runner.loop import Runner
-from qamx.runner.member import Member
+from qamx.training.logs import Logs
+from qamx.training.loop import Runner
+from qamx.training.seed_group import Member
 
 SEEDS = (1, 2, 3)
 
@@ -173,7 +173,7 @@ class Unstable(Corner):
 
 
 def test_a_seed_that_diverges_is_frozen_and_the_others_go_on(group, tmp_path, monkeypatch, capsys):
-    from qamx.runner.collect import TRAINING_STREAM, derived_seed
+    from qamx.training.collector import TRAINING_STREAM, derived_seed
 
     bad = {derived_seed(2, TRAINING_STREAM, episode) for episode in range(9)}
     monkeypatch.setattr(Unstable, "bad", bad)

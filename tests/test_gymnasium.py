@@ -11,8 +11,8 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 from qamx import registry
 from qamx.config import ConfigError, load
-from qamx.config.gymnasium import GymnasiumEnvironmentSettings
-from qamx.config.own_data import NpzDataSettings
+from qamx.config.datasets import NpzDataSettings
+from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.data.formats.episodes import Reading
 from qamx.data.formats.source import EpisodicData
 from qamx.envs import Step, close_players, open_players

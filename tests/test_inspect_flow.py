@@ -38,10 +38,10 @@ from qamx.normalisation import Scaling
 from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
 from qamx.provenance import stamp
 from qamx.rl import TemporalDifference, WithTarget
-from qamx.runner.checkpoint import Checkpoints
-from qamx.runner.collect import derived_seed
-from qamx.runner.lock import locked
 from qamx.schedules import Constant, TrustRegion
+from qamx.training.checkpoint import Checkpoints
+from qamx.training.collector import derived_seed
+from qamx.training.guards import locked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -11,9 +11,9 @@ from toy import DISCOUNT, HORIZON, RandomWalks, make_parts
 from qamx import agents
 from qamx.agents import adam, create_state
 from qamx.data.replay import BalancedSampling, Replay, UniformSampling
-from qamx.runner.keys import evaluation_seeds, keys_of
-from qamx.runner.step import Trainer
 from qamx.schedules import Constant
+from qamx.training.plan import evaluation_seeds, keys_of
+from qamx.training.state import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -8,7 +8,7 @@ import tomli
 from pydantic_core import PydanticUndefined
 
 from qamx import load, registry
-from qamx.config.sections import (
+from qamx.config.experiment import (
     CheckpointSettings,
     EvaluationSettings,
     GeneralSettings,

@@ -17,7 +17,7 @@ from samples import collect, columns
 from qamx.build import load_agent, run
 from qamx.config import load
 from qamx.errors import ExitCode, RunError, UserError
-from qamx.runner.collect import TRAINING_STREAM, derived_seed
+from qamx.training.collector import TRAINING_STREAM, derived_seed
 from qamx.worlds import build_world
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -39,11 +39,16 @@ from corner import (
 from qamx.envs import LocalPlayer, OGBenchEnvironment, close_players, open_players
 from qamx.envs.gymnasium import GymnasiumEnvironment
 from qamx.errors import RunError, UserError, no_exit
-from qamx.runner.background_evaluation import BackgroundEvaluation
-from qamx.runner.collect import Collector
-from qamx.runner.evaluate import Evaluator, validate_environment
-from qamx.runner.stop import Stopped, StopRequest, leaving_at_once
-from qamx.runner.watchdog import Watchdog, open_watched_players
+from qamx.training.async_evaluation import BackgroundEvaluation
+from qamx.training.collector import Collector
+from qamx.training.evaluator import Evaluator, validate_environment
+from qamx.training.guards import (
+    Stopped,
+    StopRequest,
+    Watchdog,
+    leaving_at_once,
+    open_watched_players,
+)
 
 CHUNK, SEEDS = 3, (5, 6, 7, 8, 9, 10, 11)
 
@@ -585,7 +590,7 @@ def test_an_error_in_the_background_is_raised_where_it_is_asked_for(open_them):
 
 
 def test_a_hang_does_not_keep_an_evaluation_open(open_them, monkeypatch):
-    monkeypatch.setattr("qamx.runner.background_evaluation.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("qamx.training.async_evaluation.CLOSE_SECONDS", 0.2)
     monkeypatch.setattr("qamx.envs.protocol.END_SECONDS", 0.2)
     background = BackgroundEvaluation(open_them(Hanging, limit=60.0))
     called = threading.Event()

@@ -17,8 +17,8 @@ from qamx.config import load
 from qamx.data.replay import Replay
 from qamx.nn import FourierFeatures, matmul_precision, product
 from qamx.rl import trainable
-from qamx.runner.step import Trainer
 from qamx.schedules import Constant
+from qamx.training.state import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

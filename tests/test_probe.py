@@ -9,8 +9,8 @@ from probe import SAMPLING, dataset, make_parts, right_choices
 import qamx
 from qamx import registry
 from qamx.data.replay import Replay
-from qamx.runner.step import Trainer
 from qamx.schedules import Constant
+from qamx.training.state import Trainer
 
 # A strength at which each method leaves the behaviour.
 METHODS = {

@@ -30,15 +30,15 @@ from qamx.data.replay import Replay, UniformSampling
 from qamx.data.transitions import windows
 from qamx.envs import LocalPlayer
 from qamx.errors import ExitCode, UserError
-from qamx.runner.collect import Collector
-from qamx.runner.evaluate import Evaluator, summarise
-from qamx.runner.logs import Logs
-from qamx.runner.loop import Runner
-from qamx.runner.member import Member
-from qamx.runner.nonfinite import Divergence
-from qamx.runner.plan import Evaluation, Intervals
-from qamx.runner.step import Trainer
 from qamx.schedules import Cloning, Offline, Online, Schedule
+from qamx.training.collector import Collector
+from qamx.training.divergence import Divergence
+from qamx.training.evaluator import Evaluator, summarise
+from qamx.training.logs import Logs
+from qamx.training.loop import Runner
+from qamx.training.plan import Evaluation, Intervals
+from qamx.training.seed_group import Member
+from qamx.training.state import Trainer
 
 WALKS = RandomWalks().load(0)
 

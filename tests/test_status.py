@@ -6,10 +6,10 @@ import pytest
 from fake_runs import complete_run, fake_run
 
 from qamx.cli import main
-from qamx.runner.lock import locked
 from qamx.sweep import status
 from qamx.sweep.folder import Entry, SweepFolder
 from qamx.sweep.progress import progress_of, steps_of
+from qamx.training.guards import locked
 
 
 def shown(directory, capsys):

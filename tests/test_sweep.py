@@ -19,13 +19,12 @@ from submitit.slurm.slurm import _make_sbatch_string
 from qamx.cli import main
 from qamx.config import ClusterSettings, ConfigError, load_cluster, load_suite
 from qamx.errors import ExitCode, UserError
-from qamx.runner.lock import locked
-from qamx.runner.stop import StopRequest
 from qamx.sweep import command, pool, slurm
 from qamx.sweep.cost import cost_of, explain, measured_rates
 from qamx.sweep.folder import Entry, RunOrder, SweepFolder
 from qamx.sweep.packing import pack, planned
 from qamx.sweep.pool import Pool, surroundings, visible_gpus
+from qamx.training.guards import StopRequest, locked
 
 FAULTS = Path(__file__).parent / "faults"
 CORNER = f'[[group]]\nexperiments = ["{FAULTS / "corner.toml"}"]\n'

@@ -8,7 +8,7 @@ from fake_runs import complete_run, fake_run
 
 from qamx.cli import main
 from qamx.config import ConfigError, load_suite
-from qamx.config.grid import to_toml
+from qamx.config.suite import to_toml
 
 ROOT = Path(__file__).parents[1]
 SUITES = ROOT / "experiments" / "suites"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qamx.runner.logs import Logs, WandbSink
+from qamx.training.logs import Logs, WandbSink
 
 BLOCK, HEADER = 32768, 7
 """Bytes of a block of a .wandb file (LevelDB's log format), and of what precedes each record."""

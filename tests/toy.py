@@ -8,8 +8,8 @@ from qamx import QAM, QAMFQL, Backup, Integrator, Networks, Parts, QAMEdit
 from qamx.agents import adam
 from qamx.data.replay import UniformSampling
 from qamx.data.transitions import Transitions
-from qamx.runner.plan import Evaluation, Intervals, RunPlan
 from qamx.schedules import Constant, Linear, Offline, Online, Schedule
+from qamx.training.plan import Evaluation, Intervals, RunPlan
 
 HORIZON, DISCOUNT = 3, 0.9
 

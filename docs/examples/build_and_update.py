@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 
 import qamx
-from qamx.runner.metrics import flatten
 from qamx.schedules import Constant
+from qamx.training.state import flatten
 
 OBSERVATION_SIZE, ACTION_SIZE, HORIZON, BATCH = 4, 2, 5, 32
 

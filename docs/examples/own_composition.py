@@ -7,8 +7,8 @@ from build_and_update import ACTION_SIZE, HORIZON, OBSERVATION_SIZE, make_batch
 
 import qamx
 from qamx.policies import BestOfN
-from qamx.runner.metrics import flatten
 from qamx.schedules import Constant
+from qamx.training.state import flatten
 
 
 # --8<-- [start:edited]

@@ -9,8 +9,8 @@ from build_and_update import ACTION_SIZE, HORIZON, OBSERVATION_SIZE, make_batch
 import qamx
 from qamx.nn import AbstractCritic
 from qamx.rl import AbstractCriticLearning, Actor, WithTarget
-from qamx.runner.metrics import flatten
 from qamx.schedules import Constant
+from qamx.training.state import flatten
 
 
 # --8<-- [start:loss]

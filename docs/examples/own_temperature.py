@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from build_and_update import ACTION_SIZE, HORIZON, OBSERVATION_SIZE, make_batch
 
 import qamx
-from qamx.runner.metrics import flatten
 from qamx.schedules import AbstractInverseTemperature
+from qamx.training.state import flatten
 
 
 # --8<-- [start:schedule]

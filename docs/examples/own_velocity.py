@@ -9,8 +9,8 @@ from jaxtyping import Array
 import qamx
 from qamx.nn import AbstractVelocityField, Linear
 from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
-from qamx.runner.metrics import flatten
 from qamx.schedules import Constant
+from qamx.training.state import flatten
 
 DIM = HORIZON * ACTION_SIZE
 

@@ -17,7 +17,7 @@ from matplotlib.patches import Circle, Rectangle
 from qamx import load, load_agent
 from qamx.envs import LocalPlayer, OGBenchEnvironment
 from qamx.envs.ogbench import make
-from qamx.runner.evaluate import Episode, Evaluator
+from qamx.training.evaluator import Episode, Evaluator
 
 EPISODES, PATH, SOLVED, WALL = 20, "#7a8793", "#0072b2", "#d5d9de"
 

@@ -28,10 +28,10 @@ from qamx.build import build
 from qamx.config import Experiment, load
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.provenance import read
-from qamx.runner.logs import Logs, last_row
-from qamx.runner.loop import Runner
-from qamx.runner.member import Member
-from qamx.runner.plan import RunPlan
+from qamx.training.logs import Logs, last_row
+from qamx.training.loop import Runner
+from qamx.training.plan import RunPlan
+from qamx.training.seed_group import Member
 
 STEPS, WARMUP, SAVE_EVERY, EVALUATE_EVERY = 120, 10, 15, 60
 """Of the short version: steps a phase, of them warm-up, between checkpoints and evaluations."""

@@ -10,8 +10,7 @@ from qamx.agents import update
 from qamx.bench.problem import Problem
 from qamx.data.transitions import Transitions
 from qamx.nn import Precision, matmul_precision
-from qamx.runner.metrics import flatten
-from qamx.runner.step import Trainer
+from qamx.training.state import Trainer, flatten
 
 
 class SeedsTogether:

@@ -15,7 +15,7 @@ from qamx.bench.loops import HostLoop, SeedsTogether
 from qamx.bench.problem import Problem
 from qamx.data.replay import Replay
 from qamx.nn import Precision, matmul_precision
-from qamx.runner.step import Trainer
+from qamx.training.state import Trainer
 
 MIB = 2**20
 OBSERVATIONS = 10

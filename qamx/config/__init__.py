@@ -13,7 +13,16 @@ from qamx.config.agents import (
     QAMSettings,
 )
 from qamx.config.cluster import ClusterSettings, load_cluster
-from qamx.config.experiment import Experiment
+from qamx.config.experiment import (
+    CheckpointSettings,
+    ComputeSettings,
+    DataSettings,
+    EnvironmentSettings,
+    EvaluationSettings,
+    Experiment,
+    LoggingSettings,
+    ScheduleSettings,
+)
 from qamx.config.fields import (
     Allowed,
     NonNegativeFloat,
@@ -21,28 +30,18 @@ from qamx.config.fields import (
     PositiveInt,
     Settings,
 )
-from qamx.config.library import find_experiment, find_suite
-from qamx.config.loader import load
-from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
-from qamx.config.problems import ConfigError, Problem
-from qamx.config.schedules import OfflineSettings, OfflineToOnlineSettings
-from qamx.config.sections import (
-    CheckpointSettings,
-    ComputeSettings,
-    DataSettings,
-    EnvironmentSettings,
-    EvaluationSettings,
-    LoggingSettings,
-    ScheduleSettings,
-)
-from qamx.config.suite import is_suite_file, load_suite
-from qamx.config.suite_runs import Suite, SuiteRun
-from qamx.config.temperatures import (
+from qamx.config.inverse_temperature import (
     ConstantTemperature,
     InverseTemperature,
     LinearTemperature,
     TemperatureSettings,
 )
+from qamx.config.library import find_experiment, find_suite
+from qamx.config.loader import load
+from qamx.config.messages import ConfigError, Problem
+from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
+from qamx.config.schedules import OfflineSettings, OfflineToOnlineSettings
+from qamx.config.suite import Suite, SuiteRun, is_suite_file, load_suite
 
 __all__ = [
     "AdjointMatchingSettings",

@@ -17,7 +17,7 @@ from qamx.config.fields import (
     Switch,
     Text,
 )
-from qamx.config.temperatures import InverseTemperature
+from qamx.config.inverse_temperature import InverseTemperature
 
 Solver = Literal["euler", "heun", "midpoint", "ralston", "bosh3", "tsit5", "dopri5"]
 """Diffrax's fixed-step solvers for the flow's ODE."""

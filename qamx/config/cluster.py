@@ -16,8 +16,8 @@ from qamx.config.fields import (
     Switch,
     Text,
 )
-from qamx.config.problems import ConfigError, show, value_problem
-from qamx.config.sources import Tree, validated
+from qamx.config.messages import ConfigError, show, value_problem
+from qamx.config.toml import Tree, validated
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
 

@@ -1,18 +1,201 @@
-"""A validated experiment."""
+"""An experiment and its sections."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from qamx.config.agents import AgentSettings
-from qamx.config.sections import (
-    CheckpointSettings,
-    ComputeSettings,
-    DataSettings,
-    EnvironmentSettings,
-    EvaluationSettings,
-    LoggingSettings,
-    ScheduleSettings,
+from qamx.config.fields import (
+    Absent,
+    Allowed,
+    Count,
+    Modules,
+    Name,
+    Number,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Settings,
+    Switch,
+    Text,
 )
+
+Workers = Annotated[
+    Count | Literal["auto"], Allowed('a number of processes, 0 for none, or "auto" for one a core')
+]
+
+DEFAULT_SCHEME = "ogbench"
+
+
+def scheme_of(address: str) -> str:
+    """The registered name in `scheme:name`; OGBench's where none is written."""
+    scheme, colon, _ = address.partition(":")
+    return scheme if colon else DEFAULT_SCHEME
+
+
+def name_of(address: str) -> str:
+    """What follows the scheme in `scheme:name`."""
+    return address.removeprefix(f"{scheme_of(address)}:")
+
+
+class GeneralSettings(Settings):
+    """The keys above all sections."""
+
+    name: Annotated[Name, Absent("the file's name without `.toml`")] = Field(
+        description="what the run's folder and log entries are called"
+    )
+    seed: Seed = Field(
+        default=10001, description="seed of networks, batches, noise and environments"
+    )
+    plugins: Modules = Field(default=(), description="modules imported before names are looked up")
+
+
+class EnvironmentSettings(Settings):
+    """Where the policy acts. Base class for the settings of an environment of your own."""
+
+    id: Text = Field(
+        examples=["cube-quadruple-play"],
+        description="`scheme:name`; without a scheme, an OGBench name such as "
+        "`cube-quadruple-play`",
+    )
+    reward_scale: PositiveFloat = Field(
+        default=1.0,
+        description="rewards are learned as `reward_scale` · r + `reward_shift`, in the data and "
+        "online; evaluations report r",
+    )
+    reward_shift: Number = Field(default=0.0, description="what is added to a scaled reward")
+
+    @property
+    def name(self) -> str:
+        """The id without its scheme."""
+        return name_of(self.id)
+
+    @property
+    def label(self) -> str:
+        """What tells the runs of this environment apart in a folder's name; may be empty."""
+        return ""
+
+    @property
+    def unit_actions(self) -> bool:
+        """Whether actions are in [-1, 1]; if not, the environment has bounds of its own."""
+        return True
+
+    @property
+    def observation_order(self) -> tuple[str, ...] | None:
+        """The entries of dictionary observations that are used, if the file names them."""
+        return None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the reward is -1 until the task is solved, then 0."""
+        return False
+
+    @property
+    def stops_at_success(self) -> bool:
+        """Whether an episode ends where the task is solved."""
+        return False
+
+    @property
+    def success_rule(self) -> str:
+        """When an episode of an evaluation counts as solved, in words."""
+        return 'info["success"] of an episode\'s last step'
+
+    def default_source(self) -> str | None:
+        """The data source that belongs to this environment, if there is one."""
+        return None
+
+    def objection(self, data: "DataSettings") -> str | None:
+        """Why the data cannot be learned from for this environment, or None."""
+        return None
+
+
+class DataSettings(Settings):
+    """What is learned from. Base class for the settings of a data source of your own."""
+
+    source: Annotated[Text, Absent("the environment's own data, if there are any")] = Field(
+        examples=["ogbench:cube-quadruple-play-v0"], description="`scheme:name`"
+    )
+    normalise_observations: Switch = Field(
+        default=False,
+        description="observations get mean 0 and deviation 1 over the data (of shards, the first), "
+        "but entries that hardly vary are not enlarged; kept in the run's folder as `scaling.json`",
+    )
+    scale_actions: Literal["space", "data", "none"] = Field(
+        default="space",
+        description="what becomes [−1, 1]: the bounds of the environment's actions, the range of "
+        "the data's, or nothing",
+    )
+
+    @property
+    def name(self) -> str:
+        """The source without its scheme."""
+        return name_of(self.source)
+
+
+class ScheduleSettings(Settings):
+    """The phases of a run. Base class for the settings of a schedule of your own."""
+
+    kind: Annotated[Text, Absent('`"offline_to_online"`')] = Field(
+        examples=["offline_to_online"],
+        description="the phases: `offline_to_online`, `offline`, `online`, `cloning`, or a "
+        "plugin's",
+    )
+
+
+class EvaluationSettings(Settings):
+    """How often and how thoroughly the policy is tried out."""
+
+    every: PositiveInt = Field(default=50_000, description="steps between evaluations")
+    episodes: PositiveInt = Field(default=50, description="episodes of an evaluation")
+    behaviour: Switch = Field(
+        default=False,
+        description="also evaluate the clone of the data; for methods that "
+        "[keep one](methods.md#starting-from-a-clone)",
+    )
+    environments: PositiveInt = Field(
+        default=10,
+        description="episodes that are played at a time; half of them are one batch of the policy",
+    )
+    workers: Workers = Field(
+        default="auto",
+        description="processes that hold these environments; training goes on meanwhile. 0: in "
+        "the run's own process, and training waits. What is measured is the same",
+    )
+
+
+class CheckpointSettings(Settings):
+    """How often the whole state is saved, and how many of the latest are kept."""
+
+    every: PositiveInt = Field(default=50_000, description="steps between checkpoints")
+    keep: PositiveInt = Field(default=2, description="checkpoints kept, the latest")
+
+
+class LoggingSettings(Settings):
+    """How often metrics are written, and where else they go."""
+
+    every: PositiveInt = Field(default=5_000, description="steps between rows of metrics")
+    wandb: Literal["disabled", "offline", "online"] = Field(
+        default="disabled", description="Weights & Biases beside the files of the run"
+    )
+    wandb_project: Text = Field(default="qamx", description="its project")
+
+
+class ComputeSettings(Settings):
+    """How exact matrix products are, and how many updates go to the device together."""
+
+    precision: Literal["tf32", "float32", "bfloat16"] = Field(
+        default="tf32",
+        description="what the inputs of matrix products are rounded to, forward and backward; "
+        "sums and parameters are float32",
+    )
+    updates_per_dispatch: Annotated[
+        PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')
+    ] = Field(
+        default="auto",
+        description="updates that go to the device together; `auto`: as many as take a quarter of "
+        "a second",
+    )
 
 
 @dataclass(frozen=True)

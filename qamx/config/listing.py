@@ -6,7 +6,7 @@ from pathlib import Path
 from qamx import registry
 from qamx._utils.files import TextError, read_text
 from qamx.config.library import SUITES, library, names
-from qamx.config.problems import ConfigError
+from qamx.config.messages import ConfigError
 from qamx.config.suite import load_suite
 
 Section = tuple[str, list[tuple[str, str]]]

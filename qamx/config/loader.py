@@ -9,22 +9,22 @@ from pydantic import BaseModel, ValidationError
 
 from qamx import registry
 from qamx.config.agents import AgentSettings
-from qamx.config.experiment import Experiment
-from qamx.config.library import find_experiment
-from qamx.config.problems import ConfigError, Key, Problem, choice_text, findings, show
-from qamx.config.sections import (
+from qamx.config.experiment import (
     DEFAULT_SCHEME,
     CheckpointSettings,
     ComputeSettings,
     DataSettings,
     EnvironmentSettings,
     EvaluationSettings,
+    Experiment,
     GeneralSettings,
     LoggingSettings,
     ScheduleSettings,
     scheme_of,
 )
-from qamx.config.sources import Override, Tree, gather
+from qamx.config.library import find_experiment
+from qamx.config.messages import ConfigError, Key, Problem, choice_text, findings, show
+from qamx.config.toml import Override, Tree, gather
 from qamx.errors import suggestion
 
 

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from qamx.config.experiment import DataSettings, EnvironmentSettings, name_of
 from qamx.config.fields import Absent, Allowed, Count, PositiveInt, Switch, Text
-from qamx.config.problems import show, value_problem
-from qamx.config.sections import DataSettings, EnvironmentSettings, name_of
+from qamx.config.messages import show, value_problem
 from qamx.data.ogbench.catalogue import DOMAIN_OF, SHARDED
 from qamx.errors import suggestion
 

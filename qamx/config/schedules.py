@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from qamx.config.experiment import ScheduleSettings
 from qamx.config.fields import Absent, Count, PositiveFloat, PositiveInt
-from qamx.config.problems import value_problem
-from qamx.config.sections import ScheduleSettings
+from qamx.config.messages import value_problem
 
 OfflineSteps = Annotated[PositiveInt, Field(description="updates from the data alone")]
 OnlineSteps = Annotated[PositiveInt, Field(description="environment steps of the online phase")]

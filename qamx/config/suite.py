@@ -1,22 +1,209 @@
-"""Suites: files that list runs as experiments x variants x grids x tasks x seeds."""
+"""Suites of experiments: groups, grids, and their runs."""
 
 import glob
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, field_validator
 
 from qamx._utils.seeds import SEEDS
+from qamx.config.experiment import Experiment, flat
 from qamx.config.fields import Absent, Allowed, Count, Name, PositiveInt, Seed, Settings, Text
-from qamx.config.grid import points
 from qamx.config.library import SUITES, find_suite, library
-from qamx.config.loader import is_suite
-from qamx.config.problems import ConfigError, show, value_problem
-from qamx.config.sources import Override, Tree, read_toml, validated
-from qamx.config.suite_runs import Form, Group, Selected, Suite
+from qamx.config.loader import is_suite, load, resolve
+from qamx.config.messages import ConfigError, Problem, show, value_problem
+from qamx.config.toml import Override, Tree, gather, read_toml, validated
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One run of a suite; no other one of the suite has its `name`, which is its folder's.
+
+    `choice` is what its group, its variant and its point of the grid set; `overrides` has it too.
+    """
+
+    file: Path
+    overrides: tuple[str, ...]
+    seed: int
+    name: str
+    choice: tuple[str, ...] = ()
+
+    def load(self) -> Experiment:
+        """The experiment of this run, whose `run_name` is the run's name."""
+        return load(self.file, self.overrides, self.seed)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a group makes of each of its experiments: a variant at a point of the grid, on a task.
+
+    `choice` are those of the overrides that hold for this group, variant and point alone.
+    """
+
+    overrides: tuple[Override, ...]
+    variant: str | None
+    choice: tuple[Override, ...] = ()
+
+    def resolve(self, file: Path) -> Experiment:
+        """The experiment of a file in this form, with the variant in its name."""
+        experiment = resolve(gather(file, self.overrides, None))
+        if self.variant is None:
+            return experiment
+        return replace(experiment, name=f"{experiment.name}-{self.variant}")
+
+    def title(self, file: Path) -> str:
+        """What a problem says of the experiment that has it."""
+        return file.name if self.variant is None else f"{file.name}, variant {self.variant}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Files x forms x seeds; without seeds each experiment has its own.
+
+    `key` is where the group stands in its file, such as `group.1`.
+    """
+
+    key: str
+    files: tuple[Path, ...]
+    forms: tuple[Form, ...]
+    seeds: tuple[int, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.files) * len(self.forms) * len(self.seeds or (None,))
+
+
+@dataclass(frozen=True)
+class Selected:
+    """On what the settings that a tuning suite selects are run; without tasks on the file's own."""
+
+    tasks: tuple[int, ...] | None
+    seeds: tuple[int, ...]
+    set: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite whose file is sound; `runs` looks at its experiments.
+
+    `seeds_per_process` says how many seeds are trained together, where the file does; a suite for
+    tuning has `selected`.
+    """
+
+    file: Path
+    groups: tuple[Group, ...]
+    seeds_per_process: int | None = None
+    selected: Selected | None = None
+
+    def __len__(self) -> int:
+        """How many runs there are."""
+        return sum(map(len, self.groups))
+
+    def runs(self) -> tuple[SuiteRun, ...]:
+        """Every run, in the order of the file.
+
+        **Raises:** `ConfigError` with every problem of every experiment as it would be run, or
+        with the names that runs would share.
+        """
+        runs: list[tuple[str, SuiteRun]] = []
+        found: dict[Problem, list[str]] = {}
+        for group, file, form in self._experiments():
+            try:
+                runs += [(group.key, run) for run in _runs_of(form, file, group.seeds)]
+            except ConfigError as error:
+                for problem in error.problems:
+                    found.setdefault(problem, []).append(form.title(file))
+        problems = [_attributed(*finding) for finding in found.items()]
+        problems += _shared_names(self.file, runs)
+        if problems:
+            raise ConfigError(problems)
+        return tuple(run for _, run in runs)
+
+    def _experiments(self) -> Iterator[tuple[Group, Path, Form]]:
+        for group in self.groups:
+            for file in group.files:
+                for form in group.forms:
+                    yield group, file, form
+
+
+def _runs_of(form: Form, file: Path, seeds: tuple[int, ...] | None) -> Iterator[SuiteRun]:
+    """The runs of one experiment, which is validated once for all of its seeds."""
+    experiment = form.resolve(file)
+    overrides = tuple(override.text for override in form.overrides)
+    choice = tuple(override.text for override in form.choice)
+    if form.variant is not None:
+        overrides = (*overrides, f"name={show(experiment.name)}")
+    for seed in seeds or (experiment.seed,):
+        name = replace(experiment, seed=seed).run_name
+        yield SuiteRun(file, overrides, seed, name, choice)
+
+
+def _attributed(problem: Problem, titles: list[str]) -> Problem:
+    """A problem with the experiments that have it."""
+    first, *others = dict.fromkeys(titles)
+    more = f" and {len(others)} more" if others else ""
+    return replace(problem, text=f"{problem.text} (for {first}{more})")
+
+
+def _shared_names(suite: Path, runs: list[tuple[str, SuiteRun]]) -> Iterator[Problem]:
+    """A problem for each group with runs that are named like earlier ones."""
+    owners: dict[str, str] = {}
+    shared: dict[tuple[str, str], list[str]] = {}
+    for key, run in runs:
+        if run.name in owners:
+            shared.setdefault((key, owners[run.name]), []).append(run.name)
+        owners.setdefault(run.name, key)
+    for (key, owner), names in shared.items():
+        more = f" and {len(names) - 1} more" if names[1:] else ""
+        text = (
+            f"the run {show(names[0])}{more} is in {owner} already; leave it out of one, or put "
+            "it under a variant with a name of its own"
+        )
+        yield Problem(str(suite), key, text)
+
+
+Point = tuple[str, tuple[Override, ...]]
+"""A name that a folder can have, and what the point sets."""
+
+
+def points(tree: Tree, place: str, grid: Mapping[str, Any]) -> list[Point]:
+    """Every combination of the grid's values, in the order of the file; one empty point without.
+
+    **Arguments:** `place` is where the grid stands in the tree's file, such as `group.1.grid`. Of
+    what is no list of values the tree gets a complaint.
+    """
+    axes = []
+    for key, values in flat(dict(grid)).items():
+        if isinstance(values, list) and values:
+            axes.append([_value(key, value, f"{tree.file}: {place}") for value in values])
+        else:
+            text = f"found {show(values)}; write a list of values, e.g. [1.0, 3.0]"
+            tree.complain(str(tree.file), f"{place}.{key}", text)
+    return [
+        ("-".join(name for name, _ in point), tuple(override for _, override in point))
+        for point in itertools.product(*axes)
+    ]
+
+
+def _value(key: str, value: Any, origin: str) -> tuple[str, Override]:
+    text = to_toml(value)
+    shown = re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("_")
+    return f"{key.rpartition('.')[2]}-{shown}", Override(f"{key}={text}", origin)
+
+
+def to_toml(value: Any) -> str:
+    """A value as it is written behind `key=`, a table in one line."""
+    if isinstance(value, Mapping):
+        entries = (f"{key} = {to_toml(inner)}" for key, inner in value.items())
+        return f"{{ {', '.join(entries)} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(to_toml, value))}]"
+    return show(value)
+
 
 Integers = Annotated[
     tuple[Count, ...],

@@ -12,9 +12,8 @@ from qamx.deploy.metadata import EXPERIMENT
 from qamx.errors import UserError
 from qamx.evaluation.subject import Subject
 from qamx.normalisation import Scaling
-from qamx.runner.acting import Role
-from qamx.runner.evaluate import Act
-from qamx.runner.keys import keys_of
+from qamx.training.evaluator import Act, Role
+from qamx.training.plan import keys_of
 
 
 class ExportedPolicies:

@@ -10,10 +10,9 @@ from qamx.config import EnvironmentSettings
 from qamx.envs import close_players
 from qamx.errors import UserError
 from qamx.evaluation.subject import Subject, task_of
-from qamx.runner.acting import Role
-from qamx.runner.evaluate import Episode, Evaluator
-from qamx.runner.keys import evaluation_seeds
-from qamx.runner.watchdog import Watchdog, open_watched_players
+from qamx.training.evaluator import Episode, Evaluator, Role
+from qamx.training.guards import Watchdog, open_watched_players
+from qamx.training.plan import evaluation_seeds
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ import numpy as np
 
 from qamx._utils.processes import Marked
 from qamx.config import EnvironmentSettings
-from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.envs import Environment, Renderable, opened
 from qamx.envs.checked import checked_reset, checked_step, close, close_with
 from qamx.envs.rendering import Image
 from qamx.errors import RunError, UserError
 from qamx.evaluation.play import Played
 from qamx.evaluation.subject import Subject
-from qamx.runner.evaluate import Episode
+from qamx.training.evaluator import Episode
 
 
 class Again:

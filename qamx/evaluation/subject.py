@@ -9,14 +9,12 @@ from pydantic import ValidationError
 
 from qamx.build import build_evaluation
 from qamx.config import EnvironmentSettings
-from qamx.config.problems import findings
+from qamx.config.messages import findings
 from qamx.errors import UserError
 from qamx.normalisation import Scaling
-from qamx.runner.acting import Acting, Role
-from qamx.runner.evaluate import Act
-from qamx.runner.keys import keys_of
-from qamx.runner.plan import Evaluation
 from qamx.trained_policy import Snapshot, load_experiment, load_snapshot
+from qamx.training.evaluator import Act, Acting, Role
+from qamx.training.plan import Evaluation, keys_of
 from qamx.worlds import MakeEnvironment, build_environment, scaled_environment
 
 

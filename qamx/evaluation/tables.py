@@ -9,7 +9,7 @@ from qamx._utils.terminal import print_table
 from qamx.errors import UserError
 from qamx.evaluation.play import Played
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
-from qamx.runner.evaluate import summarise
+from qamx.training.evaluator import summarise
 
 HEADER = ("run", "step", "task", "policy", "success", "95%", "return", "length", "seconds")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qamx._utils.machine import use_cpu
-from qamx.config.gymnasium import GymnasiumEnvironmentSettings
+from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.envs.rendering import Image
 from qamx.errors import UserError
 from qamx.evaluation.backend import choose_backend

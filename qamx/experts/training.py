@@ -9,7 +9,7 @@ import numpy as np
 
 from qamx.build import load_agent, run
 from qamx.config import Experiment, load
-from qamx.config.walk import WalkDataSettings
+from qamx.config.environments import WalkDataSettings
 from qamx.data.ogbench.expert import Expert, Layer, expert_path, read_expert, write_expert
 from qamx.data.ogbench.rollout import Stamp, read_stamp
 from qamx.envs.locomotion import WalkEnvironment, Walker

@@ -16,9 +16,9 @@ from qamx.config import Experiment
 from qamx.envs import Environment, opened
 from qamx.envs.checked import checked_reset, checked_step
 from qamx.normalisation import Scaling
-from qamx.runner.keys import evaluation_seeds
-from qamx.runner.logs import whole_rows
 from qamx.trained_policy import TrainedPolicy, load_experiment, load_snapshot
+from qamx.training.logs import whole_rows
+from qamx.training.plan import evaluation_seeds
 from qamx.worlds import build_environment
 
 EPISODES, CHUNKS = 4, 4

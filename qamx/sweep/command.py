@@ -6,14 +6,13 @@ from pathlib import Path
 
 from qamx.config import ClusterSettings, Suite, load_cluster, load_suite
 from qamx.errors import ExitCode, UserError
-from qamx.runner.lock import locked
-from qamx.runner.stop import StopRequest
 from qamx.sweep import slurm
 from qamx.sweep.cost import cost_of, explain, measured_rates
 from qamx.sweep.folder import Entry, RunOrder, SweepFolder
 from qamx.sweep.packing import Planned, Process, pack, planned
 from qamx.sweep.pool import Pool, visible_gpus
 from qamx.sweep.selection import select
+from qamx.training.guards import StopRequest, locked
 
 
 @dataclass(frozen=True)

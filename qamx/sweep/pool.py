@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from qamx._utils.machine import visible_gpus
 from qamx.errors import ExitCode
-from qamx.runner.stop import SCHEDULER, StopRequest
 from qamx.sweep.folder import SweepFolder
+from qamx.training.guards import SCHEDULER, StopRequest
 
 POLL_SECONDS = 0.1
 

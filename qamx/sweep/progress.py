@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from qamx._utils.files import TextError, read_text
-from qamx.runner.lock import is_locked
-from qamx.runner.logs import FROZEN, last_row
+from qamx.training.guards import is_locked
+from qamx.training.logs import FROZEN, last_row
 
 
 @dataclass(frozen=True)

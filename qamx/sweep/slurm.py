@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from qamx.config import ClusterSettings
 from qamx.errors import ExitCode, RunError, UserError
-from qamx.runner.stop import StopRequest
 from qamx.sweep.folder import SweepFolder
 from qamx.sweep.pool import Pool, visible_gpus
+from qamx.training.guards import StopRequest
 
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission

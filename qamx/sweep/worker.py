@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qamx._utils.processes import ending_in_order
 from qamx.errors import ExitCode, exit_code
-from qamx.runner.stop import SCHEDULER, Stopped, leaving_at_once
+from qamx.training.guards import SCHEDULER, Stopped, leaving_at_once
 
 
 def main(order: Path) -> int:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from qamx import registry
-from qamx.config.sections import DataSettings, EnvironmentSettings
+from qamx.config.experiment import DataSettings, EnvironmentSettings
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -72,7 +72,7 @@ def replace(owner, name, value):
 
 def inject(place, step):
     """Lets the fault happen at `place` once the run has reached `step`."""
-    from qamx.runner import checkpoint, evaluate, loop, member
+    from qamx.training import checkpoint, evaluator, loop, seed_group
 
     reached = [0]
     replace(loop, "DISPATCH_SECONDS", 0.0)  # an event after each update, so that no step is missed
@@ -100,17 +100,17 @@ def inject(place, step):
 
     # Inside a save: before the replay's file, after Orbax's files, before the manifest.
     if place == "rows":
-        before(member.OnlineRows, "save")
+        before(seed_group.OnlineRows, "save")
     elif place == "manifest":
         before(checkpoint, "write_manifest")
     elif place == "commit":
         before(checkpoint.Path, "rename")
     elif place == "evaluation":
-        before(evaluate, "_play_chunk")
+        before(evaluator, "_play_chunk")
     elif place in ("raise", "hang"):
         from toy import Corner
 
-        from qamx.runner import watchdog
+        from qamx.training import guards
 
         play = Corner.step
 
@@ -123,7 +123,7 @@ def inject(place, step):
                 time.sleep(60.0)
 
         replace(Corner, "step", fail)
-        replace(watchdog, "LIMIT_SECONDS", 2.0)
+        replace(guards, "LIMIT_SECONDS", 2.0)
 
 
 fault = os.environ.get("QAMX_FAULT", "")

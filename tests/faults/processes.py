@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qamx.runner.checkpoint import Checkpoints
+from qamx.training.checkpoint import Checkpoints
 
 HERE = Path(__file__).parent
 END = 100

@@ -11,10 +11,10 @@ import pytest
 from toy import leaves, make_plan
 
 from qamx.errors import ExitCode, RunError
-from qamx.runner import checkpoint, online_rows
-from qamx.runner.logs import Logs
-from qamx.runner.loop import Runner
-from qamx.runner.member import Member
+from qamx.training import checkpoint, online_rows
+from qamx.training.logs import Logs
+from qamx.training.loop import Runner
+from qamx.training.seed_group import Member
 
 
 def start(directory, **changes):

@@ -14,7 +14,7 @@ from corner import SECONDS, simulators
 from processes import assert_same, command, environment, outcome, qamx
 
 from qamx.errors import ExitCode, UserError
-from qamx.runner.lock import locked
+from qamx.training.guards import locked
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not(expected, tmp_path):
 
 
 def test_a_directory_is_locked_while_its_holder_lives(tmp_path):
-    hold = "import sys, time, pathlib; from qamx.runner.lock import locked\n"
+    hold = "import sys, time, pathlib; from qamx.training.lock import locked\n"
     hold += "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(tmp_path)],

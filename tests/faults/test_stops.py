@@ -12,12 +12,11 @@ import pytest
 from toy import Corner, RandomWalks, leaves, make_plan
 
 from qamx.errors import ExitCode, RunError
-from qamx.runner.logs import Logs
-from qamx.runner.loop import Runner
-from qamx.runner.member import Member
-from qamx.runner.memory import OutOfMemory
-from qamx.runner.nonfinite import Divergence
-from qamx.runner.watchdog import Watchdog, WatchedEnvironment
+from qamx.training.divergence import Divergence
+from qamx.training.guards import OutOfMemory, Watchdog, WatchedEnvironment
+from qamx.training.logs import Logs
+from qamx.training.loop import Runner
+from qamx.training.seed_group import Member
 
 
 class Poisoned(RandomWalks):

@@ -9,8 +9,8 @@ import numpy as np
 
 from qamx._utils.finding import Finding, ranked
 from qamx.audit.data.subject import Subject
-from qamx.config.gymnasium import GymnasiumEnvironmentSettings
-from qamx.config.own_data import EpisodicDataSettings
+from qamx.config.datasets import EpisodicDataSettings
+from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.data.inspection.episode_checks import Shards, leakage
 from qamx.data.inspection.report import CHECKS, REWARD_CHECKS, Check, Portrait, Rewarding, examine
 from qamx.data.inspection.statistics import Facts, row_hashes

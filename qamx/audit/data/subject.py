@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 from qamx import registry
 from qamx._utils.finding import Finding
 from qamx.config import DataSettings, EnvironmentSettings, load
+from qamx.config.experiment import name_of, scheme_of
+from qamx.config.messages import ConfigError, Problem, findings
 from qamx.config.ogbench import OGBenchDataSettings
-from qamx.config.problems import ConfigError, Problem, findings
-from qamx.config.sections import name_of, scheme_of
 from qamx.data.source import DataSource
 from qamx.envs import Environment
 from qamx.errors import UserError

@@ -13,7 +13,7 @@ from qamx.audit.flow.subject import Subject
 from qamx.data.transitions import Transitions
 from qamx.envs import opened
 from qamx.errors import UserError
-from qamx.runner.keys import evaluation_seeds
+from qamx.training.plan import evaluation_seeds
 
 RESETS = "resets"
 """The word for the first observations of evaluation episodes."""

@@ -12,8 +12,8 @@ from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.normalisation import ScaledEnvironment, Scaling
 from qamx.provenance import read
-from qamx.runner.logs import whole_rows
 from qamx.trained_policy import load_experiment, load_snapshot
+from qamx.training.logs import whole_rows
 from qamx.worlds import build_data, build_environment
 
 Row = dict[str, Any]

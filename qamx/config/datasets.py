@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from qamx.config.experiment import DataSettings
 from qamx.config.fields import Absent, Allowed, Names, PositiveInt, Text
-from qamx.config.sections import DataSettings
 
 
 class EpisodicDataSettings(DataSettings):

@@ -1,24 +1,207 @@
-"""The checkpoints of a run: saved beside training, verified when they are read."""
+"""Checkpoints: arrays, manifests, and the thread that saves."""
 
+import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from qamx._utils.files import explain
-from qamx.errors import RunError
-from qamx.runner.arrays import fitted, to_host
-from qamx.runner.background import Background
-from qamx.runner.manifest import Damaged, persist, schema_of, verify, verify_schema, write_manifest
+from qamx._utils.files import explain, hash_of
+from qamx.errors import RunError, UserError
+
+Schema: TypeAlias = dict[str, tuple[list[int], str]]
+"""Shape and dtype of every array, by name."""
+
+NAME = "manifest.json"
+
+
+class Damaged(Exception):
+    """A file is not what was saved; the message names it and says what was found."""
+
+
+def persist(path: Path) -> None:
+    """Returns when a file's or folder's content is on the disk, so that a power cut keeps it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def schema_of(arrays: dict[str, np.ndarray]) -> Schema:
+    """The form of named arrays."""
+    return {name: (list(array.shape), str(array.dtype)) for name, array in arrays.items()}
+
+
+def write_manifest(directory: Path, schema: Schema) -> None:
+    """Hashes every file in `directory` and writes the manifest beside them, all of it durably."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    for path in (*files, *(path for path in directory.rglob("*") if path.is_dir())):
+        persist(path)
+    content = {
+        "files": {
+            str(path.relative_to(directory)): [path.stat().st_size, hash_of(path)] for path in files
+        },
+        "schema": schema,
+    }
+    path = directory / NAME
+    # The manifest's own hash: a flipped bit in it must not pass for a flaw of what it describes.
+    path.write_text(json.dumps({"sha256": _digest(content), **content}), encoding="utf-8")
+    persist(path)
+    persist(directory)
+
+
+def verify(directory: Path) -> Schema:
+    """Checks every file in `directory` against its manifest; returns the schema.
+
+    **Raises:** `Damaged` at the first file that is missing, was added, or has another content.
+    """
+    content = _read(directory / NAME)
+    for name, (size, digest) in content["files"].items():
+        verify_file(directory / name, size, digest)
+    known = {*content["files"], NAME}
+    found = (path for path in sorted(directory.rglob("*")) if path.is_file())
+    for path in found:
+        if str(path.relative_to(directory)) not in known:
+            raise Damaged(f"{path}: not a file of this checkpoint")
+    return {name: (shape, dtype) for name, (shape, dtype) in content["schema"].items()}
+
+
+def verify_file(path: Path, size: int, digest: str) -> None:
+    """Checks one file.
+
+    **Raises:** `Damaged` if it is missing, or has another size or hash.
+    """
+    try:
+        found = path.stat().st_size
+        if found != size:
+            raise Damaged(f"{path}: {found:,} bytes, {size:,} were saved")
+        actual = hash_of(path)
+    except OSError as error:
+        raise Damaged(f"{path}: {_reason(error)}") from error
+    if actual != digest:
+        raise Damaged(f"{path}: SHA-256 {actual[:12]}..., {digest[:12]}... was saved")
+
+
+def verify_schema(schema: Schema, arrays: dict[str, np.ndarray]) -> None:
+    """Checks the form of what was read.
+
+    **Raises:** `Damaged` at the first array that is missing, was added, or has another form.
+    """
+    found = schema_of(arrays)
+    for name in sorted(schema.keys() | found.keys()):
+        saved, read = schema.get(name), found.get(name)
+        if saved is None or read is None or list(saved) != list(read):
+            raise Damaged(f"array {name}: {_form(read)}, {_form(saved)} was saved")
+
+
+def _form(entry: tuple[list[int], str] | None) -> str:
+    return "nothing" if entry is None else f"{entry[1]}{entry[0]}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(path.read_bytes())
+        digest, content = saved["sha256"], {name: saved[name] for name in ("files", "schema")}
+    except OSError as error:
+        raise Damaged(f"{path}: {_reason(error)}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{path}: not a manifest ({error})") from error
+    if _digest(content) != digest:
+        raise Damaged(f"{path}: its own SHA-256 does not match its content")
+    return content
+
+
+def _reason(error: OSError) -> str:
+    return "missing" if isinstance(error, FileNotFoundError) else str(error.strerror).lower()
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def to_host(tree: PyTree, prefix: str = "") -> dict[str, np.ndarray]:
+    """A copy of every leaf by its path behind `prefix`, random keys as their data."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {prefix + jax.tree_util.keystr(path): _to_host(leaf) for path, leaf in leaves}
+
+
+def fitted(arrays: dict[str, np.ndarray], template: PyTree, prefix: str = "") -> PyTree:
+    """The arrays in the places of the template's leaves.
+
+    **Arguments:** `prefix` is the path of `template` inside the tree that was saved.
+
+    **Raises:** `UserError` if an array is missing or has another shape or type.
+    """
+    leaves, structure = jax.tree.flatten_with_path(template)
+    found = [_fitted(prefix + jax.tree_util.keystr(path), arrays, leaf) for path, leaf in leaves]
+    return jax.tree.unflatten(structure, found)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _to_host(leaf: Any) -> np.ndarray:
+    # A copy: the device's buffer is donated to the next update while the save goes on.
+    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _fitted(name: str, arrays: dict[str, np.ndarray], leaf: Any) -> Any:
+    """A saved array in the place of `leaf`."""
+    expected = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    value = arrays.get(name)
+    if value is None or (value.shape, value.dtype) != (expected.shape, expected.dtype):
+        found = "nothing" if value is None else f"{value.dtype}{value.shape}"
+        raise UserError(
+            f"checkpoint array {name}: found {found}, "
+            f"expected {expected.dtype}{expected.shape}; it belongs to another experiment, or to "
+            "other switches of JAX (JAX_ENABLE_X64, JAX_DEFAULT_PRNG_IMPL)"
+        )
+    array = jnp.asarray(value)
+    return jax.random.wrap_key_data(array) if _is_key(leaf) else array
+
+
+class Background:
+    """One job at a time on a thread of its own; a failed one raises in who asks for it."""
+
+    def __init__(self):
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._job: Future[None] | None = None
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Waits for the job before, then starts this one."""
+        self.wait()
+        self._job = self._thread.submit(job)
+
+    def check(self) -> None:
+        """Raises if a job has failed meanwhile; costs next to nothing."""
+        if self._job is not None and self._job.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns when nothing is left to do."""
+        job, self._job = self._job, None
+        if job is not None:
+            job.result()
+
+    def close(self) -> None:
+        """Ends the thread after its job."""
+        self._thread.shutdown()
+
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save at length.
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from qamx._utils.files import hash_of
 from qamx.data.transitions import Transitions
-from qamx.runner.manifest import Damaged, persist, verify_file
+from qamx.training.checkpoint import Damaged, persist, verify_file
 
 Record: TypeAlias = tuple[str, int, str]
 """Name, size in bytes and SHA-256 of one file."""

@@ -1,18 +1,22 @@
-"""Everything that a run needs, as objects: what the builder hands to the loop."""
+"""The plan of a run, its random keys and its seeds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import jax
 import numpy as np
 import optax
 
 from qamx._types import Key
+from qamx._utils.seeds import check_seed
 from qamx.agents import AbstractAgent
 from qamx.data.replay import Sampling
 from qamx.data.source import DataSource
 from qamx.envs import Environment
 from qamx.nn import Precision
 from qamx.schedules import Schedule
+from qamx.training.collector import EVALUATION_STREAM, derived_seed
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,27 @@ class RunPlan:
     initialise: Callable[[AbstractAgent], AbstractAgent] = lambda agent: agent
     precision: Precision = "tf32"
     updates_per_dispatch: int | None = None
+
+
+class Keys(NamedTuple):
+    """What seeds each kind of draw of a run."""
+
+    agent: Key
+    update: Key
+    batch: Key
+    collect: Key
+    evaluation: Key
+
+
+def keys_of(seed: int) -> Keys:
+    """The keys of the run with that seed.
+
+    **Raises:** `UserError` for one that JAX does not tell from another.
+    """
+    check_seed("seed", seed)
+    return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
+
+
+def evaluation_seeds(seed: int, episodes: int) -> list[int]:
+    """The reset seeds of every evaluation of the run with that seed."""
+    return [derived_seed(seed, EVALUATION_STREAM, index) for index in range(episodes)]

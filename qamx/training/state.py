@@ -1,5 +1,6 @@
-"""The compiled part of training: many updates in one call."""
+"""The state of training, its compiled updates, and the names of their metrics."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -14,8 +15,29 @@ from qamx._types import Batch, Key, Metrics
 from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
 from qamx.data.replay import Replay, Sampling
 from qamx.nn import Precision, matmul_precision
-from qamx.runner.acting import Acting
-from qamx.runner.metrics import flatten
+from qamx.training.evaluator import Acting
+
+
+def section(record: Metrics) -> str:
+    """The part of a key before the slash: the record's class in snake case, less "Metrics"."""
+    name = type(record).__name__.removesuffix("Metrics")
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def flatten(records: tuple[Metrics, ...]) -> dict[str, Array]:
+    """`section/field` for every scalar of the records.
+
+    **Raises:** `ValueError` if two records have the same class, and so the same names.
+    """
+    sections = [section(record) for record in records]
+    if len(set(sections)) < len(sections):
+        raise ValueError(f"two metrics records of one class: {', '.join(sections)}")
+    return {
+        f"{section(record)}/{name}": value
+        for record in records
+        for name, value in vars(record).items()
+    }
+
 
 Update: TypeAlias = Callable[
     [TrainState, Batch, optax.GradientTransformation], tuple[TrainState, tuple[Metrics, ...]]

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from qamx import registry
 from qamx.config.fields import Allowed, NonNegativeFloat, PositiveFloat, PositiveInt, Settings, Text
-from qamx.config.problems import Variants
+from qamx.config.messages import Variants
 
 
 class TemperatureSettings(Settings):

@@ -13,9 +13,9 @@ import numpy as np
 
 from qamx.data.replay import Replay
 from qamx.errors import RunError
-from qamx.runner.arrays import to_host
-from qamx.runner.step import Trainer, Training
 from qamx.schedules import Schedule
+from qamx.training.checkpoint import to_host
+from qamx.training.state import Trainer, Training
 
 
 class Divergence(RunError):

@@ -19,13 +19,10 @@ from qamx.data.shards import Shards
 from qamx.data.transitions import Transitions
 from qamx.envs import Player, close_players
 from qamx.errors import ExitCode, UserError
-from qamx.runner.checkpoint import Saved
-from qamx.runner.collection import Collection, Place, together
-from qamx.runner.evaluate import validate_environment
-from qamx.runner.evaluations import Due, Evaluations, Result
-from qamx.runner.member import Member, all_diverged, common_checkpoints
-from qamx.runner.memory import bytes_of, named_memory, replay_size
-from qamx.runner.nonfinite import (
+from qamx.schedules import Cloning, Offline, Online, Phase, is_due, next_due
+from qamx.training.async_evaluation import Due, Evaluations, Result
+from qamx.training.checkpoint import Saved
+from qamx.training.divergence import (
     Divergence,
     Mark,
     broken_arrays,
@@ -33,10 +30,25 @@ from qamx.runner.nonfinite import (
     rows_at,
     write_evidence,
 )
-from qamx.runner.step import Trainer, Training, stacked
-from qamx.runner.stop import Stopped, StopRequest
-from qamx.runner.watchdog import Watchdog, open_watched_players
-from qamx.schedules import Cloning, Offline, Online, Phase, is_due, next_due
+from qamx.training.evaluator import validate_environment
+from qamx.training.guards import (
+    Stopped,
+    StopRequest,
+    Watchdog,
+    bytes_of,
+    named_memory,
+    open_watched_players,
+    replay_size,
+)
+from qamx.training.seed_group import (
+    Collection,
+    Member,
+    Place,
+    all_diverged,
+    common_checkpoints,
+    together,
+)
+from qamx.training.state import Trainer, Training, stacked
 
 T = TypeVar("T", bound=PyTree)
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from qamx._utils.files import TextError, read_text
 from qamx.config.library import HERE, SUITES, library, nearest
-from qamx.config.problems import Key, Problem, findings, show
+from qamx.config.messages import Key, Problem, findings, show
 from qamx.errors import suggestion
 
 Model = TypeVar("Model", bound=BaseModel)
