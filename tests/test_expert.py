@@ -25,7 +25,7 @@ from qamx.data.ogbench.rollout import Plan, draw_episode, read_stamp, seeded
 from qamx.data.source import RandomSteps
 from qamx.envs import WalkEnvironment
 from qamx.errors import ExitCode, UserError
-from qamx.experts import training
+from qamx.experts import training as training_module
 from qamx.experts.training import recipe, train_expert
 
 TINY = [
@@ -48,7 +48,7 @@ STEPS = 60
 def quick():
     """One episode is enough to say how far a bad expert goes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "EPISODES", 1)
+        patch.setattr(training_module, "EPISODES", 1)
         yield
 
 
@@ -184,7 +184,7 @@ def test_a_finished_training_is_not_repeated(trained, monkeypatch, capsys):
 
 
 def test_a_stopped_training_exports_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "run", lambda experiment, directory: ExitCode.INTERRUPTED)
+    monkeypatch.setattr(training_module, "run", lambda experiment, directory: ExitCode.INTERRUPTED)
     assert train_expert("ant", tmp_path) == ExitCode.INTERRUPTED
     assert list(tmp_path.iterdir()) == []
 

@@ -17,7 +17,8 @@ from submitit import DebugExecutor
 from submitit.slurm.slurm import _make_sbatch_string
 
 from qamx.cli import main
-from qamx.config import ClusterSettings, ConfigError, load_cluster, load_suite
+from qamx.config import ConfigError, load_suite
+from qamx.config.cluster import ClusterSettings, load_cluster
 from qamx.errors import ExitCode, UserError
 from qamx.sweep import command, pool, slurm
 from qamx.sweep.cost import cost_of, explain, measured_rates

@@ -12,7 +12,6 @@ from qamx.config.agents import (
     QAMFQLSettings,
     QAMSettings,
 )
-from qamx.config.cluster import ClusterSettings, load_cluster
 from qamx.config.experiment import (
     CheckpointSettings,
     ComputeSettings,
@@ -48,7 +47,6 @@ __all__ = [
     "AgentSettings",
     "Allowed",
     "CheckpointSettings",
-    "ClusterSettings",
     "ComputeSettings",
     "ConfigError",
     "ConstantTemperature",
@@ -79,6 +77,5 @@ __all__ = [
     "find_suite",
     "is_suite_file",
     "load",
-    "load_cluster",
     "load_suite",
 ]

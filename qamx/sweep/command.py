@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qamx.config import ClusterSettings, Suite, load_cluster, load_suite
+from qamx.config import Suite, load_suite
+from qamx.config.cluster import ClusterSettings, load_cluster
 from qamx.errors import ExitCode, UserError
 from qamx.sweep import slurm
 from qamx.sweep.cost import cost_of, explain, measured_rates

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from qamx.config import ClusterSettings
+from qamx.config.cluster import ClusterSettings
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.sweep.folder import SweepFolder
 from qamx.sweep.pool import Pool, visible_gpus
