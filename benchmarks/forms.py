@@ -22,10 +22,10 @@ from jaxtyping import Array, Float
 from qamx._types import Batch
 from qamx._utils.flops import elapsed
 from qamx.agents import TrainState, update
-from qamx.bench.problem import SIZES, Problem, settings_of
 from qamx.data.replay import Replay
 from qamx.nn import MLP, AbstractCritic, EnsembleCritic, Precision, matmul_precision
 from qamx.rl import trainable
+from qamx.tools.bench_measure import SIZES, Problem, settings_of
 
 WITHOUT_YNN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 

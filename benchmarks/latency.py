@@ -16,13 +16,13 @@ import numpy as np
 
 from qamx._utils.flops import Floor, count
 from qamx.assembly import build_agent
-from qamx.bench.problem import SIZES, settings_of
 from qamx.deploy import Metadata, measure_latency
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy
 from qamx.deploy.metadata import MODEL
 from qamx.export.onnx import export_onnx
-from qamx.export.sampler import PLATFORMS, export_sampler
+from qamx.export.program import PLATFORMS, export_sampler
 from qamx.normalisation import Units
+from qamx.tools.bench_measure import SIZES, settings_of
 
 NOTHING = np.zeros(0, np.float32)
 ROUNDS, CALLS = 10, 30

@@ -17,9 +17,9 @@ from qamx._types import Batch
 from qamx._utils.flops import count, flops
 from qamx.agents import AbstractAgent, TrainState, update
 from qamx.assembly import build_optimiser
-from qamx.bench.problem import SIZES, Problem, settings_of
 from qamx.config import AgentSettings
 from qamx.rl import trainable
+from qamx.tools.bench_measure import SIZES, Problem, settings_of
 
 OBSERVATION, ACTION = SIZES["paper"].observation, SIZES["paper"].action
 

@@ -20,7 +20,6 @@ from qamx import registry
 from qamx.config import (
     AgentSettings,
     CheckpointSettings,
-    ClusterSettings,
     ComputeSettings,
     DataSettings,
     EnvironmentSettings,
@@ -38,6 +37,7 @@ from qamx.config.suite import (
     to_toml,
 )
 from qamx.registry import Registry
+from qamx.tools.sweep.slurm import ClusterSettings
 
 DOCS = Path(__file__).parent
 Models = Mapping[str, type[BaseModel]]

@@ -17,7 +17,7 @@ from qamx.errors import UserError, exit_code
 
 if TYPE_CHECKING:
     from qamx.config import Experiment
-    from qamx.evaluation.command import Options
+    from qamx.evaluation.evaluate import Options
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -176,7 +176,7 @@ def _add_diff(commands: Subparsers) -> None:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    from qamx.audit.difference import diff
+    from qamx.tools.diff import diff
 
     return diff(arguments.one, arguments.other)
 
@@ -189,7 +189,7 @@ def _add_verify(commands: Subparsers) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from qamx.audit.rehearsal import verify_resume
+    from qamx.tools.verify_resume import verify_resume
 
     return verify_resume(arguments.file, arguments.set, arguments.seed, arguments.kills)
 
@@ -199,7 +199,7 @@ def _add_doctor(commands: Subparsers) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from qamx.audit.doctor import doctor
+    from qamx.tools.doctor import doctor
 
     return doctor()
 
@@ -238,7 +238,7 @@ def _add_bench(commands: Subparsers) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from qamx.bench.command import bench
+    from qamx.tools.bench import bench
 
     return bench(
         arguments.method,
@@ -268,7 +268,7 @@ def _add_report(commands: Subparsers) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from qamx.studies.report import report
+    from qamx.tools.results.report import report
 
     return report(
         arguments.folders, arguments.out, arguments.step, figures=not arguments.no_figures
@@ -291,7 +291,7 @@ def _add_compare(commands: Subparsers) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from qamx.studies.compare import compare
+    from qamx.tools.results.compare import compare
 
     return compare(arguments.folders, arguments.against, arguments.step, arguments.out)
 
@@ -317,7 +317,7 @@ def _add_plan(commands: Subparsers) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from qamx.studies.plan import plan
+    from qamx.tools.results.power import plan
 
     return plan(
         arguments.methods,
@@ -420,8 +420,8 @@ def _add_inspect(actions: Subparsers) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from qamx.audit.data.command import inspect_data
-    from qamx.audit.data.subject import Options
+    from qamx.tools.inspect_data.output import inspect_data
+    from qamx.tools.inspect_data.report import Options
 
     return inspect_data(
         arguments.source,
@@ -448,7 +448,7 @@ def _add_expert(actions: Subparsers) -> None:
 
 def _expert(arguments: argparse.Namespace) -> int:
     from qamx.data.ogbench.catalogue import default_directory
-    from qamx.experts.training import train_expert
+    from qamx.tools.train_expert import train_expert
 
     return train_expert(
         arguments.name,
@@ -485,7 +485,7 @@ def _add_look(commands: Subparsers) -> None:
 
 
 def _look(arguments: argparse.Namespace) -> int:
-    from qamx.audit.flow.command import inspect_run
+    from qamx.tools.inspect_policy.output import inspect_run
 
     return inspect_run(
         arguments.run,
@@ -533,7 +533,7 @@ def _add_sweep(commands: Subparsers) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from qamx.sweep.command import sweep
+    from qamx.tools.sweep.sweep import sweep
 
     return sweep(
         arguments.suite,
@@ -562,7 +562,7 @@ def _add_status(commands: Subparsers) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from qamx.sweep.status import status
+    from qamx.tools.sweep.status import status
 
     return status(arguments.directory, arguments.json)
 
@@ -582,7 +582,7 @@ def _add_eval(commands: Subparsers) -> None:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    from qamx.evaluation.command import evaluate, evaluate_paired
+    from qamx.evaluation.evaluate import evaluate, evaluate_paired
 
     command = evaluate_paired if arguments.paired else evaluate
     return command(arguments.runs, _playing(arguments, arguments.workers), arguments.json)
@@ -634,7 +634,7 @@ def _add_playing(parser: argparse.ArgumentParser, episodes: str) -> None:
 
 
 def _playing(arguments: argparse.Namespace, workers: int | None) -> "Options":
-    from qamx.evaluation.command import Options
+    from qamx.evaluation.evaluate import Options
 
     return Options(
         arguments.task,
@@ -663,7 +663,7 @@ def _add_export(commands: Subparsers) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from qamx.export.command import export_run
+    from qamx.export.bundle import export_run
 
     return export_run(arguments.run, arguments.format, arguments.out, arguments.step)
 

@@ -15,12 +15,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from qamx.studies.agreement import difference, holm, side_of_interval, side_of_runs
-from qamx.studies.bootstrap import interval
-from qamx.studies.moments import Scores
-from qamx.studies.power import spread
-from qamx.studies.reference import DOMAINS, EPISODES, SEEDS, TASKS, Published, published
-from qamx.studies.runs import Task
+from qamx.tools.results.power import spread
+from qamx.tools.results.published_results import (
+    DOMAINS,
+    EPISODES,
+    SEEDS,
+    TASKS,
+    Published,
+    published,
+)
+from qamx.tools.results.runs import Scores, Task
+from qamx.tools.results.significance import difference, holm, side_of_interval, side_of_runs
+from qamx.tools.results.statistics import interval
 
 LEVEL = 0.05
 RESAMPLES = 1_000

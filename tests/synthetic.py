@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import beta
 
-from qamx.studies.bootstrap import indices, interval
-from qamx.studies.reference import EPISODES, SEEDS, Published
+from qamx.tools.results.published_results import EPISODES, SEEDS, Published
+from qamx.tools.results.statistics import indices, interval
 
 CONFIG = """\
 name = "{name}"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from qamx._utils import processes
-from qamx.audit import doctor as clinic
-from qamx.audit import rehearsal
-from qamx.audit.doctor import Finding
 from qamx.cli import main
+from qamx.tools import doctor as clinic
+from qamx.tools import verify_resume
+from qamx.tools.doctor import Finding
 
 QUICKSTART = str(Path(__file__).parents[1] / "experiments" / "quickstart.toml")
 TINY = (
@@ -44,11 +44,11 @@ def test_verify_resume_needs_a_kill(capsys):
 def test_one_bit_is_a_difference():
     one = {"a": np.zeros(3, np.float32), "b": np.ones(2, np.float32)}
     other = {"a": one["a"], "b": np.nextafter(one["b"], np.float32(2))}
-    assert rehearsal._compare_arrays("x", one, one, 0.0).fault == ""
-    assert rehearsal._compare_arrays("x", one, other, 0.0).fault == "1 differ, the first b"
-    assert rehearsal._compare_arrays("x", one, other, 1e-3).fault == ""
+    assert verify_resume._compare_arrays("x", one, one, 0.0).fault == ""
+    assert verify_resume._compare_arrays("x", one, other, 0.0).fault == "1 differ, the first b"
+    assert verify_resume._compare_arrays("x", one, other, 1e-3).fault == ""
     far = {"a": one["a"], "b": one["b"] + 1}
-    assert rehearsal._compare_arrays("x", one, far, 1e-3).fault == "1 differ, the first b"
+    assert verify_resume._compare_arrays("x", one, far, 1e-3).fault == "1 differ, the first b"
 
 
 def test_a_row_that_differs_is_named(tmp_path):
@@ -57,9 +57,11 @@ def test_a_row_that_differs_is_named(tmp_path):
         run.mkdir()
         row = '{"step": 3, "phase": "offline", "critic/loss": %s}\n'
         (run / "metrics.jsonl").write_text(row % loss)
-    said = rehearsal._compare_rows("metrics", runs, exact=True).fault
+    said = verify_resume._compare_rows("metrics", runs, exact=True).fault
     assert said == "differ from step 3 on: critic/loss"
-    assert rehearsal._compare_rows("metrics", runs, exact=False).fault == "differ from step 3 on"
+    assert (
+        verify_resume._compare_rows("metrics", runs, exact=False).fault == "differ from step 3 on"
+    )
 
 
 @pytest.mark.parametrize(

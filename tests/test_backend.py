@@ -9,8 +9,8 @@ import jax
 import pytest
 
 from qamx._utils.backend import REFUSED, check_device, check_jax
-from qamx.audit import doctor as clinic
 from qamx.errors import UserError
+from qamx.tools import doctor as clinic
 
 OTHERS = {
     "jax_enable_x64": True,

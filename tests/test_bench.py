@@ -13,9 +13,9 @@ import pytest
 from toy import RandomWalks
 
 from qamx._utils.flops import Product, count, flops
-from qamx.bench.loops import host_windows
 from qamx.cli import main
 from qamx.data.transitions import windows
+from qamx.tools.bench_measure import host_windows
 
 ROOT = Path(__file__).parent.parent
 

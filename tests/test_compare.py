@@ -11,9 +11,9 @@ from synthetic import seeds_like, write_run, write_seeds
 
 from qamx.cli import main
 from qamx.errors import UserError
-from qamx.studies.agreement import difference, holm, side_of_published, side_of_runs
-from qamx.studies.reference import DOMAINS, Published, published, steps
-from qamx.studies.runs import Task
+from qamx.tools.results.published_results import DOMAINS, Published, published, steps
+from qamx.tools.results.runs import Task
+from qamx.tools.results.significance import difference, holm, side_of_published, side_of_runs
 from studies.false_alarms import p_values, seeds_of, study_figures
 
 ONE = Task("a", 1)

@@ -32,12 +32,12 @@ from qamx.config import (
     load_suite,
 )
 from qamx.config.agents import TRQAMSettings
-from qamx.config.cluster import load_cluster
 from qamx.config.listing import listing
 from qamx.config.schedules import OnlineSettings
 from qamx.errors import UserError
 from qamx.registry import Registry, RegistryError
-from qamx.studies.runs import Run, read_run
+from qamx.tools.results.runs import Run, read_run
+from qamx.tools.sweep.slurm import load_cluster
 from qamx.training.plan import keys_of
 
 ROOT = Path(__file__).parents[1]

@@ -21,14 +21,12 @@ from qamx._utils import processes
 from qamx.cli import main
 from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.errors import RunError, UserError
-from qamx.evaluation import backend
-from qamx.evaluation.command import experiment_of
-from qamx.evaluation.encoders import LONGEST_GIF, Gif, Mp4
-from qamx.evaluation.grid import FAILURE, SUCCESS, Grid
-from qamx.evaluation.play import Played, play
+from qamx.evaluation import replay
+from qamx.evaluation.evaluate import Played, experiment_of, play
+from qamx.evaluation.frames import FAILURE, LONGEST_GIF, SUCCESS, Gif, Grid, Mp4
+from qamx.evaluation.policy_source import Subject, subject_of_run
 from qamx.evaluation.replay import Again, check_draws
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
-from qamx.evaluation.subject import Subject, subject_of_run
 from qamx.evaluation.video import film
 from qamx.normalisation import ScaledEnvironment, Scaling
 from qamx.training.evaluator import Episode
@@ -121,7 +119,7 @@ def test_what_was_played_is_kept_when_a_pair_is_interrupted(
             raise RunError("interrupted")
         return play(*arguments)
 
-    monkeypatch.setattr("qamx.evaluation.command.play", interrupted)
+    monkeypatch.setattr("qamx.evaluation.evaluate.play", interrupted)
     file = tmp_path / "report.json"
     pair = ["--paired", str(trained), str(copy), "--task", "1", "2", "--episodes", "1"]
     assert main(["eval", *pair, "--json", str(file)]) == 1
@@ -220,7 +218,7 @@ def test_a_video_of_an_export_is_of_its_run(trained, tmp_path, monkeypatch):
 
 
 def test_a_method_without_a_clone(trained):
-    from qamx.evaluation.play import roles_for
+    from qamx.evaluation.evaluate import roles_for
 
     with pytest.raises(UserError, match="holds no clone of the data"):
         roles_for(replace(subject_of_run(trained), has_behaviour=False), behaviour=True)
@@ -500,14 +498,14 @@ def test_the_way_to_draw_is_looked_for_once_and_its_absence_explained(monkeypatc
 
     monkeypatch.setattr(processes, "probe", probe)
     environment = {}
-    monkeypatch.setattr(backend.os, "environ", environment)
-    backend.choose_backend(required=True)
+    monkeypatch.setattr(replay.os, "environ", environment)
+    replay.choose_backend(required=True)
     assert (tried, environment) == (["egl", "osmesa"], {"MUJOCO_GL": "osmesa"})
-    backend.choose_backend(required=True)
+    replay.choose_backend(required=True)
     assert len(tried) == 2
     environment.clear()
     works["osmesa"] = False
     with pytest.raises(UserError, match="apt-get install libegl1"):
-        backend.choose_backend(required=True)
-    backend.choose_backend(required=False)
+        replay.choose_backend(required=True)
+    replay.choose_backend(required=False)
     assert environment == {}

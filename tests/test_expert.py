@@ -25,8 +25,8 @@ from qamx.data.ogbench.rollout import Plan, draw_episode, read_stamp, seeded
 from qamx.data.source import RandomSteps
 from qamx.envs import WalkEnvironment
 from qamx.errors import ExitCode, UserError
-from qamx.experts import training as training_module
-from qamx.experts.training import recipe, train_expert
+from qamx.tools import train_expert as training_module
+from qamx.tools.train_expert import recipe, train_expert
 
 TINY = [
     "data.steps=60",
@@ -176,7 +176,7 @@ def test_the_exported_actor_is_the_trained_one(trained):
 
 
 def test_a_finished_training_is_not_repeated(trained, monkeypatch, capsys):
-    monkeypatch.delattr(training, "run")
+    monkeypatch.delattr(training_module, "run")
     before = expert_path("ant", trained).read_bytes()
     assert train_expert("ant", trained, steps=150, overrides=TINY) == ExitCode.DONE
     assert expert_path("ant", trained).read_bytes() == before

@@ -22,7 +22,6 @@ from short_run import short_run
 from qamx import registry
 from qamx._utils.files import hash_of
 from qamx.assembly import build_agent
-from qamx.bench.problem import settings_of
 from qamx.cli import main
 from qamx.deploy import (
     ChunkExecutor,
@@ -39,10 +38,15 @@ from qamx.deploy import (
 from qamx.deploy.__main__ import main as deploy_main
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy
 from qamx.errors import UserError
-from qamx.export.draws import record_draws, with_draws_as_arguments
-from qamx.export.onnx import export_onnx, in_units_of_environment
-from qamx.export.sampler import PLATFORMS, export_sampler
+from qamx.export.onnx import (
+    export_onnx,
+    in_units_of_environment,
+    record_draws,
+    with_draws_as_arguments,
+)
+from qamx.export.program import PLATFORMS, export_sampler
 from qamx.normalisation import VECTORS, Scaling, Units
+from qamx.tools.bench_measure import settings_of
 from qamx.trained_policy import TrainedPolicy
 
 OBSERVATION, ACTION, HORIZON = 5, 2, 3

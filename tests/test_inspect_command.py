@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from qamx import registry
-from qamx.audit.data.subject import NOWHERE
 from qamx.cli import main
 from qamx.config import DataSettings
 from qamx.data.ogbench.dataset import OGBenchData
 from qamx.data.transitions import Transitions
+from qamx.tools.inspect_data.report import NOWHERE
 from qamx.worlds import build_data
 
 NAME = "pointmaze-medium-navigate"

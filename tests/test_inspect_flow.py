@@ -18,18 +18,6 @@ from test_inspect_command import NAME, walk
 from qamx import Backup, Integrator, create_state, load
 from qamx.agents import Agent, adam
 from qamx.assembly import build_agent
-from qamx.audit.flow.anatomy import take_apart
-from qamx.audit.flow.checks import findings
-from qamx.audit.flow.drawing import rendered
-from qamx.audit.flow.measures import measure
-from qamx.audit.flow.numbers import numbers
-from qamx.audit.flow.page import plates
-from qamx.audit.flow.paths import follow
-from qamx.audit.flow.report import inspect
-from qamx.audit.flow.states import choose, discounted_return, whole_windows
-from qamx.audit.flow.subject import Subject, find_subject
-from qamx.audit.flow.terminal import print_report
-from qamx.audit.flow.words import absent
 from qamx.cli import main
 from qamx.data.transitions import Transitions
 from qamx.errors import UserError
@@ -39,6 +27,19 @@ from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
 from qamx.provenance import stamp
 from qamx.rl import TemporalDifference, WithTarget
 from qamx.schedules import Constant, TrustRegion
+from qamx.tools.inspect_policy.checks import findings
+from qamx.tools.inspect_policy.figures import rendered
+from qamx.tools.inspect_policy.measure import follow, measure
+from qamx.tools.inspect_policy.output import absent, numbers, plates, print_report
+from qamx.tools.inspect_policy.report import inspect
+from qamx.tools.inspect_policy.stages import take_apart
+from qamx.tools.inspect_policy.states import (
+    Subject,
+    choose,
+    discounted_return,
+    find_subject,
+    whole_windows,
+)
 from qamx.training.checkpoint import Checkpoints
 from qamx.training.collector import derived_seed
 from qamx.training.guards import locked

@@ -7,187 +7,27 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "qamx"
 
-# Each layer and the layers that it may import. What is not named here may import anything.
-LAYERS = {
-    "_types": set(),
-    "errors": set(),
-    "backend": {"errors"},
-    "cores": set(),
-    "gpus": set(),
-    "hashing": {"cores"},
-    "ogbench_names": set(),
-    "processes": set(),
-    "seeds": {"errors"},
-    "units": set(),
-    "textfile": {"errors"},
-    "nn": {"_types"},
-    "schedules": {"_types", "rl"},
-    "flow": {"_types", "nn"},
-    "rl": {"_types", "nn"},
-    "policies": {"_types", "nn", "flow", "rl", "schedules"},
-    "agents": {"_types", "nn", "flow", "rl", "schedules", "policies"},
-    "data": {"_types", "cores", "errors", "envs", "hashing", "ogbench_names", "textfile"},
-    "envs": {"_types", "errors", "processes", "units"},
-    "registry": {"errors"},
-    "config": {"errors", "ogbench_names", "registry", "seeds", "textfile"},
-    "runner": {
-        "_types",
-        "agents",
-        "backend",
-        "data",
-        "envs",
-        "errors",
-        "hashing",
-        "nn",
-        "processes",
-        "schedules",
-        "seeds",
-    },
-    "passport": {"backend", "config", "errors", "hashing", "runner"},
-    "audit": {
-        "_types",
-        "agents",
-        "backend",
-        "build",
-        "config",
-        "cores",
-        "data",
-        "envs",
-        "errors",
-        "flow",
-        "gpus",
-        "nn",
-        "passport",
-        "policies",
-        "registry",
-        "rl",
-        "runner",
-        "seeds",
-        "trained",
-        "worlds",
-    },
-    "assembly": {
-        "_types",
-        "agents",
-        "config",
-        "cores",
-        "data",
-        "flow",
-        "nn",
-        "registry",
-        "rl",
-        "schedules",
-    },
-    "worlds": {"config", "data", "envs", "errors", "registry"},
-    "build": {
-        "agents",
-        "assembly",
-        "backend",
-        "config",
-        "cores",
-        "data",
-        "envs",
-        "errors",
-        "passport",
-        "registry",
-        "runner",
-        "schedules",
-        "trained",
-        "worlds",
-    },
-    "trained": {
-        "_types",
-        "agents",
-        "assembly",
-        "backend",
-        "config",
-        "envs",
-        "errors",
-        "nn",
-        "passport",
-        "runner",
-        "worlds",
-    },
-    "bench": {
-        "_types",
-        "agents",
-        "assembly",
-        "audit",
-        "backend",
-        "config",
-        "data",
-        "errors",
-        "nn",
-        "registry",
-        "runner",
-    },
-    "deploy": {"backend", "errors", "hashing", "units"},
-    "export": {
-        "_types",
-        "agents",
-        "bench",
-        "config",
-        "cores",
-        "deploy",
-        "envs",
-        "errors",
-        "hashing",
-        "nn",
-        "runner",
-        "trained",
-        "units",
-        "worlds",
-    },
-    "evaluation": {
-        "audit",
-        "build",
-        "config",
-        "cores",
-        "deploy",
-        "envs",
-        "errors",
-        "processes",
-        "runner",
-        "seeds",
-        "trained",
-        "worlds",
-    },
-    "experts": {"build", "config", "data", "envs", "errors", "policies"},
-    "studies": {"audit", "errors", "textfile"},
-    "sweep": {
-        "audit",
-        "build",
-        "config",
-        "errors",
-        "gpus",
-        "processes",
-        "runner",
-        "textfile",
-    },
-    "cli": {
-        "audit",
-        "bench",
-        "build",
-        "config",
-        "data",
-        "errors",
-        "evaluation",
-        "experts",
-        "export",
-        "processes",
-        "registry",
-        "seeds",
-        "studies",
-        "sweep",
-    },
-}
+# From the ground up. A part imports parts of its own row and of those above it here.
+ROWS = (
+    "_types errors _utils",
+    "nn flow rl",
+    "schedules policies agents",
+    "data envs normalisation",
+    "registry config",
+    "training",
+    "assembly worlds provenance trained_policy build evaluation deploy export",
+    "tools",
+    "cli",
+)
+ROW_OF = {part: height for height, row in enumerate(ROWS) for part in row.split()}
 
 
-def layer_of(path):
+def part_of(path):
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imported_layers(path):
+def imports(path):
+    """Modules of the package that a file imports, at its top and inside functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
@@ -196,23 +36,33 @@ def imported_layers(path):
         else:
             continue
         for name in names:
-            parts = name.split(".")
-            if parts[0] == "qamx" and len(parts) > 1:
-                yield parts[1]
+            place = ROOT.parent.joinpath(*name.split("."))
+            if name.startswith("qamx.") and (place.is_dir() or place.with_suffix(".py").exists()):
+                yield name.removeprefix("qamx.")
 
 
-FILES = sorted(path for path in ROOT.rglob("*.py") if layer_of(path) in LAYERS)
+FILES = sorted(path for path in ROOT.rglob("*.py") if part_of(path) in ROW_OF)
 
 
-def test_every_layer_is_checked():
-    found = {layer_of(path) for path in ROOT.rglob("*.py")} - {"__init__", "__main__"}
-    assert found == set(LAYERS)
+def test_every_part_has_its_row():
+    assert {part_of(path) for path in ROOT.rglob("*.py")} - {"__init__", "__main__"} == set(ROW_OF)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_one_way(path):
-    own = layer_of(path)
-    allowed = LAYERS[own] | {own}
-    modules = {name for name in imported_layers(path) if (ROOT / name).exists()}
-    modules |= {n for n in imported_layers(path) if (ROOT / f"{n}.py").exists()}
-    assert modules <= allowed, f"{path.name} imports {sorted(modules - allowed)}"
+    height = ROW_OF[part_of(path)]
+    above = sorted(n for n in imports(path) if ROW_OF[n.split(".")[0]] > height)
+    assert not above, f"{path.name} imports {above}"
+
+
+def test_there_is_no_cycle_of_imports():
+    graph = {}
+    for path in FILES:
+        name = str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
+        graph[name.removesuffix(".__init__")] = {*imports(path)}
+    packages = {name for name in graph if (ROOT / name.replace(".", "/")).is_dir()}
+    # A package's `__init__` is run before its modules: to import from it is to import them.
+    graph = {name: {n for n in found if n not in packages} for name, found in graph.items()}
+    while ends := {name for name, found in graph.items() if not found & graph.keys()}:
+        graph = {name: found for name, found in graph.items() if name not in ends}
+    assert not graph, f"among these modules: {sorted(graph)}"

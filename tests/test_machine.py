@@ -8,10 +8,10 @@ import pytest
 
 from qamx._utils import machine, processes
 from qamx._utils.machine import usable_cores
-from qamx.audit import doctor
 from qamx.errors import UserError
-from qamx.evaluation import backend
-from qamx.sweep.pool import surroundings, visible_gpus
+from qamx.evaluation import replay
+from qamx.tools import doctor
+from qamx.tools.sweep.local import surroundings, visible_gpus
 
 A, B = "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77", "GPU-5f00aa11-0000-1111-2222-333344445555"
 TWO = f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: {A})\nGPU 1: Tesla T4 (rev: 2) (UUID: {B})\n"
@@ -277,7 +277,7 @@ def clean_machine(monkeypatch):
     """A machine without variables on which so many backends draw, as MuJoCo reads them."""
     for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(backend, "_TRIED", set())
+    monkeypatch.setattr(replay, "_TRIED", set())
     monkeypatch.setattr(sys, "platform", "linux")
 
     def prepare(draws, **variables):
@@ -317,7 +317,7 @@ BOTH = ["egl", "osmesa"]
 )
 def test_what_draws_is_chosen(clean_machine, draws, variables, chosen):
     clean_machine(draws, **variables)
-    assert backend.choose_backend(required=True) == ""
+    assert replay.choose_backend(required=True) == ""
     assert os.environ.get("MUJOCO_GL") == chosen
     assert doctor.rendering().verdict == "ok"
 
@@ -372,9 +372,9 @@ def test_what_does_not_draw_is_named_with_what_does(clean_machine, draws, variab
     clean_machine(draws, **variables)
     before = dict(os.environ)
     with pytest.raises(UserError) as caught:
-        backend.choose_backend(required=True)
+        replay.choose_backend(required=True)
     assert str(caught.value).startswith(said)
-    assert backend.choose_backend(required=False) == str(caught.value)
+    assert replay.choose_backend(required=False) == str(caught.value)
     assert dict(os.environ) == before
     found = doctor.rendering()
     assert found.verdict == "warning"

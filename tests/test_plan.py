@@ -5,8 +5,8 @@ import pytest
 from scipy.special import stdtrit
 
 from qamx.cli import main
-from qamx.studies.power import gap_found, power, seeds_needed, spread
-from qamx.studies.reference import EPISODES, Published
+from qamx.tools.results.power import gap_found, power, seeds_needed, spread
+from qamx.tools.results.published_results import EPISODES, Published
 from studies.false_alarms import seeds_of
 
 WIDE = Published(0.5, 0.4, 0.6)

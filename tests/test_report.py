@@ -9,14 +9,12 @@ import pytest
 from synthetic import seeds_like, write_run, write_seeds
 
 from qamx.cli import main
-from qamx.studies import bootstrap
-from qamx.studies.curves import curve, curves
-from qamx.studies.moments import Moment, moments
-from qamx.studies.reference import EPISODES, SEEDS, published
-from qamx.studies.rendering import latex, markdown
-from qamx.studies.runs import Task, read_run, read_runs
-from qamx.studies.summary import Estimate, summarise
-from qamx.studies.tables import Cell, Table, bold
+from qamx.tools.results import statistics
+from qamx.tools.results.figures import curve, curves
+from qamx.tools.results.published_results import EPISODES, SEEDS, published
+from qamx.tools.results.report import Cell, Table, bold, latex, markdown
+from qamx.tools.results.runs import Moment, Task, moments, read_run, read_runs
+from qamx.tools.results.statistics import Estimate, summarise
 
 OFFLINE, ONLINE = 1_000_000, 1_500_000
 DOMAIN = "scene-play"
@@ -67,7 +65,7 @@ def test_the_published_table_is_reproduced(written):
 
 
 def test_every_mean_of_the_published_study_is_reproduced(monkeypatch):
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 2)  # means alone
+    monkeypatch.setattr(statistics, "RESAMPLES", 2)  # means alone
     numbers = [key for key in published() if " task " in key[1] and "-noisy" not in key[1]]
     for step in (OFFLINE, ONLINE):
         scores = {}

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from qamx.studies import bootstrap, statistics
-from qamx.studies.bootstrap import RESAMPLES, indices, interval, resample
-from qamx.studies.runs import Task
+from qamx.tools.results import statistics
+from qamx.tools.results.runs import Task
+from qamx.tools.results.statistics import RESAMPLES, indices, interval, resample
 
 
 def test_means_weigh_tasks_alike():
@@ -88,7 +88,7 @@ def test_intervals_hold_as_often_as_they_can(runs, tasks, expected):
 def test_multiplicities_are_resamples():
     # The simulation above draws how often each run is taken: the same law as drawing runs.
     rates = np.array([0.1, 0.5, 0.6, 0.9])
-    weights = np.random.default_rng(0).multinomial(4, np.full(4, 0.25), bootstrap.RESAMPLES)
+    weights = np.random.default_rng(0).multinomial(4, np.full(4, 0.25), statistics.RESAMPLES)
     (draws,) = resample("qam", {Task("a", 1): rates})
     drawn = interval(draws.mean(axis=-1))
     assert interval(weights @ rates / 4) == pytest.approx(drawn, abs=0.03)

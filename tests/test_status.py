@@ -6,9 +6,8 @@ import pytest
 from fake_runs import complete_run, fake_run
 
 from qamx.cli import main
-from qamx.sweep import status
-from qamx.sweep.folder import Entry, SweepFolder
-from qamx.sweep.progress import progress_of, steps_of
+from qamx.tools.sweep import status
+from qamx.tools.sweep.jobs import Entry, SweepFolder, progress_of, steps_of
 from qamx.training.guards import locked
 
 

@@ -18,13 +18,12 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from qamx.cli import main
 from qamx.config import ConfigError, load_suite
-from qamx.config.cluster import ClusterSettings, load_cluster
 from qamx.errors import ExitCode, UserError
-from qamx.sweep import command, pool, slurm
-from qamx.sweep.cost import cost_of, explain, measured_rates
-from qamx.sweep.folder import Entry, RunOrder, SweepFolder
-from qamx.sweep.packing import pack, planned
-from qamx.sweep.pool import Pool, surroundings, visible_gpus
+from qamx.tools.sweep import local, slurm, sweep
+from qamx.tools.sweep.jobs import Entry, RunOrder, SweepFolder, pack, planned
+from qamx.tools.sweep.local import Pool, surroundings, visible_gpus
+from qamx.tools.sweep.slurm import ClusterSettings, load_cluster
+from qamx.tools.sweep.sweep import cost_of, explain, measured_rates
 from qamx.training.guards import StopRequest, locked
 
 FAULTS = Path(__file__).parent / "faults"
@@ -255,7 +254,7 @@ def test_a_stop_before_a_process_can_hear_it_is_a_stop(tmp_path, monkeypatch):
         def send_signal(self, number):
             self.code = -number
 
-    monkeypatch.setattr(pool.subprocess, "Popen", Deaf)
+    monkeypatch.setattr(local.subprocess, "Popen", Deaf)
     assert Pool(folder, 1, [], stop).run(names) == ExitCode.INTERRUPTED
     assert folder.code_of(names[0]) == ExitCode.INTERRUPTED
 
@@ -289,9 +288,9 @@ def outcome(folder):
 
 def submitted(file, out, jobs):
     """A sweep's one process, in a job that submitit runs in this process; the job's result."""
-    sweep = command._gather(load_suite(file), out, None)
-    command._plan(sweep)
-    (process,) = sweep.waiting
+    plan = sweep._gather(load_suite(file), out, None)
+    sweep._plan(plan)
+    (process,) = plan.waiting
     (job,) = DebugExecutor(jobs).submit_array([slurm.SweepJob(out, (process.name,), 1)])
     if error := job.exception():  # `result` would open a debugger
         raise error
@@ -514,7 +513,7 @@ def test_a_failed_submission_forgets_nothing(suite, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "cluster.toml").write_text("gpus = 0\n")
     with pytest.raises(UserError, match="no sbatch here"):
-        command.sweep(
+        sweep.sweep(
             suite,
             overrides=(),
             out=tmp_path / "out",

@@ -5,17 +5,18 @@ action a step, `RealTimeExecutor` within a bounded time. `python -m qamx.deploy 
 bundle on the machine where it is to act.
 """
 
-from qamx.deploy.checking import Check, Latency, check, measure_latency
-from qamx.deploy.execution import (
+from qamx.deploy.check import Check, Latency, check, measure_latency
+from qamx.deploy.executors import (
     ChunkExecutor,
     Execution,
     OpenLoop,
+    RealTimeExecutor,
     RecedingHorizon,
     TemporalEnsemble,
+    Timed,
 )
 from qamx.deploy.loading import ChunkPolicy, load_policy
 from qamx.deploy.metadata import Draw, Metadata, read_metadata
-from qamx.deploy.realtime import RealTimeExecutor, Timed
 
 __all__ = [
     "Check",

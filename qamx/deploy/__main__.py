@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(folder: Path, calls: int) -> int:
-    from qamx.deploy.checking import check
+    from qamx.deploy.check import check
 
     if calls < 1:
         raise UserError(f"--calls: found {calls}; write a positive integer")

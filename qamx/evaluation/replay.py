@@ -1,5 +1,6 @@
-"""Episodes that are played again, to be looked at."""
+"""Episodes of an evaluation played again, on a backend that draws."""
 
+import os
 import sys
 import traceback
 import warnings
@@ -7,15 +8,15 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from qamx._utils.processes import Marked
+from qamx._utils.processes import Marked, drawing
 from qamx.config import EnvironmentSettings
 from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.envs import Environment, Renderable, opened
 from qamx.envs.checked import checked_reset, checked_step, close, close_with
 from qamx.envs.rendering import Image
 from qamx.errors import RunError, UserError
-from qamx.evaluation.play import Played
-from qamx.evaluation.subject import Subject
+from qamx.evaluation.evaluate import Played
+from qamx.evaluation.policy_source import Subject
 from qamx.training.evaluator import Episode
 
 
@@ -133,3 +134,30 @@ def _with_images(settings: EnvironmentSettings) -> EnvironmentSettings:
         return settings
     arguments = {"render_mode": "rgb_array", **settings.arguments}
     return settings.model_copy(update={"arguments": arguments})
+
+
+_TRIED: set[str] = set()
+"""Values of `MUJOCO_GL` that were seen to draw in this process."""
+
+
+def choose_backend(*, required: bool) -> str:
+    """Has MuJoCo draw with what `MUJOCO_GL` asks for, or else with what draws here.
+
+    It must come before MuJoCo is imported.
+
+    **Returns:** what keeps MuJoCo from drawing, and what to do; empty if it draws.
+
+    **Raises:** `UserError` with that if the environment is known to need it (`required`).
+    """
+    if os.environ.get("MUJOCO_GL") in _TRIED:
+        return ""
+    found = drawing()
+    if found.remedy:
+        trouble = f"{found.said}; {found.remedy}; qamx doctor shows what works"
+        if required:
+            raise UserError(trouble)
+        return trouble
+    if found.backend:
+        os.environ["MUJOCO_GL"] = found.backend
+        _TRIED.add(found.backend)
+    return ""

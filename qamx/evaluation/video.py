@@ -10,13 +10,10 @@ from qamx._utils.machine import use_cpu
 from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.envs.rendering import Image
 from qamx.errors import UserError
-from qamx.evaluation.backend import choose_backend
-from qamx.evaluation.command import Options, experiment_of
-from qamx.evaluation.encoders import Encoder, Gif, Mp4, require_packages
-from qamx.evaluation.grid import Grid
-from qamx.evaluation.play import Played, play, roles_for, settings_for
-from qamx.evaluation.replay import Again, check_draws
-from qamx.evaluation.subject import Subject
+from qamx.evaluation.evaluate import Options, Played, experiment_of, play, roles_for, settings_for
+from qamx.evaluation.frames import Encoder, Gif, Grid, Mp4, require_packages
+from qamx.evaluation.policy_source import Subject
+from qamx.evaluation.replay import Again, check_draws, choose_backend
 
 FORMATS = (".mp4", ".gif")
 USUAL_RATE = 20.0

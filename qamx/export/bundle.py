@@ -1,22 +1,114 @@
-"""The folder of an exported policy: written whole, checked against the training code."""
+"""`qamx export`: the folder of an exported policy."""
 
+import functools
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
+from qamx._types import Key
 from qamx._utils.files import hash_of
+from qamx._utils.flops import Floor, count
+from qamx._utils.machine import use_cpu
+from qamx.config import Experiment
 from qamx.deploy import metadata as files
-from qamx.deploy.checking import Check, check
-from qamx.deploy.metadata import Kind, Metadata
-from qamx.errors import RunError, UserError
+from qamx.deploy.check import Check, check
+from qamx.deploy.metadata import Kind, Metadata, read_metadata
+from qamx.envs import Environment, opened
+from qamx.envs.checked import checked_reset, checked_step
+from qamx.errors import ExitCode, RunError, UserError
 from qamx.export.onnx import export_onnx, recorded
-from qamx.export.sampler import PLATFORMS, export_sampler
-from qamx.export.source import Source
+from qamx.export.program import PLATFORMS, export_sampler
+from qamx.normalisation import Scaling
+from qamx.trained_policy import TrainedPolicy, load_experiment, load_snapshot
+from qamx.training.logs import whole_rows
+from qamx.training.plan import evaluation_seeds
+from qamx.worlds import build_environment
+
+EPISODES, CHUNKS = 4, 4
+"""Recorded observations: the first of so many chunks in so many episodes."""
+
+RECORDED_SEED = 0
+"""Of the recorded actions' draw."""
+
+FLOOR_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run's policy, and the observations [rows, obs] that its actions are recorded for.
+
+    Observations are in the environment's units.
+    """
+
+    directory: Path
+    experiment: Experiment
+    step: int
+    policy: TrainedPolicy
+    observations: Float[np.ndarray, "rows obs"]
+
+    @classmethod
+    def of_run(cls, directory: Path, step: int | None = None) -> "Source":
+        """The policy of a run at its newest checkpoint, or at that of `step`.
+
+        **Raises:** `UserError` if the directory holds no run, or no such checkpoint.
+        """
+        experiment = load_experiment(directory)
+        snapshot = load_snapshot(directory, step)
+        horizon, precision = experiment.agent.horizon, experiment.compute.precision
+        policy = TrainedPolicy(snapshot.agent, Scaling.load(directory), horizon, precision)
+        with opened(build_environment(experiment.environment)) as environment:
+            observations = [
+                observation
+                for episode, seed in enumerate(evaluation_seeds(experiment.seed, EPISODES))
+                for observation in _met(environment, policy, seed, jax.random.key(episode))
+            ]
+        return cls(directory, experiment, snapshot.step, policy, np.stack(observations))
+
+    @property
+    def key(self) -> Key:
+        """The key of the recorded actions."""
+        return jax.random.key(RECORDED_SEED)
+
+    @functools.cached_property
+    def actions(self) -> Float[np.ndarray, "rows horizon act"]:
+        """What the training code does at the observations."""
+        return self.policy.act(self.observations, self.key)
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """The run's own evaluation at this step, if there was one."""
+        rows = whole_rows(self.directory / "evaluations.jsonl")
+        return next((row for row in reversed(rows) if row["step"] == self.step), None)
+
+    def floor_ms(self) -> float:
+        """Milliseconds that a chunk's matrix products take here, one after the other."""
+        act = self.policy.agent.act_in_evaluation
+        seen = self.policy.scaling.observations(self.observations[:1])
+        floor = Floor(count(lambda x, key: act(x, key), seen, self.key))
+        for _ in range(FLOOR_ROUNDS):
+            floor.round()
+        return 1e3 * floor.seconds
+
+
+def _met(
+    environment: Environment, policy: TrainedPolicy, seed: int, key: Key
+) -> Iterator[Float[np.ndarray, " obs"]]:
+    """The observations of one of the policy's episodes at the beginnings of chunks."""
+    observation = checked_reset(environment, seed)
+    for call in range(CHUNKS):
+        yield observation
+        for action in policy.act(observation[None], jax.random.fold_in(key, call))[0]:
+            step = checked_step(environment, action)
+            if step.done:
+                return
+            observation = step.observation
+
 
 LATENCY_CALLS = 300
 """Chunks that are timed."""
@@ -163,3 +255,36 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "(a source tree)"
+
+
+def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) -> int:
+    """Writes the policy of a run, beside the run's folder by default, and says what it is.
+
+    **Raises:** `UserError` for a run or folder that cannot be, `RunError` if the exported policy
+    does not do what the training code does.
+    """
+    use_cpu()
+    name = directory.resolve().name
+    folder = out or directory.resolve().with_name(f"{name}-{kind}")
+    require_free(folder)
+    source = Source.of_run(directory, step)
+    found = write_bundle(source, kind, folder)
+    metadata = read_metadata(folder)
+    same = "bitwise" if found.bitwise else f"within {found.difference:.0e}"
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+    latency = metadata.latency
+    lines = {
+        "policy": f"{metadata.policy['method']} of {name}, step {source.step:,}",
+        "observations": f"{metadata.observation_size} entries",
+        "actions": f"chunks of {metadata.horizon} x {metadata.action_size} entries",
+        "runs on": ", ".join(metadata.platforms),
+        "check": f"{same} the training code's actions, on {found.rows} observations",
+        "a chunk": (
+            f"median {latency['median_ms']:.2f} ms, 99% {latency['p99_ms']:.2f} ms; "
+            f"its matrix products {latency['products_ms']:.2f} ms"
+        ),
+        "written": f"{folder} ({size:.1f} MiB)",
+    }
+    for label, text in lines.items():
+        print(f"{label:<13}{text}")
+    return ExitCode.DONE

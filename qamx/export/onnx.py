@@ -1,23 +1,180 @@
-"""A policy as an ONNX model: raw observations and normal numbers in, actions out."""
+"""ONNX: the sampler with its draws as inputs."""
 
 import logging
 import re
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jax.core import Tracer
 from jax.extend import core
+from jax.interpreters import partial_eval
 from jaxtyping import Array, Float
 
 from qamx._types import Key
 from qamx.agents import AbstractAgent
 from qamx.deploy.metadata import Draw
 from qamx.errors import UserError
-from qamx.export.draws import record_draws, with_draws_as_arguments
 from qamx.normalisation import Units
+
+Answer: TypeAlias = Callable[[Any, Sequence[Any]], Any]
+"""The value of a normal draw, from its equation and the equation's inputs."""
+
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+}
+"""Primitives that call another program, and the parameter that holds it."""
+
+_COMPOSED = frozenset(("maybe_set", "nonbatchable", "select_if_vmap", "unvmap_any"))
+"""Primitives of Equinox's loops, in which Diffrax takes a solver's stages: evaluated as what they
+are made of."""
+
+
+def record_draws(function: Callable[..., Any], *arguments: Any) -> tuple[Any, list[jax.Array]]:
+    """What the function returns, and the standard normal numbers that it drew on the way."""
+    drawn: list[jax.Array] = []
+
+    def answer(equation: Any, inputs: Sequence[Any]) -> Any:
+        (value,) = equation.primitive.bind(*inputs, **equation.params)
+        drawn.append(value)
+        return value
+
+    program = jax.make_jaxpr(function)(*arguments)
+    (result,) = _evaluate(program.jaxpr, program.consts, arguments, answer)
+    return result, drawn
+
+
+def with_draws_as_arguments(
+    function: Callable[..., Any], observations: jax.ShapeDtypeStruct, key: Any
+) -> tuple[core.ClosedJaxpr, list[jax.ShapeDtypeStruct]]:
+    """The program of `function(observations, key)` with its draws as further arguments.
+
+    **Returns:** the program of the observations and the draws, and the shapes of those.
+
+    **Raises:** `UserError` if the function draws other numbers than standard normal ones.
+    """
+    program = jax.make_jaxpr(function)(observations, key)
+    drawn: list[jax.ShapeDtypeStruct] = []
+
+    def note(equation: Any, inputs: Sequence[Any]) -> Any:
+        aval = equation.outvars[0].aval
+        drawn.append(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
+        return jnp.zeros(aval.shape, aval.dtype)
+
+    def evaluated(answer: Answer) -> Callable[..., Any]:
+        return lambda seen: _evaluate(program.jaxpr, program.consts, (seen, key), answer)[0]
+
+    jax.eval_shape(evaluated(note), observations)
+
+    def lifted(seen: Any, *values: Any) -> Any:
+        supply = iter(values)
+        return evaluated(lambda equation, inputs: next(supply))(seen)
+
+    whole = jax.make_jaxpr(lifted)(observations, *drawn)
+    needed, _ = partial_eval.dce_jaxpr(whole.jaxpr, [True], instantiate=True)
+    random = {e.primitive.name for e in needed.eqns if "random" in e.primitive.name}
+    if random:
+        raise UserError(
+            f"--format onnx: the policy draws numbers that are not normal ({', '.join(random)}); "
+            "use --format bundle"
+        )
+    return core.ClosedJaxpr(needed, whole.consts), drawn
+
+
+def _evaluate(
+    jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], answer: Answer
+) -> list[Any]:
+    """What a program returns; `answer` gives the values of its normal draws."""
+    values: dict[Any, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
+    values.update(zip(jaxpr.invars, arguments, strict=True))
+
+    def read(variable: Any) -> Any:
+        return variable.val if isinstance(variable, core.Literal) else values[variable]
+
+    for equation in jaxpr.eqns:
+        inputs = [read(variable) for variable in equation.invars]
+        results = _results(equation, inputs, answer)
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(variable) for variable in jaxpr.outvars]
+
+
+def _results(equation: Any, inputs: list[Any], answer: Answer) -> Sequence[Any]:
+    name = equation.primitive.name
+    if equation.params.get("name") == "_normal":
+        return [answer(equation, inputs)]
+    if name in _CALLS:
+        inner = equation.params[_CALLS[name]]
+        return _evaluate(
+            getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs, answer
+        )
+    if name in _LOOPS:
+        return _LOOPS[name](equation, inputs, answer)
+    # What depends on no argument is a constant, not a part of the program.
+    with jax.ensure_compile_time_eval() if _constant(equation, inputs) else nullcontext():
+        act = equation.primitive.impl if name in _COMPOSED else equation.primitive.bind
+        results = act(*inputs, **equation.params)
+    return results if equation.primitive.multiple_results else [results]
+
+
+def _constant(equation: Any, inputs: list[Any]) -> bool:
+    """Whether the results are known now. Random numbers stay, to be refused if they are used, and
+    so do sizes that depend on the batch."""
+    sizes = [size for variable in equation.outvars for size in variable.aval.shape]
+    return (
+        bool(inputs)
+        and "random" not in equation.primitive.name
+        and all(isinstance(size, int) for size in sizes)
+        and not any(isinstance(value, Tracer) for value in inputs)
+    )
+
+
+def _scan(equation: Any, inputs: list[Any], answer: Answer) -> list[Any]:
+    body, length = equation.params["jaxpr"], equation.params["length"]
+    constants = equation.params["num_consts"]
+    first = constants + equation.params["num_carry"]
+    fixed, carry, slices = inputs[:constants], inputs[constants:first], inputs[first:]
+    steps = reversed(range(length)) if equation.params["reverse"] else range(length)
+    rows: dict[int, list[Any]] = {}
+    for step in steps:
+        at_step = [values[step] for values in slices]
+        results = _evaluate(body.jaxpr, body.consts, [*fixed, *carry, *at_step], answer)
+        carry, rows[step] = results[: len(carry)], results[len(carry) :]
+    columns = zip(*(rows[step] for step in range(length)), strict=True)
+    return [*carry, *(jnp.stack(column) for column in columns)]
+
+
+def _while(equation: Any, inputs: list[Any], answer: Answer) -> list[Any]:
+    condition, body = equation.params["cond_jaxpr"], equation.params["body_jaxpr"]
+    first = equation.params["cond_nconsts"]
+    second = first + equation.params["body_nconsts"]
+    of_condition, fixed, carry = inputs[:first], inputs[first:second], inputs[second:]
+    while True:
+        arguments = [*of_condition, *carry]
+        (goes_on,) = _evaluate(condition.jaxpr, condition.consts, arguments, answer)
+        if isinstance(goes_on, Tracer):
+            raise UserError(
+                "--format onnx: the policy has a loop whose length is known only when it acts; use "
+                "--format bundle"
+            )
+        if not goes_on:
+            return carry
+        carry = _evaluate(body.jaxpr, body.consts, [*fixed, *carry], answer)
+
+
+_LOOPS = {"scan": _scan, "while": _while}
+"""Primitives that repeat a program, written out."""
 
 
 class OnnxModel(NamedTuple):

@@ -10,8 +10,8 @@ from itertools import count
 
 import numpy as np
 
-from qamx.studies import statistics
-from qamx.studies.bootstrap import interval
+from qamx.tools.results import statistics
+from qamx.tools.results.statistics import interval
 
 library = importlib.import_module("rliable.library")
 metrics = importlib.import_module("rliable.metrics")

@@ -20,7 +20,7 @@ from synthetic import seeds_like, write_run, write_seeds
 
 from qamx.config import load_suite
 from qamx.data.ogbench.catalogue import remote_set
-from qamx.studies.reference import published
+from qamx.tools.results.published_results import published
 
 if TYPE_CHECKING:
     from walker import Walk

@@ -10,7 +10,7 @@ from stages import an_entry_point
 from tables import BASES
 
 from qamx.config import load, load_suite
-from qamx.config.cluster import ClusterSettings, load_cluster
+from qamx.tools.sweep.slurm import ClusterSettings, load_cluster
 
 REPLACED = ("environment", "data")
 """Tables of a part that take the place of the base's whole; keys of others go over it."""

@@ -1,1 +1,0 @@
-"""What updates cost on this machine, on random data and without an environment."""

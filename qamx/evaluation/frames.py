@@ -1,0 +1,265 @@
+"""Frames of a video: the grid of cells, and its encoders."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from qamx.envs.rendering import Image
+from qamx.errors import UserError
+from qamx.evaluation.replay import Again
+
+SUCCESS, FAILURE = (40, 180, 80), (150, 110, 110)
+BACKGROUND, TEXT = (24, 26, 32), (235, 235, 235)
+GAP = 4
+
+
+class Grid:
+    """Cells in rows; a cell whose episode is over keeps its last image, framed.
+
+    **Arguments:** `cells` fill the rows from the left, `columns` in each; `size` is the width of a
+    cell in pixels.
+    """
+
+    def __init__(self, cells: Sequence[Again], columns: int, size: int):
+        self._cells, self._columns, self._size = cells, columns, size
+        self._images = [self._fitted(cell.image()) for cell in cells]
+        self._height = max(image.height for image in self._images)
+        self._strip = max(14, size // 14)
+        self._pitch = size + GAP, self._height + self._strip + GAP
+        rows = math.ceil(len(cells) / columns)
+        # H.264 with half the colours' resolution needs even numbers.
+        even = (side + side % 2 for side in (columns * self._pitch[0], rows * self._pitch[1]))
+        self._canvas = _new(tuple(even))
+        self._done = [False] * len(cells)
+        for index in range(len(cells)):
+            self._draw(index)
+
+    def image(self) -> Image:
+        """The present state of all cells."""
+        return np.asarray(self._canvas)
+
+    def look(self) -> None:
+        """Draws anew every cell whose episode has gone on since."""
+        for index, cell in enumerate(self._cells):
+            if not self._done[index]:
+                self._images[index] = self._fitted(cell.image())
+                self._draw(index)
+
+    def _fitted(self, image: Image) -> Any:
+        from PIL import Image as Pillow
+
+        picture = Pillow.fromarray(image)
+        height = max(1, round(picture.height * self._size / picture.width))
+        wanted = (self._size, height)
+        return picture if picture.size == wanted else picture.resize(wanted)
+
+    def _draw(self, index: int) -> None:
+        from PIL import ImageDraw
+
+        cell, (wide, high) = self._cells[index], self._pitch
+        left, top = (
+            index % self._columns * wide + GAP // 2,
+            index // self._columns * high + GAP // 2,
+        )
+        right, bottom = left + self._size - 1, top + self._height + self._strip - 1
+        draw = ImageDraw.Draw(self._canvas)
+        draw.rectangle((left, top, right, bottom), fill=BACKGROUND)
+        self._canvas.paste(self._images[index], (left, top))
+        self._caption(draw, cell, left, right, bottom)
+        self._done[index] = cell.over
+        if cell.over:
+            colour = SUCCESS if cell.episode.success else FAILURE
+            draw.rectangle(
+                (left, top, right, bottom), outline=colour, width=max(2, self._size // 60)
+            )
+            _mark(draw, cell.episode.success, (right, top), self._size // 12)
+
+    def _caption(self, draw: Any, cell: Again, left: int, right: int, bottom: int) -> None:
+        task = "" if cell.played.task is None else f"task {cell.played.task}  "
+        text, step = f"{cell.played.policy}  {task}seed {cell.episode.seed}", f"step {cell.step}"
+        middle, edge = bottom - self._strip / 2, self._size // 40
+        font = _font(draw, f"{text}  {step}", self._strip * 0.6, right - left - 2 * edge)
+        draw.text((left + edge, middle), text, fill=TEXT, font=font, anchor="lm")
+        draw.text((right - edge, middle), step, fill=TEXT, font=font, anchor="rm")
+
+
+def _font(draw: Any, text: str, height: float, width: float) -> Any:
+    """A font of that height, or lower so that the text fits into the width."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(height)
+    return ImageFont.load_default(height * min(1.0, width / draw.textlength(text, font=font)))
+
+
+def _new(size: Sequence[int]) -> Any:
+    from PIL import Image as Pillow
+
+    return Pillow.new("RGB", (size[0], size[1]), BACKGROUND)
+
+
+def _mark(draw: Any, success: bool, corner: tuple[int, int], size: int) -> None:
+    """A tick or a cross on a disc, in the upper right corner of a cell."""
+    x, y = corner[0] - size * 1.2, corner[1] + size * 0.2
+    draw.ellipse((x, y, x + size, y + size), fill=SUCCESS if success else FAILURE)
+
+    def line(*points: tuple[float, float]) -> None:
+        placed = [(x + a * size, y + b * size) for a, b in points]
+        draw.line(placed, fill="white", width=max(2, size // 8), joint="curve")
+
+    if success:
+        line((0.26, 0.53), (0.44, 0.71), (0.75, 0.32))
+    else:
+        line((0.3, 0.3), (0.7, 0.7))
+        line((0.7, 0.3), (0.3, 0.7))
+
+
+LONGEST_GIF = 150
+"""Images in a GIF at most: of a longer episode every k-th is taken."""
+FASTEST_GIF = 20.0
+"""Images a second in a GIF at most; browsers slow faster ones down."""
+COLOURS = 96
+LINGER_SECONDS = 1.5
+"""How long an MP4 shows the end."""
+
+
+class Encoder(Protocol):
+    """A file that images are added to; it is there once it is closed.
+
+    Of the images of all steps it takes every `every`-th, and the last that it was given.
+    """
+
+    every: int
+
+    def add(self, step: int, image: Image) -> None:
+        """Adds the image of a step."""
+        ...
+
+    def close(self) -> None:
+        """Finishes the file."""
+        ...
+
+    def discard(self) -> None:
+        """Leaves no part of a file; one that was there before stays."""
+        ...
+
+
+def require_packages() -> None:
+    """Imports what encodes.
+
+    **Raises:** `UserError` with the command that installs it.
+    """
+    try:
+        import av
+        import PIL
+    except ImportError as error:
+        raise UserError(
+            f'videos need the package {error.name}: pip install "qamx[video]"'
+        ) from error
+    del av, PIL
+
+
+class Mp4:
+    """H.264 in the colours that every browser plays; it stays at the end for a while."""
+
+    every = 1
+
+    def __init__(self, path: Path, fps: float):
+        import av
+
+        self._path, self._partial = path, _partial(path)
+        self._linger = round(LINGER_SECONDS * fps)
+        self._last: Image | None = None
+        self._file = av.open(
+            str(self._partial), "w", format="mp4", options={"movflags": "+faststart"}
+        )
+        rate = Fraction(fps).limit_denominator(1000)
+        self._stream: Any = self._file.add_stream("libx264", rate=rate, options={"crf": "20"})
+        self._stream.pix_fmt = "yuv420p"
+
+    def add(self, step: int, image: Image) -> None:
+        import av
+
+        if self._last is None:
+            self._stream.height, self._stream.width = image.shape[:2]
+        self._last = image
+        self._file.mux(self._stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+
+    def close(self) -> None:
+        if self._last is not None:
+            for _ in range(self._linger):
+                self.add(-1, self._last)
+        self._file.mux(self._stream.encode(None))
+        self._file.close()
+        self._partial.replace(self._path)
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):  # it writes what is left, where a disk may be full
+            self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+
+class Gif:
+    """A GIF of a bounded number of images, all in the colours of the first and of the marks.
+
+    **Arguments:** `steps` is how many images will be added.
+    """
+
+    def __init__(self, path: Path, fps: float, steps: int):
+        self._path, self._partial, self._fps = path, _partial(path), fps
+        self.every = max(1, math.ceil(steps / LONGEST_GIF), math.ceil(fps / FASTEST_GIF))
+        self._images: list[Any] = []
+        self._last: Any = None
+        self._palette: Any = None
+
+    def add(self, step: int, image: Image) -> None:
+        from PIL import Image as Pillow
+
+        self._last = Pillow.fromarray(image)
+        if self._palette is None:
+            self._palette = _palette(self._last)
+        if step % self.every == 0:
+            self._images.append(self._reduced(self._last))
+
+    def close(self) -> None:
+        images = [*self._images, self._reduced(self._last)]  # the end shows how it went
+        each = round(1000 * self.every / self._fps)
+        images[0].save(
+            self._partial,
+            save_all=True,
+            append_images=images[1:],
+            duration=[each] * (len(images) - 1) + [2000],
+            loop=0,
+            optimize=True,
+        )
+        self._partial.replace(self._path)
+
+    def discard(self) -> None:
+        self._partial.unlink(missing_ok=True)
+
+    def _reduced(self, picture: Any) -> Any:
+        from PIL import Image as Pillow
+
+        return picture.quantize(palette=self._palette, dither=Pillow.Dither.NONE)
+
+
+def _partial(path: Path) -> Path:
+    """Where a file is until it is whole."""
+    return path.with_name(f".{path.name}")
+
+
+def _palette(picture: Any) -> Any:
+    """The colours of a picture, and those of the marks."""
+    from PIL import Image as Pillow
+
+    both = Pillow.new("RGB", (picture.width, picture.height + 40))
+    both.paste(picture)
+    for row, colour in enumerate((SUCCESS, FAILURE)):
+        both.paste(
+            colour, (0, picture.height + 20 * row, picture.width, picture.height + 20 * row + 20)
+        )
+    return both.quantize(COLOURS, method=Pillow.Quantize.MEDIANCUT)

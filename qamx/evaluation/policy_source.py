@@ -1,0 +1,180 @@
+"""The policy to evaluate: a run's, or an exported one."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import equinox as eqx
+import jax
+import numpy as np
+from pydantic import ValidationError
+
+from qamx.build import build_evaluation
+from qamx.config import EnvironmentSettings, load
+from qamx.config.messages import findings
+from qamx.deploy.loading import JaxPolicy, OnnxPolicy, load_policy
+from qamx.deploy.metadata import EXPERIMENT
+from qamx.errors import UserError
+from qamx.normalisation import Scaling
+from qamx.trained_policy import Snapshot, load_experiment, load_snapshot
+from qamx.training.evaluator import Act, Acting, Role
+from qamx.training.plan import Evaluation, keys_of
+from qamx.worlds import MakeEnvironment, build_environment, scaled_environment
+
+
+class Policies(Protocol):
+    """What acts: action chunks for observations, both in the policy's units."""
+
+    def act(self, seed: int, role: Role) -> Act:
+        """The policy, or its clone of the data, with the draws that `seed` begins."""
+        ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A policy and what it takes to play it.
+
+    **Arguments:** `name` says where it comes from, `step` how long it was trained; `environment`
+    and `seed` are those it was trained with, `evaluation` is how its run is evaluated.
+    """
+
+    name: str
+    step: int
+    method: str
+    seed: int
+    environment: EnvironmentSettings
+    scaling: Scaling
+    evaluation: Evaluation
+    policies: Policies
+    has_behaviour: bool
+
+    @property
+    def trained_task(self) -> int | None:
+        """The task that the policy was trained for, where the environment has several."""
+        return task_of(self.environment)
+
+    def make_environment(self, settings: EnvironmentSettings) -> MakeEnvironment:
+        """What makes an environment in the policy's units."""
+        return scaled_environment(build_environment(settings), self.scaling)
+
+    def for_task(self, task: int | None) -> EnvironmentSettings:
+        """The environment with another task.
+
+        **Raises:** `UserError` for a task that there is not.
+        """
+        if task is None:
+            return self.environment
+        if self.trained_task is None:
+            raise UserError(
+                f"--task: found {task}, and {self.environment.id} has no tasks; leave it out"
+            )
+        settings, table = type(self.environment), {**self.environment.model_dump(), "task": task}
+        try:
+            return settings.model_validate(table)
+        except ValidationError as error:
+            said = "; ".join(finding.text for finding in findings(error, settings, table))
+            raise UserError(f"--task: {said}") from error
+
+    def with_episodes(self, episodes: int | None, workers: int | None) -> "Subject":
+        """The same, judged by another number of episodes, or played in other processes.
+
+        **Raises:** `UserError` for a number that cannot be.
+        """
+        if episodes is not None and episodes < 1:
+            raise UserError(f"--episodes: found {episodes}; write a positive integer, e.g. 50")
+        if workers is not None and workers < 0:
+            raise UserError(f"--workers: found {workers}; write 0 for none, or a positive integer")
+        evaluation = self.evaluation
+        if episodes is not None:
+            evaluation = replace(evaluation, episodes=episodes)
+        if workers is not None:
+            evaluation = replace(evaluation, workers=workers)
+        return replace(self, evaluation=evaluation)
+
+
+def task_of(environment: EnvironmentSettings) -> int | None:
+    """The task of an environment that has several, else None."""
+    return getattr(environment, "task", None)
+
+
+class RunPolicies:
+    """What acts in a run: the arrays of a checkpoint, with the draws of its evaluations."""
+
+    def __init__(self, snapshot: Snapshot, acting: Acting):
+        self._step, self._acting = snapshot.step, acting
+        self._arrays = eqx.filter(snapshot.agent, eqx.is_array)
+
+    def act(self, seed: int, role: Role) -> Act:
+        key = keys_of(seed).evaluation
+        return self._acting.in_evaluation(self._arrays, key, self._step, role)
+
+
+def subject_of_run(directory: Path, step: int | None = None) -> Subject:
+    """A run's policy at its newest checkpoint, or at that of `step`.
+
+    **Raises:** `UserError` if the directory holds no run, or no such checkpoint.
+    """
+    experiment = load_experiment(directory)
+    snapshot = load_snapshot(directory, step)
+    return Subject(
+        name=str(directory),
+        step=snapshot.step,
+        method=experiment.agent.method,
+        seed=experiment.seed,
+        environment=experiment.environment,
+        scaling=Scaling.load(directory),
+        evaluation=build_evaluation(experiment.evaluation),
+        policies=RunPolicies(snapshot, Acting(snapshot.agent, experiment.compute.precision)),
+        has_behaviour=snapshot.agent.policy.behaviour is not None,
+    )
+
+
+class ExportedPolicies:
+    """What acts in an exported program, with the draws of its run's evaluations.
+
+    An ONNX model has draws of its own: they are of the same law, and not the same numbers.
+    """
+
+    def __init__(self, policy: JaxPolicy | OnnxPolicy, step: int):
+        self._policy, self._step = policy, step
+
+    def act(self, seed: int, role: Role) -> Act:
+        policy = self._policy
+        if isinstance(policy, OnnxPolicy):
+            return lambda observations, call: _flat(policy.act(observations, seed, call))
+        key = jax.random.fold_in(keys_of(seed).evaluation, self._step)
+
+        def act(observations: np.ndarray, call: int) -> np.ndarray:
+            words = np.asarray(jax.random.key_data(jax.random.fold_in(key, call)))
+            return _flat(policy.act_with_key(observations, words))
+
+        return act
+
+
+def subject_of_export(folder: Path, step: int | None = None) -> Subject:
+    """The policy that `qamx export` wrote, in the environment of its run.
+
+    It observes and acts in the environment's own units.
+
+    **Raises:** `UserError` for a folder that cannot be read, and for a `step`.
+    """
+    if step is not None:
+        raise UserError(f"--step: {folder} is an exported policy, which has one; leave it out")
+    policy = load_policy(folder)
+    experiment = load(folder / EXPERIMENT)
+    trained = int(policy.metadata.policy["step"])
+    return Subject(
+        name=str(folder),
+        step=trained,
+        method=experiment.agent.method,
+        seed=experiment.seed,
+        environment=experiment.environment,
+        scaling=Scaling(),
+        evaluation=build_evaluation(experiment.evaluation),
+        policies=ExportedPolicies(policy, trained),
+        has_behaviour=False,
+    )
+
+
+def _flat(chunks: np.ndarray) -> np.ndarray:
+    return chunks.reshape(len(chunks), -1)

@@ -1,1 +1,0 @@
-"""Training the walkers' experts, who generate data in ant and humanoid mazes."""

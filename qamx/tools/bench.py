@@ -1,0 +1,142 @@
+"""`qamx bench`: measures methods, prints tables, writes JSON."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import jax
+
+from qamx import registry
+from qamx._utils.backend import check_jax
+from qamx._utils.terminal import print_table
+from qamx.errors import UserError
+from qamx.nn import Precision
+from qamx.tools.bench_measure import SIZES, Effort, Figures, Problem, measure, settings_of
+
+Device: TypeAlias = Literal["cpu", "gpu"]
+
+METHODS = ("qam", "qam_edit")
+"""Measured where none is named."""
+
+
+def bench(
+    methods: Sequence[str],
+    *,
+    device: Device | None,
+    seeds: Sequence[int],
+    size: str | None,
+    observation: int | None,
+    action: int | None,
+    precision: Precision,
+    updates: int | None,
+    rounds: int,
+    file: Path | None,
+) -> int:
+    """Measures each method; what is None is chosen by the device and the size.
+
+    **Raises:** `UserError` for a method, device, number or file that cannot be.
+    """
+    numbers = {"seeds": seeds, "observation": [observation], "action": [action]}
+    _check_numbers({**numbers, "updates": [updates], "rounds": [rounds]})
+    for method in methods:
+        registry.agents[method]
+    if file is not None and not file.parent.is_dir():
+        raise UserError(f"--json {file}: its folder does not exist; create it, or name another")
+    _use(device)
+    backend = jax.default_backend()
+    name = size or ("quickstart" if backend == "cpu" else "paper")
+    chosen = SIZES[name]
+    effort = Effort(updates or (chosen.updates if backend == "cpu" else 100), rounds)
+    surroundings = {
+        "backend": backend,
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "size": name,
+        "observation": observation or chosen.observation,
+        "action": action or chosen.action,
+        "precision": precision,
+        **dataclasses.asdict(effort),
+    }
+    found: list[Figures] = []
+    for method in methods or METHODS:
+        problem = Problem(
+            settings_of(method, **chosen.agent),
+            surroundings["observation"],
+            surroundings["action"],
+        )
+        print(f"{method}: compiling and measuring", flush=True)
+        found.append(measure(method, problem, tuple(seeds), precision, effort))
+        if file is not None:  # after each method, so that an interruption loses one at most
+            _write(file, surroundings, found)
+    _print(surroundings, found)
+    return 0
+
+
+def _check_numbers(numbers: dict[str, Sequence[int | None]]) -> None:
+    for name, values in numbers.items():
+        for value in values:
+            if value is not None and value < 1:
+                raise UserError(f"--{name}: found {value}; write a positive integer, e.g. 4")
+
+
+def _use(device: Device | None) -> None:
+    if device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    check_jax()
+    if device is not None and jax.default_backend() != device:
+        raise UserError(
+            f"--device {device}: JAX finds {jax.default_backend()} only; install JAX for this "
+            'machine\'s GPU, e.g. pip install "jax[cuda12]", or leave --device out'
+        )
+
+
+def _write(file: Path, surroundings: dict[str, Any], found: list[Figures]) -> None:
+    report = {**surroundings, "methods": [dataclasses.asdict(figures) for figures in found]}
+    try:
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--json {file}: cannot be written ({error.strerror})") from error
+
+
+def _print(surroundings: dict[str, Any], found: list[Figures]) -> None:
+    title = "{size} size on {device} ({backend}, JAX {jax}), {precision}".format(**surroundings)
+    print_table(title, ("", *(figures.method for figures in found)), _lines(found))
+    counts = [entry.seeds for entry in found[0].together]
+    print_table(
+        "updates a second of all seeds together (over one seed alone)",
+        ("seeds", *(figures.method for figures in found)),
+        [
+            (str(seeds), *(_speed(figures, row) for figures in found))
+            for row, seeds in enumerate(counts)
+        ],
+    )
+
+
+def _lines(found: list[Figures]) -> list[tuple[str, ...]]:
+    lines = (
+        ("GFLOP an update (matrix products)", "gflop", ".3g"),
+        ("GFLOP by XLA (loops once)", "gflop_compiled", ".3g"),
+        ("matrix products", "products", "d"),
+        ("update, ms", "update_ms", ".3f"),
+        ("floor of its products, ms", "floor_ms", ".3f"),
+        ("over the floor", "over_floor", ".2f"),
+        ("GFLOP a second", "gflop_per_second", ".1f"),
+        ("a host loop's update, ms", "host_loop_ms", ".3f"),
+        ("over a host loop", "over_host_loop", ".2f"),
+        ("state, MiB", "state_mib", ".1f"),
+        ("temporaries, MiB", "temporary_mib", ".1f"),
+        ("trace, s", "trace_s", ".1f"),
+        ("compile, s", "compile_s", ".1f"),
+        ("policy calls a second (10 rows)", "act_calls_per_second", ".0f"),
+    )
+    return [
+        (label, *(format(getattr(figures, name), form) for figures in found))
+        for label, name, form in lines
+    ]
+
+
+def _speed(figures: Figures, row: int) -> str:
+    entry = figures.together[row]
+    return f"{entry.updates_per_second:.1f} ({entry.over_one_seed:.2f})"

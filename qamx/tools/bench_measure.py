@@ -1,0 +1,330 @@
+"""Measurements of `qamx bench`: the problem, the loops, their times."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from qamx import registry
+from qamx._types import Batch
+from qamx._utils.flops import Floor, count, elapsed, flops
+from qamx.agents import TrainState, create_state, update
+from qamx.assembly import build_agent, build_optimiser, build_sampling
+from qamx.config.agents import AgentSettings
+from qamx.data.replay import Replay, Sampling
+from qamx.data.transitions import Transitions
+from qamx.nn import Precision, matmul_precision
+from qamx.training.state import Trainer, flatten
+
+EPISODE = 1_000
+"""Rows of a trajectory of the random data."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Entries of an observation and of an action, keys of `[agent]`, updates of a timed call."""
+
+    observation: int
+    action: int
+    agent: Mapping[str, Any]
+    updates: int
+
+
+def _small(width: int, batch: int) -> dict[str, Any]:
+    return {
+        "actor_hidden": (width, width),
+        "critic_hidden": (width, width),
+        "ensemble_size": 2,
+        "flow_steps": 5,
+        "batch_size": batch,
+    }
+
+
+SIZES = {
+    "paper": Size(55, 5, {}, 2),
+    "quickstart": Size(2, 2, _small(128, 128), 50),
+    "tiny": Size(2, 2, _small(32, 64), 200),
+}
+"""The paper's networks on cube-quadruple, those of `experiments/quickstart.toml`, smaller ones."""
+
+
+def settings_of(method: str, **values: Any) -> AgentSettings:
+    """A method at its defaults; required keys, which change no size, as their examples.
+
+    **Raises:** `UserError` if there is no method of that name.
+    """
+    model = registry.agents[method].load_settings()
+    required = {
+        key: (field.examples or [method])[0]
+        for key, field in model.model_fields.items()
+        if field.is_required()
+    }
+    settings = model.model_validate({**required, **values})
+    assert isinstance(settings, AgentSettings)
+    return settings
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a training run needs, on random data."""
+
+    settings: AgentSettings
+    observation: int
+    action: int
+
+    @property
+    def optimiser(self) -> optax.GradientTransformation:
+        """The method's."""
+        return build_optimiser(self.settings)
+
+    @property
+    def sampling(self) -> Sampling:
+        """The method's."""
+        return build_sampling(self.settings)
+
+    def state(self, key: jax.Array) -> TrainState:
+        """Before the first update."""
+        agent_key, update_key = jax.random.split(key)
+        agent = build_agent(self.settings, self.observation, self.action, agent_key)
+        return create_state(agent, self.optimiser, update_key)
+
+    def transitions(self, rows: int = 10 * EPISODE) -> Transitions:
+        """Unstructured data."""
+        rng = np.random.default_rng(0)
+        ends = np.zeros(rows, np.float32)
+        ends[EPISODE - 1 :: EPISODE] = 1
+        return Transitions(
+            rng.standard_normal((rows, self.observation), np.float32),
+            rng.uniform(-1, 1, (rows, self.action)).astype(np.float32),
+            -np.ones(rows, np.float32),
+            np.ones(rows, np.float32),
+            ends,
+            rng.standard_normal((rows, self.observation), np.float32),
+        )
+
+    def replay(self, members: int | None = None) -> Replay:
+        """The data on the device, for one seed or a group of them."""
+        return Replay.create(self.transitions(), 0, members)
+
+
+class SeedsTogether:
+    """Several seeds of one method, trained by the runner's trainer as one program."""
+
+    def __init__(self, problem: Problem, seeds: int, precision: Precision):
+        state = eqx.filter_vmap(problem.state)(jax.random.split(jax.random.key(0), seeds))
+        self._replay = problem.replay(members=seeds)
+        self._trainer = Trainer(
+            state, problem.optimiser, problem.sampling, update, precision, seeds
+        )
+        keys = jax.random.split(jax.random.key(1), seeds)
+        self._training = self._trainer.begin(state, self._replay, keys)
+
+    def run(self, updates: int) -> jax.Array:
+        """As many updates of every seed."""
+        self._training = self._trainer.run(self._training, self._replay, updates)
+        return self._training.counted
+
+
+class HostLoop:
+    """What a plain script does: one compiled update (`equinox.filter_jit`) a call, on a batch that
+    NumPy drew, and every metric fetched as a float."""
+
+    def __init__(self, problem: Problem, precision: Precision):
+        self._state, self._transitions = problem.state(jax.random.key(0)), problem.transitions()
+        self._settings, self._rng = problem.settings, np.random.default_rng(0)
+        self._optimiser = problem.optimiser
+        self._precision: Precision = precision
+        self._update = eqx.filter_jit(update)
+
+    def run(self, updates: int) -> dict[str, float]:
+        """The metrics of the last update."""
+        metrics: dict[str, float] = {}
+        with matmul_precision(self._precision):
+            for _ in range(updates):
+                self._state, found = self._update(self._state, self._batch(), self._optimiser)
+                metrics = {name: float(value) for name, value in flatten(found).items()}
+        return metrics
+
+    def _batch(self) -> Batch:
+        size, horizon = self._settings.batch_size, self._settings.horizon
+        starts = self._rng.integers(0, len(self._transitions) - horizon + 1, size)
+        return host_windows(self._transitions, starts, horizon, self._settings.discount)
+
+
+def host_windows(
+    transitions: Transitions, starts: np.ndarray, horizon: int, discount: float
+) -> Batch:
+    """`qamx.data.transitions.windows` in NumPy."""
+    data = jax.tree.map(np.asarray, transitions)
+    rows = starts[:, None] + np.arange(horizon)
+    alive = np.cumsum(data.ends[rows], axis=1) - data.ends[rows] == 0
+    last = starts + alive.sum(axis=1) - 1
+    weights = (discount ** np.arange(horizon) * alive).astype(np.float32)
+    batch = Batch(
+        observations=data.observations[starts],
+        actions=data.actions[rows].reshape(len(starts), -1),
+        rewards=np.sum(weights * data.rewards[rows], axis=1),
+        masks=np.min(np.where(alive, data.masks[rows], np.float32(1)), axis=1),
+        valid=alive[:, -1].astype(np.float32),
+        next_observations=data.next_observations[last],
+    )
+    return jax.tree.map(jnp.asarray, batch)
+
+
+MIB = 2**20
+OBSERVATIONS = 10
+"""Environments that an evaluation steps together: rows of a policy call."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """`updates` in a timed call; of `rounds` of calls the shortest counts."""
+
+    updates: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Together:
+    """Seeds in one program: updates a second of all seeds, and over those of one seed alone."""
+
+    seeds: int
+    updates_per_second: float
+    over_one_seed: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one method. Times are of one update, milliseconds, where nothing else is said."""
+
+    method: str
+    products: int
+    gflop: float
+    """Of the matrix products, loops in full."""
+    gflop_compiled: float
+    """XLA's own count of the compiled program, elementwise work included and loops once."""
+    update_ms: float
+    floor_ms: float
+    over_floor: float
+    gflop_per_second: float
+    host_loop_ms: float
+    over_host_loop: float
+    """How many times faster than one update a call, batches drawn and metrics read on the host."""
+    state_mib: float
+    """Networks, targets and optimiser."""
+    temporary_mib: float
+    """What the program needs beside its arguments."""
+    trace_s: float
+    compile_s: float
+    act_calls_per_second: float
+    """Policy calls of an evaluation, each for `OBSERVATIONS` environments."""
+    together: tuple[Together, ...]
+
+
+def measure(
+    method: str, problem: Problem, seeds: tuple[int, ...], precision: Precision, effort: Effort
+) -> Figures:
+    """Compiles and times one method; compared times are taken in turn."""
+    state, replay = problem.state(jax.random.key(0)), problem.replay()
+    trainer = Trainer(state, problem.optimiser, problem.sampling, precision=precision)
+    training = trainer.begin(state, replay, jax.random.key(1))
+    began = time.perf_counter()
+    lowered = trainer.lower(training, replay)
+    traced = time.perf_counter()
+    program = lowered.compile()
+    compiled = time.perf_counter()
+
+    def run(updates: int) -> jax.Array:
+        nonlocal training
+        training = program(training, replay, np.int32(updates))
+        return training.counted
+
+    products = update_products(problem, replay, precision)
+    host, floor = HostLoop(problem, precision), Floor(products)
+    observations = np.zeros((OBSERVATIONS, problem.observation), np.float32)
+    updates, act_calls = effort.updates, 20
+
+    def act() -> None:
+        for call in range(act_calls):
+            trainer.acting(training.state.agent, observations, jax.random.key(call), "evaluate")
+
+    many = by_hand = acting = float("inf")
+    for warm in (run, host.run):
+        jax.block_until_ready(warm(1))
+    act()
+    for _ in range(effort.rounds):
+        many = min(many, elapsed(lambda: run(updates)) / updates)
+        floor.round()
+        by_hand = min(by_hand, elapsed(lambda: host.run(updates)) / updates)
+        acting = min(acting, elapsed(act) / act_calls)
+    gflop = flops(products) / 1e9
+    return Figures(
+        method=method,
+        products=sum(products.values()),
+        gflop=gflop,
+        gflop_compiled=_compiled_flops(program) / 1e9,
+        update_ms=many * 1e3,
+        floor_ms=floor.seconds * 1e3,
+        over_floor=many / floor.seconds,
+        gflop_per_second=gflop / many,
+        host_loop_ms=by_hand * 1e3,
+        over_host_loop=by_hand / many,
+        state_mib=_bytes(eqx.filter(state, eqx.is_array)) / MIB,
+        temporary_mib=_temporaries(program) / MIB,
+        trace_s=traced - began,
+        compile_s=compiled - traced,
+        act_calls_per_second=1 / acting,
+        together=tuple(_together(problem, n, precision, effort, run) for n in seeds),
+    )
+
+
+def update_products(problem: Problem, replay: Replay, precision: Precision) -> Any:
+    """The matrix products of one update."""
+    arrays, static = eqx.partition(problem.state(jax.random.key(0)), eqx.is_array)
+    batch = problem.sampling.draw(replay, jax.random.key(1))
+
+    def one(arrays: Any, batch: Any) -> Any:
+        state = eqx.combine(arrays, static)
+        return eqx.filter(update(state, batch, problem.optimiser), eqx.is_array)
+
+    with matmul_precision(precision):
+        return count(one, arrays, batch)
+
+
+def _together(
+    problem: Problem,
+    seeds: int,
+    precision: Precision,
+    effort: Effort,
+    alone: Callable[[int], Any],
+) -> Together:
+    loop = SeedsTogether(problem, seeds, precision)
+    updates = max(1, effort.updates // seeds)
+    jax.block_until_ready(loop.run(1))
+    together = one = float("inf")
+    for _ in range(effort.rounds):
+        together = min(together, elapsed(lambda: loop.run(updates)) / updates)
+        one = min(one, elapsed(lambda: alone(updates)) / updates)
+    return Together(seeds, seeds / together, seeds * one / together)
+
+
+def _compiled_flops(program: jax.stages.Compiled) -> float:
+    """XLA's count; JAX gives a table, or on some versions a list of one for each program."""
+    analysis: Any = program.cost_analysis()
+    table = analysis[0] if isinstance(analysis, list) else analysis
+    return float(table.get("flops", 0.0))
+
+
+def _temporaries(program: jax.stages.Compiled) -> int:
+    memory = program.memory_analysis()
+    return 0 if memory is None else memory.temp_size_in_bytes
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))

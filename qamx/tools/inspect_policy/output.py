@@ -1,0 +1,346 @@
+"""`qamx inspect`: terminal, HTML and JSON."""
+
+import base64
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+
+from qamx._utils.finding import counted
+from qamx._utils.html import document, findings_table, require_matplotlib, table, write_text
+from qamx._utils.machine import use_cpu
+from qamx._utils.seeds import check_seed
+from qamx._utils.terminal import print_findings, print_table
+from qamx.errors import ExitCode, UserError
+from qamx.tools.inspect_policy.checks import findings, readings, share_at_bound
+from qamx.tools.inspect_policy.figures import (
+    Draw,
+    caption_of_actions,
+    draw_actions,
+    draw_adjoints,
+    draw_calibration,
+    draw_costs,
+    draw_critic,
+    draw_training,
+    height_of_actions,
+    panels_of,
+    rendered,
+)
+from qamx.tools.inspect_policy.report import Report, inspect
+from qamx.tools.inspect_policy.states import find_subject, not_finite_at
+
+
+def numbers(report: Report) -> dict[str, Any]:
+    """The report as JSON has it: arrays as lists, and None for what is not finite."""
+    subject, found = report.subject, report.measures.found
+    return _plain(
+        {
+            "run": str(subject.directory),
+            "method": subject.experiment.agent.method,
+            "step": subject.step,
+            "phase": subject.phase,
+            "evaluation": subject.evaluation,
+            "seed": report.seed,
+            "not_finite": report.measures.broken,
+            "readings": [dataclasses.asdict(reading) for reading in readings(report)],
+            "states": report.states,
+            "stages": [
+                {"name": name, **vars(stage)}
+                for name, stage in zip(report.measures.names, found.stages, strict=True)
+            ],
+            "data_values": found.data_values,
+            "windows": report.windows,
+            "window_values": found.window_values,
+            "gains": report.gains,
+            "path_kls": report.path_kls,
+            "paths": found.paths,
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, eqx.Module) or dataclasses.is_dataclass(value):
+        return _plain(vars(value))
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+READING_HEADER = ("", "found", "healthy", "")
+
+
+def subject_rows(report: Report) -> list[tuple[str, str]]:
+    """What was inspected."""
+    subject = report.subject
+    experiment = subject.experiment
+    environment = f"{experiment.environment.id} {experiment.environment.label}".rstrip()
+    rows = [
+        ("method", f"{experiment.agent.method} on {environment}"),
+        ("checkpoint", f"step {subject.step:,} ({subject.phase})"),
+        ("evaluation", _evaluation(report)),
+        ("looked at", _states(report)),
+    ]
+    if broken := not_finite_at(subject.directory):
+        rows.append(("diverged", broken))
+    return rows + [("absent", reason) for reason in absent(report)]
+
+
+def _evaluation(report: Report) -> str:
+    row = report.subject.evaluation
+    if row is None:
+        return "none yet"
+    cloned = row.get("behaviour_success")
+    beside = "" if cloned is None else f" (behaviour cloning {cloned:.0%})"
+    return f"success {row['success']:.0%}{beside} at step {row['step']:,}"
+
+
+def _states(report: Report) -> str:
+    count = counted(len(report.states.names), "state")
+    return f"{count}, {report.states.origin}; {report.samples} samples each, seed {report.seed}"
+
+
+def absent(report: Report) -> Iterator[str]:
+    """What this method, or this place, has not got, and why."""
+    parts, name = report.anatomy, type(report.subject.agent.policy).__name__
+    if parts.base is None:
+        yield f"a base to compare with: {name} keeps no clone beside what it improves"
+    if not any(stage.route for stage in parts.stages):
+        yield f"the critic along a flow: {name} has no ordinary differential equation"
+    if report.measures.found.paths is None:
+        yield f"path KL and adjoints: {name} is not fine-tuned on the SDE of a base flow"
+    elif report.measures.found.paths.adjoints is None:
+        yield f"adjoints: {name} is trained by backpropagation through its SDE"
+    if report.subject.data is None:
+        yield "data actions and returns: the run's data files are not where it had them"
+
+
+def stage_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A column a stage, and one of the data."""
+    stages, windows = report.measures.found.stages, report.windows
+    header = ("", *report.measures.names, *(("data",) if windows is not None else ()))
+    lower = report.measures.lower
+    rows: dict[str, list[str]] = {
+        "critic, pessimistic": [f"{np.mean(lower(one.values)):.4g}" for one in stages],
+        "deviation of the critics": [f"{np.mean(np.std(one.values, 0)):.3g}" for one in stages],
+        "entries at the bounds": [f"{share_at_bound(one.actions):.0%}" for one in stages],
+        "deviation of the samples": [f"{np.mean(np.std(one.actions, 1)):.3g}" for one in stages],
+    }
+    values = report.measures.found.window_values
+    if windows is not None and values is not None:
+        of_data = (
+            f"{np.mean(lower(values)):.4g}",
+            f"{np.mean(np.std(values, axis=0)):.3g}",
+            f"{share_at_bound(windows.actions):.0%}",
+            "",
+        )
+        for cells, cell in zip(rows.values(), of_data, strict=True):
+            cells.append(cell)
+    return header, [(name, *cells) for name, cells in rows.items()]
+
+
+def reading_rows(report: Report) -> list[tuple[str, str, str, str]]:
+    """What was found, and what is healthy."""
+    return [
+        (one.name, one.found, one.healthy, "ok" if one.finding is None else "warning")
+        for one in readings(report)
+    ]
+
+
+def verdict(report: Report) -> str:
+    """One line at the end."""
+    count = len(findings(report))
+    first = "; what comes first is the likeliest cause of the others" if count > 1 else ""
+    return counted(count, "warning") + first if count else "nothing unusual"
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure of the page, drawn when it is asked for."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Draw
+    height: float
+
+
+def write_page(report: Report, folder: Path) -> Path:
+    """Writes `index.html` and the figures; returns the page.
+
+    **Raises:** `UserError` if the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = []
+        for plate in plates(report):
+            png = rendered(plate.draw, plate.height)
+            (folder / f"{plate.name}.png").write_bytes(png)
+            figures.append(_figure(plate, png))
+    except OSError as error:
+        raise UserError(f"--out: {folder}: cannot be written ({error.strerror})") from error
+    page = folder / "index.html"
+    write_text("--out", page, _page(report, figures))
+    return page
+
+
+def plates(report: Report) -> Iterator[Plate]:
+    """The figures that this method has; none but that of training where numbers are broken."""
+    if report.finite:
+        yield from _of_policy(report)
+    if report.subject.metrics:
+        yield Plate(
+            "training",
+            "Over training",
+            "What the run logged, means since the row before. Black dashes: a phase gives way to "
+            "the next; green dots: the checkpoint that is looked at. Healthy: values settle "
+            "inside what rewards can add up to, path KL and adjoints level off, and the gradient "
+            "norm does not grow without end.",
+            lambda figure: draw_training(figure, report.subject),
+            2.0 * (-(-(len(panels_of(report.subject)) + 1) // 2)) + 0.4,
+        )
+
+
+def _of_policy(report: Report) -> Iterator[Plate]:
+    yield Plate(
+        "actions",
+        "Action chunks",
+        caption_of_actions(report),
+        lambda figure: draw_actions(figure, report),
+        height_of_actions(report),
+    )
+    found = report.measures.found
+    if any(stage.along is not None for stage in found.stages):
+        yield Plate(
+            "critic",
+            "The critic along the flow",
+            "Left: the pessimistic critic at the flow's states, clipped to the box; lines are "
+            "means over states and samples, bands hold the middle 80%. Right: each state's gain. "
+            "Healthy: the acting flow ends above its base, at most states.",
+            lambda figure: draw_critic(figure, report),
+            3.0,
+        )
+    if (paths := found.paths) is not None:
+        yield Plate(
+            "path_kl",
+            "Path KL",
+            "2h/sigma² |v - v_base|² along the memoryless SDE: how far the fine-tuned flow is "
+            "from its base. Healthy: most of it late in the flow, where actions take shape, and "
+            "bars below the diamonds, which are what the critic pays for them.",
+            lambda figure: draw_costs(figure, report, paths),
+            3.0,
+        )
+        if (adjoints := paths.adjoints) is not None:
+            yield Plate(
+                "adjoints",
+                "Adjoints",
+                "Left: the lean adjoint along the paths, the critic's gradient carried back by "
+                "the base flow. Healthy: it fades towards t = 0, as the end of a memoryless path "
+                "does not depend on its start. Right: what the velocity is regressed onto and "
+                "what is left of it. Healthy: orange below blue.",
+                lambda figure: draw_adjoints(figure, adjoints),
+                3.0,
+            )
+    if report.windows is not None:
+        yield Plate(
+            "calibration",
+            "The critic at the data",
+            "Left: values of the data's chunks against the returns that followed. A policy "
+            "better than the data has values above the line; below it the critic underestimates. "
+            "Right: values of the data's chunks and of sampled ones, with the ends of what the "
+            "data's rewards can add up to. Healthy: between them.",
+            lambda figure: draw_calibration(figure, report),
+            3.0,
+        )
+
+
+def _figure(plate: Plate, png: bytes) -> str:
+    data = base64.b64encode(png).decode()
+    return (
+        f"<h2>{escape(plate.title)}</h2><figure><figcaption>{escape(plate.caption)}</figcaption>"
+        f'<img alt="{escape(plate.title)}" src="data:image/png;base64,{data}"></figure>'
+    )
+
+
+def _page(report: Report, figures: list[str]) -> str:
+    return document(
+        str(report.subject.directory),
+        [
+            f'<p class="verdict">{escape(verdict(report))}</p>',
+            findings_table(findings(report)),
+            "<h2>What was looked at</h2>",
+            table((), subject_rows(report)),
+            "<h2>Actions</h2>",
+            table(*stage_table(report)),
+            "<h2>Policy and critic</h2>",
+            f'<div class="readings">{table(READING_HEADER, reading_rows(report))}</div>',
+            *figures,
+        ],
+    )
+
+
+def print_report(report: Report) -> None:
+    """Prints what was looked at, what was found, and what is wrong."""
+    print_table(str(report.subject.directory), ("", ""), subject_rows(report))
+    print()
+    print_table("actions", *stage_table(report))
+    print()
+    print_table("policy and critic", READING_HEADER, reading_rows(report))
+    if findings(report):
+        print()
+        print_findings(findings(report), "what it is, what it does, what to do")
+    print()
+    print(verdict(report))
+
+
+def inspect_run(
+    directory: Path,
+    *,
+    flow: bool,
+    where: Sequence[str],
+    states: int,
+    samples: int,
+    seed: int,
+    out: Path | None,
+    file: Path | None,
+) -> int:
+    """Prints a report on a run's policy, and with `flow` writes its figures as a page.
+
+    **Arguments:** `where` names the states, or is empty for `states` of them; `out` is the
+    page's folder, beside the run's by default; `file` takes all numbers as JSON.
+
+    **Raises:** `UserError` if the run cannot be read, or an option is wrong.
+    """
+    _check(flow, states, samples, seed, out)
+    use_cpu()
+    subject = find_subject(directory)
+    out = out or directory.resolve().with_name(f"{directory.resolve().name}-inspect")
+    report = inspect(subject, where, states, samples, seed)
+    print_report(report)
+    if file is not None:
+        write_text("--json", file, json.dumps(numbers(report)) + "\n")
+    if flow:
+        print(f"figures: {write_page(report, out)}")
+    return ExitCode.DONE
+
+
+def _check(flow: bool, states: int, samples: int, seed: int, out: Path | None) -> None:
+    check_seed("--seed", seed)
+    limits = ("--states", states, 1), ("--samples", samples, 2)
+    for name, number, least in limits:
+        if number < least:
+            raise UserError(f"{name}: found {number}; write an integer of at least {least}")
+    if flow:
+        require_matplotlib("--flow")
+    elif out is not None:
+        raise UserError("--out: there are no figures to write without --flow")

@@ -1,0 +1,309 @@
+"""The run that is inspected, and the states at which."""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from qamx.agents import AbstractAgent
+from qamx.config import Experiment
+from qamx.data.source import scaled
+from qamx.data.transitions import Transitions
+from qamx.envs import opened
+from qamx.errors import UserError
+from qamx.normalisation import ScaledEnvironment, Scaling
+from qamx.provenance import read
+from qamx.trained_policy import load_experiment, load_snapshot
+from qamx.training.logs import whole_rows
+from qamx.training.plan import evaluation_seeds
+from qamx.worlds import build_data, build_environment
+
+Row = dict[str, Any]
+"""A line of the run's records."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run, and the agent of its newest intact checkpoint.
+
+    **Arguments:** `step` is the checkpoint's; `data` is the first shard in the policy's units,
+    None where the files do not lie here; `metrics` and `evaluations` are the run's records.
+    """
+
+    directory: Path
+    experiment: Experiment
+    agent: AbstractAgent
+    step: int
+    scaling: Scaling
+    data: Transitions | None
+    metrics: list[Row]
+    evaluations: list[Row]
+
+    @property
+    def phase(self) -> str:
+        """The phase in which the checkpoint was saved, as the log tells it."""
+        later = [row["phase"] for row in self.metrics if row["step"] >= self.step]
+        return [*later, *(row["phase"] for row in self.metrics[-1:]), "not logged yet"][0]
+
+    @property
+    def evaluation(self) -> Row | None:
+        """The last evaluation that the checkpoint has seen."""
+        rows = [row for row in self.evaluations if row["step"] <= self.step]
+        return rows[-1] if rows else None
+
+    def open_environment(self) -> ScaledEnvironment:
+        """The environment in the policy's units."""
+        return ScaledEnvironment(build_environment(self.experiment.environment), self.scaling)
+
+
+def find_subject(directory: Path) -> Subject:
+    """The run of a folder.
+
+    **Raises:** `UserError` if the folder holds no run or no intact checkpoint, or its data are
+    damaged.
+    """
+    experiment = load_experiment(directory)
+    try:
+        step, agent = load_snapshot(directory)
+    except UserError as error:
+        broken = not_finite_at(directory)
+        raise UserError(f"{error}{broken and f' (but: {broken})'}") from error
+    scaling = Scaling.load(directory)
+    return Subject(
+        directory,
+        experiment,
+        agent,
+        step,
+        scaling,
+        _data(directory, experiment, scaling),
+        whole_rows(directory / "metrics.jsonl"),
+        whole_rows(directory / "evaluations.jsonl"),
+    )
+
+
+def not_finite_at(directory: Path) -> str:
+    """What the run says of an update that brought numbers that are not finite; empty without."""
+    reports = [json.loads(p.read_bytes()) for p in directory.glob("nonfinite/step-*/report.json")]
+    if not reports:
+        return ""
+    last = max(reports, key=lambda report: report["step"])
+    return (
+        f"update {last['update']:,} brought {', '.join(last['not_finite'])} that is not finite; "
+        f"nonfinite/step-{last['step']} has its batch"
+    )
+
+
+def _data(directory: Path, experiment: Experiment, scaling: Scaling) -> Transitions | None:
+    """The data if all their files are where the run had them: nothing is made or downloaded."""
+    files = [Path(entry["file"]) for entry in read(directory)["data"]]
+    if not all(file.exists() for file in files):
+        return None
+    source = build_data(experiment.data, experiment.environment)
+    return scaled(scaling, source.load(0))
+
+
+RESETS = "resets"
+"""The word for the first observations of evaluation episodes."""
+
+NEAR, SEARCHED = 40, 20_000
+"""Chunks of the data that are shown beside a state's samples, and rows that are searched."""
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy raises of a file that is empty, cut, damaged, or no archive of numbers."""
+
+CALIBRATION = 400
+"""Windows of the data whose returns are held against the critic."""
+
+TAIL = 0.05
+"""A return counts as known if what comes after the episode weighs less than this."""
+
+
+@dataclass(frozen=True)
+class States:
+    """Chosen states.
+
+    **Arguments:**
+
+    - `names` and `observations` have an entry a state; `origin` says what they are.
+    - `actions` are the data's chunks at these states, None for states that are not of the data.
+    - `near` are the data's chunks at the nearest other states, None without data.
+    """
+
+    origin: str
+    names: tuple[str, ...]
+    observations: Float[np.ndarray, "states obs"]
+    actions: Float[np.ndarray, "states dim"] | None
+    near: Float[np.ndarray, "states near dim"] | None
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of the data; `returns` are from their first row on, NaN where the episode ends too
+    early to tell."""
+
+    observations: Float[np.ndarray, "windows obs"]
+    actions: Float[np.ndarray, "windows dim"]
+    returns: Float[np.ndarray, " windows"]
+
+
+def choose(subject: Subject, where: Sequence[str], count: int, seed: int) -> States:
+    """The states that `where` names: rows of the data, `resets`, or a file.
+
+    By itself, `count` states drawn from the data; without data, resets.
+
+    **Raises:** `UserError` if they cannot be had.
+    """
+    if not where:
+        where = () if subject.data is not None else (RESETS,)
+    if list(where) == [RESETS]:
+        return _near(subject, _resets(subject, count))
+    if len(where) == 1 and where[0].endswith(".npz"):
+        return _near(subject, _of_file(subject, Path(where[0])))
+    return _near(subject, _of_data(subject, where, count, seed))
+
+
+def _of_data(subject: Subject, where: Sequence[str], count: int, seed: int) -> States:
+    data, horizon = subject.data, subject.experiment.agent.horizon
+    if data is None:
+        raise UserError("--state: the run's data are not here, so there are no rows; try resets")
+    starts = whole_windows(data, horizon)
+    rows = _named_rows(where, starts) if where else drawn(starts, count, seed)
+    return States(
+        "rows of the data",
+        tuple(f"row {row:,}" for row in rows),
+        np.asarray(data.observations)[rows],
+        chunks(data, rows, horizon),
+        None,
+    )
+
+
+def _named_rows(where: Sequence[str], starts: Int[np.ndarray, " starts"]) -> np.ndarray:
+    for word in where:
+        if not word.isdecimal():
+            raise UserError(
+                f'--state: found "{word}"; write rows of the data, as in 0 4000, or {RESETS}, or '
+                "a file NAME.npz with an array observations"
+            )
+    rows = np.array([int(word) for word in where])
+    lost = np.setdiff1d(rows, starts)
+    if lost.size:
+        raise UserError(
+            f"--state: no whole chunk begins at row {lost[0]:,} of the data (rows up to "
+            f"{starts[-1]:,}, and none shortly before an episode's end)"
+        )
+    return rows
+
+
+def _resets(subject: Subject, count: int) -> States:
+    with opened(subject.open_environment) as env:
+        seen = [env.reset(seed) for seed in evaluation_seeds(subject.experiment.seed, count)]
+    names = tuple(f"episode {index}" for index in range(count))
+    return States("first states of evaluation episodes", names, np.stack(seen), None, None)
+
+
+def _of_file(subject: Subject, path: Path) -> States:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = np.asarray(file["observations"], np.float32)
+    except UNREADABLE as error:
+        raise UserError(
+            f"--state: {path}: cannot be read ({error}); write observations with numpy.savez"
+        ) from error
+    size = _size(subject)
+    if found.ndim != 2 or found.shape[1] != size or not len(found):
+        raise UserError(
+            f"--state: {path}: observations of shape {found.shape}; write (states, {size})"
+        )
+    if not np.isfinite(found).all():
+        row = np.flatnonzero(~np.isfinite(found).all(axis=1))[0]
+        raise UserError(f"--state: {path}: row {row} has entries that are not finite; leave it out")
+    names = tuple(f"{path.name} {index}" for index in range(len(found)))
+    return States(f"states of {path.name}", names, subject.scaling.observations(found), None, None)
+
+
+def _size(subject: Subject) -> int:
+    with opened(subject.open_environment) as env:
+        return env.observation_size
+
+
+# --- the data ---
+
+
+def whole_windows(data: Transitions, horizon: int) -> Int[np.ndarray, " starts"]:
+    """The rows at which a chunk begins that no episode's end cuts."""
+    count = len(data) - horizon + 1
+    ended = np.cumsum(np.append(0.0, np.asarray(data.ends)))
+    return np.flatnonzero(ended[horizon - 1 : horizon - 1 + count] == ended[:count])
+
+
+def drawn(starts: Int[np.ndarray, " starts"], count: int, seed: int) -> Int[np.ndarray, " rows"]:
+    """Some of the rows."""
+    if not len(starts):
+        raise UserError("the data hold no whole chunk; qamx data inspect says more")
+    return np.random.default_rng(seed).choice(starts, min(count, len(starts)), replace=False)
+
+
+def chunks(
+    data: Transitions, rows: Int[np.ndarray, " rows"], horizon: int
+) -> Float[np.ndarray, "rows dim"]:
+    """The flat action chunks that begin at the rows."""
+    steps = rows[:, None] + np.arange(horizon)
+    return np.asarray(data.actions)[steps].reshape(len(rows), -1)
+
+
+def _near(subject: Subject, states: States) -> States:
+    """The same with the chunks of the nearest states in the data, in units of their spread."""
+    data, horizon = subject.data, subject.experiment.agent.horizon
+    if data is None:
+        return states
+    rows = drawn(whole_windows(data, horizon), SEARCHED, 0)
+    there = np.asarray(data.observations)[rows]
+    scale = np.where((spread := there.std(axis=0)) > 0, spread, 1.0)
+    found = []
+    for observation in states.observations:
+        distance = np.sum(((there - observation) / scale) ** 2, axis=1)
+        found.append(chunks(data, rows[np.argsort(distance)[:NEAR]], horizon))
+    return States(states.origin, states.names, states.observations, states.actions, np.stack(found))
+
+
+def calibration(subject: Subject, seed: int) -> Windows | None:
+    """Windows of the data with their returns; None without data."""
+    data, agent = subject.data, subject.experiment.agent
+    if data is None:
+        return None
+    rows = drawn(whole_windows(data, agent.horizon), CALIBRATION, seed + 1)
+    last = np.flatnonzero(np.append(np.asarray(data.ends)[:-1], 1))
+    ends = last[np.searchsorted(last, rows)] + 1
+    returns = [
+        discounted_return(
+            np.asarray(data.rewards[row:end]), np.asarray(data.masks[row:end]), agent.discount
+        )
+        for row, end in zip(rows, ends, strict=True)
+    ]
+    observations = np.asarray(data.observations)[rows]
+    return Windows(observations, chunks(data, rows, agent.horizon), np.array(returns))
+
+
+def discounted_return(
+    rewards: Float[np.ndarray, " steps"], masks: Float[np.ndarray, " steps"], discount: float
+) -> float:
+    """The return to the end of an episode, NaN if much may come after it.
+
+    A mask of 0 ends the return, as in a backup.
+    """
+    reached = np.cumprod(np.append(1.0, discount * masks))
+    return float(np.sum(reached[:-1] * rewards)) if reached[-1] < TAIL else float("nan")

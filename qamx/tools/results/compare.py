@@ -1,0 +1,392 @@
+"""`qamx compare`: two groups of runs, or runs beside published numbers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qamx._utils.terminal import print_table
+from qamx.errors import ExitCode, UserError
+from qamx.tools.results import report, significance, statistics
+from qamx.tools.results.figures import COLOURS, Curve, Style, curve, draw_curve, finish, panels
+from qamx.tools.results.published_results import SEEDS, SOURCE, published, steps
+from qamx.tools.results.report import Cell, Table, percent
+from qamx.tools.results.runs import (
+    ALL,
+    Group,
+    Run,
+    Scores,
+    groups,
+    paired,
+    read_runs,
+    scores_at,
+    shared_steps,
+)
+from qamx.tools.results.statistics import Estimate, resample
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+LEVEL = 0.05
+"""How likely a comparison with any number of rows is to find a difference where there is none."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: a method on a group of tasks at a step.
+
+    `p` is the test's, `adjusted` holds for all rows together; `better` is the probability that
+    one of our runs beats one of theirs, where theirs are at hand.
+    """
+
+    label: str
+    group: str
+    step: int
+    ours: Estimate
+    theirs: Estimate
+    gap: Estimate
+    p: float
+    better: Estimate | None = None
+    adjusted: float = 1.0
+
+    @property
+    def inside(self) -> bool:
+        """Whether our mean lies in their interval."""
+        return self.theirs.low <= self.ours.value <= self.theirs.high
+
+    @property
+    def differs(self) -> bool:
+        """Whether the difference is more than chance explains."""
+        return self.adjusted < LEVEL
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows, and what could not be compared, a line each."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
+def against_published(runs: Sequence[Run], step: int | None) -> Comparison:
+    """Compares runs with the published figures at the same step.
+
+    Tasks, domains with all of their tasks, and all domains together, each at the last step that
+    is published and that all of a method's runs on the group have reached, or at `step`.
+    """
+    rows: list[Row] = []
+    missing: dict[tuple[str, str], list[str]] = {}
+    for group in groups(runs):
+        known, shared = steps(group.label, group.name), shared_steps(group.runs)
+        common = [one for one in known if one in shared and step in (None, one)]
+        if common:
+            rows.append(_published_row(group, common[-1]))
+        else:
+            reason = (group.label, _why_not(known, shared, step))
+            missing.setdefault(reason, []).append(group.name)
+    return Comparison(_adjusted(rows), (*_diverged(runs), *_joined(missing)))
+
+
+def against_runs(
+    pairs: Sequence[tuple[str, Sequence[Run], Sequence[Run]]], step: int | None
+) -> Comparison:
+    """Compares runs with others on the tasks that both have, at the last step that all reached.
+
+    **Arguments:** `pairs` are a name, one side's runs, and the other's.
+
+    **Raises:** `UserError` if neither side of a pair has two seeds on a task.
+    """
+    rows, notes = [], []
+    for name, one, other in pairs:
+        notes += _diverged((*one, *other))
+        for mine, theirs in _shared_groups(one, other):
+            shared = sorted(shared_steps([*mine.runs, *theirs.runs]))
+            common = [at for at in shared if step in (None, at)]
+            if common:
+                rows.append(_row(name, mine, theirs, common[-1]))
+            else:
+                reached = f"both sides at {_some(shared)}" if shared else "no step on both sides"
+                notes.append(f"{name} on {mine.name}: {reached}")
+    return Comparison(_adjusted(rows), tuple(notes))
+
+
+def _joined(missing: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
+    """A line for each reason, with the groups that it holds for."""
+    for (label, reason), (first, *others) in missing.items():
+        more = f" and {len(others)} more" if others else ""
+        yield f"{label} on {first}{more}: {reason}"
+
+
+def _diverged(runs: Sequence[Run]) -> list[str]:
+    return [f"{run.folder}: {run.problem}" for run in runs if run.diverged is not None]
+
+
+def _shared_groups(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[Group, Group]]:
+    """The groups of the tasks that both sides have runs on."""
+    both = {run.task for run in one if run.diverged is None}
+    both &= {run.task for run in other if run.diverged is None}
+    sides = ([run for run in runs if run.task in both] for runs in (one, other))
+    mine, theirs = (groups(runs, whole=False) for runs in sides)
+    return list(zip(mine, theirs, strict=True))
+
+
+def _published_row(group: Group, step: int) -> Row:
+    label, name, tasks, runs = group
+    figures = published()
+    figure, scores = figures[label, name, step], scores_at(runs, step)
+    single = {
+        task: figures[label, str(task), step]
+        for task in tasks
+        if (label, str(task), step) in figures
+    }
+    ours = significance.side_of_runs(scores, tasks, _episodes(runs))
+    found = significance.difference(ours, significance.side_of_published(figure, single), tasks)
+    theirs = Estimate(figure.mean, figure.low, figure.high, SEEDS)
+    return Row(label, name, step, _mean(label, scores), theirs, _gap(found), float(found.p))
+
+
+def _row(name: str, mine: Group, theirs: Group, step: int) -> Row:
+    scores = [scores_at(group.runs, step) for group in (mine, theirs)]
+    one, other = (
+        significance.side_of_runs(rates, mine.tasks, _episodes(group.runs))
+        for rates, group in zip(scores, (mine, theirs), strict=True)
+    )
+    found = significance.difference(one, other, mine.tasks)
+    # Two sides of one method must not share their resamples: names of their own.
+    ours, others = (_mean(side, rates) for side, rates in zip(SIDES, scores, strict=True))
+    better = _better(scores)
+    return Row(name, mine.name, step, ours, others, _gap(found), float(found.p), better)
+
+
+SIDES = ("one", "other")
+
+
+def _better(scores: Sequence[Scores]) -> Estimate:
+    draws = [resample(side, rates) for side, rates in zip(SIDES, scores, strict=True)]
+    value = statistics.improvement(*(list(rates.values()) for rates in scores))
+    count = sum(len(part) for rates in scores for part in rates.values())
+    return Estimate.of(float(value), statistics.improvement(*draws), count)
+
+
+def _mean(name: str, scores: Scores) -> Estimate:
+    rates = list(scores.values())
+    seeds = min(len(part) for part in rates)
+    return Estimate.of(
+        float(statistics.mean(rates)), statistics.mean(resample(name, scores)), seeds
+    )
+
+
+def _gap(found: significance.Difference) -> Estimate:
+    gap, half = float(found.gap), float(found.half)
+    return Estimate(gap, gap - half, gap + half, 0)
+
+
+def _episodes(runs: Sequence[Run]) -> int:
+    """Episodes of an evaluation; of runs that have different ones, the fewest."""
+    return min(run.episodes for run in runs)
+
+
+def _adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:
+    values = significance.holm([row.p for row in rows])
+    return tuple(replace(row, adjusted=p) for row, p in zip(rows, values, strict=True))
+
+
+def _why_not(known: Sequence[int], shared: set[int], step: int | None) -> str:
+    if not known:
+        return "no published figure"
+    if step is not None and step in shared:
+        return f"no published figure at step {step:,}, but at {_some(known)}"
+    reached = f"all runs were evaluated at {_some(sorted(shared))}" if shared else "no shared step"
+    return f"published at {_some(known)}; {reached}"
+
+
+def _some(numbers: Sequence[int]) -> str:
+    """A few numbers in full, of many the ends."""
+    if len(numbers) > 3:
+        return f"{len(numbers)} steps from {numbers[0]:,} to {numbers[-1]:,}"
+    return " and ".join(f"{number:,}" for number in numbers)
+
+
+PUBLISHED = "published"
+"""What `--against` says for the figures that come with the package."""
+
+
+def compare(
+    folders: Sequence[Path], against: str | None, step: int | None, out: Path | None
+) -> int:
+    """Prints how runs compare; with `out`, writes tables and the curves of both sides there.
+
+    **Arguments:** `against` is `published` or a folder of runs; without it two folders are
+    compared with each other, and any other number with the published figures.
+
+    **Returns:** 0 if no row differs, 1 if one does.
+
+    **Raises:** `UserError` if nothing can be compared.
+    """
+    if against is None and len(folders) == 2:
+        folders, against = folders[:1], str(folders[1])
+    runs = read_runs(folders)
+    other = None if against in (None, PUBLISHED) else read_runs([Path(str(against))])
+    if other is None:
+        comparison, theirs = against_published(runs, step), f"published, {SOURCE}"
+    else:
+        comparison, theirs = against_runs(paired(runs, other), step), str(against)
+    if not comparison.rows:
+        raise UserError("nothing to compare:\n" + "\n".join(comparison.notes))
+    found = table(comparison, f"{', '.join(map(str, folders))} against {theirs}")
+    if out is not None:
+        _write(out, comparison, found, runs, other)
+    report.show(found)
+    _print_notes(comparison)
+    print(_verdict(comparison.rows))
+    if out is not None:
+        print(f"written to {out}")
+    return ExitCode.FAILED if any(row.differs for row in comparison.rows) else ExitCode.DONE
+
+
+def table(comparison: Comparison, title: str) -> Table:
+    """The rows of a comparison; a star or bold marks those that differ."""
+    with_runs = comparison.rows[0].better is not None
+    header = ("method", "tasks", "step", "ours", "seeds", "theirs", "seeds")
+    header += (
+        "difference",
+        "P(ours is better)" if with_runs else "inside",
+        "p (corrected)",
+        "verdict",
+    )
+    return Table(title, header, tuple(_cells(row) for row in comparison.rows))
+
+
+def _cells(row: Row) -> tuple[Cell, ...]:
+    last = ("yes" if row.inside else "no") if row.better is None else percent(row.better)
+    texts = (
+        row.label,
+        row.group,
+        f"{row.step:,}",
+        percent(row.ours),
+        str(row.ours.runs),
+        percent(row.theirs),
+        str(row.theirs.runs),
+        _signed(row),
+        last,
+        f"{row.adjusted:.3f}",
+    )
+    return (*map(Cell, texts), Cell("differs" if row.differs else "compatible", row.differs))
+
+
+def _signed(row: Row) -> str:
+    value, low, high = (round(100 * end) for end in (row.gap.value, row.gap.low, row.gap.high))
+    return f"{value:+d} [{low:+d}, {high:+d}]"
+
+
+def _print_notes(comparison: Comparison) -> None:
+    if comparison.notes:
+        print_table("not compared", ("",), [(note,) for note in comparison.notes])
+
+
+def _verdict(rows: Sequence[Row]) -> str:
+    different = sum(row.differs for row in rows)
+    told = f"{different} of {len(rows)} differ" if different else f"none of {len(rows)} differs"
+    return (
+        f"{told} (p below {LEVEL}, corrected for the number of rows; the test counts the seeds of "
+        "both sides)"
+    )
+
+
+def _write(
+    out: Path,
+    comparison: Comparison,
+    found: Table,
+    runs: Sequence[Run],
+    other: Sequence[Run] | None,
+) -> None:
+    from qamx.tools.results.figures import save
+
+    figure = overlay(comparison.rows, runs, other)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "comparison.md").write_text(report.markdown(found, level=1), encoding="utf-8")
+    (out / "comparison.csv").write_text(_comma_separated(comparison.rows), encoding="utf-8")
+    save(figure, out, "curves")
+
+
+def _comma_separated(rows: Sequence[Row]) -> str:
+    header = "method,group,step,seeds,mean,ci95_low,ci95_high,other_seeds,other_mean,"
+    lines = [header + "other_ci95_low,other_ci95_high,difference,p,p_corrected,inside,differs"]
+    for row in rows:
+        numbers = [
+            f"{one.runs},{one.value:.4f},{one.low:.4f},{one.high:.4f}"
+            for one in (row.ours, row.theirs)
+        ]
+        tests = f"{row.gap.value:.4f},{row.p:.4g},{row.adjusted:.4g},{row.inside},{row.differs}"
+        lines.append(",".join((row.label, row.group, str(row.step), *numbers, tests)))
+    return "\n".join(lines) + "\n"
+
+
+OURS, THEIRS = COLOURS[0], "#555555"
+
+
+def overlay(rows: Sequence[Row], runs: Sequence[Run], other: Sequence[Run] | None) -> "Figure":
+    """A panel for each row, but not for the tasks of a domain that has a panel.
+
+    **Arguments:** `other` are the other side's runs; without them it is the published figures.
+    """
+    whole = {(row.label, row.group) for row in rows}
+    shown = [row for row in rows if (row.label, row.group.rpartition(" task ")[0]) not in whole]
+    columns = min(len(shown), 3)
+    theirs = "published" if other is None else "theirs"
+    style: Style = {"ours": (OURS, "-"), theirs: (THEIRS, "--")}
+    figure, axes = panels(-(-len(shown) // columns), columns, (3.6, 2.6), legend=2)
+    for axis, row in zip(axes, shown, strict=False):
+        _draw(axis, row, other)
+        for label in row.label.split(" - ")[:1]:
+            draw_curve(axis, curve(label, _of(row, label, runs)), OURS, "-")
+        axis.axvline(row.step / 1e6, color="#999999", lw=0.8, ls=(0, (2, 2)))
+        mark = " (differs)" if row.differs else ""
+        group = "all tasks" if row.group == ALL else row.group
+        axis.set_title(f"{row.label}{mark}\n{group}", fontsize=9)
+    finish(figure, axes, len(shown), columns, style)
+    return figure
+
+
+def _draw(axis: "Axes", row: Row, other: Sequence[Run] | None) -> None:
+    if other is not None:
+        label = row.label.split(" - ")[-1]
+        draw_curve(axis, curve(label, _of(row, label, other)), THEIRS, "--")
+        return
+    found = _published_curve(row.label, row.group)
+    if " task " in row.group:
+        errors = 100 * np.stack([found.mean - found.low, found.high - found.mean])
+        axis.errorbar(
+            found.steps / 1e6,
+            100 * found.mean,
+            yerr=errors,
+            fmt="o",
+            color=THEIRS,
+            ms=4,
+            capsize=3,
+        )
+    else:
+        draw_curve(axis, found, THEIRS, "--")
+
+
+def _published_curve(label: str, group: str) -> Curve:
+    """What is published of a group: of a domain a curve, of a task the ends of both phases."""
+    at = steps(label, group)
+    rows = [published()[label, group, step] for step in at]
+    mean, low, high = np.array([(row.mean, row.low, row.high) for row in rows]).T
+    return Curve(np.array(at), mean, low, high)
+
+
+def _of(row: Row, label: str, runs: Sequence[Run]) -> list[Run]:
+    """A row's runs that did not diverge."""
+    return [
+        run
+        for run in runs
+        if run.label == label
+        and run.diverged is None
+        and row.group in (str(run.task), run.task.domain, ALL)
+    ]

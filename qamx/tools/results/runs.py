@@ -1,0 +1,365 @@
+"""Runs on disk: their evaluations, grouped, at the end of a phase."""
+
+import json
+import tomllib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from qamx._utils.files import read_text
+from qamx.errors import UserError
+from qamx.tools.results.published_results import DOMAINS, TASKS
+
+PHASES = ("cloning", "offline", "online")
+"""The phases of the built-in schedules, in their order; `[schedule]` has `PHASE_steps` of each."""
+
+
+class Task(NamedTuple):
+    """A task of a domain; the domain is the name of the data set without `-v0`."""
+
+    domain: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.domain} task {self.number}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A row of a run's evaluations."""
+
+    step: int
+    phase: str
+    success: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its folder tells it.
+
+    `label` is the method with the variant of it, if there is one; `episodes` is how many an
+    evaluation has. `ends` holds the last step of each phase, and is empty for a schedule that is
+    not built in. `diverged` says why the run left its group.
+    """
+
+    folder: Path
+    label: str
+    task: Task
+    seed: int
+    episodes: int
+    ends: dict[str, int]
+    evaluations: tuple[Evaluation, ...]
+    diverged: str | None
+
+    @property
+    def problem(self) -> str | None:
+        """Why the run's end is not known, or None for a run that is complete."""
+        last = self.evaluations[-1].step if self.evaluations else 0
+        if self.diverged is not None:
+            return f"diverged after its evaluation at step {last:,}: {self.diverged}"
+        end = max(self.ends.values(), default=last)
+        if last < end:
+            return f"incomplete: evaluated up to step {last:,} of {end:,}"
+        return None
+
+    def at(self, step: int) -> float | None:
+        """The success rate at a step, or None if there was no evaluation."""
+        rows = [row for row in self.evaluations if row.step == step]
+        return rows[-1].success if rows else None
+
+    def at_end_of(self, phase: str) -> Evaluation | None:
+        """The last evaluation of a phase, or None if the phase is not over."""
+        rows = [row for row in self.evaluations if row.phase == phase]
+        if not rows or rows[-1].step < self.ends.get(phase, 0):
+            return None
+        return rows[-1]
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Every run at any depth under the folders, by label, task and seed.
+
+    **Raises:** `UserError` if there is none, a file is damaged, or two runs cannot be told apart.
+    """
+    places = dict.fromkeys(place for folder in folders for place in _run_folders(folder))
+    runs = [read_run(place) for place in places]
+    runs.sort(key=lambda run: (run.label, run.task, run.seed))
+    _check_distinct(runs)
+    return runs
+
+
+def read_run(folder: Path) -> Run:
+    """The run of a folder.
+
+    **Raises:** `UserError` with the file and what is wrong with it.
+    """
+    path = folder / "config.toml"
+    try:
+        config = tomllib.loads(read_text(path))
+        method = config["agent"]["method"]
+        environment, schedule = config["environment"], config["schedule"]
+        domain = _domain(environment["id"], config.get("data", {}).get("source", ""))
+        return Run(
+            folder=folder,
+            label=_label(method, config["name"], domain),
+            task=Task(domain, environment.get("task", 1)),
+            seed=config["seed"],
+            episodes=config["evaluation"]["episodes"],
+            ends=_ends(schedule),
+            evaluations=tuple(_evaluations(folder / "evaluations.jsonl")),
+            diverged=_diverged(folder / "diverged.json"),
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); restore it, or leave it out") from error
+    except KeyError as error:
+        raise UserError(
+            f"{path}: found no key {error}; only the config.toml that a run wrote will do"
+        ) from error
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: not a folder; name the folder of a run, or one with runs in it")
+    found = sorted(
+        path.parent
+        for path in folder.rglob("config.toml")
+        if (path.parent / "evaluations.jsonl").exists()
+    )
+    if not found:
+        raise UserError(
+            f"{folder}: found no run in it (config.toml beside evaluations.jsonl, at any depth)"
+        )
+    return found
+
+
+def _domain(environment: str, source: str) -> str:
+    """Names the data where it is another OGBench set than the environment's own."""
+    environment = environment.removeprefix("ogbench:")
+    if not source.startswith("ogbench:"):
+        return environment
+    return source.removeprefix("ogbench:").removesuffix("-v0").removesuffix("-100m")
+
+
+def _label(method: str, name: str, domain: str) -> str:
+    """The method, and the variant that the experiment's name ends with (`c2_qam_edit-T1`)."""
+    variant = name.partition("-")[2]
+    told = not variant or variant == method or domain.endswith(f"-{variant}")
+    return method if told else f"{method}-{variant}"
+
+
+def _ends(schedule: dict[str, Any]) -> dict[str, int]:
+    step, ends = 0, {}
+    for phase in PHASES:
+        if f"{phase}_steps" in schedule:
+            step += schedule[f"{phase}_steps"]
+            ends[phase] = step
+    return ends
+
+
+def _evaluations(path: Path) -> Iterator[Evaluation]:
+    for number, line in enumerate(StringIO(read_text(path)), start=1):
+        try:
+            row = json.loads(line)
+            yield Evaluation(row["step"], row["phase"], float(row["success"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: line {number}: found {line.strip()!r}, not an evaluation with step, "
+                "phase and success; remove the line, or leave the run out"
+            ) from error
+
+
+def _diverged(path: Path) -> str | None:
+    return json.loads(path.read_text(encoding="utf-8"))["why"] if path.exists() else None
+
+
+def _check_distinct(runs: Sequence[Run]) -> None:
+    places: dict[tuple[str, Task, int], Path] = {}
+    for run in runs:
+        key = (run.label, run.task, run.seed)
+        if key in places:
+            raise UserError(
+                f"{places[key]} and {run.folder} are both {run.label} on {run.task} with "
+                f"seed {run.seed}; leave one out, or name the variant in the config.toml of one "
+                f'(name = "NAME-VARIANT")'
+            )
+        places[key] = run.folder
+
+
+Scores = Mapping[Task, Float[np.ndarray, " runs"]]
+"""The success rates of one method's runs, task by task."""
+
+ALL = "all"
+"""The name of the group of all tasks."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where runs are compared: the end of a phase, or a step.
+
+    `scores` are the success rates of each label, task by task in the tasks' order; `steps` those
+    at which they were read; `missing` the runs that were not there yet.
+    """
+
+    name: str
+    steps: tuple[int, ...]
+    scores: Mapping[str, Scores]
+    missing: tuple[Run, ...]
+
+    @property
+    def title(self) -> str:
+        """The name with its steps."""
+        steps = " and ".join(f"{step:,}" for step in self.steps)
+        word = "steps" if len(self.steps) > 1 else "step"
+        return self.name if self.name.startswith("step") else f"{self.name} ({word} {steps})"
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Every task that some method has runs on."""
+        return tuple(sorted({task for scores in self.scores.values() for task in scores}))
+
+    @property
+    def domains(self) -> dict[str, tuple[Task, ...]]:
+        """The tasks of each domain."""
+        found: dict[str, tuple[Task, ...]] = {}
+        for task in self.tasks:
+            found[task.domain] = (*found.get(task.domain, ()), task)
+        return found
+
+    @property
+    def groups(self) -> dict[str, tuple[Task, ...]]:
+        """The tasks of each group that has an estimate of its own: tasks, domains, all."""
+        return {str(task): (task,) for task in self.tasks} | self.domains | {ALL: self.tasks}
+
+
+def moments(runs: Sequence[Run], step: int | None) -> list[Moment]:
+    """The end of each phase, or one step if it is given; moments without a run are left out."""
+    if step is not None:
+        found = [_moment(f"step {step:,}", runs, lambda run: _at(run, step))]
+    else:
+        found = [_end_of(phase, runs) for phase in _phases(runs)]
+    return [moment for moment in found if moment.scores]
+
+
+def _at(run: Run, step: int) -> Evaluation | None:
+    return next((row for row in reversed(run.evaluations) if row.step == step), None)
+
+
+def _phases(runs: Sequence[Run]) -> list[str]:
+    seen = {row.phase for run in runs for row in run.evaluations}
+    return [*(phase for phase in PHASES if phase in seen), *sorted(seen.difference(PHASES))]
+
+
+def _end_of(phase: str, runs: Sequence[Run]) -> Moment:
+    # RLPD has no offline phase: runs that never enter a phase are not missing there.
+    concerned = [run for run in runs if phase in run.ends or not run.ends]
+    return _moment(f"end of the {phase} phase", concerned, lambda run: run.at_end_of(phase))
+
+
+def _moment(name: str, runs: Sequence[Run], read: Callable[[Run], Evaluation | None]) -> Moment:
+    rates: dict[str, dict[Task, list[float]]] = defaultdict(lambda: defaultdict(list))
+    steps, missing = set(), []
+    for run in runs:
+        row = read(run)
+        if row is None:
+            missing.append(run)
+            continue
+        rates[run.label][run.task].append(row.success)
+        steps.add(row.step)
+    scores = {
+        label: {task: np.array(found) for task, found in tasks.items()}
+        for label, tasks in rates.items()
+    }
+    return Moment(name, tuple(sorted(steps)), scores, tuple(missing))
+
+
+class Group(NamedTuple):
+    """One method's runs on a group of tasks."""
+
+    label: str
+    name: str
+    tasks: tuple[Task, ...]
+    runs: list[Run]
+
+
+def groups(runs: Sequence[Run], whole: bool = True) -> Iterator[Group]:
+    """Each method's tasks, domains, and all, without the runs that have diverged.
+
+    **Arguments:** `whole` asks for all published tasks of a domain, and for all domains.
+    """
+    for label, every in by_label(runs).items():
+        mine = [run for run in every if run.diverged is None]
+        tasks = tuple(sorted({run.task for run in mine}))
+        found = {str(task): (task,) for task in tasks}
+        domains = {
+            name: tuple(task for task in tasks if task.domain == name)
+            for name in dict.fromkeys(task.domain for task in tasks)
+        }
+        full = {
+            name: own
+            for name, own in domains.items()
+            if (len(own) == TASKS if whole else len(own) > 1)
+        }
+        found |= full
+        if whole and set(full) >= set(DOMAINS):
+            found[ALL] = tuple(task for task in tasks if task.domain in DOMAINS)
+        elif not whole and len(domains) > 1:
+            found[ALL] = tasks
+        for group, own in found.items():
+            yield Group(label, group, own, [run for run in mine if run.task in own])
+
+
+def shared_steps(runs: Sequence[Run]) -> set[int]:
+    """The steps at which every one of some runs was evaluated."""
+    found = [{row.step for row in run.evaluations} for run in runs]
+    return set.intersection(*found) if found else set()
+
+
+def scores_at(runs: Sequence[Run], step: int) -> Scores:
+    """The success rates of one method's runs at a step that all of them reached."""
+    rates: dict[Task, list[float]] = {}
+    for run in sorted(runs, key=lambda run: (run.task, run.seed)):
+        rate = run.at(step)
+        assert rate is not None, run.folder
+        rates.setdefault(run.task, []).append(rate)
+    return {task: np.array(found) for task, found in rates.items()}
+
+
+def by_label(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
+    """The runs of each label."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.label, []).append(run)
+    return found
+
+
+def paired(
+    one: Sequence[Run], other: Sequence[Run]
+) -> Sequence[tuple[str, Sequence[Run], Sequence[Run]]]:
+    """The runs of both sides to be compared: of one method each, or method by method.
+
+    **Raises:** `UserError` if there are several methods and none is on both sides, or no task is.
+    """
+    mine, theirs = by_label(one), by_label(other)
+    if len(mine) == len(theirs) == 1:
+        (first, second), (own, others) = (*mine, *theirs), (*mine.values(), *theirs.values())
+        name = first if first == second else f"{first} - {second}"
+        pairs = [(name, own, others)]
+    else:
+        pairs = [(label, mine[label], theirs[label]) for label in mine if label in theirs]
+    if not pairs:
+        raise UserError(
+            f"no method is on both sides: {', '.join(mine)} against {', '.join(theirs)}; name "
+            "folders with the runs of one method each"
+        )
+    if not any(
+        {run.task for run in own} & {run.task for run in others} for _, own, others in pairs
+    ):
+        raise UserError(
+            f"no task is on both sides: {one[0].task} against {other[0].task}, for example"
+        )
+    return pairs

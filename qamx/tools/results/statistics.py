@@ -1,0 +1,219 @@
+"""Statistics over runs: bootstrap intervals, IQM, profiles, improvement."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from qamx.tools.results.runs import ALL, Moment, Scores, Task
+
+Key = TypeVar("Key")
+
+RESAMPLES = 5_000
+"""How often runs are drawn again; the paper's number."""
+
+CONFIDENCE = 0.95
+"""How often an interval is to hold what is estimated."""
+
+Parts = Sequence[Float[np.ndarray, "... runs"]]
+"""The success rates of each task, one entry a run; axes before the last are resamples."""
+
+
+def indices(name: str, runs: int) -> Int[np.ndarray, "resamples runs"]:
+    """Which runs each resample draws, for one method on one task.
+
+    **Arguments:** `name` seeds the draw, so that the intervals of a method on a task are the
+    same in every report, whatever else is in it.
+    """
+    generator = np.random.default_rng(tuple(name.encode()))
+    return generator.integers(runs, size=(RESAMPLES, runs))
+
+
+def resample(label: str, scores: Mapping[Key, Float[np.ndarray, " runs"]]) -> Parts:
+    """The resamples of a method's success rates, task by task, in the order of `scores`."""
+    return [rates[indices(f"{label}/{task}", len(rates))] for task, rates in scores.items()]
+
+
+def interval(
+    draws: Float[np.ndarray, "resamples ..."],
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """The percentile interval of a statistic from its value in each resample."""
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(draws, (tail, 100 - tail), axis=0)
+    return low, high
+
+
+THRESHOLDS = np.linspace(0.0, 1.0, 51)
+"""Where a performance profile is drawn; 50 episodes have no success rates between."""
+
+
+def mean(parts: Parts) -> Float[np.ndarray, "..."]:
+    r"""The mean over tasks of the mean over runs, \(\frac1K\sum_k\frac1{n_k}\sum_i x_{ki}\)."""
+    return np.mean([rates.mean(axis=-1) for rates in parts], axis=0)
+
+
+def interquartile_mean(parts: Parts) -> Float[np.ndarray, "..."]:
+    r"""The mean of the middle half of all runs on all tasks.
+
+    Of \(n\) rates the \(\lfloor n/4\rfloor\) smallest and as many of the largest are left out.
+    """
+    pooled = np.concatenate(parts, axis=-1)
+    count = pooled.shape[-1]
+    cut = count // 4
+    pooled = np.partition(pooled, (cut, count - cut - 1), axis=-1)
+    return pooled[..., cut : count - cut].mean(axis=-1)
+
+
+def improvement(one: Parts, other: Parts) -> Float[np.ndarray, "..."]:
+    r"""The probability that a run of the first method beats one of the second on the same task.
+
+    \(\frac1K\sum_k P(X_k>Y_k)+\frac12P(X_k=Y_k)\) over all pairs of runs of a task.
+    """
+    return np.mean([_wins(x, y) for x, y in zip(one, other, strict=True)], axis=0)
+
+
+def profile(parts: Parts) -> Float[np.ndarray, "... thresholds"]:
+    """The share of runs above each of `THRESHOLDS`, the mean over tasks."""
+    return np.mean([_above(rates) for rates in parts], axis=0)
+
+
+def _wins(
+    x: Float[np.ndarray, "... runs"], y: Float[np.ndarray, "... others"]
+) -> Float[np.ndarray, "..."]:
+    signs = np.sign(x[..., :, None] - y[..., None, :])
+    return 0.5 + 0.5 * signs.mean(axis=(-1, -2))
+
+
+def _above(rates: Float[np.ndarray, "... runs"]) -> Float[np.ndarray, "... thresholds"]:
+    # One threshold after the other: all at once would hold 51 copies of the resamples.
+    return np.stack([(rates > threshold).mean(axis=-1) for threshold in THRESHOLDS], axis=-1)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval, and from how many runs it comes."""
+
+    value: float
+    low: float
+    high: float
+    runs: int
+
+    @classmethod
+    def of(cls, value: float, draws: Float[np.ndarray, " resamples"], runs: int) -> "Estimate":
+        """An estimate with the interval of its resamples."""
+        low, high = interval(draws)
+        return cls(float(value), float(low), float(high), runs)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A performance profile and the ends of its band, at `statistics.THRESHOLDS`."""
+
+    values: Float[np.ndarray, " thresholds"]
+    low: Float[np.ndarray, " thresholds"]
+    high: Float[np.ndarray, " thresholds"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a report says of a moment.
+
+    `means` and `interquartile` hold an estimate for each label and group in which the label has
+    runs on every task. The others are over all tasks, for the labels that have runs on all of
+    them: `profiles`; `improvement`, of the first of them over each other; `wins`, of each over
+    each, without intervals. `labels` are sorted by their mean over all tasks.
+    """
+
+    moment: Moment
+    labels: tuple[str, ...]
+    means: Mapping[tuple[str, str], Estimate]
+    interquartile: Mapping[tuple[str, str], Estimate]
+    profiles: Mapping[str, Profile]
+    improvement: Mapping[str, Estimate]
+    wins: Mapping[tuple[str, str], float]
+
+    @property
+    def complete(self) -> tuple[str, ...]:
+        """The labels with runs on every task."""
+        return tuple(label for label in self.labels if (label, ALL) in self.means)
+
+
+def summarise(moment: Moment) -> Summary:
+    """Computes every estimate of a moment."""
+    means: dict[tuple[str, str], Estimate] = {}
+    interquartile: dict[tuple[str, str], Estimate] = {}
+    profiles: dict[str, Profile] = {}
+    for label, scores in moment.scores.items():
+        draws = dict(zip(scores, resample(label, scores), strict=True))
+        for name, tasks in moment.groups.items():
+            if not all(task in scores for task in tasks):
+                continue
+            means[label, name] = _estimate(mean, scores, draws, tasks)
+            if name in (*moment.domains, ALL):
+                found = _estimate(interquartile_mean, scores, draws, tasks)
+                interquartile[label, name] = found
+        if (label, ALL) in means:
+            profiles[label] = _profile(scores, draws)
+    labels = _by_mean(moment, means)
+    complete = [label for label in labels if (label, ALL) in means]
+    beaten = {other: improvement_estimate(moment, complete[0], other) for other in complete[1:]}
+    wins = _win_probabilities(moment, complete)
+    return Summary(moment, labels, means, interquartile, profiles, beaten, wins)
+
+
+def improvement_estimate(moment: Moment, one: str, other: str) -> Estimate:
+    """How likely a run of one label beats one of another, over all tasks."""
+    pair = [(label, moment.scores[label]) for label in (one, other)]
+    parts = [_of(scores, moment.tasks) for _, scores in pair]
+    again = [resample(label, {t: scores[t] for t in moment.tasks}) for label, scores in pair]
+    count = sum(len(rates) for rates in (*parts[0], *parts[1]))
+    value, draws = improvement(*parts), improvement(*again)
+    return Estimate.of(float(value), draws, count)
+
+
+Draws = Mapping[Task, Float[np.ndarray, "... runs"]]
+"""Success rates by task, or resamples of them."""
+
+
+def _estimate(
+    statistic: Callable[[Parts], Float[np.ndarray, "..."]],
+    scores: Draws,
+    draws: Draws,
+    tasks: Sequence[Task],
+) -> Estimate:
+    parts = _of(scores, tasks)
+    count = sum(len(rates) for rates in parts)
+    return Estimate.of(float(statistic(parts)), statistic(_of(draws, tasks)), count)
+
+
+def _profile(scores: Draws, draws: Draws) -> Profile:
+    bands = interval(profile(list(draws.values())))
+    return Profile(profile(list(scores.values())), *bands)
+
+
+def _of(scores: Draws, tasks: Sequence[Task]) -> list[Float[np.ndarray, "... runs"]]:
+    return [scores[task] for task in tasks]
+
+
+def _by_mean(moment: Moment, means: Mapping[tuple[str, str], Estimate]) -> tuple[str, ...]:
+    """Those that have all tasks first, by their mean; the others behind them, by name."""
+
+    def order(label: str) -> tuple[bool, float, str]:
+        whole = means.get((label, ALL))
+        return whole is None, 0.0 if whole is None else -whole.value, label
+
+    return tuple(sorted(moment.scores, key=order))
+
+
+def _win_probabilities(moment: Moment, labels: Sequence[str]) -> dict[tuple[str, str], float]:
+    """The probability of improvement of each over each."""
+    parts: dict[str, Scores] = {label: moment.scores[label] for label in labels}
+    return {
+        (one, other): float(
+            improvement(_of(parts[one], moment.tasks), _of(parts[other], moment.tasks))
+        )
+        for one in labels
+        for other in labels
+    }

@@ -1,0 +1,310 @@
+"""Slurm: the cluster file, and a sweep's jobs."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from pydantic import Field, Strict, ValidationInfo, field_validator
+
+from qamx.config.fields import (
+    Absent,
+    Allowed,
+    Count,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+    Switch,
+    Text,
+)
+from qamx.config.messages import ConfigError, show, value_problem
+from qamx.config.toml import Tree, validated
+from qamx.errors import ExitCode, RunError, UserError
+from qamx.tools.sweep.jobs import SweepFolder
+from qamx.tools.sweep.local import Pool, visible_gpus
+from qamx.training.guards import StopRequest
+
+if TYPE_CHECKING:
+    from submitit.core.utils import DelayedSubmission
+
+
+_TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
+
+Lines = Annotated[
+    tuple[Text, ...], Strict(False), Allowed('a list of lines, e.g. ["module load cuda"]')
+]
+SlurmText = Annotated[Text | None, Absent("Slurm's own")]
+
+
+class ClusterSettings(Settings):
+    """One cluster, or one of its partitions: resources of a job, and the runs in it."""
+
+    partition: SlurmText = Field(default=None, description="as of `sbatch`")
+    account: SlurmText = Field(default=None, description="as of `sbatch`")
+    qos: SlurmText = Field(default=None, description="as of `sbatch`")
+    constraint: SlurmText = Field(default=None, examples=["a5000"], description="as of `sbatch`")
+    gpus: Count = Field(default=1, description="of a job")
+    cpus: PositiveInt = Field(
+        default=8, description="of a job; environments and evaluations run on them"
+    )
+    memory_gb: PositiveFloat = Field(default=32.0, description="of a job")
+    time: Annotated[str, Allowed("hours, minutes and seconds")] = Field(
+        default="24:00:00",
+        examples=["24:00:00"],
+        description="the time limit of one slot, `HH:MM:SS` or `D-HH:MM:SS`; a sweep may need many",
+    )
+    grace: PositiveInt = Field(
+        default=120, description="seconds before the time limit at which runs are told to save"
+    )
+    jobs_at_once: PositiveInt = Field(
+        default=256, description="jobs of an array that run at a time"
+    )
+    processes_per_gpu: PositiveInt = Field(
+        default=1, description="processes on each GPU; without GPUs, in a job"
+    )
+    seeds_per_process: Annotated[PositiveInt | None, Absent("the suite's")] = Field(
+        default=None, examples=[4], description="seeds trained together"
+    )
+    setup: Lines = Field(default=(), description="lines of shell, before the job's own command")
+    options: Annotated[
+        dict[str, str | int | Switch], Allowed('a table of options, e.g. { nice = "100" }')
+    ] = Field(default={}, description="further options of `sbatch`, by their long names")
+
+    @field_validator("time")
+    @classmethod
+    def _is_time(cls, text: str) -> str:
+        if not _TIME.fullmatch(text) or not _seconds(text):
+            raise value_problem(
+                f'found {show(text)}; write hours, minutes and seconds, e.g. "24:00:00", with days '
+                'before them, if any, e.g. "2-00:00:00"'
+            )
+        return text
+
+    @field_validator("grace")
+    @classmethod
+    def _fits(cls, grace: int, info: ValidationInfo) -> int:
+        time = info.data.get("time")
+        if time is not None and grace >= _seconds(time):
+            raise value_problem(
+                f"found {grace}, which leaves nothing of the time {show(time)}; write fewer seconds"
+            )
+        return grace
+
+    @property
+    def minutes(self) -> int:
+        """The time limit, in whole minutes, as Slurm counts it."""
+        return -(-_seconds(self.time) // 60)
+
+    @property
+    def processes(self) -> int:
+        """How many processes a job holds."""
+        return max(self.gpus, 1) * self.processes_per_gpu
+
+
+def load_cluster(path: str | Path) -> ClusterSettings:
+    """Reads and validates a cluster's file.
+
+    **Raises:** `ConfigError` with every problem of the file.
+    """
+    tree = Tree(Path(path))
+    settings = validated(tree, ClusterSettings)
+    if settings is None:
+        raise ConfigError(tree.problems)
+    return settings
+
+
+def _seconds(time: str) -> int:
+    found = _TIME.fullmatch(time)
+    assert found is not None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+REQUEUES = 1000
+"""How often a job may reach its time limit; each time it goes on where it was."""
+
+LONGEST_ARRAY = 1000
+"""Slurm's own limit, where a cluster sets no other."""
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """What a job does: some processes of a sweep, `width` at a time."""
+
+    directory: Path
+    processes: tuple[str, ...]
+    width: int
+
+    def __call__(self) -> int:
+        """Carries out the processes, but for those that an earlier slot has brought to their end.
+
+        **Raises:** `RunError` if one failed, `SystemExit` with `ExitCode.INTERRUPTED` if all are
+        to go on later.
+        """
+        stop = StopRequest()
+        with _heeding(stop) as warned:
+            folder = SweepFolder(self.directory)
+            left = [one for one in self.processes if folder.code_of(one) != ExitCode.DONE]
+            code = Pool(folder, self.width, visible_gpus(), stop).run(left, _say)
+        if code == ExitCode.INTERRUPTED:
+            if warned.is_set():
+                signal.raise_signal(_warning())  # submitit requeues the job and ends
+            raise SystemExit(int(code))
+        if code == ExitCode.FAILED:
+            raise RunError(f"a run failed; qamx status {self.directory} shows its last lines")
+        return int(code)
+
+    def checkpoint(self) -> "DelayedSubmission":
+        """The job as it is to go on: submitit asks for it before it requeues."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _warning() -> signal.Signals:
+    """The signal near the time limit that submitit answers."""
+    from submitit import JobEnvironment
+
+    return JobEnvironment._usr_sig()
+
+
+@contextlib.contextmanager
+def _heeding(stop: StopRequest) -> Iterator[threading.Event]:
+    """Signals request the stop inside; the event says whether one was a warning, no SIGTERM.
+
+    submitit's own answer to the warning ends the process at once. It is in force again after
+    `with`, when the runs have saved their state.
+    """
+    warned = threading.Event()
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGTERM:
+            warned.set()
+        stop.make()
+
+    numbers = {signal.SIGTERM, signal.SIGUSR1, _warning()}
+    before = {number: signal.signal(number, heed) for number in numbers}
+    try:
+        yield warned
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Submits(Protocol):
+    """What of a submitit executor is needed."""
+
+    def submit_array(self, fns: Sequence[SweepJob]) -> Sequence[Any]:
+        """Submits jobs that get the same resources, together."""
+        ...
+
+
+def submit(
+    jobs: Sequence[SweepJob], executor: Submits, cluster: ClusterSettings | None = None
+) -> dict[str, str]:
+    """Submits jobs as arrays; the number of the job that each process is in.
+
+    **Arguments:** `cluster` is what the executor was made of; what it leaves open may be given by
+    `SBATCH_ACCOUNT` and its like.
+    """
+    numbers = {}
+    with _own_environment(cluster):
+        for first in range(0, len(jobs), LONGEST_ARRAY):
+            part = jobs[first : first + LONGEST_ARRAY]
+            for job, sent in zip(part, executor.submit_array(part), strict=True):
+                numbers |= dict.fromkeys(job.processes, sent.job_id)
+    return numbers
+
+
+OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_")
+"""Prefixes of variables that a job has, sbatch and srun obey, and a job begun there inherits: its
+binding to processors, its memory, its tasks."""
+
+REACHING = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS", "SBATCH_CLUSTERS")
+"""Those of them that say which Slurm is meant."""
+
+LEFT_OPEN = ("account", "partition", "qos", "constraint", "reservation")
+"""What a user's `SBATCH_` variables may say where the cluster file does not. (sbatch gives them
+precedence over what a batch script says.)"""
+
+GRANTED = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+"""The devices of the job that this process is in, if it is in one."""
+
+
+@contextlib.contextmanager
+def _own_environment(cluster: ClusterSettings | None) -> Iterator[None]:
+    """Hides what of this process's environment would change the jobs that it submits."""
+    given = {} if cluster is None else cluster.model_dump(exclude_none=True)
+    given |= given.get("options", {})
+    kept = {f"SBATCH_{key.upper()}" for key in LEFT_OPEN if key not in given} | set(REACHING)
+    hidden = {name for name in os.environ if name.startswith(OF_A_JOB)} - kept
+    if "SLURM_JOB_ID" in os.environ:
+        hidden |= {name for name in GRANTED if name in os.environ}
+    before = {name: os.environ.pop(name) for name in hidden}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> Submits:
+    """What submits to the Slurm of this machine, with the resources of a cluster file.
+
+    **Raises:** `UserError` without submitit or Slurm.
+    """
+    if shutil.which("sbatch") is None:
+        raise UserError("--on slurm: no sbatch here; submit from a machine of the cluster")
+    try:
+        from submitit import SlurmExecutor
+    except ImportError as error:
+        raise UserError('--on slurm: submitit is missing; pip install "qamx[slurm]"') from error
+    executor = SlurmExecutor(directory / "_sweep" / "slurm", max_num_timeout=REQUEUES)
+    executor.update_parameters(**_parameters(name, cluster))
+    return executor
+
+
+def _parameters(name: str, cluster: ClusterSettings) -> dict[str, Any]:
+    """A cluster's settings as submitit has them."""
+    named = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint")}
+    return {
+        **{key: value for key, value in named.items() if value is not None},
+        **({"gpus_per_node": cluster.gpus} if cluster.gpus else {}),
+        "job_name": name,
+        "cpus_per_task": cluster.cpus,
+        "mem": f"{round(cluster.memory_gb * 1024)}M",
+        "time": cluster.minutes,
+        "signal_delay_s": cluster.grace,
+        "array_parallelism": cluster.jobs_at_once,
+        "setup": list(cluster.setup),
+        "wckey": None,  # submitit's own, which a cluster that keeps accounts may not know
+        # srun does not take over the processors that sbatch was asked for.
+        "srun_args": [f"--cpus-per-task={cluster.cpus}"],
+        "additional_parameters": {"requeue": True, **cluster.options},
+    }
+
+
+def active_jobs() -> dict[str, str]:
+    """The jobs of this user that wait or run, with Slurm's word for their state.
+
+    **Raises:** `UserError` if Slurm does not answer.
+    """
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        return {}
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"squeue does not answer: {error.stderr.strip()}") from error
+    return dict(line.split(maxsplit=1) for line in listed.stdout.splitlines())

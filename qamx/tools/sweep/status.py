@@ -1,0 +1,177 @@
+"""`qamx status`: how far runs are, read from their folders, with Slurm's word where it has one."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from qamx._utils.terminal import print_table
+from qamx.errors import ExitCode, UserError
+from qamx.tools.sweep.jobs import Entry, Progress, SweepFolder, planned_steps, progress_of
+from qamx.tools.sweep.slurm import active_jobs
+
+State = Literal["queued", "running", "stopped", "failed", "complete", "diverged"]
+
+LINES = 5
+"""Of the log of a run that failed."""
+
+TAIL = 2**14
+"""Bytes of a log within which they are looked for."""
+
+DEPTH = 2
+"""How deep in a folder runs are looked for: suites beside each other, or groups of seeds."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run: steps and their last, steps a second, seconds left, the last success rate.
+
+    **Arguments:** `job` is Slurm's number and word, `why` what a divergence said, `lines` the last
+    of the log where the run failed.
+    """
+
+    run: str
+    state: State
+    step: int
+    total: int
+    rate: float | None
+    left: float | None
+    success: float | None
+    job: str | None
+    why: str
+    log: str | None
+    lines: tuple[str, ...]
+
+
+def status(directory: Path, as_json: bool) -> int:
+    """Prints how far every run under a folder is; returns an exit code.
+
+    **Raises:** `UserError` if there are none.
+    """
+    found = list(statuses(directory.absolute()))
+    if not found:
+        raise UserError(f"{directory}: no runs here; name the folder of a run or of a sweep")
+    if as_json:
+        print(json.dumps([asdict(one) for one in found], indent=1))
+        return ExitCode.DONE
+    rows = [_row(one) for one in found]
+    header = ("run", "state", "step", "of", "rate", "left", "success", "job")
+    print_table(str(directory), header, rows)
+    for one in found:
+        for line in _trouble(one):
+            print(line)
+    counts = Counter(one.state for one in found)
+    print(", ".join(f"{count:,} {state}" for state, count in counts.items()))
+    return ExitCode.DONE
+
+
+def statuses(directory: Path) -> Iterator[RunStatus]:
+    """The status of every run under a folder, those that a sweep has only planned included."""
+    folders = list(_folders(directory, DEPTH))
+    plans = {folder: SweepFolder(folder) for folder in {*folders, directory.parent}}
+    entries = {folder: plan.entries() for folder, plan in plans.items()}
+    submitted = any(entry.job for known in entries.values() for entry in known.values())
+    jobs = active_jobs() if submitted else {}
+    for folder in folders:
+        if _is_run(folder):
+            known = entries.get(folder.parent, {}).get(folder.name)
+            yield _status(folder, known, plans.get(folder.parent), jobs)
+    for folder in folders:
+        for name, entry in entries[folder].items():
+            if not _is_run(folder / name):
+                yield _status(folder / name, entry, plans[folder], jobs)
+
+
+def _folders(directory: Path, depth: int) -> Iterator[Path]:
+    """The folder and those in it, but for what is inside runs and sweeps' own files."""
+    yield directory
+    if depth and directory.is_dir() and not _is_run(directory):
+        for inner in sorted(directory.iterdir()):
+            if inner.is_dir() and not inner.name.startswith(("_", ".")):
+                yield from _folders(inner, depth - 1)
+
+
+def _is_run(directory: Path) -> bool:
+    return (directory / "config.toml").exists()
+
+
+def _status(
+    directory: Path, entry: Entry | None, plan: SweepFolder | None, jobs: dict[str, str]
+) -> RunStatus:
+    progress = progress_of(directory)
+    total = planned_steps(directory) or (entry.total if entry else 0)
+    word = jobs.get(entry.job) if entry and entry.job else None
+    code = plan.code_of(entry.process) if entry and plan else None
+    state = _state(progress, total, code, word)
+    log = plan.log_of(entry.process) if entry and plan else None
+    running = state == "running" and progress.rate
+    return RunStatus(
+        run=directory.name,
+        state=state,
+        step=progress.step,
+        total=total,
+        rate=progress.rate,
+        left=(total - progress.step) / progress.rate if running and progress.rate else None,
+        success=progress.success,
+        job=" ".join(filter(None, (entry.job, word))) if entry and entry.job else None,
+        why=progress.diverged if state == "diverged" else "",
+        log=str(log) if log is not None and log.exists() else None,
+        lines=last_lines(log) if log is not None and state == "failed" else (),
+    )
+
+
+def _state(progress: Progress, total: int, code: int | None, word: str | None) -> State:
+    """The state of a run: its folder comes first, then its process's end, then Slurm."""
+    if progress.working:
+        return "running"
+    if total and progress.complete(total):
+        return "complete"
+    if progress.diverged:
+        return "diverged"
+    if word is not None:
+        return "running" if word == "RUNNING" else "queued"
+    if code not in (None, ExitCode.DONE, ExitCode.INTERRUPTED):
+        return "failed"
+    return "stopped" if progress.started else "queued"
+
+
+def last_lines(log: Path) -> tuple[str, ...]:
+    """The last lines of a log; none without one."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ()
+    return tuple(line for line in text.splitlines() if line.strip())[-LINES:]
+
+
+# --- what is printed ---
+
+
+def _row(one: RunStatus) -> tuple[str, ...]:
+    return (
+        one.run,
+        one.state,
+        f"{one.step:,}",
+        f"{one.total:,}",
+        "" if one.rate is None else f"{one.rate:,.1f}/s",
+        "" if one.left is None else _duration(one.left),
+        "" if one.success is None else f"{one.success:.0%}",
+        one.job or "",
+    )
+
+
+def _trouble(one: RunStatus) -> Sequence[str]:
+    if one.state == "diverged":
+        return (f"{one.run}: {one.why}",)
+    if one.state != "failed":
+        return ()
+    return (f"{one.run}: the end of {one.log}:", *(f"    {line}" for line in one.lines))
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,254 @@
+"""`qamx sweep`: the runs of a suite, and what they cost."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from qamx.config import Suite, load_suite
+from qamx.errors import ExitCode, UserError
+from qamx.tools.sweep import slurm
+from qamx.tools.sweep.jobs import Entry, Planned, Process, RunOrder, SweepFolder, pack, planned
+from qamx.tools.sweep.local import Pool, visible_gpus
+from qamx.tools.sweep.slurm import ClusterSettings, load_cluster
+from qamx.tools.sweep.tuning import select
+from qamx.training.guards import StopRequest, locked
+
+PAPER_HOURS, PAPER_STEPS = 3.0, 1_500_000
+"""One run of the paper's authors on an RTX A5000: a million updates offline, then half a million
+steps online. Source: Li and Levine (2026), arXiv 2601.14234."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hours of a process, and whether runs that were measured here say so."""
+
+    hours: float
+    measured: bool
+
+
+def measured_rates(processes: Iterable[Process]) -> dict[str, float]:
+    """The median rate, in steps a second, of processes of each kind that have run here."""
+    found: dict[str, list[float]] = {}
+    for process in processes:
+        rates = [run.progress.rate for run in process.runs if run.progress.rate]
+        if rates:
+            found.setdefault(process.kind, []).append(median(rates))
+    return {kind: median(rates) for kind, rates in found.items()}
+
+
+def cost_of(process: Process, rates: Mapping[str, float]) -> Cost:
+    """The hours that a process still takes on a GPU.
+
+    By the rate of its kind where one is known. Else by the paper's, scaled by the steps that are
+    left, as if its seeds were trained one after the other.
+    """
+    rate = rates.get(process.kind)
+    if rate is not None:
+        return Cost(process.left / rate / 3600, measured=True)
+    steps = sum(run.left for run in process.runs)
+    return Cost(steps * PAPER_HOURS / PAPER_STEPS, measured=False)
+
+
+def explain(costs: Sequence[Cost]) -> str:
+    """Where the hours of all processes come from."""
+    measured = sum(cost.measured for cost in costs)
+    parts = []
+    if measured:
+        parts.append(f"{measured} at the rates measured here")
+    if measured < len(costs):
+        parts.append(
+            f"{len(costs) - measured} at the {PAPER_HOURS:g} hours that the paper's authors state "
+            f"for {PAPER_STEPS:,} steps on an RTX A5000, scaled by the steps that are left and not "
+            "measured here"
+        )
+    return f"processes: {'; '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A suite's runs in a folder, packed into processes."""
+
+    suite: Suite
+    folder: SweepFolder
+    runs: list[Planned]
+    processes: list[Process]
+    queued: frozenset[str]
+    """The runs whose job Slurm has already."""
+
+    @property
+    def waiting(self) -> list[Process]:
+        """The processes that are to be started."""
+        return [process for process in self.processes if self._waits(process)]
+
+    def _waits(self, process: Process) -> bool:
+        if all(run.over for run in process.runs):
+            return False
+        names = {run.run.name for run in process.runs}
+        return self.queued.isdisjoint(names) and not any(r.progress.working for r in process.runs)
+
+
+def sweep(
+    file: Path,
+    *,
+    overrides: Sequence[str],
+    out: Path | None,
+    on: str,
+    cluster_file: Path | None,
+    jobs: int | None,
+    dry: bool,
+    selected: Path | None,
+) -> int:
+    """Carries out `qamx sweep` and returns its exit code.
+
+    **Arguments:** as on the command line.
+
+    **Raises:** `UserError` for a mistake in a file or an argument.
+    """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs: found {jobs}; write a positive integer, e.g. 4")
+    cluster = None if cluster_file is None else load_cluster(cluster_file)
+    if on == "slurm" and jobs is not None:
+        raise UserError(
+            "--jobs: is for --on local; on Slurm write jobs_at_once, gpus and processes_per_gpu "
+            "into the cluster file"
+        )
+    if on == "slurm" and cluster is None:
+        raise UserError(
+            "--on slurm: what the cluster grants is missing; write --cluster FILE (docs/sweeps.md)"
+        )
+    suite = load_suite(file, overrides)
+    found = _gather(suite, out or Path("runs") / suite.file.stem, cluster)
+    if selected is not None:
+        return select(found.suite, found.runs, selected)
+    if dry:
+        return _show(found, cluster, on)
+    print(_summary(found), flush=True)
+    _plan(found)
+    if on == "slurm" and cluster is not None:
+        return _submit(found, cluster)
+    return _run_here(found, cluster, jobs)
+
+
+def _gather(suite: Suite, directory: Path, cluster: ClusterSettings | None) -> Sweep:
+    folder = SweepFolder(directory)
+    entries = folder.entries()
+    active = slurm.active_jobs() if any(entry.job for entry in entries.values()) else {}
+    queued = frozenset(name for name, entry in entries.items() if entry.job in active)
+    asked = suite.seeds_per_process
+    if cluster is not None and cluster.seeds_per_process is not None:
+        asked = cluster.seeds_per_process
+    runs = planned(suite.runs(), directory)
+    return Sweep(suite, folder, runs, pack(runs, asked or 1), queued)
+
+
+def _plan(sweep: Sweep) -> None:
+    """Writes down what `qamx status` and the processes need to know."""
+    entries = {}
+    for process in sweep.processes:
+        for run in process.runs:
+            entries[run.run.name] = Entry(process.name, run.total, process.kind)
+    known = sweep.folder.entries()
+    jobs = {name: entry.job for name, entry in known.items()}
+    sweep.folder.plan(
+        {
+            name: Entry(entry.process, entry.total, entry.kind, jobs.get(name))
+            for name, entry in entries.items()
+        }
+    )
+    for process in sweep.waiting:
+        sweep.folder.order(process.name, [_order(run) for run in process.runs])
+
+
+def _order(run: Planned) -> RunOrder:
+    one = run.run
+    directory = run.directory.resolve()
+    return RunOrder(str(one.file.resolve()), one.overrides, one.seed, str(directory))
+
+
+# --- here ---
+
+
+def _run_here(sweep: Sweep, cluster: ClusterSettings | None, jobs: int | None) -> int:
+    gpus = visible_gpus()
+    a_gpu = cluster.processes_per_gpu if cluster is not None else 1
+    width = jobs or max(len(gpus), 1) * a_gpu
+    stop = StopRequest()
+    # A second sweep here would start what waits in this one.
+    with locked(sweep.folder.own), stop.listening():
+        code = Pool(sweep.folder, width, gpus, stop).run(
+            [process.name for process in sweep.waiting]
+        )
+    if code == ExitCode.INTERRUPTED:
+        print("stopped; all state is saved. The same command continues.")
+    elif code == ExitCode.FAILED:
+        print(f"some runs failed; qamx status {sweep.folder.directory} shows their last lines")
+    elif any(run.progress.diverged for run in sweep.runs):
+        return ExitCode.FAILED
+    return code
+
+
+# --- on Slurm ---
+
+
+def _submit(sweep: Sweep, cluster: ClusterSettings) -> int:
+    names = [process.name for process in sweep.waiting]
+    if not names:
+        return ExitCode.DONE
+    directory = sweep.folder.directory.resolve()
+    width = cluster.processes
+    jobs = [
+        slurm.SweepJob(directory, tuple(names[first : first + width]), width)
+        for first in range(0, len(names), width)
+    ]
+    executor = slurm.make_executor(directory, f"qamx-{sweep.suite.file.stem}", cluster)
+    for name in names:
+        sweep.folder.began(name)
+    numbers = slurm.submit(jobs, executor, cluster)
+    sweep.folder.submitted(numbers)
+    print(f"submitted {', '.join(sorted(set(numbers.values()), key=_in_order))}")
+    print(f"qamx status {sweep.folder.directory} shows how far they are")
+    return ExitCode.DONE
+
+
+def _in_order(number: str) -> tuple[int, ...]:
+    return tuple(map(int, filter(str.isdecimal, number.split("_"))))
+
+
+# --- what is printed ---
+
+
+def _summary(sweep: Sweep) -> str:
+    runs, waiting = sweep.runs, sweep.waiting
+    starting = [run for process in waiting for run in process.runs if not run.over]
+    parts = {
+        "complete": sum(run.complete for run in runs),
+        "left diverged": sum(run.over and not run.complete for run in runs),
+        "in Slurm's queue": sum(run.run.name in sweep.queued and not run.over for run in runs),
+        "at work": sum(run.progress.working and not run.over for run in runs),
+        "to continue": sum(run.progress.saved > 0 for run in starting),
+        "to start": sum(run.progress.saved == 0 for run in starting),
+    }
+    counted = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+    return f"{sweep.suite.file}: {len(runs):,} runs: {counted}"
+
+
+def _show(sweep: Sweep, cluster: ClusterSettings | None, on: str) -> int:
+    """What would be started, and what it would cost."""
+    waiting, rates = sweep.waiting, measured_rates(sweep.processes)
+    costs = [cost_of(process, rates) for process in waiting]
+    print(_summary(sweep))
+    width = cluster.processes if cluster is not None and on == "slurm" else 1
+    for number, first in enumerate(range(0, len(waiting), width), start=1):
+        print(f"job {number}:")
+        for process, cost in list(zip(waiting, costs, strict=True))[first : first + width]:
+            seeds = ", ".join(str(run.run.seed) for run in process.runs)
+            about = f"{process.left:,} steps left, {cost.hours:.2g} GPU hours"
+            print(f"  {process.name} (seeds {seeds}): {about}")
+    if waiting:
+        sharing = 1 if cluster is None else cluster.processes_per_gpu
+        hours = sum(cost.hours / (sharing if cost.measured else 1) for cost in costs)
+        jobs = -(-len(waiting) // width)
+        print(f"{len(waiting):,} processes in {jobs:,} jobs, about {hours:,.1f} GPU hours")
+        print(explain(costs))
+    return ExitCode.DONE

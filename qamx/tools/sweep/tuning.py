@@ -1,0 +1,110 @@
+"""Selecting settings as the paper does: the best of a sweep on tuning tasks, then fresh seeds."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from qamx.config import Suite
+from qamx.errors import ExitCode, UserError
+from qamx.tools.sweep.jobs import Planned
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One setting of an experiment, and its mean success over the tuning tasks.
+
+    **Arguments:** `choice` is what the suite sets for it, `diverged` how many of its runs ended
+    early, which count as no success.
+    """
+
+    file: Path
+    choice: tuple[str, ...]
+    success: float
+    diverged: int
+
+
+def select(suite: Suite, runs: Sequence[Planned], file: Path) -> int:
+    """Writes the suite of the best setting of each experiment, on fresh seeds.
+
+    The best has the highest success at the end of its runs, as the mean over the tuning tasks of
+    the mean over the seeds; of equal ones the first in the suite.
+
+    **Raises:** `UserError` if the suite is none for tuning, or runs are not complete.
+    """
+    if suite.selected is None:
+        raise UserError(
+            f'{suite.file}: suite.kind: selects nothing; write kind = "tuning" in [suite]'
+        )
+    unfinished = [run for run in runs if not run.over]
+    if unfinished:
+        raise UserError(
+            f"{len(unfinished):,} of {len(runs):,} runs are not complete, such as "
+            f"{unfinished[0].run.name}; qamx sweep {suite.file} continues them"
+        )
+    best = list(_best(runs))
+    _write(suite, best, file)
+    for candidate, others in best:
+        said = " ".join(candidate.choice) or "as the file has it"
+        lost = f", {candidate.diverged} diverged" if candidate.diverged else ""
+        print(
+            f"{candidate.file.stem}: {said}: success {candidate.success:.1%}{lost}, "
+            f"best of {others}"
+        )
+    print(f"wrote {file}")
+    return ExitCode.DONE
+
+
+def _best(runs: Sequence[Planned]) -> Iterator[tuple[Candidate, int]]:
+    """The best candidate of each experiment, and how many there were."""
+    by_file: dict[Path, list[Planned]] = {}
+    for run in runs:
+        by_file.setdefault(run.run.file, []).append(run)
+    for of_file in by_file.values():
+        by_choice: dict[tuple[str, ...], list[Planned]] = {}
+        for run in of_file:
+            by_choice.setdefault(run.run.choice, []).append(run)
+        candidates = [_candidate(choice, some) for choice, some in by_choice.items()]
+        yield max(candidates, key=lambda candidate: candidate.success), len(candidates)
+
+
+def _candidate(choice: tuple[str, ...], runs: Sequence[Planned]) -> Candidate:
+    ordered = sorted(runs, key=_task)
+    tasks = [fmean(map(_success, some)) for _, some in groupby(ordered, key=_task)]
+    diverged = sum(not run.complete for run in runs)
+    return Candidate(runs[0].run.file, choice, fmean(tasks), diverged)
+
+
+def _task(run: Planned) -> str:
+    return run.experiment.environment.label
+
+
+def _success(run: Planned) -> float:
+    return (run.progress.success or 0.0) if run.complete else 0.0
+
+
+def _write(suite: Suite, best: Sequence[tuple[Candidate, int]], file: Path) -> None:
+    import tomli_w
+
+    assert suite.selected is not None
+    shared: dict[str, Any] = {"seeds": list(suite.selected.seeds)}
+    if suite.selected.tasks is not None:
+        shared["tasks"] = list(suite.selected.tasks)
+    if suite.selected.set:
+        shared["set"] = list(suite.selected.set)
+    groups = [
+        {
+            "experiments": [Path(os.path.relpath(one.file, file.parent)).as_posix()],
+            "set": list(one.choice),
+        }
+        for one, _ in best
+    ]
+    head = f"# The best settings of {suite.file.name} by mean success over its tuning tasks.\n\n"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(head + tomli_w.dumps({"suite": shared, "group": groups}), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,263 @@
+"""`qamx verify-resume`: a short run that is killed at random moments ends as a whole one does.
+
+The runs are processes of their own and are killed with SIGKILL, which no program can answer.
+"""
+
+import contextlib
+import io
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from qamx._utils.backend import check_jax
+from qamx._utils.terminal import print_table
+from qamx.build import build
+from qamx.config import Experiment, load
+from qamx.errors import ExitCode, RunError, UserError
+from qamx.provenance import read
+from qamx.tools.diff import parting
+from qamx.training.logs import Logs, last_row
+from qamx.training.loop import Runner
+from qamx.training.plan import RunPlan
+from qamx.training.seed_group import Member
+
+STEPS, WARMUP, SAVE_EVERY, EVALUATE_EVERY = 120, 10, 15, 60
+"""Of the short version: steps a phase, of them warm-up, between checkpoints and evaluations."""
+
+LATEST = 0.75
+"""The share of a phase within which kills are drawn, so that none comes after its end."""
+
+TOLERANCE = 1e-3
+"""Relative and absolute difference that passes where a device does not repeat its own bits."""
+
+POLL_SECONDS = 0.002
+USER_ERROR = 2
+
+
+def verify_resume(file: Path, overrides: Sequence[str], seed: int | None, kills: int) -> int:
+    """Runs, kills, resumes and compares; prints what was compared; returns 0 if all is equal.
+
+    **Arguments:** `overrides` and `seed` as in `qamx run`; the seed also determines when the run
+    is killed. Kills take the phases in turn.
+
+    **Raises:** `UserError` for a mistake in the file; `RunError` if a run ends in any other way.
+    """
+    if kills < 1:
+        raise UserError(f"--kills: found {kills}; write a positive integer, e.g. 4")
+    check_jax()
+    changes = [*_shortened(load(file, overrides, seed)), *overrides]
+    experiment = load(file, changes, seed)
+    plan = build(experiment)
+    folder = Path(tempfile.mkdtemp(prefix="qamx-verify-resume-"))
+    command = [sys.executable, "-m", "qamx", "run", str(file), "--set", *changes]
+    command += ["--seed", str(experiment.seed)]
+    phases = ", ".join(f"{phase.steps} {phase.name} steps" for phase in plan.schedule.phases)
+    print(f"{file}: {phases}, a checkpoint every {experiment.checkpoint.every}", flush=True)
+    runs = folder / "whole", folder / "killed"
+    _finish(command, runs[0])
+    killed = _kill(command, runs[1], _moments(plan, kills, experiment.seed), plan)
+    _finish(command, runs[1])
+    if not killed:
+        raise RunError("no kill came before the run's end; choose another --seed or more --kills")
+    if _compare(plan, runs):
+        print(f"resumes exactly: survived {killed} of {killed} kills")
+        shutil.rmtree(folder)
+        return 0
+    print(f"does not resume exactly; both runs are in {folder}")
+    return 1
+
+
+# --- the short version ---
+
+
+def _shortened(experiment: Experiment) -> list[str]:
+    """What makes an experiment short; what the command line sets comes after it."""
+    steps = {"cloning_steps": STEPS, "offline_steps": STEPS, "online_steps": STEPS}
+    limits = {
+        "schedule": steps | {"online_warmup": WARMUP},
+        "data": {"updates_per_shard": SAVE_EVERY * 2},
+        "evaluation": {"every": EVALUATE_EVERY, "episodes": 2},
+        "checkpoint": {"every": SAVE_EVERY},
+        "logging": {"every": 1},
+    }
+    sections = experiment.to_dict()
+    return [
+        f"{section}.{key}={min(limit, sections[section][key])}"
+        for section, keys in limits.items()
+        for key, limit in keys.items()
+        if sections[section].get(key) is not None
+    ] + ["logging.wandb=disabled"]
+
+
+def _moments(plan: RunPlan, kills: int, seed: int) -> list[int]:
+    """The steps after which the run is killed: random, the phases in turn, in ascending order."""
+    draw, phases = random.Random(seed), plan.schedule.phases
+    moments = []
+    for kill in range(kills):
+        index = kill % len(phases)
+        inside = draw.uniform(0, LATEST) * phases[index].steps
+        moments.append(plan.schedule.start(index) + 1 + int(inside))
+    return sorted(moments)
+
+
+# --- runs in processes of their own ---
+
+
+def _start(command: list[str], directory: Path, errors: Any) -> "subprocess.Popen[bytes]":
+    words = [*command, "--out", str(directory)]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=errors)
+
+
+def _finish(command: list[str], directory: Path) -> None:
+    """Carries a run to its end."""
+    began = time.monotonic()
+    with tempfile.TemporaryFile() as errors:
+        code = _start(command, directory, errors).wait()
+        _expect(code == ExitCode.DONE, code, errors)
+    print(f"{directory.name}: done, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def _kill(command: list[str], directory: Path, moments: list[int], plan: RunPlan) -> int:
+    """Starts a run again and again, and kills it at each moment; returns how often it died."""
+    draw, killed = random.Random(plan.seed), 0
+    for number, moment in enumerate(moments, start=1):
+        # Rows from before the kill stay until the run is restored: wait for a step beyond them.
+        target = max(moment, _last_step(directory) + 1)
+        with tempfile.TemporaryFile() as errors:
+            process = _start(command, directory, errors)
+            try:
+                _wait_for(directory, target, process)
+                time.sleep(draw.uniform(0, 10 * POLL_SECONDS))
+            finally:
+                process.kill()
+            code = process.wait()
+            _expect(code in (ExitCode.DONE, -signal.SIGKILL), code, errors)
+        step = _last_step(directory)
+        if code == ExitCode.DONE:
+            print(f"kill {number} of {len(moments)}: came after the end", flush=True)
+            continue
+        killed += 1
+        phase = plan.schedule.phase_at(step).name
+        print(f"kill {number} of {len(moments)}: {phase}, after step {step}", flush=True)
+    return killed
+
+
+def _wait_for(directory: Path, step: int, process: "subprocess.Popen[bytes]") -> None:
+    while process.poll() is None and _last_step(directory) < step:
+        time.sleep(POLL_SECONDS)
+
+
+def _last_step(directory: Path) -> int:
+    """The step of the last whole row of metrics."""
+    return last_row(directory / "metrics.jsonl").get("step", 0)
+
+
+def _expect(holds: bool, code: int, errors: Any) -> None:
+    if holds:
+        return
+    errors.seek(0)
+    said = errors.read().decode(errors="replace").strip()
+    raise (UserError if code == USER_ERROR else RunError)(
+        said if code == USER_ERROR else f"a run ended with exit status {code}:\n{said[-4000:]}"
+    )
+
+
+# --- the comparison ---
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was compared: how many of it, and where it differs (or an empty string)."""
+
+    what: str
+    count: str
+    fault: str
+
+
+def _compare(plan: RunPlan, runs: tuple[Path, Path]) -> bool:
+    exact = read(runs[0])["starts"][-1]["device"]["backend"] == "cpu"
+    kind = "bitwise" if exact else f"within {TOLERANCE:g} absolute and relative (not on a CPU)"
+    one, other = (_state(plan, run) for run in runs)
+    found = [
+        _compare_arrays(name, one[name], other[name], 0.0 if exact else TOLERANCE) for name in one
+    ]
+    found += [_compare_rows(name, runs, exact) for name in ("metrics", "evaluations")]
+    rows = [(part.what, part.count, part.fault or "equal") for part in found]
+    print_table(f"compared {kind}", ("", "", ""), rows)
+    return not any(part.fault for part in found)
+
+
+def _state(plan: RunPlan, directory: Path) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of a finished run as its last checkpoint brings them back."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        logs = Logs(directory)
+        runner = Runner([Member(plan, directory, logs)])
+        code = runner.run()
+        logs.close()
+    if code != ExitCode.DONE:
+        raise RunError(f"{directory}: stopped while it was read")
+    return {
+        "parameters, optimiser, keys": _named(runner.training),
+        "replay": _named(runner.replay),
+    }
+
+
+def _named(tree: Any) -> dict[str, np.ndarray]:
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): _on_host(leaf) for path, leaf in leaves}
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def _compare_arrays(
+    what: str, one: dict[str, np.ndarray], other: dict[str, np.ndarray], tolerance: float
+) -> Compared:
+    differing = [name for name in one if not _same(one[name], other[name], tolerance)]
+    fault = f"{len(differing)} differ, the first {differing[0]}" if differing else ""
+    entries = sum(array.size for array in one.values())
+    return Compared(what, f"{len(one)} arrays, {entries:,} entries", fault)
+
+
+def _same(one: np.ndarray, other: np.ndarray, tolerance: float) -> bool:
+    if tolerance == 0.0 or one.shape != other.shape or one.dtype.kind != "f":
+        return (one.shape, one.dtype, one.tobytes()) == (other.shape, other.dtype, other.tobytes())
+    return bool(np.allclose(one, other, rtol=tolerance, atol=tolerance))
+
+
+def _compare_rows(name: str, runs: tuple[Path, Path], exact: bool) -> Compared:
+    files = [run / f"{name}.jsonl" for run in runs]
+    one, other = (file.read_text(encoding="utf-8").splitlines() for file in files)
+    count = f"{len(one)} rows"
+    if exact:
+        place = None if one == other else parting(*files)
+        where = f"from step {place.step:,} on: {place.keys[0]}" if place else "in their text"
+        return Compared(name, count, "" if one == other else f"differ {where}")
+    pairs = list(zip(map(json.loads, one), map(json.loads, other), strict=False))
+    far = [first["step"] for first, second in pairs if not _near(first, second)]
+    if len(one) != len(other):
+        return Compared(name, count, f"{len(one)} rows and {len(other)}")
+    return Compared(name, count, f"differ from step {far[0]} on" if far else "")
+
+
+def _near(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[key] == other[key]
+        if isinstance(one[key], str)
+        else np.isclose(one[key], other[key], TOLERANCE, TOLERANCE)
+        for key in one
+    )
