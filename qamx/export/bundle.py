@@ -16,6 +16,7 @@ from qamx._types import Key
 from qamx._utils.files import hash_of
 from qamx._utils.flops import Floor, count
 from qamx._utils.machine import use_cpu
+from qamx.building import build_environment
 from qamx.config import Experiment
 from qamx.deploy import metadata as files
 from qamx.deploy.check import Check, check
@@ -29,7 +30,6 @@ from qamx.normalisation import Scaling
 from qamx.trained_policy import TrainedPolicy, load_experiment, load_snapshot
 from qamx.training.logs import whole_rows
 from qamx.training.plan import evaluation_seeds
-from qamx.worlds import build_environment
 
 EPISODES, CHUNKS = 4, 4
 """Recorded observations: the first of so many chunks in so many episodes."""

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from qamx.agents import AbstractAgent
+from qamx.building import build_data, build_environment
 from qamx.config import Experiment
 from qamx.data.source import scaled
 from qamx.data.transitions import Transitions
@@ -22,7 +23,6 @@ from qamx.provenance import read
 from qamx.trained_policy import load_experiment, load_snapshot
 from qamx.training.logs import whole_rows
 from qamx.training.plan import evaluation_seeds
-from qamx.worlds import build_data, build_environment
 
 Row = dict[str, Any]
 """A line of the run's records."""
