@@ -27,6 +27,7 @@ from jaxtyping import PyTree
 
 from qamx import registry
 from qamx._utils.backend import check_jax
+from qamx._utils.files import atomic_write
 from qamx._utils.machine import usable_cores
 from qamx.agents import AbstractAgent
 from qamx.assembly import build_agent, build_optimiser, build_sampling, builder_of
@@ -266,9 +267,7 @@ def claim(directory: Path, experiment: Experiment) -> None:
                 + "\n".join(differences)
                 + "\nname another directory with --out, or delete this one"
             )
-    partial = path.with_suffix(".partial")
-    partial.write_text(experiment.to_toml(), encoding="utf-8")
-    partial.replace(path)
+    atomic_write(path, experiment.to_toml())
 
 
 def holds_state(directory: Path) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from qamx._utils.files import sha256_of
+from qamx._utils.files import cached_sha256
 from qamx._utils.machine import side_by_side
 from qamx.data.ogbench.catalogue import (
     SHARDED,
@@ -128,7 +128,7 @@ def check_recorded(directory: Path, files: Sequence[str]) -> None:
     """
     records = read_records(directory)
     known = [file for file in files if file in records]
-    hashes = sha256_of([directory / file for file in known])
+    hashes = cached_sha256([directory / file for file in known])
     for file, sha256 in zip(known, hashes, strict=True):
         found = Record(sha256, (directory / file).stat().st_size, "")
         if not found.same_as(records[file]):
