@@ -742,11 +742,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import PackageNotFoundError, version
+        from qamx._utils.files import package_version
 
-        try:
-            number = version("qamx")
-        except PackageNotFoundError:
-            number = "(a source tree, not installed)"
-        print(f"qamx {number}")
+        print(f"qamx {package_version('qamx') or '(a source tree, not installed)'}")
         parser.exit()

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from qamx._utils.backend import check_jax
+from qamx._utils.files import atomic_write
 from qamx.building import (
     LearningTask,
     build_agent,
@@ -207,9 +208,7 @@ def check_or_write_config(directory: Path, experiment: Experiment) -> None:
                 + "\n".join(differences)
                 + "\nname another directory with --out, or delete this one"
             )
-    partial = path.with_suffix(".partial")
-    partial.write_text(experiment.to_toml(), encoding="utf-8")
-    partial.replace(path)
+    atomic_write(path, experiment.to_toml())
 
 
 def holds_state(directory: Path) -> bool:

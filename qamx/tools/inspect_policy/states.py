@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from qamx._utils.files import read_json_lines
 from qamx.agents import AbstractAgent
 from qamx.building import build_data, build_environment
 from qamx.config import Experiment
@@ -21,7 +22,6 @@ from qamx.errors import UserError
 from qamx.normalisation import ScaledEnvironment, Scaling
 from qamx.provenance import read
 from qamx.trained_policy import load_experiment, load_snapshot
-from qamx.training.logs import whole_rows
 from qamx.training.plan import evaluation_seeds
 
 Row = dict[str, Any]
@@ -82,8 +82,8 @@ def find_subject(directory: Path) -> Subject:
         step,
         scaling,
         _data(directory, experiment, scaling),
-        whole_rows(directory / "metrics.jsonl"),
-        whole_rows(directory / "evaluations.jsonl"),
+        read_json_lines(directory / "metrics.jsonl"),
+        read_json_lines(directory / "evaluations.jsonl"),
     )
 
 
