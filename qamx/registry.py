@@ -184,7 +184,7 @@ for _name, _settings, _summary in (
 ):
     register_dataset(
         _name,
-        settings=f"qamx.config.own_data:{_settings}",
+        settings=f"qamx.config.datasets:{_settings}",
         builder=f"qamx.worlds:{_name}_data",
         summary=_summary,
     )

@@ -27,10 +27,17 @@ from qamx.config.environments import (
 from qamx.config.experiment import scheme_of
 from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
 from qamx.data.formats import hdf5, lerobot, minari, npz
-from qamx.data.formats.episodes import Reading
+from qamx.data.formats.episodes import EpisodeReader
 from qamx.data.formats.source import EpisodicData
 from qamx.data.ogbench.dataset import OGBenchData, find_files
-from qamx.data.source import CheckedData, DataSource, RandomSteps, ScaledData, extremes, moments
+from qamx.data.source import (
+    DataSource,
+    NormalisedData,
+    RandomSteps,
+    ValidatedData,
+    mean_std,
+    min_max,
+)
 from qamx.data.transitions import Transitions
 from qamx.envs import Environment, OGBenchEnvironment, WalkEnvironment, opened
 from qamx.envs.gymnasium import GymnasiumEnvironment
@@ -45,7 +52,7 @@ MakeEnvironment = Callable[[], Environment]
 class World:
     """Data and environment in the policy's units, and how those come of their own."""
 
-    data: CheckedData
+    data: ValidatedData
     make_environment: MakeEnvironment
     scaling: Scaling
 
@@ -67,9 +74,9 @@ def build_world(
     if scaling is None:
         source, scaling = in_policy_units(source, make, data, environment)
     elif not scaling.is_identity:
-        source = ScaledData(source, scaling)
+        source = NormalisedData(source, scaling)
     return World(
-        CheckedData(source, data.source, horizon), scaled_environment(make, scaling), scaling
+        ValidatedData(source, data.source, horizon), scaled_environment(make, scaling), scaling
     )
 
 
@@ -84,7 +91,9 @@ def in_policy_units(
     **Raises:** `UserError` if the units cannot be found out.
     """
     scaling, first, found = _fit(source, make, data, environment)
-    return (source if scaling.is_identity else ScaledData(source, scaling, first, found)), scaling
+    return (
+        source if scaling.is_identity else NormalisedData(source, scaling, first, found)
+    ), scaling
 
 
 def build_environment(settings: EnvironmentSettings) -> MakeEnvironment:
@@ -120,9 +129,9 @@ def _fit(
     if data.normalise_observations or data.scale_actions == "data":
         first = source.load(0)
     if first is not None and data.normalise_observations:
-        mean, deviation, seen = moments(data.source, np.asarray(first.observations))
+        mean, deviation, seen = mean_std(data.source, np.asarray(first.observations))
     if first is not None and data.scale_actions == "data":
-        low, high, acted = extremes(data.source, np.asarray(first.actions))
+        low, high, acted = min_max(data.source, np.asarray(first.actions))
     elif data.scale_actions == "space" and not environment.unit_actions:
         low, high = _bounds(make, environment)
     return (
@@ -198,10 +207,10 @@ def gymnasium_environment(settings: GymnasiumEnvironmentSettings) -> MakeEnviron
     return RegisteredHere(settings.name, make) if is_registered(settings.name) else make
 
 
-def reading(settings: EpisodicDataSettings, environment: EnvironmentSettings) -> Reading:
+def reading(settings: EpisodicDataSettings, environment: EnvironmentSettings) -> EpisodeReader:
     """How the episodes of a format of one's own become transitions for an environment."""
     default = "success" if environment.stops_at_success else "data"
-    return Reading(
+    return EpisodeReader(
         observation_keys=settings.observation_keys,
         environment_keys=environment.observation_order,
         solved_at_last=settings.success == "last",

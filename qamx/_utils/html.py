@@ -1,13 +1,31 @@
-"""Pages that open without a network: what is in them stands in the file itself."""
+"""Self-contained HTML pages: shell, tables and figures."""
 
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from qamx._utils.finding import Finding
 from qamx._utils.terminal import LEVEL_WORDS, parts
 from qamx.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Two of Okabe and Ito's colours, which colour-blind readers can tell apart, and a grey.
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a8a8a"
+
+_FIGURE_STYLE: dict[Any, Any] = {  # keys are of a type that matplotlib's stubs alone have
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+}
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -63,6 +81,23 @@ def write_text(option: str, file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{option}: {file}: cannot be written ({error.strerror})") from error
+
+
+def svg_figure(title: str, caption: str, height: float, draw: "Callable[[Figure], None]") -> str:
+    """A titled figure as SVG, `height` inches high; matplotlib must be installed."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_FIGURE_STYLE):
+        figure = Figure(figsize=(9.5, height), layout="constrained")
+        draw(figure)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+    text = file.getvalue()
+    return (
+        f"<h2>{escape(title)}</h2><figure><figcaption>{escape(caption)}</figcaption>"
+        f"{text[text.index('<svg') :]}</figure>"
+    )
 
 
 def findings_table(findings: Sequence[Finding]) -> str:

@@ -1,4 +1,4 @@
-"""NumPy archives of one's own: a file, or a folder of files as shards."""
+"""NumPy archives: a file, or a folder of files as shards."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -8,41 +8,40 @@ from typing import Any
 
 import numpy as np
 
-from qamx.data.formats.episodes import Episode, Reading
-from qamx.data.formats.source import AbstractFilePart, EpisodicData, existing, reading_file
-from qamx.data.formats.table import episodes
-from qamx.data.source import require_equal_lengths
-from qamx.data.validation import Header, read_headers
+from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
+from qamx.data.formats.source import AbstractFileShard, EpisodicData, existing, reading_file
+from qamx.data.formats.table import read_episodes
+from qamx.data.validation import NpyHeader, read_headers, require_equal_lengths
 from qamx.errors import UserError
 
 VALIDATION = "-val"
-"""What is added to a file's name for the data that is kept apart from training."""
+"""Suffix of a file's name for its validation data."""
 
 
 @dataclass(frozen=True)
-class Archive(AbstractFilePart):
+class NpzFile(AbstractFileShard):
     """An npz file in one of the layouts of `qamx.data.formats.table`."""
 
-    def episodes(self) -> Iterator[Episode]:
+    def episodes(self) -> Iterator[StoredEpisode]:
         read_headers(self.path)  # refuses pickled objects, by name
         with np.load(self.path, allow_pickle=False) as arrays:
-            yield from episodes(self.name, arrays, self.success)
+            yield from read_episodes(self.name, arrays, self.success)
 
-    def length(self, reading: Reading) -> int:
-        """How many transitions the file holds, without its observations and actions being read."""
-        with reading_file(self.name, "an npz file"):
-            headers = read_headers(self.path)
-            with np.load(self.path, allow_pickle=False) as arrays:
-                outline = _Outline(arrays, headers)
-                return len(
-                    reading.transitions(self.name, episodes(self.name, outline, self.success))
-                )
+    def length(self, reader: EpisodeReader) -> int:
+        """The number of transitions, found without reading observations and actions."""
+        with (
+            reading_file(self.name, "an npz file"),
+            np.load(self.path, allow_pickle=False) as arrays,
+        ):
+            lazy = LazyArrays(arrays, read_headers(self.path))
+            episodes = read_episodes(self.name, lazy, self.success)
+            return len(reader.transitions(self.name, episodes))
 
 
-class _Outline(Mapping[str, np.ndarray]):
-    """The arrays of a file, those with more than one number a row in outline only."""
+class LazyArrays(Mapping[str, np.ndarray]):
+    """The arrays of a file; those with several numbers a row are zeros of the right length."""
 
-    def __init__(self, arrays: Any, headers: Mapping[str, Header]):
+    def __init__(self, arrays: Any, headers: Mapping[str, NpyHeader]):
         self._arrays, self._headers = arrays, headers
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -59,16 +58,16 @@ class _Outline(Mapping[str, np.ndarray]):
 
 
 def npz_data(
-    place: str, success: str | None, reading: Reading, updates_per_shard: int | None
+    name: str, success: str | None, reader: EpisodeReader, updates_per_shard: int | None
 ) -> EpisodicData:
     """The data of a file, or of a folder whose files are shards in the order of their names.
 
-    A file `NAME-val.npz` beside `NAME.npz` is kept for validation.
+    A file `NAME-val.npz` in the same folder as `NAME.npz` is kept for validation.
 
     **Raises:** `UserError` if there is no such file, shards differ in length, or
     `updates_per_shard` does not fit their number.
     """
-    path = existing(Path(place))
+    path = existing(Path(name))
     files = _shards(path) if path.is_dir() else [path]
     if len(files) > 1 and updates_per_shard is None:
         raise UserError(
@@ -80,12 +79,12 @@ def npz_data(
             f"data.updates_per_shard: found {updates_per_shard}, but {path} is one file; leave it "
             "out, or name a folder of files"
         )
-    parts = [Archive(file, success) for file in files]
-    if len(parts) > 1:
-        require_equal_lengths([p.name for p in parts], [p.length(reading) for p in parts])
+    shards = [NpzFile(file, success) for file in files]
+    if len(shards) > 1:
+        require_equal_lengths([s.name for s in shards], [s.length(reader) for s in shards])
     apart = files[0].with_name(f"{files[0].stem}{VALIDATION}.npz")
-    validation = Archive(existing(apart), success) if os.path.lexists(apart) else None
-    return EpisodicData(parts, reading, updates_per_shard, validation)
+    validation = NpzFile(existing(apart), success) if os.path.lexists(apart) else None
+    return EpisodicData(shards, reader, updates_per_shard, validation)
 
 
 def _shards(folder: Path) -> list[Path]:

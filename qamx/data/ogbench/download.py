@@ -48,7 +48,7 @@ from qamx.data.ogbench.http import (
 )
 from qamx.data.ogbench.reference_episodes import compare, read_first_episode
 from qamx.data.ogbench.rollout import read_stamp
-from qamx.data.validation import BROKEN, check_arrays, read_headers
+from qamx.data.validation import BROKEN, check_headers, read_headers
 from qamx.errors import UserError
 
 FILE_NAME = "hashes.json"
@@ -320,7 +320,7 @@ def check_arrival(path: Path, origin: str) -> None:
     **Raises:** `Damaged`.
     """
     try:
-        check_arrays(path, read_headers(path))
+        check_headers(path, read_headers(path))
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (*BROKEN, UserError) as error:
