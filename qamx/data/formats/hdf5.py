@@ -1,7 +1,7 @@
 """HDF5 files: robomimic's layout, a group for each demonstration, or D4RL's, one table."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.formats.source import (
-    AbstractFileShard,
+    EpisodeShard,
     EpisodicData,
     existing,
     library,
@@ -23,48 +23,40 @@ VALIDATION = "valid"
 """robomimic's filter key of the demonstrations kept for validation."""
 
 
-@dataclass(frozen=True)
-class Hdf5Table(AbstractFileShard):
-    """A file in D4RL's layout, or another of `qamx.data.formats.table`."""
-
-    def episodes(self) -> Iterator[StoredEpisode]:
-        with _open(self.path) as file:
-            yield from read_episodes(self.name, _datasets(file), self.success)
+def _read_table(path: Path, success: str | None) -> Iterator[StoredEpisode]:
+    with _open(path) as file:
+        yield from read_episodes(str(path), _datasets(file), success)
 
 
-@dataclass(frozen=True)
-class Demonstrations(AbstractFileShard):
-    """Demonstrations of a file in robomimic's layout; `groups` are the names of their groups."""
+def _read_demonstrations(
+    path: Path, names: Sequence[str], success: str | None
+) -> Iterator[StoredEpisode]:
+    with _open(path) as file:
+        for name in names:
+            yield _demonstration(f"{path}, {name}", name, file["data"].get(name), success)
 
-    groups: tuple[str, ...]
 
-    def episodes(self) -> Iterator[StoredEpisode]:
-        with _open(self.path) as file:
-            for name in self.groups:
-                yield self._episode(name, file["data"].get(name))
-
-    def _episode(self, name: str, group: Any) -> StoredEpisode:
-        where = f"{self.path}, {name}"
-        entries = _datasets(group)
-        _require_complete(where, name, group, entries)
-        actions = entries["actions"][()]
-        stated = group.attrs.get("num_samples", len(actions))
-        if np.any(np.asarray(stated) != len(actions)):
-            raise UserError(
-                f"{where}: actions: {len(actions):,} rows, and its attribute num_samples says "
-                f"{stated}; the file was cut off or edited: copy or extract it again, or "
-                f"{_leave_out(name)}"
-            )
-        solved = select_success(where, entries, self.success) if len(actions) else None
-        return StoredEpisode(
-            group["obs"],  # an entry is read when its key is chosen
-            actions,
-            rewards=entries["rewards"][()] if "rewards" in entries else None,
-            terminations=entries["dones"][()] if "dones" in entries else None,
-            success=None if solved is None else solved[()],
-            next_observations=group.get("next_obs"),
-            name=name,
+def _demonstration(where: str, name: str, group: Any, success: str | None) -> StoredEpisode:
+    entries = _datasets(group)
+    _require_complete(where, name, group, entries)
+    actions = entries["actions"][()]
+    stated = group.attrs.get("num_samples", len(actions))
+    if np.any(np.asarray(stated) != len(actions)):
+        raise UserError(
+            f"{where}: actions: {len(actions):,} rows, and its attribute num_samples says "
+            f"{stated}; the file was cut off or edited: copy or extract it again, or "
+            + _leave_out(name)
         )
+    solved = select_success(where, entries, success) if len(actions) else None
+    return StoredEpisode(
+        group["obs"],  # an entry is read when its key is chosen
+        actions,
+        rewards=entries["rewards"][()] if "rewards" in entries else None,
+        terminations=entries["dones"][()] if "dones" in entries else None,
+        success=None if solved is None else solved[()],
+        next_observations=group.get("next_obs"),
+        name=name,
+    )
 
 
 def hdf5_data(
@@ -85,7 +77,8 @@ def hdf5_data(
                     f'data.filter: found "{filter_key}", but {path} has no demonstrations to '
                     "choose from (it is one table); leave it out"
                 )
-            return EpisodicData([Hdf5Table(path, success)], reader)
+            read = functools.partial(_read_table, path, success)
+            return EpisodicData([EpisodeShard.of_file(path, read)], reader)
         if not isinstance(file.get("data"), Mapping) or not len(file["data"]):
             raise UserError(
                 f"{path}: neither robomimic's layout (a group data with demonstrations) nor D4RL's "
@@ -94,8 +87,12 @@ def hdf5_data(
         demonstrations = sorted(file["data"], key=_number)
         masks = _masks(path, file.get("mask", {}))
     chosen, apart = _split(path, demonstrations, masks, filter_key)
-    validation = Demonstrations(path, success, apart) if apart else None
-    return EpisodicData([Demonstrations(path, success, chosen)], reader, validation=validation)
+
+    def shard(names: Sequence[str]) -> EpisodeShard:
+        read = functools.partial(_read_demonstrations, path, names, success)
+        return EpisodeShard.of_file(path, read)
+
+    return EpisodicData([shard(chosen)], reader, validation=shard(apart) if apart else None)
 
 
 def _split(

@@ -1,8 +1,8 @@
 """LeRobot data sets: parquet tables of steps with metadata."""
 
+import functools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
@@ -12,6 +12,7 @@ from jaxtyping import Num
 from qamx._utils.files import read_text
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode, note
 from qamx.data.formats.source import (
+    EpisodeShard,
     EpisodicData,
     existing,
     files_below,
@@ -24,6 +25,8 @@ from qamx.envs.spaces import is_image
 from qamx.errors import UserError
 
 Shape: TypeAlias = tuple[int, ...]
+
+INFO = Path("meta", "info.json")
 
 ORDER = ("episode_index", "frame_index")
 ACTION, REWARD, DONE, SUCCESS = "action", "next.reward", "next.done", "next.success"
@@ -42,53 +45,29 @@ class LeRobotInfo(NamedTuple):
     frames: int
 
 
-@dataclass(frozen=True)
-class LeRobotFolder:
-    """A data set in LeRobot's layout.
-
-    **Arguments:** `tables` are its parquet files, `success` is the value of `data.success`.
-    """
-
-    folder: Path
-    tables: tuple[Path, ...]
-    info: LeRobotInfo
-    success: str | None
-
-    @property
-    def name(self) -> str:
-        return str(self.folder)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (_info_file(self.folder), *self.tables)
-
-    def episodes(self) -> Iterator[StoredEpisode]:
-        columns = self._columns()
-        order = np.lexsort([columns[name].reshape(-1) for name in reversed(ORDER)])
-        columns = {name: column[order] for name, column in columns.items()}
-        starts = np.flatnonzero(np.diff(columns[ORDER[0]].reshape(-1), prepend=np.nan))
-        for rows in map(slice, starts, [*starts[1:], len(order)]):
-            yield self._episode({name: column[rows] for name, column in columns.items()})
-
-    def _columns(self) -> dict[str, np.ndarray]:
-        tables = [read_columns(file, self.info.shapes) for file in self.tables]
-        columns = {name: np.concatenate([t[name] for t in tables]) for name in self.info.shapes}
-        frames = len(columns[ORDER[0]])
-        if frames != self.info.frames:
-            raise UserError(
-                f"{self.folder}: {frames:,} frames, and meta/info.json says {self.info.frames:,}; "
-                "copy or download the data set again"
-            )
-        return columns
-
-    def _episode(self, columns: dict[str, np.ndarray]) -> StoredEpisode:
-        return StoredEpisode(
-            {name: column for name, column in columns.items() if _is_observation(name)},
-            columns[ACTION],
-            rewards=columns.get(REWARD),
-            terminations=columns.get(DONE),
-            success=select_success(self.name, columns, self.success, (SUCCESS,)),
-            name=f"episode {columns[ORDER[0]].flat[0]:.0f}",
+def _read(
+    folder: Path, tables: Sequence[Path], info: LeRobotInfo, success: str | None
+) -> Iterator[StoredEpisode]:
+    parts = [read_columns(file, info.shapes) for file in tables]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in info.shapes}
+    frames = len(columns[ORDER[0]])
+    if frames != info.frames:
+        raise UserError(
+            f"{folder}: {frames:,} frames, and meta/info.json says {info.frames:,}; copy or "
+            "download the data set again"
+        )
+    order = np.lexsort([columns[name].reshape(-1) for name in reversed(ORDER)])
+    columns = {name: column[order] for name, column in columns.items()}
+    starts = np.flatnonzero(np.diff(columns[ORDER[0]].reshape(-1), prepend=np.nan))
+    for rows in map(slice, starts, [*starts[1:], len(order)]):
+        episode = {name: column[rows] for name, column in columns.items()}
+        yield StoredEpisode(
+            {name: column for name, column in episode.items() if _is_observation(name)},
+            episode[ACTION],
+            rewards=episode.get(REWARD),
+            terminations=episode.get(DONE),
+            success=select_success(str(folder), episode, success, (SUCCESS,)),
+            name=f"episode {episode[ORDER[0]].flat[0]:.0f}",
         )
 
 
@@ -106,11 +85,8 @@ def lerobot_data(name: str, success: str | None, reader: EpisodeReader) -> Episo
         files = tuple(files_below(folder / "data", ".parquet"))
     if not files:
         raise UserError(f"{folder / 'data'}: no parquet files; copy or download them too")
-    return EpisodicData([LeRobotFolder(folder, files, info, success)], reader)
-
-
-def _info_file(folder: Path) -> Path:
-    return folder / "meta" / "info.json"
+    read = functools.partial(_read, folder, files, info, success)
+    return EpisodicData([EpisodeShard(str(folder), (folder / INFO, *files), read)], reader)
 
 
 def _is_observation(name: str) -> bool:
@@ -118,7 +94,7 @@ def _is_observation(name: str) -> bool:
 
 
 def _read_info(folder: Path) -> LeRobotInfo:
-    path = _info_file(folder)
+    path = folder / INFO
     refuse_dangling(path)
     try:
         with reading_file(str(folder), "a LeRobot data set"):

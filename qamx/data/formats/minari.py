@@ -1,7 +1,7 @@
 """Minari's data sets, by name."""
 
+import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.formats.source import (
+    EpisodeShard,
     EpisodicData,
     files_below,
     library,
@@ -19,42 +20,19 @@ from qamx.envs.spaces import named_leaves
 from qamx.errors import UserError, suggestion
 
 
-@dataclass(frozen=True)
-class MinariDataset:
-    """A local data set of Minari's.
-
-    **Arguments:** `id` is Minari's name, `data` the data set that its library has opened,
-    `success` the value of `data.success`, the name of an entry of `infos`.
-    """
-
-    id: str
-    data: Any
-    success: str | None
-
-    @property
-    def name(self) -> str:
-        return f"minari:{self.id}"
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return tuple(files_below(Path(self.data.storage.data_path)))
-
-    def episodes(self) -> Iterator[StoredEpisode]:
-        stored = self.data.iterate_episodes()
-        for number in self.data.episode_indices:
-            where = f"{self.name}, episode {number}"
-            try:
-                with reading_file(where, "an episode"):
-                    episode = next(stored)
-            except AssertionError as error:  # Minari's, about the file's layout
-                raise UserError(f"{where}: not an episode; make the data set again") from error
-            yield self._episode(where, episode)
-
-    def _episode(self, where: str, episode: Any) -> StoredEpisode:
+def _read(where: str, data: Any, success: str | None) -> Iterator[StoredEpisode]:
+    stored = data.iterate_episodes()
+    for number in data.episode_indices:
+        name = f"{where}, episode {number}"
+        try:
+            with reading_file(name, "an episode"):
+                episode = next(stored)
+        except AssertionError as error:  # Minari's, about the file's layout
+            raise UserError(f"{name}: not an episode; make the data set again") from error
         steps = len(episode.rewards)
         infos = named_leaves(episode.infos) if isinstance(episode.infos, Mapping) else {}
-        solved = select_success(f"{where}: infos", infos, self.success) if steps else None
-        return StoredEpisode(
+        solved = select_success(f"{name}: infos", infos, success) if steps else None
+        yield StoredEpisode(
             episode.observations,
             np.asarray(episode.actions),
             rewards=episode.rewards,
@@ -89,4 +67,6 @@ def minari_data(name: str, success: str | None, reader: EpisodeReader) -> Episod
             f"{where}: actions are in {data.action_space}; name a data set whose actions are "
             "vectors of continuous numbers (a Box)"
         )
-    return EpisodicData([MinariDataset(name, data, success)], reader)
+    files = tuple(files_below(Path(data.storage.data_path)))
+    read = functools.partial(_read, where, data, success)
+    return EpisodicData([EpisodeShard(where, files, read)], reader)

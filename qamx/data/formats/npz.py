@@ -1,15 +1,15 @@
 """NumPy archives: a file, or a folder of files as shards."""
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
-from qamx.data.formats.source import AbstractFileShard, EpisodicData, existing, reading_file
+from qamx.data.formats.source import EpisodeShard, EpisodicData, existing, reading_file
 from qamx.data.formats.table import read_episodes
 from qamx.data.validation import NpyHeader, read_headers, require_equal_lengths
 from qamx.errors import UserError
@@ -18,24 +18,17 @@ VALIDATION = "-val"
 """Suffix of a file's name for its validation data."""
 
 
-@dataclass(frozen=True)
-class NpzFile(AbstractFileShard):
-    """An npz file in one of the layouts of `qamx.data.formats.table`."""
+def _read(path: Path, success: str | None) -> Iterator[StoredEpisode]:
+    read_headers(path)  # refuses pickled objects, by name
+    with np.load(path, allow_pickle=False) as arrays:
+        yield from read_episodes(str(path), arrays, success)
 
-    def episodes(self) -> Iterator[StoredEpisode]:
-        read_headers(self.path)  # refuses pickled objects, by name
-        with np.load(self.path, allow_pickle=False) as arrays:
-            yield from read_episodes(self.name, arrays, self.success)
 
-    def length(self, reader: EpisodeReader) -> int:
-        """The number of transitions, found without reading observations and actions."""
-        with (
-            reading_file(self.name, "an npz file"),
-            np.load(self.path, allow_pickle=False) as arrays,
-        ):
-            lazy = LazyArrays(arrays, read_headers(self.path))
-            episodes = read_episodes(self.name, lazy, self.success)
-            return len(reader.transitions(self.name, episodes))
+def _length(path: Path, success: str | None, reader: EpisodeReader) -> int:
+    """The number of transitions, found without reading observations and actions."""
+    with reading_file(str(path), "an npz file"), np.load(path, allow_pickle=False) as arrays:
+        lazy = LazyArrays(arrays, read_headers(path))
+        return len(reader.transitions(str(path), read_episodes(str(path), lazy, success)))
 
 
 class LazyArrays(Mapping[str, np.ndarray]):
@@ -79,12 +72,17 @@ def npz_data(
             f"data.updates_per_shard: found {updates_per_shard}, but {path} is one file; leave it "
             "out, or name a folder of files"
         )
-    shards = [NpzFile(file, success) for file in files]
-    if len(shards) > 1:
-        require_equal_lengths([s.name for s in shards], [s.length(reader) for s in shards])
+    if len(files) > 1:
+        require_equal_lengths(
+            [str(file) for file in files], [_length(file, success, reader) for file in files]
+        )
+
+    def shard(file: Path) -> EpisodeShard:
+        return EpisodeShard.of_file(file, functools.partial(_read, file, success))
+
     apart = files[0].with_name(f"{files[0].stem}{VALIDATION}.npz")
-    validation = NpzFile(existing(apart), success) if os.path.lexists(apart) else None
-    return EpisodicData(shards, reader, updates_per_shard, validation)
+    validation = shard(existing(apart)) if os.path.lexists(apart) else None
+    return EpisodicData([*map(shard, files)], reader, updates_per_shard, validation)
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -3,10 +3,10 @@
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.transitions import Transitions
@@ -108,38 +108,21 @@ def select_success(
     return entries[name]
 
 
-class EpisodeShard(Protocol):
-    """Episodes that are read together: a file, a folder or a selection of its episodes."""
-
-    @property
-    def name(self) -> str:
-        """The name in messages."""
-        ...
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that are read."""
-        ...
-
-    def episodes(self) -> Iterator[StoredEpisode]:
-        """The episodes, in the order in which they are stored."""
-        ...
-
-
 @dataclass(frozen=True)
-class AbstractFileShard:
-    """A shard in one file; `success` is the value of `data.success`."""
+class EpisodeShard:
+    """Episodes that are read together: a file, a folder or a selection of its episodes.
 
-    path: Path
-    success: str | None
+    **Arguments:** `name` names it in messages; `episodes` reads it, in the order in which episodes
+    are stored.
+    """
 
-    @property
-    def name(self) -> str:
-        return str(self.path)
+    name: str
+    files: tuple[Path, ...]
+    episodes: Callable[[], Iterator[StoredEpisode]]
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (self.path,)
+    @classmethod
+    def of_file(cls, path: Path, episodes: Callable[[], Iterator[StoredEpisode]]) -> Self:
+        return cls(str(path), (path,), episodes)
 
 
 class EpisodicData:
