@@ -7,14 +7,14 @@ import numpy as np
 
 from qamx._utils.finding import Finding
 from qamx.data.transitions import AnyArray
-from qamx.tools.inspect_policy.report import Report
+from qamx.tools.inspect_policy.report import PolicyReport
 
 AT_BOUND = 0.999
 """An entry of an action that is this far out is played at the bound."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class CheckResult:
     """One thing that was looked at: what was found, what is healthy, and what is wrong, if so."""
 
     name: str
@@ -23,15 +23,15 @@ class Reading:
     finding: Finding | None = None
 
 
-def readings(report: Report) -> list[Reading]:
+def check_results(report: PolicyReport) -> list[CheckResult]:
     """All that can be said of this method."""
     found = (check(report) for check in CHECKS)
     return [reading for reading in found if reading is not None]
 
 
-def findings(report: Report) -> list[Finding]:
+def findings(report: PolicyReport) -> list[Finding]:
     """What is wrong, the gravest first."""
-    found = [reading.finding for reading in readings(report)]
+    found = [reading.finding for reading in check_results(report)]
     return [finding for finding in found if finding is not None]
 
 
@@ -44,10 +44,10 @@ def _warning(wrong: object, id: str, found: str, effect: str, remedy: str) -> Fi
     return Finding(id, "warn", found, effect, remedy) if wrong else None
 
 
-def _finite(report: Report) -> Reading:
-    broken = report.measures.broken
+def _finite(report: PolicyReport) -> CheckResult:
+    broken = report.diagnostics.broken
     found = f"{len(broken):,} arrays are not" if broken else ("all" if report.finite else "not all")
-    return Reading(
+    return CheckResult(
         "finite numbers",
         found,
         "all",
@@ -62,12 +62,12 @@ def _finite(report: Report) -> Reading:
     )
 
 
-def _change(report: Report) -> Reading | None:
-    kls, worths = report.path_kls, report.worth
+def _change(report: PolicyReport) -> CheckResult | None:
+    kls, worths = report.path_kls, report.tau_gain
     if kls is None or worths is None:
         return None
-    per_entry = float(np.mean(kls)) / report.measures.acting.actions.shape[-1]
-    total, worth = float(np.mean(kls)), float(np.mean(worths))
+    per_entry = float(np.mean(kls)) / report.diagnostics.acting.actions.shape[-1]
+    total, tau_gain = float(np.mean(kls)), float(np.mean(worths))
     unchanged = _warning(
         report.is_unchanged,
         "unchanged",
@@ -83,22 +83,22 @@ def _change(report: Report) -> Reading | None:
         "lower agent.inverse_temperature, or raise agent.pessimism",
     )
     dear = _warning(
-        total > 1.0 and total > 1.5 * worth,
+        total > 1.0 and total > 1.5 * tau_gain,
         "kl-without-gain",
-        f"{total:.3g} nats for what is worth {worth:.3g} (tau x gain)",
+        f"{total:.3g} nats for what is tau_gain {tau_gain:.3g} (tau x gain)",
         "the fine-tuning has not converged, or chases a critic that changes faster than it learns",
         "train on; lower agent.inverse_temperature or agent.learning_rate",
     )
-    return Reading(
+    return CheckResult(
         "path KL",
         f"{total:.3g} nats a chunk, {total / report.horizon:.3g} a step",
-        f"above 0, below tau x gain ({worth:.3g})",
+        f"above 0, below tau x gain ({tau_gain:.3g})",
         unchanged or dear or far,
     )
 
 
-def _tilt(report: Report) -> Reading | None:
-    paths, base = report.measures.found.paths, report.measures.base
+def _tilt(report: PolicyReport) -> CheckResult | None:
+    paths, base = report.diagnostics.raw.paths, report.diagnostics.base
     if paths is None or base is None:
         return None
     tau = float(paths.inverse_temperature)
@@ -118,17 +118,17 @@ def _tilt(report: Report) -> Reading | None:
         "exp(tau Q) is a point: the policy plays the critic's largest error",
         "lower agent.inverse_temperature",
     )
-    return Reading(
+    return CheckResult(
         "tilt, tau x spread of Q", f"{tilt:.3g} (tau {tau:.3g})", "1 to 30", weak or strong
     )
 
 
-def _gain(report: Report) -> Reading | None:
+def _gain(report: PolicyReport) -> CheckResult | None:
     gains = report.gains
     if gains is None or report.is_unchanged:
         return None
     mean, error = float(np.mean(gains)), float(np.std(gains)) / np.sqrt(len(gains))
-    return Reading(
+    return CheckResult(
         "critic's gain over the base",
         f"{mean:+.3g} ± {2 * error:.2g}, at {np.mean(gains > 0):.0%} of states positive",
         "positive",
@@ -142,10 +142,10 @@ def _gain(report: Report) -> Reading | None:
     )
 
 
-def _bounds(report: Report) -> Reading:
-    acting, beside = share_at_bound(report.measures.acting.actions), _bound_of_data(report)
+def _bounds(report: PolicyReport) -> CheckResult:
+    acting, beside = share_at_bound(report.diagnostics.acting.actions), _bound_of_data(report)
     known = "" if beside is None else f" (data {beside:.0%})"
-    return Reading(
+    return CheckResult(
         "acts at the bounds",
         f"{acting:.0%} of the entries{known}",
         "below 70%, or as the data",
@@ -159,19 +159,19 @@ def _bounds(report: Report) -> Reading:
     )
 
 
-def _bound_of_data(report: Report) -> float | None:
+def _bound_of_data(report: PolicyReport) -> float | None:
     windows = report.windows
     return None if windows is None else share_at_bound(windows.actions)
 
 
-def _diversity(report: Report) -> Reading | None:
-    base = report.measures.base
+def _diversity(report: PolicyReport) -> CheckResult | None:
+    base = report.diagnostics.base
     if base is None:
         return None
     acting, beside = (
-        float(np.mean(np.std(stage.actions, axis=1))) for stage in (report.measures.acting, base)
+        float(np.mean(np.std(stage.actions, axis=1))) for stage in (report.diagnostics.acting, base)
     )
-    return Reading(
+    return CheckResult(
         "diversity of actions",
         f"{acting:.2g}, the base's {beside:.2g}",
         "over a tenth of the base's",
@@ -185,14 +185,14 @@ def _diversity(report: Report) -> Reading | None:
     )
 
 
-def _agreement(report: Report) -> Reading | None:
-    acting, found = report.measures.acting, report.measures.found
+def _agreement(report: PolicyReport) -> CheckResult | None:
+    acting, found = report.diagnostics.acting, report.diagnostics.raw
     if len(acting.values) < 2:
         return None
     data = found.window_values
     other, whose = (data, "data") if data is not None else (found.stages[0].values, "base")
     mine, theirs = (float(np.mean(np.std(values, axis=0))) for values in (acting.values, other))
-    return Reading(
+    return CheckResult(
         "disagreement of the critics",
         f"{mine:.3g} at what acts, {theirs:.3g} at the {whose}'s actions",
         "up to three times that",
@@ -207,14 +207,14 @@ def _agreement(report: Report) -> Reading | None:
     )
 
 
-def _range(report: Report) -> Reading | None:
+def _range(report: PolicyReport) -> CheckResult | None:
     if report.attainable is None:
         return None
     low, high = report.attainable
-    values = np.mean(report.measures.acting.values, axis=0)
+    values = np.mean(report.diagnostics.acting.values, axis=0)
     margin = 0.1 * (high - low)
     outside = float(np.mean((values < low - margin) | (values > high + margin)))
-    return Reading(
+    return CheckResult(
         "critic's values",
         f"{np.mean(values):.4g}, from {np.min(values):.4g} to {np.max(values):.4g}",
         f"{low:.4g} to {high:.4g}: what rewards here add up to",
@@ -228,8 +228,8 @@ def _range(report: Report) -> Reading | None:
     )
 
 
-def _calibration(report: Report) -> Reading | None:
-    windows, found = report.windows, report.measures.found
+def _calibration(report: PolicyReport) -> CheckResult | None:
+    windows, found = report.windows, report.diagnostics.raw
     if windows is None or found.window_values is None or report.attainable is None:
         return None
     known = np.isfinite(windows.returns)
@@ -238,7 +238,7 @@ def _calibration(report: Report) -> Reading | None:
     values = np.mean(found.window_values, axis=0)[known]
     mean, returns = float(np.mean(values)), float(np.mean(windows.returns[known]))
     width = report.attainable[1] - report.attainable[0]
-    return Reading(
+    return CheckResult(
         "critic at the data",
         f"{mean:.4g}; returns there {returns:.4g}",
         "at or above the data's returns",
@@ -252,8 +252,8 @@ def _calibration(report: Report) -> Reading | None:
     )
 
 
-def _adjoints(report: Report) -> Reading | None:
-    paths = report.measures.found.paths
+def _adjoints(report: PolicyReport) -> CheckResult | None:
+    paths = report.diagnostics.raw.paths
     if paths is None or paths.adjoints is None:
         return None
     norms, blocked = paths.adjoints.norms, float(np.mean(paths.adjoints.blocked))
@@ -281,7 +281,7 @@ def _adjoints(report: Report) -> Reading | None:
         "what is outside is not brought back by the critic, only by the base",
         "lower agent.inverse_temperature",
     )
-    return Reading(
+    return CheckResult(
         "adjoint |g|",
         f"{end:.3g} at t = 1, {start:.2g} at t = 0; none in {blocked:.0%} of entries",
         "not 0, largest near t = 1",
@@ -289,15 +289,15 @@ def _adjoints(report: Report) -> Reading | None:
     )
 
 
-def _fit(report: Report) -> Reading | None:
-    paths = report.measures.found.paths
+def _fit(report: PolicyReport) -> CheckResult | None:
+    paths = report.diagnostics.raw.paths
     if paths is None or paths.adjoints is None or report.is_unchanged:
         return None
     target = float(np.mean(np.sum(paths.adjoints.targets, axis=0)))
     if target == 0.0:
         return None
     left = float(np.mean(np.sum(paths.adjoints.residuals, axis=0))) / target
-    return Reading(
+    return CheckResult(
         "adjoint matching leaves",
         f"{left:.3g} of |sigma g|² = {target:.3g}",
         "0.1 to 0.8, the noise of the paths",
@@ -311,7 +311,7 @@ def _fit(report: Report) -> Reading | None:
     )
 
 
-CHECKS: tuple[Callable[[Report], Reading | None], ...] = (
+CHECKS: tuple[Callable[[PolicyReport], CheckResult | None], ...] = (
     _finite,
     _range,
     _calibration,

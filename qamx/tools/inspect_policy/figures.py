@@ -17,7 +17,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from qamx.nn import AbstractCritic
-from qamx.tools.inspect_policy.report import Report
+from qamx.tools.inspect_policy.report import PolicyReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from qamx.tools.inspect_policy.states import Row, Subject
+from qamx.tools.inspect_policy.states import InspectedRun, LogRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ def band(axes: "Axes", x: AnyArray, rows: AnyArray, colour: str, label: str) -> 
     axes.plot(np.asarray(x), np.nanmean(flat, axis=1), "o-", color=colour, ms=3.5, label=label)
 
 
-def widen(axes: "Axes", values: AnyArray) -> None:
+def maybe_log_axis(axes: "Axes", values: AnyArray) -> None:
     """A logarithmic axis for positive values that span much; where they span little, it would
     have no ticks that can be read."""
     flat = np.asarray(values, float).ravel()
@@ -107,24 +107,24 @@ GRID = 41
 """Points along each side of a landscape."""
 
 
-def draw_actions(figure: "Figure", report: Report) -> None:
+def draw_actions(figure: "Figure", report: PolicyReport) -> None:
     """A panel a state: the landscape of actions with two entries, else a panel a stage."""
     shown = min(SHOWN, len(report.states.names))
     if _is_planar(report):
         axes = figure.subplots(1, shown, sharex=True, sharey=True, squeeze=False)[0]
         _draw_landscapes(figure, axes, report, shown)
         return
-    stages = [0, -1] if len(report.measures.names) > 1 else [-1]
+    stages = [0, -1] if len(report.diagnostics.names) > 1 else [-1]
     axes = figure.subplots(len(stages), shown, sharex=True, sharey=True, squeeze=False)
     _draw_coloured(figure, axes, report, stages)
 
 
-def height_of_actions(report: Report) -> float:
+def height_of_actions(report: PolicyReport) -> float:
     """Of the figure, in inches."""
-    return 3.5 if _is_planar(report) or len(report.measures.names) < 2 else 5.6
+    return 3.5 if _is_planar(report) or len(report.diagnostics.names) < 2 else 5.6
 
 
-def caption_of_actions(report: Report) -> str:
+def caption_of_actions(report: PolicyReport) -> str:
     """What the figure shows."""
     if _is_planar(report):
         return (
@@ -141,13 +141,13 @@ def caption_of_actions(report: Report) -> str:
     )
 
 
-def _is_planar(report: Report) -> bool:
-    return report.measures.acting.actions.shape[-1] == 2 * report.horizon
+def _is_planar(report: PolicyReport) -> bool:
+    return report.diagnostics.acting.actions.shape[-1] == 2 * report.horizon
 
 
-def _entries(report: Report) -> np.ndarray:
+def _entries(report: PolicyReport) -> np.ndarray:
     """The two entries of a chunk that vary most, over all stages and the data near by."""
-    spread = np.mean([np.var(s.actions, axis=1) for s in report.measures.found.stages], (0, 1))
+    spread = np.mean([np.var(s.actions, axis=1) for s in report.diagnostics.raw.stages], (0, 1))
     if report.states.near is not None:
         spread = spread + np.mean(np.var(report.states.near, axis=1), axis=0)
     if len(spread) < 2:
@@ -155,17 +155,17 @@ def _entries(report: Report) -> np.ndarray:
     return np.sort(np.argsort(spread)[-2:])
 
 
-def _name(report: Report, entry: int) -> str:
-    size = report.measures.acting.actions.shape[-1] // report.horizon
+def _name(report: PolicyReport, entry: int) -> str:
+    size = report.diagnostics.acting.actions.shape[-1] // report.horizon
     step, inside = divmod(int(entry), size)
     return f"action {step}, entry {inside}"
 
 
-def _names(report: Report) -> str:
+def _names(report: PolicyReport) -> str:
     return " and ".join(dict.fromkeys(_name(report, entry) for entry in _entries(report)))
 
 
-def _frame(axes: "Axes", report: Report, state: int) -> None:
+def _frame(axes: "Axes", report: PolicyReport, state: int) -> None:
     axes.set(xlim=(-1.12, 1.12), ylim=(-1.12, 1.12), aspect="equal")
     axes.set_title(report.states.names[state])
     axes.set_xticks((-1, 0, 1))
@@ -173,7 +173,7 @@ def _frame(axes: "Axes", report: Report, state: int) -> None:
     axes.grid(False)
 
 
-def _draw_data(axes: "Axes", report: Report, state: int, entries: np.ndarray) -> None:
+def _draw_data(axes: "Axes", report: PolicyReport, state: int, entries: np.ndarray) -> None:
     if report.states.near is not None:
         x, y = report.states.near[state][:, entries].T
         axes.plot(x, y, "x", color="white", ms=6, mew=2.6)
@@ -184,16 +184,16 @@ def _draw_data(axes: "Axes", report: Report, state: int, entries: np.ndarray) ->
 # --- two entries an action ---
 
 
-def _draw_landscapes(figure: "Figure", axes: Any, report: Report, shown: int) -> None:
+def _draw_landscapes(figure: "Figure", axes: Any, report: PolicyReport, shown: int) -> None:
     first = np.array([0, 1])
     for state, panel in enumerate(axes):
         side, values = _landscape(report, state)
         image = panel.contourf(side, side, values, 14, cmap="Greys_r", alpha=0.75)
         _draw_bar(figure, image, [panel], last=state == shown - 1)
         _draw_data(panel, report, state, first)
-        stages = report.measures.found.stages
+        stages = report.diagnostics.raw.stages
         for stage, colour, name in zip(
-            stages, colours(len(stages)), report.measures.names, strict=True
+            stages, colours(len(stages)), report.diagnostics.names, strict=True
         ):
             x, y = np.asarray(stage.actions)[state][:, first].T
             label = name if state == 0 else None
@@ -215,16 +215,16 @@ def _draw_bar(figure: "Figure", image: Any, axes: "list[Axes]", last: bool) -> N
         bar.set_label("pessimistic critic")
 
 
-def _landscape(report: Report, state: int) -> tuple[np.ndarray, np.ndarray]:
+def _landscape(report: PolicyReport, state: int) -> tuple[np.ndarray, np.ndarray]:
     """The grid's side and the pessimistic values of first actions, [entry 1, entry 0]."""
     side = np.linspace(-1, 1, GRID, dtype=np.float32)
     across, up = np.meshgrid(side, side)
-    mean = np.mean(np.asarray(report.measures.acting.actions)[state], axis=0)
+    mean = np.mean(np.asarray(report.diagnostics.acting.actions)[state], axis=0)
     rows = np.tile(mean, (GRID * GRID, 1))
     rows[:, 0], rows[:, 1] = across.ravel(), up.ravel()
     observation = np.tile(report.states.observations[state], (GRID * GRID, 1))
-    values = _values(report.anatomy.critic, jnp.asarray(observation), jnp.asarray(rows))
-    return side, report.measures.lower(np.asarray(values)).reshape(GRID, GRID)
+    values = _values(report.stages.critic, jnp.asarray(observation), jnp.asarray(rows))
+    return side, report.diagnostics.lower(np.asarray(values)).reshape(GRID, GRID)
 
 
 @eqx.filter_jit
@@ -235,11 +235,11 @@ def _values(critic: AbstractCritic, observation: Any, action: Any) -> Any:
 # --- more ---
 
 
-def _draw_coloured(figure: "Figure", axes: Any, report: Report, stages: list[int]) -> None:
-    entries, found = _entries(report), report.measures.found.stages
-    names = report.measures.names
+def _draw_coloured(figure: "Figure", axes: Any, report: PolicyReport, stages: list[int]) -> None:
+    entries, found = _entries(report), report.diagnostics.raw.stages
+    names = report.diagnostics.names
     for state, column in enumerate(axes.T):
-        values = [report.measures.lower(found[stage].values)[state] for stage in stages]
+        values = [report.diagnostics.lower(found[stage].values)[state] for stage in stages]
         ends = float(np.min(values)), float(np.max(values))
         for row, stage in enumerate(stages):
             panel = column[row]
@@ -260,12 +260,12 @@ def _draw_coloured(figure: "Figure", axes: Any, report: Report, stages: list[int
 TIME = "flow time t (0 noise, 1 action)"
 
 
-def draw_critic(figure: "Figure", report: Report) -> None:
+def draw_critic(figure: "Figure", report: PolicyReport) -> None:
     """The critic along each flow, from where each state's base starts."""
     axes = figure.subplots(1, 2, width_ratios=(1.6, 1))
-    stages, lower = report.measures.found.stages, report.measures.lower
+    stages, lower = report.diagnostics.raw.stages, report.diagnostics.lower
     for stage, name, colour in zip(
-        stages, report.measures.names, colours(len(stages)), strict=True
+        stages, report.diagnostics.names, colours(len(stages)), strict=True
     ):
         if stage.along is None:
             continue
@@ -278,13 +278,13 @@ def draw_critic(figure: "Figure", report: Report) -> None:
     _draw_ends(axes[1], report)
 
 
-def _level(report: Report) -> np.ndarray:
-    """What each state is worth: the first flow's mean at its noise."""
-    first = next(s.along for s in report.measures.found.stages if s.along is not None)
-    return np.mean(report.measures.lower(first)[0], axis=-1)
+def _level(report: PolicyReport) -> np.ndarray:
+    """The value of each state: the first flow's mean at its noise."""
+    first = next(s.along for s in report.diagnostics.raw.stages if s.along is not None)
+    return np.mean(report.diagnostics.lower(first)[0], axis=-1)
 
 
-def _draw_ends(axes: "Axes", report: Report) -> None:
+def _draw_ends(axes: "Axes", report: PolicyReport) -> None:
     """What each state gains, state by state."""
     if report.gains is None:
         axes.set_visible(False)
@@ -296,7 +296,7 @@ def _draw_ends(axes: "Axes", report: Report) -> None:
     axes.set(xlabel="states, in order", ylabel="critic's gain, acting less base", xticks=[])
 
 
-def draw_costs(figure: "Figure", report: Report, paths: Paths) -> None:
+def draw_costs(figure: "Figure", report: PolicyReport, paths: Paths) -> None:
     """Where along the flow, and at which states, the path KL arises."""
     axes = figure.subplots(1, 2)
     costs = np.asarray(paths.costs)
@@ -304,18 +304,18 @@ def draw_costs(figure: "Figure", report: Report, paths: Paths) -> None:
     band(axes[0], times, costs, ACTING, "a step's part of the path KL")
     axes[0].set(xlabel=TIME, ylabel="nats in a step of the flow", xlim=(-0.02, 1.0))
     axes[0].legend(loc="upper left")
-    kls, worth = report.path_kls, report.worth
+    kls, tau_gain = report.path_kls, report.tau_gain
     assert kls is not None
-    assert worth is not None
+    assert tau_gain is not None
     order, total = np.argsort(kls), float(np.mean(kls))
     axes[1].bar(np.arange(len(kls)), kls[order], color=ACTING, label="path KL")
     axes[1].plot(
-        worth[order], "D", color="black", ms=3.5, label="tau x gain: its bound at the solution"
+        tau_gain[order], "D", color="black", ms=3.5, label="tau x gain: its bound at the solution"
     )
     axes[1].axhline(total, color=DATA, ls="--", lw=1.2, label=f"mean {total:.3g} nats a chunk")
     axes[1].set(xlabel="states, in order", ylabel="nats a chunk", xticks=[])
-    top = max(kls.max(), worth.max())
-    axes[1].set_ylim(min(0.0, worth.min()), 1.4 * top if top > 0 else 1.0)
+    top = max(kls.max(), tau_gain.max())
+    axes[1].set_ylim(min(0.0, tau_gain.min()), 1.4 * top if top > 0 else 1.0)
     axes[1].legend(loc="upper left")
 
 
@@ -334,16 +334,16 @@ def draw_adjoints(figure: "Figure", adjoints: Adjoints) -> None:
         band(axes[1], steps, np.sqrt(np.asarray(squares)), colour, label)
     axes[1].set(xlabel=TIME, ylabel="norm", xlim=(-0.02, 1.0))
     for panel in axes:
-        widen(panel, np.mean(norms, axis=(1, 2)))
+        maybe_log_axis(panel, np.mean(norms, axis=(1, 2)))
         panel.legend(loc="best")
 
 
-def draw_calibration(figure: "Figure", report: Report) -> None:
+def draw_calibration(figure: "Figure", report: PolicyReport) -> None:
     """The critic against returns, and where its values lie."""
     axes = figure.subplots(1, 2)
-    windows, found = report.windows, report.measures.found
+    windows, found = report.windows, report.diagnostics.raw
     assert windows is not None
-    values = report.measures.lower(np.asarray(found.window_values))
+    values = report.diagnostics.lower(np.asarray(found.window_values))
     known = np.isfinite(windows.returns)
     axes[0].plot(windows.returns[known], values[known], ".", color=DATA, ms=5, alpha=0.7)
     if known.any():
@@ -355,12 +355,12 @@ def draw_calibration(figure: "Figure", report: Report) -> None:
     _draw_values(axes[1], report, values)
 
 
-def _draw_values(axes: "Axes", report: Report, of_data: np.ndarray) -> None:
-    stages = report.measures.found.stages
+def _draw_values(axes: "Axes", report: PolicyReport, of_data: np.ndarray) -> None:
+    stages = report.diagnostics.raw.stages
     groups = [(of_data, "data", DATA)] + [
-        (report.measures.lower(stage.values).ravel(), name, colour)
+        (report.diagnostics.lower(stage.values).ravel(), name, colour)
         for stage, name, colour in zip(
-            stages, report.measures.names, colours(len(stages)), strict=True
+            stages, report.diagnostics.names, colours(len(stages)), strict=True
         )
     ]
     everything = np.concatenate([values for values, *_ in groups])
@@ -403,13 +403,13 @@ PANELS: tuple[Panel, ...] = (
 COLOURS = (ACTING, BASE, BETWEEN, GREEN, DATA, "#e69f00", "#56b4e9")
 
 
-def panels_of(subject: Subject) -> list[Panel]:
+def panels_of(run: InspectedRun) -> list[Panel]:
     """The panels for which the run has logged something."""
-    logged = {key for row in subject.metrics for key in row}
+    logged = {key for row in run.metrics for key in row}
     losses = tuple((key, key.removesuffix("/loss")) for key in sorted(logged) if _is_loss(key))
     panels = [("losses", True, losses), *PANELS]
     kept = [(label, log, tuple(k for k in keys if k[0] in logged)) for label, log, keys in panels]
-    constant = {key for key in logged if len({row.get(key) for row in subject.metrics}) == 1}
+    constant = {key for key in logged if len({row.get(key) for row in run.metrics}) == 1}
     return [
         (label, log, keys)
         for label, log, keys in kept
@@ -421,33 +421,33 @@ def _is_loss(key: str) -> bool:
     return key.endswith("loss") and key != "update/loss"
 
 
-def draw_training(figure: "Figure", subject: Subject) -> None:
+def draw_training(figure: "Figure", run: InspectedRun) -> None:
     """Success above, what was logged below, over the run's steps."""
-    panels = panels_of(subject)
+    panels = panels_of(run)
     count = len(panels) + 1
     axes = figure.subplots(-(-count // 2), 2, sharex=True, squeeze=False).ravel()
-    _draw_success(axes[0], subject.evaluations)
+    _draw_success(axes[0], run.evaluations)
     for axis, panel in zip(axes[1:], panels, strict=False):
-        _draw_panel(axis, panel, subject.metrics)
+        _draw_panel(axis, panel, run.metrics)
     for axis in axes[count:]:
         axis.set_visible(False)
     for axis in axes[:count]:
-        for border in borders(subject.metrics):
+        for border in phase_boundaries(run.metrics):
             axis.axvline(border, color="black", lw=0.9, ls=(0, (2, 2)))
-        axis.axvline(subject.step, color=GREEN, lw=1.2, ls=":")
+        axis.axvline(run.step, color=GREEN, lw=1.2, ls=":")
     for axis in axes[max(count - 2, 0) : count]:
         axis.set_xlabel("step")
         axis.tick_params(labelbottom=True)
 
 
-def borders(rows: list[Row]) -> Iterator[int]:
+def phase_boundaries(rows: list[LogRow]) -> Iterator[int]:
     """The last step of each phase but the last, as far as it was logged."""
     for before, after in itertools.pairwise(rows):
         if before["phase"] != after["phase"]:
             yield before["step"]
 
 
-def _draw_success(axes: "Axes", rows: list[Row]) -> None:
+def _draw_success(axes: "Axes", rows: list[LogRow]) -> None:
     for key, colour, label in (
         ("success", ACTING, "policy"),
         ("behaviour_success", BASE, "clone of the data"),
@@ -460,14 +460,14 @@ def _draw_success(axes: "Axes", rows: list[Row]) -> None:
         axes.legend(loc="best")
 
 
-def _draw_panel(axes: "Axes", panel: Panel, rows: list[Row]) -> None:
+def _draw_panel(axes: "Axes", panel: Panel, rows: list[LogRow]) -> None:
     label, logarithmic, keys = panel
-    drawn = []
+    sample_rows = []
     for (key, name), colour in zip(keys, COLOURS, strict=False):
         points = np.array([(row["step"], row[key]) for row in rows if key in row], float)
         axes.plot(points[:, 0], points[:, 1], color=colour, lw=1.4, label=name)
-        drawn.append(points[:, 1])
+        sample_rows.append(points[:, 1])
     if logarithmic:
-        widen(axes, np.concatenate(drawn))
+        maybe_log_axis(axes, np.concatenate(sample_rows))
     axes.set_ylabel(label)
     axes.legend(loc="best")

@@ -50,14 +50,14 @@ class Paths(eqx.Module):
 
 
 @functools.singledispatch
-def follow(
+def sde_diagnostics(
     policy: AbstractFineTunedFlow, critic: AbstractCritic, observation: Array, key: Key
 ) -> Paths | None:
     """Draws a path for each observation; None for a flow whose objective is not known here."""
     return None
 
 
-@follow.register
+@sde_diagnostics.register
 def _(policy: AdjointMatchedFlow, critic: AbstractCritic, observation: Array, key: Key) -> Paths:
     paths = policy.draw_paths(critic, observation, key)
     price = policy.inverse_temperature.control_price()
@@ -75,7 +75,7 @@ def _(policy: AdjointMatchedFlow, critic: AbstractCritic, observation: Array, ke
     )
 
 
-@follow.register
+@sde_diagnostics.register
 def _(policy: BackpropagatedFlow, critic: AbstractCritic, observation: Array, key: Key) -> Paths:
     states = policy.sample_path(policy.velocity, observation, key)
     change, sigma = policy.change_along(observation, states[:-1])
@@ -84,7 +84,7 @@ def _(policy: BackpropagatedFlow, critic: AbstractCritic, observation: Array, ke
     return Paths(path_costs(change, sigma, h), jnp.asarray(h * policy.inverse_temperature), None)
 
 
-class StageMeasures(eqx.Module):
+class StageDiagnostics(eqx.Module):
     """A stage's chunks and their values.
 
     `along` are the critics' values on the way of its flow, of the times 0, h, ..., 1; None
@@ -96,41 +96,41 @@ class StageMeasures(eqx.Module):
     along: Float[AnyArray, "ensemble times states samples"] | None
 
 
-class Found(eqx.Module):
+class RawDiagnostics(eqx.Module):
     """What the compiled call gives.
 
     `data_values` are the critics' at the data's chunks of the same states, `window_values` at
     other windows of the data; `paths` is what the fine-tuning shows, None without any.
     """
 
-    stages: tuple[StageMeasures, ...]
+    stages: tuple[StageDiagnostics, ...]
     data_values: Float[AnyArray, "ensemble states"] | None
     window_values: Float[AnyArray, "ensemble windows"] | None
     paths: Paths | None
 
 
 @dataclass(frozen=True)
-class Measures:
-    """`Found` on the host, with names: `stages` has an entry a stage, what acts last.
+class Diagnostics:
+    """`RawDiagnostics` on the host, with names: `stages` has an entry a stage, what acts last.
 
     **Arguments:** `pessimism` is what the method's backup takes off the mean of the critics, in
     deviations; `broken` names the agent's arrays that are not finite.
     """
 
     names: tuple[str, ...]
-    found: Found
+    raw: RawDiagnostics
     pessimism: float
     broken: tuple[str, ...]
 
     @property
-    def acting(self) -> StageMeasures:
+    def acting(self) -> StageDiagnostics:
         """What acts in evaluations."""
-        return self.found.stages[-1]
+        return self.raw.stages[-1]
 
     @property
-    def base(self) -> StageMeasures | None:
+    def base(self) -> StageDiagnostics | None:
         """What it was refined from, if anything."""
-        return self.found.stages[0] if len(self.names) > 1 else None
+        return self.raw.stages[0] if len(self.names) > 1 else None
 
     def lower(self, values: Float[AnyArray, "ensemble *rows"]) -> Float[np.ndarray, "*rows"]:
         """The pessimistic value of an ensemble's."""
@@ -146,7 +146,7 @@ def measure(
     pessimism: float = 0.0,
     actions: Float[np.ndarray, "states dim"] | None = None,
     windows: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Measures:
+) -> Diagnostics:
     """Draws `samples` chunks of every stage at every state, and follows them.
 
     **Arguments:** `actions` are the data's chunks at the states, `windows` observations and
@@ -154,7 +154,7 @@ def measure(
     """
     found = jax.device_get(_measure(agent, observations, samples, key, actions, windows))
     names = tuple(stage.name for stage in take_apart(agent).stages)
-    return Measures(names, found, pessimism, _broken(agent))
+    return Diagnostics(names, found, pessimism, _broken(agent))
 
 
 def _broken(agent: AbstractAgent) -> tuple[str, ...]:
@@ -173,16 +173,16 @@ def _measure(
     key: Key,
     actions: AnyArray | None,
     windows: tuple[AnyArray, AnyArray] | None,
-) -> Found:
+) -> RawDiagnostics:
     parts = take_apart(agent)
     rows = jnp.repeat(jnp.asarray(observations), samples, axis=0)
     flow_key, path_key = jax.random.split(key)
-    # Every stage has the same key: flows that follow each other start from the same noise.
+    # Every stage has the same key: flows that sde_diagnostics each other start from the same noise.
     stages = tuple(_stage(parts, stage, rows, samples, flow_key) for stage in parts.stages)
     paths = None
     if parts.fine_tuned is not None:
-        paths = _by_state(follow(parts.fine_tuned, parts.critic, rows, path_key), samples)
-    return Found(
+        paths = _by_state(sde_diagnostics(parts.fine_tuned, parts.critic, rows, path_key), samples)
+    return RawDiagnostics(
         stages,
         None if actions is None else _values(parts, observations, actions),
         None if windows is None else _values(parts, *windows),
@@ -194,7 +194,7 @@ def _values(parts: Anatomy, observations: AnyArray, actions: AnyArray) -> Array:
     return parts.critic(jnp.asarray(observations), jnp.asarray(actions))
 
 
-def _stage(parts: Anatomy, stage: Stage, rows: Array, samples: int, key: Key) -> StageMeasures:
+def _stage(parts: Anatomy, stage: Stage, rows: Array, samples: int, key: Key) -> StageDiagnostics:
     if stage.route is None:
         actions, along = stage.draw(rows, key), None
     else:
@@ -208,7 +208,7 @@ def _stage(parts: Anatomy, stage: Stage, rows: Array, samples: int, key: Key) ->
         along = jnp.moveaxis(along, 0, 1)
     values = parts.critic(rows, actions)
     actions = actions.reshape(-1, samples, actions.shape[-1])
-    return StageMeasures(actions, *_by_state((values, along), samples))
+    return StageDiagnostics(actions, *_by_state((values, along), samples))
 
 
 def _by_state(tree: PyTree, samples: int) -> PyTree:

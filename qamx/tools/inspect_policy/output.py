@@ -19,7 +19,7 @@ from qamx._utils.machine import use_cpu
 from qamx._utils.seeds import check_seed
 from qamx._utils.terminal import print_findings, print_table
 from qamx.errors import ExitCode, UserError
-from qamx.tools.inspect_policy.checks import findings, readings, share_at_bound
+from qamx.tools.inspect_policy.checks import check_results, findings, share_at_bound
 from qamx.tools.inspect_policy.figures import (
     Draw,
     caption_of_actions,
@@ -33,27 +33,27 @@ from qamx.tools.inspect_policy.figures import (
     panels_of,
     rendered,
 )
-from qamx.tools.inspect_policy.report import Report, inspect
-from qamx.tools.inspect_policy.states import find_subject, not_finite_at
+from qamx.tools.inspect_policy.report import PolicyReport, inspect
+from qamx.tools.inspect_policy.states import load_run, not_finite_at
 
 
-def numbers(report: Report) -> dict[str, Any]:
+def to_json(report: PolicyReport) -> dict[str, Any]:
     """The report as JSON has it: arrays as lists, and None for what is not finite."""
-    subject, found = report.subject, report.measures.found
+    run, found = report.run, report.diagnostics.raw
     return _plain(
         {
-            "run": str(subject.directory),
-            "method": subject.experiment.agent.method,
-            "step": subject.step,
-            "phase": subject.phase,
-            "evaluation": subject.evaluation,
+            "run": str(run.directory),
+            "method": run.experiment.agent.method,
+            "step": run.step,
+            "phase": run.phase,
+            "evaluation": run.evaluation,
             "seed": report.seed,
-            "not_finite": report.measures.broken,
-            "readings": [dataclasses.asdict(reading) for reading in readings(report)],
+            "not_finite": report.diagnostics.broken,
+            "readings": [dataclasses.asdict(reading) for reading in check_results(report)],
             "states": report.states,
             "stages": [
                 {"name": name, **vars(stage)}
-                for name, stage in zip(report.measures.names, found.stages, strict=True)
+                for name, stage in zip(report.diagnostics.names, found.stages, strict=True)
             ],
             "data_values": found.data_values,
             "windows": report.windows,
@@ -80,24 +80,24 @@ def _plain(value: Any) -> Any:
 READING_HEADER = ("", "found", "healthy", "")
 
 
-def subject_rows(report: Report) -> list[tuple[str, str]]:
+def summary_rows(report: PolicyReport) -> list[tuple[str, str]]:
     """What was inspected."""
-    subject = report.subject
-    experiment = subject.experiment
+    run = report.run
+    experiment = run.experiment
     environment = f"{experiment.environment.id} {experiment.environment.label}".rstrip()
     rows = [
         ("method", f"{experiment.agent.method} on {environment}"),
-        ("checkpoint", f"step {subject.step:,} ({subject.phase})"),
+        ("checkpoint", f"step {run.step:,} ({run.phase})"),
         ("evaluation", _evaluation(report)),
         ("looked at", _states(report)),
     ]
-    if broken := not_finite_at(subject.directory):
+    if broken := not_finite_at(run.directory):
         rows.append(("diverged", broken))
     return rows + [("absent", reason) for reason in absent(report)]
 
 
-def _evaluation(report: Report) -> str:
-    row = report.subject.evaluation
+def _evaluation(report: PolicyReport) -> str:
+    row = report.run.evaluation
     if row is None:
         return "none yet"
     cloned = row.get("behaviour_success")
@@ -105,38 +105,38 @@ def _evaluation(report: Report) -> str:
     return f"success {row['success']:.0%}{beside} at step {row['step']:,}"
 
 
-def _states(report: Report) -> str:
+def _states(report: PolicyReport) -> str:
     count = counted(len(report.states.names), "state")
     return f"{count}, {report.states.origin}; {report.samples} samples each, seed {report.seed}"
 
 
-def absent(report: Report) -> Iterator[str]:
+def absent(report: PolicyReport) -> Iterator[str]:
     """What this method, or this place, has not got, and why."""
-    parts, name = report.anatomy, type(report.subject.agent.policy).__name__
+    parts, name = report.stages, type(report.run.agent.policy).__name__
     if parts.base is None:
         yield f"a base to compare with: {name} keeps no clone beside what it improves"
     if not any(stage.route for stage in parts.stages):
         yield f"the critic along a flow: {name} has no ordinary differential equation"
-    if report.measures.found.paths is None:
+    if report.diagnostics.raw.paths is None:
         yield f"path KL and adjoints: {name} is not fine-tuned on the SDE of a base flow"
-    elif report.measures.found.paths.adjoints is None:
+    elif report.diagnostics.raw.paths.adjoints is None:
         yield f"adjoints: {name} is trained by backpropagation through its SDE"
-    if report.subject.data is None:
+    if report.run.data is None:
         yield "data actions and returns: the run's data files are not where it had them"
 
 
-def stage_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def stage_table(report: PolicyReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """A column a stage, and one of the data."""
-    stages, windows = report.measures.found.stages, report.windows
-    header = ("", *report.measures.names, *(("data",) if windows is not None else ()))
-    lower = report.measures.lower
+    stages, windows = report.diagnostics.raw.stages, report.windows
+    header = ("", *report.diagnostics.names, *(("data",) if windows is not None else ()))
+    lower = report.diagnostics.lower
     rows: dict[str, list[str]] = {
         "critic, pessimistic": [f"{np.mean(lower(one.values)):.4g}" for one in stages],
         "deviation of the critics": [f"{np.mean(np.std(one.values, 0)):.3g}" for one in stages],
         "entries at the bounds": [f"{share_at_bound(one.actions):.0%}" for one in stages],
         "deviation of the samples": [f"{np.mean(np.std(one.actions, 1)):.3g}" for one in stages],
     }
-    values = report.measures.found.window_values
+    values = report.diagnostics.raw.window_values
     if windows is not None and values is not None:
         of_data = (
             f"{np.mean(lower(values)):.4g}",
@@ -149,15 +149,15 @@ def stage_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
     return header, [(name, *cells) for name, cells in rows.items()]
 
 
-def reading_rows(report: Report) -> list[tuple[str, str, str, str]]:
+def check_rows(report: PolicyReport) -> list[tuple[str, str, str, str]]:
     """What was found, and what is healthy."""
     return [
         (one.name, one.found, one.healthy, "ok" if one.finding is None else "warning")
-        for one in readings(report)
+        for one in check_results(report)
     ]
 
 
-def verdict(report: Report) -> str:
+def verdict(report: PolicyReport) -> str:
     """One line at the end."""
     count = len(findings(report))
     first = "; what comes first is the likeliest cause of the others" if count > 1 else ""
@@ -165,7 +165,7 @@ def verdict(report: Report) -> str:
 
 
 @dataclass(frozen=True)
-class Plate:
+class PageFigure:
     """A figure of the page, drawn when it is asked for."""
 
     name: str
@@ -175,7 +175,7 @@ class Plate:
     height: float
 
 
-def write_page(report: Report, folder: Path) -> Path:
+def write_page(report: PolicyReport, folder: Path) -> Path:
     """Writes `index.html` and the figures; returns the page.
 
     **Raises:** `UserError` if the folder cannot be written.
@@ -183,10 +183,10 @@ def write_page(report: Report, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         figures = []
-        for plate in plates(report):
-            png = rendered(plate.draw, plate.height)
-            (folder / f"{plate.name}.png").write_bytes(png)
-            figures.append(_figure(plate, png))
+        for figure in page_figures(report):
+            png = rendered(figure.draw, figure.height)
+            (folder / f"{figure.name}.png").write_bytes(png)
+            figures.append(_figure(figure, png))
     except OSError as error:
         raise UserError(f"--out: {folder}: cannot be written ({error.strerror})") from error
     page = folder / "index.html"
@@ -194,34 +194,34 @@ def write_page(report: Report, folder: Path) -> Path:
     return page
 
 
-def plates(report: Report) -> Iterator[Plate]:
+def page_figures(report: PolicyReport) -> Iterator[PageFigure]:
     """The figures that this method has; none but that of training where numbers are broken."""
     if report.finite:
         yield from _of_policy(report)
-    if report.subject.metrics:
-        yield Plate(
+    if report.run.metrics:
+        yield PageFigure(
             "training",
             "Over training",
             "What the run logged, means since the row before. Black dashes: a phase gives way to "
             "the next; green dots: the checkpoint that is looked at. Healthy: values settle "
             "inside what rewards can add up to, path KL and adjoints level off, and the gradient "
             "norm does not grow without end.",
-            lambda figure: draw_training(figure, report.subject),
-            2.0 * (-(-(len(panels_of(report.subject)) + 1) // 2)) + 0.4,
+            lambda figure: draw_training(figure, report.run),
+            2.0 * (-(-(len(panels_of(report.run)) + 1) // 2)) + 0.4,
         )
 
 
-def _of_policy(report: Report) -> Iterator[Plate]:
-    yield Plate(
+def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
+    yield PageFigure(
         "actions",
         "Action chunks",
         caption_of_actions(report),
         lambda figure: draw_actions(figure, report),
         height_of_actions(report),
     )
-    found = report.measures.found
+    found = report.diagnostics.raw
     if any(stage.along is not None for stage in found.stages):
-        yield Plate(
+        yield PageFigure(
             "critic",
             "The critic along the flow",
             "Left: the pessimistic critic at the flow's states, clipped to the box; lines are "
@@ -231,7 +231,7 @@ def _of_policy(report: Report) -> Iterator[Plate]:
             3.0,
         )
     if (paths := found.paths) is not None:
-        yield Plate(
+        yield PageFigure(
             "path_kl",
             "Path KL",
             "2h/sigma² |v - v_base|² along the memoryless SDE: how far the fine-tuned flow is "
@@ -241,7 +241,7 @@ def _of_policy(report: Report) -> Iterator[Plate]:
             3.0,
         )
         if (adjoints := paths.adjoints) is not None:
-            yield Plate(
+            yield PageFigure(
                 "adjoints",
                 "Adjoints",
                 "Left: the lean adjoint along the paths, the critic's gradient carried back by "
@@ -252,7 +252,7 @@ def _of_policy(report: Report) -> Iterator[Plate]:
                 3.0,
             )
     if report.windows is not None:
-        yield Plate(
+        yield PageFigure(
             "calibration",
             "The critic at the data",
             "Left: values of the data's chunks against the returns that followed. A policy "
@@ -264,38 +264,38 @@ def _of_policy(report: Report) -> Iterator[Plate]:
         )
 
 
-def _figure(plate: Plate, png: bytes) -> str:
+def _figure(figure: PageFigure, png: bytes) -> str:
     data = base64.b64encode(png).decode()
     return (
-        f"<h2>{escape(plate.title)}</h2><figure><figcaption>{escape(plate.caption)}</figcaption>"
-        f'<img alt="{escape(plate.title)}" src="data:image/png;base64,{data}"></figure>'
+        f"<h2>{escape(figure.title)}</h2><figure><figcaption>{escape(figure.caption)}</figcaption>"
+        f'<img alt="{escape(figure.title)}" src="data:image/png;base64,{data}"></figure>'
     )
 
 
-def _page(report: Report, figures: list[str]) -> str:
+def _page(report: PolicyReport, figures: list[str]) -> str:
     return document(
-        str(report.subject.directory),
+        str(report.run.directory),
         [
             f'<p class="verdict">{escape(verdict(report))}</p>',
             findings_table(findings(report)),
             "<h2>What was looked at</h2>",
-            table((), subject_rows(report)),
+            table((), summary_rows(report)),
             "<h2>Actions</h2>",
             table(*stage_table(report)),
             "<h2>Policy and critic</h2>",
-            f'<div class="readings">{table(READING_HEADER, reading_rows(report))}</div>',
+            f'<div class="readings">{table(READING_HEADER, check_rows(report))}</div>',
             *figures,
         ],
     )
 
 
-def print_report(report: Report) -> None:
+def print_report(report: PolicyReport) -> None:
     """Prints what was looked at, what was found, and what is wrong."""
-    print_table(str(report.subject.directory), ("", ""), subject_rows(report))
+    print_table(str(report.run.directory), ("", ""), summary_rows(report))
     print()
     print_table("actions", *stage_table(report))
     print()
-    print_table("policy and critic", READING_HEADER, reading_rows(report))
+    print_table("policy and critic", READING_HEADER, check_rows(report))
     if findings(report):
         print()
         print_findings(findings(report), "what it is, what it does, what to do")
@@ -323,12 +323,12 @@ def inspect_run(
     """
     _check(flow, states, samples, seed, out)
     use_cpu()
-    subject = find_subject(directory)
+    run = load_run(directory)
     out = out or directory.resolve().with_name(f"{directory.resolve().name}-inspect")
-    report = inspect(subject, where, states, samples, seed)
+    report = inspect(run, where, states, samples, seed)
     print_report(report)
     if file is not None:
-        write_text("--json", file, json.dumps(numbers(report)) + "\n")
+        write_text("--json", file, json.dumps(to_json(report)) + "\n")
     if flow:
         print(f"figures: {write_page(report, out)}")
     return ExitCode.DONE

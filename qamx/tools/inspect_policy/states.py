@@ -24,12 +24,12 @@ from qamx.training.logs import whole_rows
 from qamx.training.plan import evaluation_seeds
 from qamx.worlds import build_data, build_environment
 
-Row = dict[str, Any]
+LogRow = dict[str, Any]
 """A line of the run's records."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class InspectedRun:
     """A run, and the agent of its newest intact checkpoint.
 
     **Arguments:** `step` is the checkpoint's; `data` is the first shard in the policy's units,
@@ -42,8 +42,8 @@ class Subject:
     step: int
     scaling: Scaling
     data: Transitions | None
-    metrics: list[Row]
-    evaluations: list[Row]
+    metrics: list[LogRow]
+    evaluations: list[LogRow]
 
     @property
     def phase(self) -> str:
@@ -52,7 +52,7 @@ class Subject:
         return [*later, *(row["phase"] for row in self.metrics[-1:]), "not logged yet"][0]
 
     @property
-    def evaluation(self) -> Row | None:
+    def evaluation(self) -> LogRow | None:
         """The last evaluation that the checkpoint has seen."""
         rows = [row for row in self.evaluations if row["step"] <= self.step]
         return rows[-1] if rows else None
@@ -62,7 +62,7 @@ class Subject:
         return ScaledEnvironment(build_environment(self.experiment.environment), self.scaling)
 
 
-def find_subject(directory: Path) -> Subject:
+def load_run(directory: Path) -> InspectedRun:
     """The run of a folder.
 
     **Raises:** `UserError` if the folder holds no run or no intact checkpoint, or its data are
@@ -75,7 +75,7 @@ def find_subject(directory: Path) -> Subject:
         broken = not_finite_at(directory)
         raise UserError(f"{error}{broken and f' (but: {broken})'}") from error
     scaling = Scaling.load(directory)
-    return Subject(
+    return InspectedRun(
         directory,
         experiment,
         agent,
@@ -160,28 +160,28 @@ class Windows:
     returns: Float[np.ndarray, " windows"]
 
 
-def choose(subject: Subject, where: Sequence[str], count: int, seed: int) -> States:
+def select_states(run: InspectedRun, where: Sequence[str], count: int, seed: int) -> States:
     """The states that `where` names: rows of the data, `resets`, or a file.
 
-    By itself, `count` states drawn from the data; without data, resets.
+    By itself, `count` states sample_rows from the data; without data, resets.
 
     **Raises:** `UserError` if they cannot be had.
     """
     if not where:
-        where = () if subject.data is not None else (RESETS,)
+        where = () if run.data is not None else (RESETS,)
     if list(where) == [RESETS]:
-        return _near(subject, _resets(subject, count))
+        return _with_nearest(run, _resets(run, count))
     if len(where) == 1 and where[0].endswith(".npz"):
-        return _near(subject, _of_file(subject, Path(where[0])))
-    return _near(subject, _of_data(subject, where, count, seed))
+        return _with_nearest(run, _of_file(run, Path(where[0])))
+    return _with_nearest(run, _of_data(run, where, count, seed))
 
 
-def _of_data(subject: Subject, where: Sequence[str], count: int, seed: int) -> States:
-    data, horizon = subject.data, subject.experiment.agent.horizon
+def _of_data(run: InspectedRun, where: Sequence[str], count: int, seed: int) -> States:
+    data, horizon = run.data, run.experiment.agent.horizon
     if data is None:
         raise UserError("--state: the run's data are not here, so there are no rows; try resets")
     starts = whole_windows(data, horizon)
-    rows = _named_rows(where, starts) if where else drawn(starts, count, seed)
+    rows = _named_rows(where, starts) if where else sample_rows(starts, count, seed)
     return States(
         "rows of the data",
         tuple(f"row {row:,}" for row in rows),
@@ -208,14 +208,14 @@ def _named_rows(where: Sequence[str], starts: Int[np.ndarray, " starts"]) -> np.
     return rows
 
 
-def _resets(subject: Subject, count: int) -> States:
-    with opened(subject.open_environment) as env:
-        seen = [env.reset(seed) for seed in evaluation_seeds(subject.experiment.seed, count)]
+def _resets(run: InspectedRun, count: int) -> States:
+    with opened(run.open_environment) as env:
+        seen = [env.reset(seed) for seed in evaluation_seeds(run.experiment.seed, count)]
     names = tuple(f"episode {index}" for index in range(count))
     return States("first states of evaluation episodes", names, np.stack(seen), None, None)
 
 
-def _of_file(subject: Subject, path: Path) -> States:
+def _of_file(run: InspectedRun, path: Path) -> States:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = np.asarray(file["observations"], np.float32)
@@ -223,7 +223,7 @@ def _of_file(subject: Subject, path: Path) -> States:
         raise UserError(
             f"--state: {path}: cannot be read ({error}); write observations with numpy.savez"
         ) from error
-    size = _size(subject)
+    size = _size(run)
     if found.ndim != 2 or found.shape[1] != size or not len(found):
         raise UserError(
             f"--state: {path}: observations of shape {found.shape}; write (states, {size})"
@@ -232,11 +232,11 @@ def _of_file(subject: Subject, path: Path) -> States:
         row = np.flatnonzero(~np.isfinite(found).all(axis=1))[0]
         raise UserError(f"--state: {path}: row {row} has entries that are not finite; leave it out")
     names = tuple(f"{path.name} {index}" for index in range(len(found)))
-    return States(f"states of {path.name}", names, subject.scaling.observations(found), None, None)
+    return States(f"states of {path.name}", names, run.scaling.observations(found), None, None)
 
 
-def _size(subject: Subject) -> int:
-    with opened(subject.open_environment) as env:
+def _size(run: InspectedRun) -> int:
+    with opened(run.open_environment) as env:
         return env.observation_size
 
 
@@ -250,7 +250,9 @@ def whole_windows(data: Transitions, horizon: int) -> Int[np.ndarray, " starts"]
     return np.flatnonzero(ended[horizon - 1 : horizon - 1 + count] == ended[:count])
 
 
-def drawn(starts: Int[np.ndarray, " starts"], count: int, seed: int) -> Int[np.ndarray, " rows"]:
+def sample_rows(
+    starts: Int[np.ndarray, " starts"], count: int, seed: int
+) -> Int[np.ndarray, " rows"]:
     """Some of the rows."""
     if not len(starts):
         raise UserError("the data hold no whole chunk; qamx data inspect says more")
@@ -265,12 +267,12 @@ def chunks(
     return np.asarray(data.actions)[steps].reshape(len(rows), -1)
 
 
-def _near(subject: Subject, states: States) -> States:
+def _with_nearest(run: InspectedRun, states: States) -> States:
     """The same with the chunks of the nearest states in the data, in units of their spread."""
-    data, horizon = subject.data, subject.experiment.agent.horizon
+    data, horizon = run.data, run.experiment.agent.horizon
     if data is None:
         return states
-    rows = drawn(whole_windows(data, horizon), SEARCHED, 0)
+    rows = sample_rows(whole_windows(data, horizon), SEARCHED, 0)
     there = np.asarray(data.observations)[rows]
     scale = np.where((spread := there.std(axis=0)) > 0, spread, 1.0)
     found = []
@@ -280,12 +282,12 @@ def _near(subject: Subject, states: States) -> States:
     return States(states.origin, states.names, states.observations, states.actions, np.stack(found))
 
 
-def calibration(subject: Subject, seed: int) -> Windows | None:
+def calibration(run: InspectedRun, seed: int) -> Windows | None:
     """Windows of the data with their returns; None without data."""
-    data, agent = subject.data, subject.experiment.agent
+    data, agent = run.data, run.experiment.agent
     if data is None:
         return None
-    rows = drawn(whole_windows(data, agent.horizon), CALIBRATION, seed + 1)
+    rows = sample_rows(whole_windows(data, agent.horizon), CALIBRATION, seed + 1)
     last = np.flatnonzero(np.append(np.asarray(data.ends)[:-1], 1))
     ends = last[np.searchsorted(last, rows)] + 1
     returns = [
