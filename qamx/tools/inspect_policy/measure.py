@@ -14,10 +14,15 @@ from qamx.agents import AbstractAgent
 from qamx.data.transitions import AnyArray
 from qamx.flow import matching_residuals, ode_term, path_costs
 from qamx.nn import AbstractCritic
-from qamx.policies import AbstractFineTunedFlow, AdjointMatchedFlow, BackpropagatedFlow
+from qamx.policies import (
+    AbstractFineTunedFlow,
+    AdjointMatchedFlow,
+    BackpropagatedFlow,
+    PolicyStage,
+)
 from qamx.policies.base import clip_action
 from qamx.rl import pessimistic_value
-from qamx.tools.inspect_policy.stages import Anatomy, Stage, take_apart
+from qamx.tools.inspect_policy.stages import PolicyStages, policy_stages
 
 
 class Adjoints(eqx.Module):
@@ -153,7 +158,7 @@ def measure(
     chunks of other windows of the data.
     """
     found = jax.device_get(_measure(agent, observations, samples, key, actions, windows))
-    names = tuple(stage.name for stage in take_apart(agent).stages)
+    names = tuple(stage.name for stage in policy_stages(agent).stages)
     return Measures(names, found, pessimism, _broken(agent))
 
 
@@ -174,7 +179,7 @@ def _measure(
     actions: AnyArray | None,
     windows: tuple[AnyArray, AnyArray] | None,
 ) -> Found:
-    parts = take_apart(agent)
+    parts = policy_stages(agent)
     rows = jnp.repeat(jnp.asarray(observations), samples, axis=0)
     flow_key, path_key = jax.random.split(key)
     # Every stage has the same key: flows that follow each other start from the same noise.
@@ -190,11 +195,13 @@ def _measure(
     )
 
 
-def _values(parts: Anatomy, observations: AnyArray, actions: AnyArray) -> Array:
+def _values(parts: PolicyStages, observations: AnyArray, actions: AnyArray) -> Array:
     return parts.critic(jnp.asarray(observations), jnp.asarray(actions))
 
 
-def _stage(parts: Anatomy, stage: Stage, rows: Array, samples: int, key: Key) -> StageMeasures:
+def _stage(
+    parts: PolicyStages, stage: PolicyStage, rows: Array, samples: int, key: Key
+) -> StageMeasures:
     if stage.route is None:
         actions, along = stage.draw(rows, key), None
     else:
@@ -204,7 +211,7 @@ def _stage(parts: Anatomy, stage: Stage, rows: Array, samples: int, key: Key) ->
             ode_term(route.velocity, rows), times, route.start(rows, key)
         )
         actions = clip_action(states[-1])
-        along = jax.lax.map(lambda now: parts.along(rows, *now), (states, times))
+        along = jax.lax.map(lambda now: parts.critic_along_flow(rows, *now), (states, times))
         along = jnp.moveaxis(along, 0, 1)
     values = parts.critic(rows, actions)
     actions = actions.reshape(-1, samples, actions.shape[-1])

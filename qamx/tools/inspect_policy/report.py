@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.tools.inspect_policy.measure import Measures, measure
-from qamx.tools.inspect_policy.stages import Anatomy, take_apart
+from qamx.tools.inspect_policy.stages import PolicyStages, policy_stages
 from qamx.tools.inspect_policy.states import States, Subject, Windows, calibration, choose
 
 
@@ -26,9 +26,9 @@ class Report:
     seed: int
 
     @functools.cached_property
-    def anatomy(self) -> Anatomy:
+    def anatomy(self) -> PolicyStages:
         """The agent taken apart."""
-        return take_apart(self.subject.agent)
+        return policy_stages(self.subject.agent)
 
     @property
     def horizon(self) -> int:
