@@ -23,16 +23,22 @@ from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.nn import AbstractCritic, AbstractVelocityField
 from qamx.normalisation import Scaling
-from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
+from qamx.policies import (
+    AbstractDerivedPolicy,
+    AbstractPolicy,
+    AdjointMatchedFlow,
+    BehaviourFlow,
+    SlowBehaviourFlow,
+    flow_stage,
+)
 from qamx.provenance import stamp
 from qamx.rl import TemporalDifference, WithTarget
 from qamx.schedules import Constant, TrustRegion
 from qamx.tools.inspect_policy.checks import findings
-from qamx.tools.inspect_policy.figures import rendered
 from qamx.tools.inspect_policy.measure import measure, sde_diagnostics
 from qamx.tools.inspect_policy.output import absent, page_figures, print_report, to_json
 from qamx.tools.inspect_policy.report import inspect
-from qamx.tools.inspect_policy.stages import take_apart
+from qamx.tools.inspect_policy.stages import policy_stages
 from qamx.tools.inspect_policy.states import (
     InspectedRun,
     discounted_return,
@@ -249,11 +255,53 @@ def test_a_flow_that_is_followed_ends_where_an_evaluation_acts(name):
 
     @eqx.filter_jit
     def both(agent):
-        return agent.act_in_evaluation(observation, KEY), take_apart(agent).acting.draw(
+        return agent.act_in_evaluation(observation, KEY), policy_stages(agent).acting.draw(
             observation, KEY
         )
 
     np.testing.assert_allclose(*both(agent), atol=1e-6)
+
+
+class Halved(AbstractDerivedPolicy):
+    """A user's policy, which plays half of its base's action."""
+
+    base: AbstractPolicy
+
+    def sample(self, critic, observation, key):
+        return self.base.sample(critic, observation, key) / 2
+
+    def loss(self, critic, batch, key):
+        return self.base.loss(critic, batch, key)
+
+
+class HalvedFlow(Halved):
+    """The same, whose chunks come from an ODE that it names."""
+
+    def stages(self, critic):
+        *before, last = self.base.stages(critic)
+        noise, route = (lambda *arguments: last.route.start(*arguments) / 2), last.route
+        return [*before, last, flow_stage("halved", noise, route.velocity, route.integrator)]
+
+
+@pytest.mark.parametrize(
+    ("wrap", "names", "flows"),
+    [
+        (Halved, ["behaviour flow", "fine-tuned flow", "Halved"], [True, True, False]),
+        (HalvedFlow, ["behaviour flow", "fine-tuned flow", "halved"], [True, True, True]),
+    ],
+)
+def test_a_policy_of_the_users_own_is_inspected_by_its_stages(wrap, names, flows, capsys):
+    agent = eqx.tree_at(lambda a: a.policy, AGENTS["qam"], replace_fn=wrap)
+    report = inspect(run_of(agent), (), 3, 4, 0)
+    stages = report.diagnostics.raw.stages
+    assert list(report.diagnostics.names) == names
+    assert [stage.along is not None for stage in stages] == flows
+    if wrap is Halved:
+        drawn = policy_stages(agent).acting.draw(jnp.ones((6, OBS)), KEY)
+        np.testing.assert_array_equal(drawn, agent.act_in_evaluation(jnp.ones((6, OBS)), KEY))
+    assert report.diagnostics.raw.paths is not None  # of the fine-tuned flow inside
+    print_report(report)
+    assert names[-1] in capsys.readouterr().out
 
 
 def test_the_figure_of_actions_that_are_not_planar():
@@ -264,7 +312,7 @@ def test_the_figure_of_actions_that_are_not_planar():
     run = run_of(AGENTS["dsrl"], data=narrow, experiment=experiment)
     figure = next(page_figures(inspect(run, (), 3, 4, 0)))
     assert "a row a policy" in figure.caption
-    assert rendered(figure.draw, figure.height).startswith(b"\x89PNG")
+    assert figure.png().startswith(b"\x89PNG")
 
 
 def ids(report):

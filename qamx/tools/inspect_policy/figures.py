@@ -1,88 +1,48 @@
 """Figures of `qamx inspect`: actions, flows, training."""
 
-import io
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from qamx.data.transitions import AnyArray
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
+from qamx._utils.html import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, SKY
+from qamx.data.transitions import AnyArray
 from qamx.nn import AbstractCritic
+from qamx.tools.inspect_policy.measure import Adjoints, Paths, StageDiagnostics
 from qamx.tools.inspect_policy.report import PolicyReport
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-from typing import TYPE_CHECKING
-
-from qamx.tools.inspect_policy.measure import Adjoints, Paths
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-import itertools
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 from qamx.tools.inspect_policy.states import InspectedRun, LogRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-BASE, ACTING, BETWEEN, DATA = "#0072b2", "#d55e00", "#cc79a7", "#6b6b6b"
-"""Of Okabe and Ito's palette, apart for colour-blind readers, and a grey for the data."""
-
-GREEN = "#009e73"
-
-_STYLE: dict[Any, Any] = {  # keys are of a type that matplotlib's stubs alone have
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.grid": True,
-    "grid.color": "#e5e5e5",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-}
+BASE, ACTING, BETWEEN, DATA = BLUE, ORANGE, PINK, GREY
 
 Draw = Callable[["Figure"], None]
 """Fills an empty figure."""
 
+TIME = "flow time t (0 noise, 1 action)"
 
-def rendered(draw: Draw, height: float) -> bytes:
-    """A figure of a page's width and that height (inches) as PNG."""
-    import matplotlib
-    from matplotlib.figure import Figure
+SHOWN = 3
+"""States with a panel."""
 
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(9.5, height), layout="constrained")
-        draw(figure)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
+GRID = 41
+"""Points along each side of a landscape."""
 
 
-def colours(count: int) -> list[str]:
-    """A colour for each stage: the base's first, what acts last."""
-    middle = [BETWEEN] * max(count - 2, 0)
-    return [BASE, *middle, ACTING] if count > 1 else [ACTING]
+def named_stages(report: PolicyReport) -> list[tuple[StageDiagnostics, str, str]]:
+    """Each stage with its name and colour: the base's first, the acting one last."""
+    names = report.diagnostics.names
+    middle = [BETWEEN] * max(len(names) - 2, 0)
+    colours = [BASE, *middle, ACTING] if len(names) > 1 else [ACTING]
+    return list(zip(report.diagnostics.raw.stages, names, colours, strict=True))
 
 
 def band(axes: "Axes", x: AnyArray, rows: AnyArray, colour: str, label: str) -> None:
-    """The mean of each row, and the middle 80% as a band; what is not finite is left out."""
+    """The mean of each row, and the middle 80% as a band, without non-finite entries."""
     flat = np.where(np.isfinite(rows), rows, np.nan).reshape(len(x), -1)
     if np.isnan(flat).all():
         return
@@ -92,19 +52,11 @@ def band(axes: "Axes", x: AnyArray, rows: AnyArray, colour: str, label: str) -> 
 
 
 def maybe_log_axis(axes: "Axes", values: AnyArray) -> None:
-    """A logarithmic axis for positive values that span much; where they span little, it would
-    have no ticks that can be read."""
+    """A logarithmic axis for positive values over more than a factor of 20."""
     flat = np.asarray(values, float).ravel()
     flat = flat[np.isfinite(flat)]
     if flat.size and flat.min() > 0 and flat.max() > 20 * flat.min():
         axes.set_yscale("log")
-
-
-SHOWN = 3
-"""States with a panel."""
-
-GRID = 41
-"""Points along each side of a landscape."""
 
 
 def draw_actions(figure: "Figure", report: PolicyReport) -> None:
@@ -125,18 +77,18 @@ def height_of_actions(report: PolicyReport) -> float:
 
 
 def caption_of_actions(report: PolicyReport) -> str:
-    """What the figure shows."""
+    """The caption of the figure of actions."""
     if _is_planar(report):
         return (
             "Sampled chunks by their first action. Shade: the pessimistic critic over first "
             "actions, the rest of the chunk as the policy's samples have it on average, darker is "
-            "worse. Crosses: what the data do at the nearest states. Healthy: the acting "
-            "policy's points lie where the critic is bright and where the data are."
+            "worse. Crosses: the data's actions at the nearest states. Healthy: the acting "
+            "policy's points lie where the critic is bright and among the crosses."
         )
     return (
         f"Sampled chunks in the two entries of the action that vary most ({_names(report)}), "
-        "coloured by the pessimistic critic, bright is good; a row a policy. Grey crosses: what "
-        "the data do at the nearest states. Healthy: below, points are brighter than above and "
+        "coloured by the pessimistic critic, bright is good; a row a policy. Grey crosses: the "
+        "data's actions at the nearest states. Healthy: below, points are brighter than above and "
         "still among the data's."
     )
 
@@ -146,7 +98,7 @@ def _is_planar(report: PolicyReport) -> bool:
 
 
 def _entries(report: PolicyReport) -> np.ndarray:
-    """The two entries of a chunk that vary most, over all stages and the data near by."""
+    """The two entries of a chunk that vary most, over all stages and the nearest data."""
     spread = np.mean([np.var(s.actions, axis=1) for s in report.diagnostics.raw.stages], (0, 1))
     if report.states.near is not None:
         spread = spread + np.mean(np.var(report.states.near, axis=1), axis=0)
@@ -181,9 +133,6 @@ def _draw_data(axes: "Axes", report: PolicyReport, state: int, entries: np.ndarr
         axes.plot(x, y, "x", color=DATA, ms=5, mew=1.2, label=label)
 
 
-# --- two entries an action ---
-
-
 def _draw_landscapes(figure: "Figure", axes: Any, report: PolicyReport, shown: int) -> None:
     first = np.array([0, 1])
     for state, panel in enumerate(axes):
@@ -191,10 +140,7 @@ def _draw_landscapes(figure: "Figure", axes: Any, report: PolicyReport, shown: i
         image = panel.contourf(side, side, values, 14, cmap="Greys_r", alpha=0.75)
         _draw_bar(figure, image, [panel], last=state == shown - 1)
         _draw_data(panel, report, state, first)
-        stages = report.diagnostics.raw.stages
-        for stage, colour, name in zip(
-            stages, colours(len(stages)), report.diagnostics.names, strict=True
-        ):
+        for stage, name, colour in named_stages(report):
             x, y = np.asarray(stage.actions)[state][:, first].T
             label = name if state == 0 else None
             panel.plot(x, y, "o", color=colour, mec="white", mew=0.5, ms=4.5, label=label)
@@ -205,7 +151,7 @@ def _draw_landscapes(figure: "Figure", axes: Any, report: PolicyReport, shown: i
 
 
 def _draw_bar(figure: "Figure", image: Any, axes: "list[Axes]", last: bool) -> None:
-    """The scale of the colours beside a column of panels; the last one is named."""
+    """The colour scale of a column of panels; the last one is labelled."""
     from matplotlib.ticker import MaxNLocator
 
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
@@ -232,9 +178,6 @@ def _values(critic: AbstractCritic, observation: Any, action: Any) -> Any:
     return critic(observation, action)
 
 
-# --- more ---
-
-
 def _draw_coloured(figure: "Figure", axes: Any, report: PolicyReport, stages: list[int]) -> None:
     entries, found = _entries(report), report.diagnostics.raw.stages
     names = report.diagnostics.names
@@ -257,35 +200,25 @@ def _draw_coloured(figure: "Figure", axes: Any, report: PolicyReport, stages: li
         _draw_bar(figure, column[0].collections[0], list(column), last=state == axes.shape[1] - 1)
 
 
-TIME = "flow time t (0 noise, 1 action)"
-
-
 def draw_critic(figure: "Figure", report: PolicyReport) -> None:
     """The critic along each flow, from where each state's base starts."""
     axes = figure.subplots(1, 2, width_ratios=(1.6, 1))
-    stages, lower = report.diagnostics.raw.stages, report.diagnostics.lower
-    for stage, name, colour in zip(
-        stages, report.diagnostics.names, colours(len(stages)), strict=True
-    ):
-        if stage.along is None:
-            continue
-        values = lower(stage.along)
-        centred = values - _level(report)[None, :, None]
-        band(axes[0], np.linspace(0, 1, len(values)), centred, colour, name)
+    flows = [
+        (report.diagnostics.lower(stage.along), *style)
+        for stage, *style in named_stages(report)
+        if stage.along is not None
+    ]
+    level = np.mean(flows[0][0][0], axis=-1)[None, :, None]  # each state's mean at noise
+    for values, name, colour in flows:
+        band(axes[0], np.linspace(0, 1, len(values)), values - level, colour, name)
     axes[0].axhline(0, color=DATA, lw=0.8)
     axes[0].set(xlabel=TIME, ylabel="pessimistic critic,\nabove the state's mean at noise")
     axes[0].legend()
     _draw_ends(axes[1], report)
 
 
-def _level(report: PolicyReport) -> np.ndarray:
-    """The value of each state: the first flow's mean at its noise."""
-    first = next(s.along for s in report.diagnostics.raw.stages if s.along is not None)
-    return np.mean(report.diagnostics.lower(first)[0], axis=-1)
-
-
 def _draw_ends(axes: "Axes", report: PolicyReport) -> None:
-    """What each state gains, state by state."""
+    """The critic's gain at each state, in order."""
     if report.gains is None:
         axes.set_visible(False)
         return
@@ -297,7 +230,7 @@ def _draw_ends(axes: "Axes", report: PolicyReport) -> None:
 
 
 def draw_costs(figure: "Figure", report: PolicyReport, paths: Paths) -> None:
-    """Where along the flow, and at which states, the path KL arises."""
+    """The path KL along the flow, and by state."""
     axes = figure.subplots(1, 2)
     costs = np.asarray(paths.costs)
     times = np.arange(len(costs)) / len(costs)
@@ -320,15 +253,15 @@ def draw_costs(figure: "Figure", report: PolicyReport, paths: Paths) -> None:
 
 
 def draw_adjoints(figure: "Figure", adjoints: Adjoints) -> None:
-    """The adjoint's size along the flow, and what the regression leaves of it."""
+    """The adjoint's norm along the flow, with the residuals of the regression."""
     axes = figure.subplots(1, 2)
     norms = np.asarray(adjoints.norms)
     band(axes[0], np.linspace(0, 1, len(norms)), norms, BETWEEN, "|g|")
     axes[0].set(xlabel=TIME, ylabel="norm of the adjoint |g|")
     steps = np.arange(len(adjoints.targets)) / len(adjoints.targets)
     parts = (
-        (adjoints.targets, BASE, "what is regressed onto, |sigma g|"),
-        (adjoints.residuals, ACTING, "what is left of it"),
+        (adjoints.targets, BASE, "regression target, |sigma g|"),
+        (adjoints.residuals, ACTING, "residual"),
     )
     for squares, colour, label in parts:
         band(axes[1], steps, np.sqrt(np.asarray(squares)), colour, label)
@@ -339,7 +272,7 @@ def draw_adjoints(figure: "Figure", adjoints: Adjoints) -> None:
 
 
 def draw_calibration(figure: "Figure", report: PolicyReport) -> None:
-    """The critic against returns, and where its values lie."""
+    """The critic against returns, and the distribution of its values."""
     axes = figure.subplots(1, 2)
     windows, found = report.windows, report.diagnostics.raw
     assert windows is not None
@@ -351,17 +284,14 @@ def draw_calibration(figure: "Figure", report: PolicyReport) -> None:
         axes[0].plot(ends, ends, color="black", lw=1, label="value = return")
         axes[0].legend(loc="best")
     axes[0].set(xlabel="return in the data", ylabel="pessimistic critic there")
-    axes[0].set_title(f"{np.mean(known):.0%} of {len(known)} windows: the others' end too early")
+    axes[0].set_title(f"{np.mean(known):.0%} of {len(known)} windows: the others end too early")
     _draw_values(axes[1], report, values)
 
 
 def _draw_values(axes: "Axes", report: PolicyReport, of_data: np.ndarray) -> None:
-    stages = report.diagnostics.raw.stages
     groups = [(of_data, "data", DATA)] + [
         (report.diagnostics.lower(stage.values).ravel(), name, colour)
-        for stage, name, colour in zip(
-            stages, report.diagnostics.names, colours(len(stages)), strict=True
-        )
+        for stage, name, colour in named_stages(report)
     ]
     everything = np.concatenate([values for values, *_ in groups])
     edges = np.linspace(everything.min(), everything.max() + 1e-6, 32)
@@ -377,7 +307,7 @@ def _draw_values(axes: "Axes", report: PolicyReport, of_data: np.ndarray) -> Non
 
 
 Panel = tuple[str, bool, tuple[tuple[str, str], ...]]
-"""A label, whether the axis is logarithmic, and the keys with what each is called."""
+"""A label, True for a logarithmic axis, and the keys with their names."""
 
 PANELS: tuple[Panel, ...] = (
     (
@@ -398,9 +328,9 @@ PANELS: tuple[Panel, ...] = (
     ("inverse temperature", True, (("adjoint_matching/inverse_temperature", "tau"),)),
     ("gradient norm", True, (("update/gradient_norm", "before clipping"),)),
 )
-"""What is shown where the run logs it, after the losses."""
+"""Panels after the losses, for keys that the run logs."""
 
-COLOURS = (ACTING, BASE, BETWEEN, GREEN, DATA, "#e69f00", "#56b4e9")
+COLOURS = (ACTING, BASE, BETWEEN, GREEN, DATA, AMBER, SKY)
 
 
 def panels_of(run: InspectedRun) -> list[Panel]:
@@ -422,7 +352,7 @@ def _is_loss(key: str) -> bool:
 
 
 def draw_training(figure: "Figure", run: InspectedRun) -> None:
-    """Success above, what was logged below, over the run's steps."""
+    """Success and logged metrics over the run's steps."""
     panels = panels_of(run)
     count = len(panels) + 1
     axes = figure.subplots(-(-count // 2), 2, sharex=True, squeeze=False).ravel()
@@ -441,7 +371,7 @@ def draw_training(figure: "Figure", run: InspectedRun) -> None:
 
 
 def phase_boundaries(rows: list[LogRow]) -> Iterator[int]:
-    """The last step of each phase but the last, as far as it was logged."""
+    """The last logged step of each phase but the last."""
     for before, after in itertools.pairwise(rows):
         if before["phase"] != after["phase"]:
             yield before["step"]

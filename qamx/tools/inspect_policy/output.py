@@ -1,6 +1,5 @@
 """`qamx inspect`: terminal, HTML and JSON."""
 
-import base64
 import dataclasses
 import json
 import math
@@ -14,31 +13,82 @@ import equinox as eqx
 import numpy as np
 
 from qamx._utils.finding import counted
-from qamx._utils.html import document, findings_table, require_matplotlib, table, write_text
+from qamx._utils.html import (
+    document,
+    findings_table,
+    image,
+    render,
+    require_matplotlib,
+    table,
+    titled_figure,
+    write_text,
+)
 from qamx._utils.machine import use_cpu
 from qamx._utils.seeds import check_seed
 from qamx._utils.terminal import print_findings, print_table
 from qamx.errors import ExitCode, UserError
+from qamx.tools.inspect_policy import figures
 from qamx.tools.inspect_policy.checks import check_results, findings, share_at_bound
-from qamx.tools.inspect_policy.figures import (
-    Draw,
-    caption_of_actions,
-    draw_actions,
-    draw_adjoints,
-    draw_calibration,
-    draw_costs,
-    draw_critic,
-    draw_training,
-    height_of_actions,
-    panels_of,
-    rendered,
-)
 from qamx.tools.inspect_policy.report import PolicyReport, inspect
 from qamx.tools.inspect_policy.states import load_run, not_finite_at
 
+CHECK_HEADER = ("", "found", "healthy", "")
+
+
+def inspect_run(
+    directory: Path,
+    *,
+    flow: bool,
+    where: Sequence[str],
+    states: int,
+    samples: int,
+    seed: int,
+    out: Path | None,
+    file: Path | None,
+) -> int:
+    """Prints a report on a run's policy, and with `flow` writes its figures as a page.
+
+    **Arguments:** `where` names the states, or is empty for `states` of them; `out` is the
+    page's folder, by default next to the run's; `file` takes all numbers as JSON.
+
+    **Raises:** `UserError` if the run cannot be read, or an option is wrong.
+    """
+    check_seed("--seed", seed)
+    for name, number, least in (("--states", states, 1), ("--samples", samples, 2)):
+        if number < least:
+            raise UserError(f"{name}: found {number}; write an integer of at least {least}")
+    if flow:
+        require_matplotlib("--flow")
+    elif out is not None:
+        raise UserError("--out: there are no figures to write without --flow")
+    use_cpu()
+    run = load_run(directory)
+    out = out or directory.resolve().with_name(f"{directory.resolve().name}-inspect")
+    report = inspect(run, where, states, samples, seed)
+    print_report(report)
+    if file is not None:
+        write_text("--json", file, json.dumps(to_json(report)) + "\n")
+    if flow:
+        print(f"figures: {write_page(report, out)}")
+    return ExitCode.DONE
+
+
+def print_report(report: PolicyReport) -> None:
+    """Prints the run, its stages, the checks, findings and the verdict."""
+    print_table(str(report.run.directory), ("", ""), summary_rows(report))
+    print()
+    print_table("actions", *stage_table(report))
+    print()
+    print_table("policy and critic", CHECK_HEADER, check_rows(report))
+    if findings(report):
+        print()
+        print_findings(findings(report), "what it is, what it does, what to do")
+    print()
+    print(verdict(report))
+
 
 def to_json(report: PolicyReport) -> dict[str, Any]:
-    """The report as JSON has it: arrays as lists, and None for what is not finite."""
+    """The report as JSON: arrays as lists, None for non-finite numbers."""
     run, found = report.run, report.diagnostics.raw
     return _plain(
         {
@@ -49,7 +99,7 @@ def to_json(report: PolicyReport) -> dict[str, Any]:
             "evaluation": run.evaluation,
             "seed": report.seed,
             "not_finite": report.diagnostics.broken,
-            "readings": [dataclasses.asdict(reading) for reading in check_results(report)],
+            "readings": [dataclasses.asdict(result) for result in check_results(report)],
             "states": report.states,
             "stages": [
                 {"name": name, **vars(stage)}
@@ -77,44 +127,33 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-READING_HEADER = ("", "found", "healthy", "")
-
-
 def summary_rows(report: PolicyReport) -> list[tuple[str, str]]:
-    """What was inspected."""
+    """The run, its checkpoint and the states, a name and a text each."""
     run = report.run
     experiment = run.experiment
     environment = f"{experiment.environment.id} {experiment.environment.label}".rstrip()
+    states = f"{counted(len(report.states.names), 'state')}, {report.states.origin}"
+    evaluation = "none yet"
+    if (row := run.evaluation) is not None:
+        cloned = row.get("behaviour_success")
+        clone = "" if cloned is None else f" (behaviour cloning {cloned:.0%})"
+        evaluation = f"success {row['success']:.0%}{clone} at step {row['step']:,}"
     rows = [
         ("method", f"{experiment.agent.method} on {environment}"),
         ("checkpoint", f"step {run.step:,} ({run.phase})"),
-        ("evaluation", _evaluation(report)),
-        ("looked at", _states(report)),
+        ("evaluation", evaluation),
+        ("states", f"{states}; {report.samples} samples each, seed {report.seed}"),
     ]
     if broken := not_finite_at(run.directory):
         rows.append(("diverged", broken))
     return rows + [("absent", reason) for reason in absent(report)]
 
 
-def _evaluation(report: PolicyReport) -> str:
-    row = report.run.evaluation
-    if row is None:
-        return "none yet"
-    cloned = row.get("behaviour_success")
-    beside = "" if cloned is None else f" (behaviour cloning {cloned:.0%})"
-    return f"success {row['success']:.0%}{beside} at step {row['step']:,}"
-
-
-def _states(report: PolicyReport) -> str:
-    count = counted(len(report.states.names), "state")
-    return f"{count}, {report.states.origin}; {report.samples} samples each, seed {report.seed}"
-
-
 def absent(report: PolicyReport) -> Iterator[str]:
-    """What this method, or this place, has not got, and why."""
+    """The parts of the report that the method or the machine lacks, with reasons."""
     parts, name = report.stages, type(report.run.agent.policy).__name__
     if parts.base is None:
-        yield f"a base to compare with: {name} keeps no clone beside what it improves"
+        yield f"a base to compare with: {name} keeps no separate clone of the data"
     if not any(stage.route for stage in parts.stages):
         yield f"the critic along a flow: {name} has no ordinary differential equation"
     if report.diagnostics.raw.paths is None:
@@ -126,15 +165,17 @@ def absent(report: PolicyReport) -> Iterator[str]:
 
 
 def stage_table(report: PolicyReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """A column a stage, and one of the data."""
+    """Values and actions: a column a stage, and one of the data."""
     stages, windows = report.diagnostics.raw.stages, report.windows
     header = ("", *report.diagnostics.names, *(("data",) if windows is not None else ()))
     lower = report.diagnostics.lower
     rows: dict[str, list[str]] = {
-        "critic, pessimistic": [f"{np.mean(lower(one.values)):.4g}" for one in stages],
-        "deviation of the critics": [f"{np.mean(np.std(one.values, 0)):.3g}" for one in stages],
-        "entries at the bounds": [f"{share_at_bound(one.actions):.0%}" for one in stages],
-        "deviation of the samples": [f"{np.mean(np.std(one.actions, 1)):.3g}" for one in stages],
+        "critic, pessimistic": [f"{np.mean(lower(stage.values)):.4g}" for stage in stages],
+        "deviation of the critics": [f"{np.mean(np.std(stage.values, 0)):.3g}" for stage in stages],
+        "entries at the bounds": [f"{share_at_bound(stage.actions):.0%}" for stage in stages],
+        "deviation of the samples": [
+            f"{np.mean(np.std(stage.actions, 1)):.3g}" for stage in stages
+        ],
     }
     values = report.diagnostics.raw.window_values
     if windows is not None and values is not None:
@@ -150,29 +191,33 @@ def stage_table(report: PolicyReport) -> tuple[tuple[str, ...], list[tuple[str, 
 
 
 def check_rows(report: PolicyReport) -> list[tuple[str, str, str, str]]:
-    """What was found, and what is healthy."""
+    """The checks with their verdicts."""
     return [
-        (one.name, one.found, one.healthy, "ok" if one.finding is None else "warning")
-        for one in check_results(report)
+        (result.name, result.found, result.healthy, "warning" if result.finding else "ok")
+        for result in check_results(report)
     ]
 
 
 def verdict(report: PolicyReport) -> str:
     """One line at the end."""
     count = len(findings(report))
-    first = "; what comes first is the likeliest cause of the others" if count > 1 else ""
+    first = "; the first is the likeliest cause of the others" if count > 1 else ""
     return counted(count, "warning") + first if count else "nothing unusual"
 
 
 @dataclass(frozen=True)
 class PageFigure:
-    """A figure of the page, drawn when it is asked for."""
+    """A figure of the page, drawn on request."""
 
     name: str
     title: str
     caption: str
-    draw: Draw
+    draw: figures.Draw
     height: float
+
+    def png(self) -> bytes:
+        """Draws the figure."""
+        return render(self.draw, self.height, "png", dpi=110)
 
 
 def write_page(report: PolicyReport, folder: Path) -> Path:
@@ -180,34 +225,43 @@ def write_page(report: PolicyReport, folder: Path) -> Path:
 
     **Raises:** `UserError` if the folder cannot be written.
     """
+    parts = [
+        f'<p class="verdict">{escape(verdict(report))}</p>',
+        findings_table(findings(report)),
+        "<h2>Run</h2>",
+        table((), summary_rows(report)),
+        "<h2>Actions</h2>",
+        table(*stage_table(report)),
+        "<h2>Policy and critic</h2>",
+        f'<div class="readings">{table(CHECK_HEADER, check_rows(report))}</div>',
+    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        figures = []
         for figure in page_figures(report):
-            png = rendered(figure.draw, figure.height)
+            png = figure.png()
             (folder / f"{figure.name}.png").write_bytes(png)
-            figures.append(_figure(figure, png))
+            embedded = image(png, "png", figure.title)
+            parts.append(titled_figure(figure.title, figure.caption, embedded))
     except OSError as error:
         raise UserError(f"--out: {folder}: cannot be written ({error.strerror})") from error
     page = folder / "index.html"
-    write_text("--out", page, _page(report, figures))
+    write_text("--out", page, document(str(report.run.directory), parts))
     return page
 
 
 def page_figures(report: PolicyReport) -> Iterator[PageFigure]:
-    """The figures that this method has; none but that of training where numbers are broken."""
+    """The figures that the method has; only training where numbers are not finite."""
     if report.finite:
         yield from _of_policy(report)
     if report.run.metrics:
         yield PageFigure(
             "training",
             "Over training",
-            "What the run logged, means since the row before. Black dashes: a phase gives way to "
-            "the next; green dots: the checkpoint that is looked at. Healthy: values settle "
-            "inside what rewards can add up to, path KL and adjoints level off, and the gradient "
-            "norm does not grow without end.",
-            lambda figure: draw_training(figure, report.run),
-            2.0 * (-(-(len(panels_of(report.run)) + 1) // 2)) + 0.4,
+            "The run's log, means since the row before. Black dashes: a new phase; green dots: the "
+            "inspected checkpoint. Healthy: values settle inside the attainable range, path KL "
+            "and adjoints level off, and the gradient norm stays bounded.",
+            lambda figure: figures.draw_training(figure, report.run),
+            2.0 * (-(-(len(figures.panels_of(report.run)) + 1) // 2)) + 0.4,
         )
 
 
@@ -215,9 +269,9 @@ def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
     yield PageFigure(
         "actions",
         "Action chunks",
-        caption_of_actions(report),
-        lambda figure: draw_actions(figure, report),
-        height_of_actions(report),
+        figures.caption_of_actions(report),
+        lambda figure: figures.draw_actions(figure, report),
+        figures.height_of_actions(report),
     )
     found = report.diagnostics.raw
     if any(stage.along is not None for stage in found.stages):
@@ -227,7 +281,7 @@ def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
             "Left: the pessimistic critic at the flow's states, clipped to the box; lines are "
             "means over states and samples, bands hold the middle 80%. Right: each state's gain. "
             "Healthy: the acting flow ends above its base, at most states.",
-            lambda figure: draw_critic(figure, report),
+            lambda figure: figures.draw_critic(figure, report),
             3.0,
         )
     if (paths := found.paths) is not None:
@@ -236,8 +290,8 @@ def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
             "Path KL",
             "2h/sigma² |v - v_base|² along the memoryless SDE: how far the fine-tuned flow is "
             "from its base. Healthy: most of it late in the flow, where actions take shape, and "
-            "bars below the diamonds, which are what the critic pays for them.",
-            lambda figure: draw_costs(figure, report, paths),
+            "bars below the diamonds, their gain by the critic.",
+            lambda figure: figures.draw_costs(figure, report, paths),
             3.0,
         )
         if (adjoints := paths.adjoints) is not None:
@@ -246,9 +300,9 @@ def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
                 "Adjoints",
                 "Left: the lean adjoint along the paths, the critic's gradient carried back by "
                 "the base flow. Healthy: it fades towards t = 0, as the end of a memoryless path "
-                "does not depend on its start. Right: what the velocity is regressed onto and "
-                "what is left of it. Healthy: orange below blue.",
-                lambda figure: draw_adjoints(figure, adjoints),
+                "does not depend on its start. Right: the regression target "
+                "and the residual. Healthy: orange below blue.",
+                lambda figure: figures.draw_adjoints(figure, adjoints),
                 3.0,
             )
     if report.windows is not None:
@@ -257,90 +311,8 @@ def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
             "The critic at the data",
             "Left: values of the data's chunks against the returns that followed. A policy "
             "better than the data has values above the line; below it the critic underestimates. "
-            "Right: values of the data's chunks and of sampled ones, with the ends of what the "
-            "data's rewards can add up to. Healthy: between them.",
-            lambda figure: draw_calibration(figure, report),
+            "Right: values of the data's chunks and of sampled ones, with the ends of the "
+            "attainable range. Healthy: between them.",
+            lambda figure: figures.draw_calibration(figure, report),
             3.0,
         )
-
-
-def _figure(figure: PageFigure, png: bytes) -> str:
-    data = base64.b64encode(png).decode()
-    return (
-        f"<h2>{escape(figure.title)}</h2><figure><figcaption>{escape(figure.caption)}</figcaption>"
-        f'<img alt="{escape(figure.title)}" src="data:image/png;base64,{data}"></figure>'
-    )
-
-
-def _page(report: PolicyReport, figures: list[str]) -> str:
-    return document(
-        str(report.run.directory),
-        [
-            f'<p class="verdict">{escape(verdict(report))}</p>',
-            findings_table(findings(report)),
-            "<h2>What was looked at</h2>",
-            table((), summary_rows(report)),
-            "<h2>Actions</h2>",
-            table(*stage_table(report)),
-            "<h2>Policy and critic</h2>",
-            f'<div class="readings">{table(READING_HEADER, check_rows(report))}</div>',
-            *figures,
-        ],
-    )
-
-
-def print_report(report: PolicyReport) -> None:
-    """Prints what was looked at, what was found, and what is wrong."""
-    print_table(str(report.run.directory), ("", ""), summary_rows(report))
-    print()
-    print_table("actions", *stage_table(report))
-    print()
-    print_table("policy and critic", READING_HEADER, check_rows(report))
-    if findings(report):
-        print()
-        print_findings(findings(report), "what it is, what it does, what to do")
-    print()
-    print(verdict(report))
-
-
-def inspect_run(
-    directory: Path,
-    *,
-    flow: bool,
-    where: Sequence[str],
-    states: int,
-    samples: int,
-    seed: int,
-    out: Path | None,
-    file: Path | None,
-) -> int:
-    """Prints a report on a run's policy, and with `flow` writes its figures as a page.
-
-    **Arguments:** `where` names the states, or is empty for `states` of them; `out` is the
-    page's folder, beside the run's by default; `file` takes all numbers as JSON.
-
-    **Raises:** `UserError` if the run cannot be read, or an option is wrong.
-    """
-    _check(flow, states, samples, seed, out)
-    use_cpu()
-    run = load_run(directory)
-    out = out or directory.resolve().with_name(f"{directory.resolve().name}-inspect")
-    report = inspect(run, where, states, samples, seed)
-    print_report(report)
-    if file is not None:
-        write_text("--json", file, json.dumps(to_json(report)) + "\n")
-    if flow:
-        print(f"figures: {write_page(report, out)}")
-    return ExitCode.DONE
-
-
-def _check(flow: bool, states: int, samples: int, seed: int, out: Path | None) -> None:
-    check_seed("--seed", seed)
-    limits = ("--states", states, 1), ("--samples", samples, 2)
-    for name, number, least in limits:
-        if number < least:
-            raise UserError(f"{name}: found {number}; write an integer of at least {least}")
-    if flow:
-        require_matplotlib("--flow")
-    elif out is not None:
-        raise UserError("--out: there are no figures to write without --flow")

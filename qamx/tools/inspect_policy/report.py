@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.tools.inspect_policy.measure import Diagnostics, measure
-from qamx.tools.inspect_policy.stages import Anatomy, take_apart
+from qamx.tools.inspect_policy.stages import PolicyStages, policy_stages
 from qamx.tools.inspect_policy.states import (
     InspectedRun,
     States,
@@ -22,7 +22,7 @@ from qamx.tools.inspect_policy.states import (
 
 @dataclass(frozen=True)
 class PolicyReport:
-    """What was measured of a run; `samples` chunks at each of `states`, of seed `seed`."""
+    """Diagnostics of a run's policy: `samples` chunks at each of `states`."""
 
     run: InspectedRun
     states: States
@@ -32,9 +32,9 @@ class PolicyReport:
     seed: int
 
     @functools.cached_property
-    def stages(self) -> Anatomy:
-        """The agent taken apart."""
-        return take_apart(self.run.agent)
+    def stages(self) -> PolicyStages:
+        """The stages of the agent's policy."""
+        return policy_stages(self.run.agent)
 
     @property
     def horizon(self) -> int:
@@ -43,18 +43,15 @@ class PolicyReport:
 
     @property
     def finite(self) -> bool:
-        """Whether all numbers are."""
+        """True if all parameters and outputs are finite."""
         arrays = jax.tree.leaves(eqx.filter(self.diagnostics.raw, eqx.is_array_like))
         return not self.diagnostics.broken and all(np.isfinite(array).all() for array in arrays)
 
     @functools.cached_property
     def gains(self) -> Float[np.ndarray, " states"] | None:
-        """The pessimistic value of what acts less that of what it was refined from."""
-        one, other = self.diagnostics.acting, self.diagnostics.base
-        if other is None:
-            return None
-        lower = self.diagnostics.lower
-        return np.mean(lower(one.values) - lower(other.values), axis=-1)
+        """The pessimistic value of the acting policy less its base's, by state."""
+        acting, base, lower = self.diagnostics.acting, self.diagnostics.base, self.diagnostics.lower
+        return None if base is None else np.mean(lower(acting.values) - lower(base.values), axis=-1)
 
     @functools.cached_property
     def path_kls(self) -> Float[np.ndarray, " states"] | None:
@@ -64,13 +61,12 @@ class PolicyReport:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the fine-tuned flow is its base, bit by bit."""
+        """True if the fine-tuned flow equals its base bitwise."""
         return self.path_kls is not None and not np.any(self.path_kls)
 
     @functools.cached_property
     def tau_gain(self) -> Float[np.ndarray, " states"] | None:
-        """tau times what the mean critic gains from the fine-tuning: the most that the path KL is
-        at the solution, by Jensen's inequality."""
+        """tau times the mean critic's gain, the bound of the path KL at the solution (Jensen)."""
         paths, stages = self.diagnostics.raw.paths, self.diagnostics.raw.stages
         if paths is None:
             return None
@@ -84,11 +80,8 @@ class PolicyReport:
         data, discount = self.run.data, self.run.experiment.agent.discount
         if data is None or discount >= 1.0:
             return None
-        rewards = np.asarray(data.rewards)
-        bounds = [float(edge(rewards)) for edge in (np.min, np.max)]
-        return min(bounds[0], bounds[0] / (1 - discount)), max(
-            bounds[1], bounds[1] / (1 - discount)
-        )
+        low, high = float(np.min(data.rewards)), float(np.max(data.rewards))
+        return min(low, low / (1 - discount)), max(high, high / (1 - discount))
 
 
 def inspect(

@@ -1,10 +1,10 @@
-"""The run that is inspected, and the states at which."""
+"""The inspected run, and the states of the inspection."""
 
 import json
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from qamx.training.plan import evaluation_seeds
 from qamx.worlds import build_data, build_environment
 
 LogRow = dict[str, Any]
-"""A line of the run's records."""
+"""A row of `metrics.jsonl` or `evaluations.jsonl`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class InspectedRun:
     """A run, and the agent of its newest intact checkpoint.
 
     **Arguments:** `step` is the checkpoint's; `data` is the first shard in the policy's units,
-    None where the files do not lie here; `metrics` and `evaluations` are the run's records.
+    None if the data files are not on this machine; `metrics` and `evaluations` are the log.
     """
 
     directory: Path
@@ -47,13 +47,13 @@ class InspectedRun:
 
     @property
     def phase(self) -> str:
-        """The phase in which the checkpoint was saved, as the log tells it."""
+        """The phase of the checkpoint, by the log."""
         later = [row["phase"] for row in self.metrics if row["step"] >= self.step]
         return [*later, *(row["phase"] for row in self.metrics[-1:]), "not logged yet"][0]
 
     @property
     def evaluation(self) -> LogRow | None:
-        """The last evaluation that the checkpoint has seen."""
+        """The last evaluation before the checkpoint."""
         rows = [row for row in self.evaluations if row["step"] <= self.step]
         return rows[-1] if rows else None
 
@@ -88,7 +88,7 @@ def load_run(directory: Path) -> InspectedRun:
 
 
 def not_finite_at(directory: Path) -> str:
-    """What the run says of an update that brought numbers that are not finite; empty without."""
+    """The run's record of its last non-finite update; empty without one."""
     reports = [json.loads(p.read_bytes()) for p in directory.glob("nonfinite/step-*/report.json")]
     if not reports:
         return ""
@@ -100,7 +100,7 @@ def not_finite_at(directory: Path) -> str:
 
 
 def _data(directory: Path, experiment: Experiment, scaling: Scaling) -> Transitions | None:
-    """The data if all their files are where the run had them: nothing is made or downloaded."""
+    """The first shard; None if a file is missing, as nothing is generated or downloaded."""
     files = [Path(entry["file"]) for entry in read(directory)["data"]]
     if not all(file.exists() for file in files):
         return None
@@ -109,10 +109,10 @@ def _data(directory: Path, experiment: Experiment, scaling: Scaling) -> Transiti
 
 
 RESETS = "resets"
-"""The word for the first observations of evaluation episodes."""
+"""The name of the first observations of evaluation episodes."""
 
 NEAR, SEARCHED = 40, 20_000
-"""Chunks of the data that are shown beside a state's samples, and rows that are searched."""
+"""Nearest chunks of the data for each state, and the rows that are searched."""
 
 UNREADABLE = (
     OSError,
@@ -123,13 +123,13 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What NumPy raises of a file that is empty, cut, damaged, or no archive of numbers."""
+"""NumPy's errors for a file that is empty, truncated, damaged, or no numeric archive."""
 
 CALIBRATION = 400
-"""Windows of the data whose returns are held against the critic."""
+"""Windows of the data whose returns are compared with the critic."""
 
 TAIL = 0.05
-"""A return counts as known if what comes after the episode weighs less than this."""
+"""A return is known if rewards after the episode weigh less than this."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ class States:
 
     **Arguments:**
 
-    - `names` and `observations` have an entry a state; `origin` says what they are.
-    - `actions` are the data's chunks at these states, None for states that are not of the data.
+    - `names` and `observations` have an entry a state; `origin` describes them.
+    - `actions` are the data's chunks at these states, None for states outside the data.
     - `near` are the data's chunks at the nearest other states, None without data.
     """
 
@@ -152,8 +152,7 @@ class States:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of the data; `returns` are from their first row on, NaN where the episode ends too
-    early to tell."""
+    """Windows of the data; `returns` are from their first row, NaN if unknown."""
 
     observations: Float[np.ndarray, "windows obs"]
     actions: Float[np.ndarray, "windows dim"]
@@ -163,9 +162,9 @@ class Windows:
 def select_states(run: InspectedRun, where: Sequence[str], count: int, seed: int) -> States:
     """The states that `where` names: rows of the data, `resets`, or a file.
 
-    By itself, `count` states sample_rows from the data; without data, resets.
+    An empty `where` draws `count` states from the data, or resets if there are no data.
 
-    **Raises:** `UserError` if they cannot be had.
+    **Raises:** `UserError` for states that do not exist.
     """
     if not where:
         where = () if run.data is not None else (RESETS,)
@@ -179,7 +178,9 @@ def select_states(run: InspectedRun, where: Sequence[str], count: int, seed: int
 def _of_data(run: InspectedRun, where: Sequence[str], count: int, seed: int) -> States:
     data, horizon = run.data, run.experiment.agent.horizon
     if data is None:
-        raise UserError("--state: the run's data are not here, so there are no rows; try resets")
+        raise UserError(
+            "--state: the run's data files are missing, so there are no rows; try resets"
+        )
     starts = whole_windows(data, horizon)
     rows = _named_rows(where, starts) if where else sample_rows(starts, count, seed)
     return States(
@@ -240,11 +241,8 @@ def _size(run: InspectedRun) -> int:
         return env.observation_size
 
 
-# --- the data ---
-
-
 def whole_windows(data: Transitions, horizon: int) -> Int[np.ndarray, " starts"]:
-    """The rows at which a chunk begins that no episode's end cuts."""
+    """The first rows of chunks that lie inside an episode."""
     count = len(data) - horizon + 1
     ended = np.cumsum(np.append(0.0, np.asarray(data.ends)))
     return np.flatnonzero(ended[horizon - 1 : horizon - 1 + count] == ended[:count])
@@ -253,7 +251,7 @@ def whole_windows(data: Transitions, horizon: int) -> Int[np.ndarray, " starts"]
 def sample_rows(
     starts: Int[np.ndarray, " starts"], count: int, seed: int
 ) -> Int[np.ndarray, " rows"]:
-    """Some of the rows."""
+    """Up to `count` of the rows, without replacement."""
     if not len(starts):
         raise UserError("the data hold no whole chunk; qamx data inspect says more")
     return np.random.default_rng(seed).choice(starts, min(count, len(starts)), replace=False)
@@ -268,18 +266,18 @@ def chunks(
 
 
 def _with_nearest(run: InspectedRun, states: States) -> States:
-    """The same with the chunks of the nearest states in the data, in units of their spread."""
+    """Adds the chunks of the nearest states in the data, in units of their deviation."""
     data, horizon = run.data, run.experiment.agent.horizon
     if data is None:
         return states
     rows = sample_rows(whole_windows(data, horizon), SEARCHED, 0)
-    there = np.asarray(data.observations)[rows]
-    scale = np.where((spread := there.std(axis=0)) > 0, spread, 1.0)
-    found = []
+    candidates = np.asarray(data.observations)[rows]
+    scale = np.where((deviation := candidates.std(axis=0)) > 0, deviation, 1.0)
+    near = []
     for observation in states.observations:
-        distance = np.sum(((there - observation) / scale) ** 2, axis=1)
-        found.append(chunks(data, rows[np.argsort(distance)[:NEAR]], horizon))
-    return States(states.origin, states.names, states.observations, states.actions, np.stack(found))
+        distance = np.sum(((candidates - observation) / scale) ** 2, axis=1)
+        near.append(chunks(data, rows[np.argsort(distance)[:NEAR]], horizon))
+    return replace(states, near=np.stack(near))
 
 
 def calibration(run: InspectedRun, seed: int) -> Windows | None:
@@ -303,9 +301,6 @@ def calibration(run: InspectedRun, seed: int) -> Windows | None:
 def discounted_return(
     rewards: Float[np.ndarray, " steps"], masks: Float[np.ndarray, " steps"], discount: float
 ) -> float:
-    """The return to the end of an episode, NaN if much may come after it.
-
-    A mask of 0 ends the return, as in a backup.
-    """
+    """The return to an episode's end, NaN if it is not `TAIL`-exact; a mask of 0 ends it."""
     reached = np.cumprod(np.append(1.0, discount * masks))
     return float(np.sum(reached[:-1] * rewards)) if reached[-1] < TAIL else float("nan")
