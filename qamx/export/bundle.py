@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from qamx._types import Key
 from qamx._utils.files import hash_of
-from qamx._utils.flops import Floor, count
+from qamx._utils.flops import MatmulLowerBound, count
 from qamx._utils.machine import use_cpu
 from qamx.config import Experiment
 from qamx.deploy import metadata as files
@@ -90,7 +90,7 @@ class Source:
         """Milliseconds that a chunk's matrix products take here, one after the other."""
         act = self.policy.agent.act_in_evaluation
         seen = self.policy.scaling.observations(self.observations[:1])
-        floor = Floor(count(lambda x, key: act(x, key), seen, self.key))
+        floor = MatmulLowerBound(count(lambda x, key: act(x, key), seen, self.key))
         for _ in range(FLOOR_ROUNDS):
             floor.round()
         return 1e3 * floor.seconds
