@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from qamx._types import Key
 from qamx._utils.files import package_version, read_json_lines, sha256
-from qamx._utils.flops import Floor, count
+from qamx._utils.flops import MatmulLowerBound, count
 from qamx._utils.machine import use_cpu
 from qamx.building import build_environment
 from qamx.config import Experiment
@@ -88,7 +88,7 @@ class Source:
         """Milliseconds that a chunk's matrix products take here, one after the other."""
         act = self.policy.agent.act_in_evaluation
         seen = self.policy.scaling.observations(self.observations[:1])
-        floor = Floor(count(lambda x, key: act(x, key), seen, self.key))
+        floor = MatmulLowerBound(count(lambda x, key: act(x, key), seen, self.key))
         for _ in range(FLOOR_ROUNDS):
             floor.round()
         return 1e3 * floor.seconds

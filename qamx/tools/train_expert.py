@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from qamx.config import Experiment, load
-from qamx.config.environments import WalkDataSettings
+from qamx.config.datasets import WalkDataSettings
 from qamx.data.ogbench.expert import Expert, Layer, expert_path, read_expert, write_expert
 from qamx.data.ogbench.rollout import Stamp, read_stamp
 from qamx.envs.locomotion import WalkEnvironment, Walker
