@@ -1,5 +1,6 @@
 """Terminal output: tables, findings and the progress of a run."""
 
+import logging
 import sys
 import time
 from collections import deque
@@ -13,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qamx._utils.finding import LEVEL_WORDS, Finding
+
+_LOG = logging.getLogger("qamx")
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 """Colours of verdicts."""
@@ -176,3 +179,19 @@ def open_console(enabled: bool) -> tuple[Console | None, Callable[[str], None]]:
         return None, lambda text: None
     console = Console()
     return console, lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+class PlainHandler(logging.Handler):
+    """Prints log messages as plain lines: warnings to stderr, others to stdout."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        stream.write(f"{self.format(record)}\n")
+        stream.flush()
+
+
+def print_log() -> None:
+    """Prints what the library logs, from INFO on."""
+    _LOG.setLevel(logging.INFO)
+    if not any(isinstance(handler, PlainHandler) for handler in _LOG.handlers):
+        _LOG.addHandler(PlainHandler())
