@@ -45,11 +45,11 @@ from qamx.normalisation import Scaling
 from qamx.provenance import stamp
 from qamx.schedules import Cloning, Offline, Online, Schedule
 from qamx.trained_policy import load_agent
-from qamx.training.guards import OutOfMemory, Stopped, leaving_at_once, locked
+from qamx.training.guards import OutOfMemory, Stopped, locked, stop_immediately
 from qamx.training.logs import JsonLines, Logs, Sink, WandbSink
 from qamx.training.loop import Runner
 from qamx.training.plan import Evaluation, Intervals, RunPlan
-from qamx.training.seed_group import Member
+from qamx.training.seed_group import SeedRun
 from qamx.worlds import World, build_world
 
 NARROW = 32
@@ -107,11 +107,11 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
     check_jax()
     with contextlib.ExitStack() as held:
         pairs = list(zip(experiments, directories, strict=True))
-        members: list[Member] = []
+        members: list[SeedRun] = []
         for experiment, directory in pairs:
             _hold(experiment, directory, held)
         try:
-            with leaving_at_once():
+            with stop_immediately():
                 world = _world(experiments[0], directories[0])
                 plan, files = build(experiments[0], world), files_of(world.data)
                 for experiment, directory in pairs:
@@ -120,7 +120,7 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
                     logs = Logs(directory, _sinks(experiment, directory))
                     held.callback(logs.close)
                     own = dataclasses.replace(plan, seed=experiment.seed)
-                    members.append(Member(own, directory, logs))
+                    members.append(SeedRun(own, directory, logs))
                 runner = Runner(members)
             code = runner.run()
         except Stopped:
@@ -128,7 +128,7 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
         except OutOfMemory as error:
             raise RunError(f"{error}; {_sizes(experiments[0])}") from error
         rows = [JsonLines(directory / "evaluations.jsonl").rows() for _, directory in pairs]
-    left = {member.directory for member in members if member.frozen is not None}
+    left = {member.directory for member in members if member.diverged is not None}
     for (_, directory), found in zip(pairs, rows, strict=True):
         if directory not in left:
             _say_outcome(code, found, directory)

@@ -24,7 +24,7 @@ import ogbench.utils
 import pytest
 from file_server import Answer, FileServer, archive
 
-from qamx._utils.machine import side_by_side
+from qamx._utils.machine import map_in_threads
 from qamx.cli import main
 from qamx.data.ogbench import catalogue
 from qamx.data.ogbench.catalogue import COPY, DOMAIN_OF, SERVER, known_names, remote_set, server_url
@@ -775,7 +775,7 @@ def test_no_record_is_lost_between_many_writers(tmp_path):
     def keep(index):
         keep_record(tmp_path, tmp_path / "lock", str(index), Record("0", index, ""))
 
-    side_by_side(keep, range(40), 8, threading.Event())
+    map_in_threads(keep, range(40), 8, threading.Event())
     assert {record.size for record in read_records(tmp_path).values()} == set(range(40))
 
 

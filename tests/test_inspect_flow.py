@@ -16,6 +16,7 @@ from test_agents import ACT, AGENTS, HORIZON, KEY, OBS
 from test_inspect_command import NAME, walk
 
 from qamx import Backup, Integrator, create_state, load
+from qamx._utils.seeds import derived_seed
 from qamx.agents import Agent, adam
 from qamx.assembly import build_agent
 from qamx.cli import main
@@ -28,7 +29,7 @@ from qamx.policies import (
     AbstractPolicy,
     AdjointMatchedFlow,
     BehaviourFlow,
-    SlowBehaviourFlow,
+    TargetBehaviourFlow,
     flow_stage,
 )
 from qamx.provenance import stamp
@@ -48,7 +49,6 @@ from qamx.tools.inspect_policy.states import (
     whole_windows,
 )
 from qamx.training.checkpoint import Checkpoints
-from qamx.training.collector import derived_seed
 from qamx.training.guards import locked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -86,7 +86,7 @@ def affine_agent(offset):
     """A critic and a flow whose base and change are known."""
     flow = BehaviourFlow(Affine(jnp.array(SLOPE), jnp.zeros(2)), Integrator(STEPS), 2)
     policy = AdjointMatchedFlow(
-        SlowBehaviourFlow(WithTarget(flow)),
+        TargetBehaviourFlow(WithTarget(flow)),
         Affine(jnp.array(SLOPE), offset),
         Constant(TAU),
         horizon=2,

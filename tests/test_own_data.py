@@ -14,10 +14,10 @@ import pytest
 from gymnasium.spaces import Box
 from samples import collect, columns
 
+from qamx._utils.seeds import TRAINING_STREAM, derived_seed
 from qamx.build import load_agent, run
 from qamx.config import load
 from qamx.errors import ExitCode, RunError, UserError
-from qamx.training.collector import TRAINING_STREAM, derived_seed
 from qamx.worlds import build_world
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

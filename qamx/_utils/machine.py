@@ -236,7 +236,7 @@ _FAREWELL = 2.0
 """Seconds given to the others after one has failed, or Ctrl-C was pressed."""
 
 
-def side_by_side(
+def map_in_threads(
     work: Callable[[T], R], things: Sequence[T], jobs: int, stop: threading.Event
 ) -> list[R]:
     """The results, in the order of the things.

@@ -102,7 +102,7 @@ class WithTarget(eqx.Module, Generic[M]):
         """The slow copy."""
         return self.copy.value
 
-    def restarted(self, online: Any) -> "WithTarget[M]":
+    def reset_target(self, online: Any) -> "WithTarget[M]":
         """The pair with another online part, from which the copy starts anew."""
         return eqx.tree_at(
             lambda pair: (pair.online, pair.copy.value), self, (online, _copied(online))
@@ -110,7 +110,7 @@ class WithTarget(eqx.Module, Generic[M]):
 
     def advance(self) -> "WithTarget[M]":
         """The pair after one step of the slow copy towards the online part."""
-        rate = self.rate if self.clock is None else jnp.where(self.clock.due(), self.rate, 0.0)
+        rate = self.rate if self.clock is None else jnp.where(self.clock.fires(), self.rate, 0.0)
 
         def blend(slow, fast):
             if not eqx.is_inexact_array(slow):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from qamx._utils.files import sha256_of
-from qamx._utils.machine import side_by_side
+from qamx._utils.machine import map_in_threads
 from qamx.data.ogbench.catalogue import (
     SHARDED,
     VERSION,
@@ -511,7 +511,7 @@ class Errand:
 
             return self._anywhere(file, at)
 
-        needs = dict(zip(files, side_by_side(ask, files, self.jobs, self.stop), strict=True))
+        needs = dict(zip(files, map_in_threads(ask, files, self.jobs, self.stop), strict=True))
         check_room(self.place.directory, needs.values())
         return needs
 
@@ -529,7 +529,7 @@ class Errand:
             def one(file: str) -> None:
                 self._fetch(file, records.get(file), watcher)
 
-            side_by_side(one, list(needs), self.jobs, self.stop)
+            map_in_threads(one, list(needs), self.jobs, self.stop)
 
     def _announce(self, needs: dict[str, Need]) -> None:
         known = [need.total for need in needs.values() if need.total is not None]
@@ -769,7 +769,7 @@ def _verify(errand: Errand, files: Sequence[str]) -> None:
             errand.say(f"{directory / file}: ok, {readable(found.size)}, as recorded")
         return None
 
-    problems = [one for one in side_by_side(look, files, errand.jobs, errand.stop) if one]
+    problems = [one for one in map_in_threads(look, files, errand.jobs, errand.stop) if one]
     if problems:
         raise UserError("\n".join([*problems, what_now(directory, "--again")]))
 
