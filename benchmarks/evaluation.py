@@ -22,7 +22,7 @@ from qamx.build import build_agent
 from qamx.config import load
 from qamx.config.agents import AgentSettings
 from qamx.envs import EnvHandle, OGBenchEnvironment, open_envs
-from qamx.training.evaluator import Act, Episode, Evaluator
+from qamx.training.evaluator import Act, PlayedEpisode, Evaluator
 
 LIMIT_SECONDS = 600.0
 
@@ -40,7 +40,7 @@ def policy(settings: AgentSettings, observation: int, action: int) -> Act:
 
 def timed(
     players: list[EnvHandle], act: Act, episodes: int
-) -> tuple[float, list[Episode], list[float]]:
+) -> tuple[float, list[PlayedEpisode], list[float]]:
     """Seconds, the episodes, and the seconds of each call of the policy."""
     calls: list[float] = []
 

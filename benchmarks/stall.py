@@ -16,7 +16,7 @@ from typing import Any
 
 from qamx.build import build
 from qamx.config import load
-from qamx.training.async_evaluation import Evaluations
+from qamx.training.async_evaluation import AsyncEvaluations
 from qamx.training.logs import Logs
 from qamx.training.loop import Runner
 from qamx.training.seed_group import SeedRun
@@ -38,7 +38,7 @@ def measure(arguments: argparse.Namespace, name: str) -> tuple[float, float, flo
         changes.append(f"evaluation.workers={CASES[name]}")
     plan, waited, ended = build(load(arguments.experiment, changes)), [0.0], [0.0]
 
-    class Timed(Evaluations):
+    class Timed(AsyncEvaluations):
         def begin(self, stop: Any) -> Any:
             return self._timed(lambda: super(Timed, self).begin(stop))
 
