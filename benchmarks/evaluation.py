@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qamx import build_agent
 from qamx._utils.machine import usable_cores
-from qamx.build import build_agent
 from qamx.config import load
 from qamx.config.agents import AgentSettings
 from qamx.envs import EnvHandle, OGBenchEnvironment, open_envs
-from qamx.training.evaluator import Act, PlayedEpisode, Evaluator
+from qamx.training.evaluator import Act, Evaluator, PlayedEpisode
 
 LIMIT_SECONDS = 600.0
 

@@ -35,7 +35,7 @@ from qamx.training.collector import Collector
 from qamx.training.evaluator import Evaluator, summarise
 from qamx.training.guards import Divergence
 from qamx.training.logs import Logs
-from qamx.training.loop import Runner
+from qamx.training.loop import Runner, events
 from qamx.training.plan import Evaluation, Intervals
 from qamx.training.seed_group import SeedRun
 from qamx.training.state import Trainer
@@ -101,6 +101,29 @@ def assert_same_end(whole, directory, runner):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     for name in ("metrics.jsonl", "evaluations.jsonl"):
         assert (directory / name).read_bytes() == (expected_directory / name).read_bytes()
+
+
+def test_events_are_a_function_of_schedule_intervals_and_step():
+    schedule = Schedule((Cloning(5), Offline(0), Offline(10), Online(12, 4, 2)))
+    intervals = Intervals(logging=4, evaluation=20, checkpoint=6)
+    found = list(events(schedule, intervals, 0))
+    due = {
+        event.step: "".join(
+            letter
+            for letter, is_so in zip("les", (event.log, event.evaluate, event.save), strict=True)
+            if is_so
+        )
+        for event in found
+    }
+    assert due == {
+        **{4: "l", 5: "les"},
+        **{6: "s", 8: "l", 12: "ls", 15: "les"},
+        **{16: "l", 18: "s", 20: "le", 24: "ls", 27: "les"},
+    }
+    names = [event.phase.name for event in found]
+    assert names == ["cloning"] * 2 + ["offline"] * 4 + ["online"] * 5
+    for step in range(28):  # a resumed run has the events that are left
+        assert [*events(schedule, intervals, step)] == [e for e in found if e.step > step]
 
 
 def test_events_come_when_they_are_due(whole):

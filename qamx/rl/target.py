@@ -66,7 +66,7 @@ class Clock(eqx.Module):
             raise ValueError(f"a period is at least 1 update; found {period}")
         self.period, self.count = period, jnp.zeros((), jnp.int32)
 
-    def due(self) -> Bool[Array, ""]:
+    def fires(self) -> Bool[Array, ""]:
         """Whether it happens on the present update; it does on the first."""
         return self.count % self.period == 0
 
@@ -90,7 +90,7 @@ class WithTarget(eqx.Module, Generic[M]):
     rate: float
     clock: Clock | None
 
-    def __init__(self, online: M, rate: float = 0.005, clock: Clock | None = None):
+    def __init__(self, online: M, rate: float, clock: Clock | None = None):
         if not 0.0 < rate <= 1.0:
             raise ValueError(f"the target rate is in (0, 1]; found {rate}, try 0.005")
         self.online = online

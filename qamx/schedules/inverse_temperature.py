@@ -50,7 +50,7 @@ class Constant(AbstractInverseTemperature):
         return self
 
 
-class Linear(AbstractInverseTemperature):
+class LinearSchedule(AbstractInverseTemperature):
     """From `start` to `stop` in equal steps over `updates` updates, `stop` from then on.
 
     **Raises:** `ValueError` if an end is negative or `updates` is not positive.
@@ -104,7 +104,7 @@ class TrustRegion(AbstractInverseTemperature):
     def __init__(
         self,
         kl_budget: float,
-        scale: float = 3.0,
+        scale: float,
         rate: float = 0.01,
         average_rate: float = 0.1,
     ):

@@ -132,7 +132,7 @@ class PendingEvaluation:
 
 
 @dataclass(frozen=True)
-class EvaluationRow:
+class SeedEvaluation:
     """The row of an evaluation of one run's policy."""
 
     run: SeedRun
@@ -165,7 +165,7 @@ class AsyncEvaluations:
         """Appends an evaluation to the queue."""
         self._pending.append(pending)
 
-    def begin(self, stop: StopRequest) -> list[EvaluationRow]:
+    def begin(self, stop: StopRequest) -> list[SeedEvaluation]:
         """Begins the last evaluation of the queue; returns the results of those before it.
 
         **Raises:** `Stopped` if a stop is requested before; the queue is kept.
@@ -174,17 +174,17 @@ class AsyncEvaluations:
         self._start()
         return results
 
-    def poll(self) -> list[EvaluationRow]:
+    def poll(self) -> list[SeedEvaluation]:
         """The results that have arrived."""
         played = self._background.result() if self._playing else None
         return [] if played is None else self._take(played)
 
-    def finish(self, stop: StopRequest, left: int = 0) -> list[EvaluationRow]:
+    def finish(self, stop: StopRequest, left: int = 0) -> list[SeedEvaluation]:
         """Waits until no more than `left` evaluations are pending.
 
         **Raises:** `Stopped` if a stop is requested before.
         """
-        results: list[EvaluationRow] = []
+        results: list[SeedEvaluation] = []
         while len(self._pending) > left:
             self._start()
             results += self._take(self._background.wait(stop) or [])
@@ -236,7 +236,7 @@ class AsyncEvaluations:
         key = run.keys.evaluation
         return self._trainer.acting.in_evaluation(agent, key, pending.step, role)
 
-    def _take(self, played: list[list[PlayedEpisode]]) -> list[EvaluationRow]:
+    def _take(self, played: list[list[PlayedEpisode]]) -> list[SeedEvaluation]:
         pending, runs, self._playing = self._pending.popleft(), self._playing, []
         results, jobs = [], iter(played)
         for run in runs:
@@ -248,6 +248,6 @@ class AsyncEvaluations:
             if "behaviour" in self._roles:
                 cloned = summarise(next(jobs))
                 row |= {f"behaviour_{name}": value for name, value in cloned.items()}
-            results.append(EvaluationRow(run, row))
+            results.append(SeedEvaluation(run, row))
         self._start()
         return results

@@ -20,7 +20,7 @@ from qamx.data.transitions import Transitions
 from qamx.envs import EnvHandle, close_envs
 from qamx.errors import ExitCode
 from qamx.schedules import Cloning, Online, Phase, Schedule, is_due, next_due
-from qamx.training.async_evaluation import AsyncEvaluations, EvaluationRow, PendingEvaluation
+from qamx.training.async_evaluation import AsyncEvaluations, PendingEvaluation, SeedEvaluation
 from qamx.training.checkpoint import Saved
 from qamx.training.collector import GroupCollector
 from qamx.training.divergence import FiniteCheck, broken_arrays, last_saved
@@ -295,7 +295,7 @@ class Runner:
         self._training = self._training.cleared()
         self._finite.restart(self._step, self._training)
 
-    def _record(self, results: list[EvaluationRow]) -> None:
+    def _record(self, results: list[SeedEvaluation]) -> None:
         for result in results:
             row = result.row
             result.run.logs.write_evaluation(row)

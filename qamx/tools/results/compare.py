@@ -15,14 +15,14 @@ from qamx.tools.results.published_results import SEEDS, SOURCE, published, steps
 from qamx.tools.results.report import Cell, Table, percent
 from qamx.tools.results.runs import (
     ALL,
-    Group,
     Run,
     Scores,
-    groups,
-    paired,
+    TaskGroup,
+    pair_runs,
     read_runs,
     scores_at,
     shared_steps,
+    task_groups,
 )
 from qamx.tools.results.statistics import Estimate, resample
 
@@ -36,7 +36,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One comparison: a method on a group of tasks at a step.
 
     `p` is the test's, `adjusted` holds for all rows together; `better` is the probability that
@@ -68,7 +68,7 @@ class Row:
 class Comparison:
     """Rows, and what could not be compared, a line each."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     notes: tuple[str, ...]
 
 
@@ -78,9 +78,9 @@ def against_published(runs: Sequence[Run], step: int | None) -> Comparison:
     Tasks, domains with all of their tasks, and all domains together, each at the last step that
     is published and that all of a method's runs on the group have reached, or at `step`.
     """
-    rows: list[Row] = []
+    rows: list[ComparisonRow] = []
     missing: dict[tuple[str, str], list[str]] = {}
-    for group in groups(runs):
+    for group in task_groups(runs):
         known, shared = steps(group.label, group.name), shared_steps(group.runs)
         common = [one for one in known if one in shared and step in (None, one)]
         if common:
@@ -109,7 +109,9 @@ def against_runs(
             if common:
                 rows.append(_row(name, mine, theirs, common[-1]))
             else:
-                reached = f"both sides at {_some(shared)}" if shared else "no step on both sides"
+                reached = (
+                    f"both sides at {_abbreviated(shared)}" if shared else "no step on both sides"
+                )
                 notes.append(f"{name} on {mine.name}: {reached}")
     return Comparison(_adjusted(rows), tuple(notes))
 
@@ -125,16 +127,16 @@ def _diverged(runs: Sequence[Run]) -> list[str]:
     return [f"{run.folder}: {run.problem}" for run in runs if run.diverged is not None]
 
 
-def _shared_groups(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[Group, Group]]:
+def _shared_groups(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[TaskGroup, TaskGroup]]:
     """The groups of the tasks that both sides have runs on."""
     both = {run.task for run in one if run.diverged is None}
     both &= {run.task for run in other if run.diverged is None}
     sides = ([run for run in runs if run.task in both] for runs in (one, other))
-    mine, theirs = (groups(runs, whole=False) for runs in sides)
+    mine, theirs = (task_groups(runs, whole=False) for runs in sides)
     return list(zip(mine, theirs, strict=True))
 
 
-def _published_row(group: Group, step: int) -> Row:
+def _published_row(group: TaskGroup, step: int) -> ComparisonRow:
     label, name, tasks, runs = group
     figures = published()
     figure, scores = figures[label, name, step], scores_at(runs, step)
@@ -143,23 +145,25 @@ def _published_row(group: Group, step: int) -> Row:
         for task in tasks
         if (label, str(task), step) in figures
     }
-    ours = significance.side_of_runs(scores, tasks, _episodes(runs))
-    found = significance.difference(ours, significance.side_of_published(figure, single), tasks)
+    ours = significance.sample_of_runs(scores, tasks, _episodes(runs))
+    found = significance.difference(ours, significance.sample_of_published(figure, single), tasks)
     theirs = Estimate(figure.mean, figure.low, figure.high, SEEDS)
-    return Row(label, name, step, _mean(label, scores), theirs, _gap(found), float(found.p))
+    return ComparisonRow(
+        label, name, step, _mean(label, scores), theirs, _gap(found), float(found.p)
+    )
 
 
-def _row(name: str, mine: Group, theirs: Group, step: int) -> Row:
+def _row(name: str, mine: TaskGroup, theirs: TaskGroup, step: int) -> ComparisonRow:
     scores = [scores_at(group.runs, step) for group in (mine, theirs)]
     one, other = (
-        significance.side_of_runs(rates, mine.tasks, _episodes(group.runs))
+        significance.sample_of_runs(rates, mine.tasks, _episodes(group.runs))
         for rates, group in zip(scores, (mine, theirs), strict=True)
     )
     found = significance.difference(one, other, mine.tasks)
     # Two sides of one method must not share their resamples: names of their own.
     ours, others = (_mean(side, rates) for side, rates in zip(SIDES, scores, strict=True))
     better = _better(scores)
-    return Row(name, mine.name, step, ours, others, _gap(found), float(found.p), better)
+    return ComparisonRow(name, mine.name, step, ours, others, _gap(found), float(found.p), better)
 
 
 SIDES = ("one", "other")
@@ -190,7 +194,7 @@ def _episodes(runs: Sequence[Run]) -> int:
     return min(run.episodes for run in runs)
 
 
-def _adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:
+def _adjusted(rows: Sequence[ComparisonRow]) -> tuple[ComparisonRow, ...]:
     values = significance.holm([row.p for row in rows])
     return tuple(replace(row, adjusted=p) for row, p in zip(rows, values, strict=True))
 
@@ -199,12 +203,14 @@ def _why_not(known: Sequence[int], shared: set[int], step: int | None) -> str:
     if not known:
         return "no published figure"
     if step is not None and step in shared:
-        return f"no published figure at step {step:,}, but at {_some(known)}"
-    reached = f"all runs were evaluated at {_some(sorted(shared))}" if shared else "no shared step"
-    return f"published at {_some(known)}; {reached}"
+        return f"no published figure at step {step:,}, but at {_abbreviated(known)}"
+    reached = (
+        f"all runs were evaluated at {_abbreviated(sorted(shared))}" if shared else "no shared step"
+    )
+    return f"published at {_abbreviated(known)}; {reached}"
 
 
-def _some(numbers: Sequence[int]) -> str:
+def _abbreviated(numbers: Sequence[int]) -> str:
     """A few numbers in full, of many the ends."""
     if len(numbers) > 3:
         return f"{len(numbers)} steps from {numbers[0]:,} to {numbers[-1]:,}"
@@ -234,7 +240,7 @@ def compare(
     if other is None:
         comparison, theirs = against_published(runs, step), f"published, {SOURCE}"
     else:
-        comparison, theirs = against_runs(paired(runs, other), step), str(against)
+        comparison, theirs = against_runs(pair_runs(runs, other), step), str(against)
     if not comparison.rows:
         raise UserError("nothing to compare:\n" + "\n".join(comparison.notes))
     found = table(comparison, f"{', '.join(map(str, folders))} against {theirs}")
@@ -261,7 +267,7 @@ def table(comparison: Comparison, title: str) -> Table:
     return Table(title, header, tuple(_cells(row) for row in comparison.rows))
 
 
-def _cells(row: Row) -> tuple[Cell, ...]:
+def _cells(row: ComparisonRow) -> tuple[Cell, ...]:
     last = ("yes" if row.inside else "no") if row.better is None else percent(row.better)
     texts = (
         row.label,
@@ -278,7 +284,7 @@ def _cells(row: Row) -> tuple[Cell, ...]:
     return (*map(Cell, texts), Cell("differs" if row.differs else "compatible", row.differs))
 
 
-def _signed(row: Row) -> str:
+def _signed(row: ComparisonRow) -> str:
     value, low, high = (round(100 * end) for end in (row.gap.value, row.gap.low, row.gap.high))
     return f"{value:+d} [{low:+d}, {high:+d}]"
 
@@ -288,7 +294,7 @@ def _print_notes(comparison: Comparison) -> None:
         print_table("not compared", ("",), [(note,) for note in comparison.notes])
 
 
-def _verdict(rows: Sequence[Row]) -> str:
+def _verdict(rows: Sequence[ComparisonRow]) -> str:
     different = sum(row.differs for row in rows)
     told = f"{different} of {len(rows)} differ" if different else f"none of {len(rows)} differs"
     return (
@@ -313,7 +319,7 @@ def _write(
     save(figure, out, "curves")
 
 
-def _comma_separated(rows: Sequence[Row]) -> str:
+def _comma_separated(rows: Sequence[ComparisonRow]) -> str:
     header = "method,group,step,seeds,mean,ci95_low,ci95_high,other_seeds,other_mean,"
     lines = [header + "other_ci95_low,other_ci95_high,difference,p,p_corrected,inside,differs"]
     for row in rows:
@@ -329,7 +335,9 @@ def _comma_separated(rows: Sequence[Row]) -> str:
 OURS, THEIRS = COLOURS[0], "#555555"
 
 
-def overlay(rows: Sequence[Row], runs: Sequence[Run], other: Sequence[Run] | None) -> "Figure":
+def overlay(
+    rows: Sequence[ComparisonRow], runs: Sequence[Run], other: Sequence[Run] | None
+) -> "Figure":
     """A panel for each row, but not for the tasks of a domain that has a panel.
 
     **Arguments:** `other` are the other side's runs; without them it is the published figures.
@@ -352,7 +360,7 @@ def overlay(rows: Sequence[Row], runs: Sequence[Run], other: Sequence[Run] | Non
     return figure
 
 
-def _draw(axis: "Axes", row: Row, other: Sequence[Run] | None) -> None:
+def _draw(axis: "Axes", row: ComparisonRow, other: Sequence[Run] | None) -> None:
     if other is not None:
         label = row.label.split(" - ")[-1]
         draw_curve(axis, curve(label, _of(row, label, other)), THEIRS, "--")
@@ -381,7 +389,7 @@ def _published_curve(label: str, group: str) -> Curve:
     return Curve(np.array(at), mean, low, high)
 
 
-def _of(row: Row, label: str, runs: Sequence[Run]) -> list[Run]:
+def _of(row: ComparisonRow, label: str, runs: Sequence[Run]) -> list[Run]:
     """A row's runs that did not diverge."""
     return [
         run

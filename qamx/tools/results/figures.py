@@ -146,7 +146,7 @@ def aggregates(summary: Summary) -> "Figure":
         axis.set_ylim(-0.6, len(labels) - 0.4)
         axis.grid(axis="x", color="#dddddd", lw=0.6)
     axes[1].tick_params(labelleft=False)
-    figure.suptitle(summary.moment.title, fontsize=10)
+    figure.suptitle(summary.phase_end.title, fontsize=10)
     return figure
 
 
@@ -166,7 +166,7 @@ def profiles(summary: Summary, style: Style) -> "Figure":
             100 * THRESHOLDS, profile.low, profile.high, color=colour, alpha=0.12, lw=0
         )
     axes[0].set(xlabel="success rate τ (%)", ylabel="share of runs above τ", ylim=(0, 1))
-    axes[0].set_title(summary.moment.title, fontsize=10)
+    axes[0].set_title(summary.phase_end.title, fontsize=10)
     _legend(figure, {label: style[label] for label in summary.profiles}, 4)
     return figure
 
@@ -186,7 +186,7 @@ def improvements(summary: Summary) -> "Figure":
             )
     axes[0].set_xticks(range(len(labels)), labels, rotation=60, ha="right", rotation_mode="anchor")
     axes[0].set_yticks(range(len(labels)), labels)
-    axes[0].set_title(f"P(row beats column), %\n{summary.moment.title}", fontsize=10)
+    axes[0].set_title(f"P(row beats column), %\n{summary.phase_end.title}", fontsize=10)
     return figure
 
 

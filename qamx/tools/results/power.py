@@ -19,7 +19,7 @@ from qamx.tools.results.published_results import (
     steps,
 )
 from qamx.tools.results.runs import ALL, Task
-from qamx.tools.results.significance import Difference, difference, side_of_published
+from qamx.tools.results.significance import Difference, difference, sample_of_published
 
 LEVEL = 0.05
 """The two-sided level of the test whose power is asked for."""
@@ -29,7 +29,7 @@ MOST = 10_000
 
 
 @dataclass(frozen=True)
-class Spread:
+class VarianceComponents:
     """A method on a group of tasks, as published: what one seed's mean over the tasks would be.
 
     `between` and `chance` hold, for each task, its share \\(B_k/K^2\\) and
@@ -45,18 +45,20 @@ class Spread:
         return self.between + self.chance / episodes
 
 
-def spread(figures: Sequence[Published]) -> Spread:
+def variance_components(figures: Sequence[Published]) -> VarianceComponents:
     """What the published figures of a group's tasks say of one seed."""
     means = np.array([figure.mean for figure in figures])
-    total = np.array([side_of_published(figure, {}).variance for figure in figures])
+    total = np.array([sample_of_published(figure, {}).variance for figure in figures])
     bernoulli = means * (1 - means)
     between = (total - bernoulli / EPISODES) / (1 - 1 / EPISODES)
     between = np.clip(between, 0, bernoulli)
     square = len(figures) ** 2
-    return Spread(float(means.mean()), between / square, (bernoulli - between) / square)
+    return VarianceComponents(float(means.mean()), between / square, (bernoulli - between) / square)
 
 
-def power(one: Spread, other: Spread, gap: float, seeds: int, episodes: int) -> float:
+def power(
+    one: VarianceComponents, other: VarianceComponents, gap: float, seeds: int, episodes: int
+) -> float:
     """How likely a two-sided t-test finds a difference, with its right sign.
 
     **Arguments:** `gap` is the true difference of the means, `seeds` and `episodes` are those of
@@ -74,7 +76,7 @@ def power(one: Spread, other: Spread, gap: float, seeds: int, episodes: int) -> 
 
 
 def seeds_needed(
-    one: Spread, other: Spread, gap: float, wanted: float, episodes: int
+    one: VarianceComponents, other: VarianceComponents, gap: float, wanted: float, episodes: int
 ) -> int | None:
     """The fewest seeds, two at least, with the power that is wanted; None if `MOST` are too few."""
     low, high = 1, 2
@@ -89,7 +91,9 @@ def seeds_needed(
     return high
 
 
-def gap_found(one: Spread, other: Spread, seeds: int, wanted: float, episodes: int) -> float:
+def gap_found(
+    one: VarianceComponents, other: VarianceComponents, seeds: int, wanted: float, episodes: int
+) -> float:
     """The smallest difference that so many seeds find with the power that is wanted."""
     low, high = 0.0, 1.0
     for _ in range(30):
@@ -115,13 +119,13 @@ def plan(
     _check(power, episodes, hours)
     tasks = _tasks(domain)
     figures = [_figures(method, domain, tasks, step) for method in methods]
-    one, other = (spread(list(found.values())) for found in figures)
+    one, other = (variance_components(list(found.values())) for found in figures)
     found = _difference(methods, domain, tasks, step, figures)
     print(
         f"{methods[0]} {_percent(one.mean)} and {methods[1]} {_percent(other.mean)} on {domain} "
         f"({len(tasks)} tasks) at step {step:,}; {SOURCE}"
     )
-    _print_spreads(methods, (one, other))
+    _print_deviations(methods, (one, other))
     gap = one.mean - other.mean
     rows = [
         _row(one, other, gap, power, choice, len(tasks), hours)
@@ -129,7 +133,7 @@ def plan(
     ]
     title = f"seeds of each method on each task that find {_signed(gap)} with power {power:g}"
     print_table(title, ("episodes", "seeds", "runs", "GPU hours"), rows)
-    _print_doubts(one, other, found, power, episodes, len(tasks), hours)
+    _print_uncertainty(one, other, found, power, episodes, len(tasks), hours)
     return 0
 
 
@@ -174,14 +178,20 @@ def _difference(
     figures: Sequence[dict[Task, Published]],
 ) -> Difference:
     one, other = (
-        side_of_published(published()[method, domain, step], single)
+        sample_of_published(published()[method, domain, step], single)
         for method, single in zip(methods, figures, strict=True)
     )
     return difference(one, other, tasks)
 
 
 def _row(
-    one: Spread, other: Spread, gap: float, power: float, episodes: int, tasks: int, hours: float
+    one: VarianceComponents,
+    other: VarianceComponents,
+    gap: float,
+    power: float,
+    episodes: int,
+    tasks: int,
+    hours: float,
 ) -> tuple[str, str, str, str]:
     seeds = seeds_needed(one, other, gap, power, episodes)
     if seeds is None:
@@ -190,7 +200,7 @@ def _row(
     return str(episodes), f"{seeds:,}", f"{runs:,}", f"{runs * hours:,.0f}"
 
 
-def _print_spreads(methods: Sequence[str], spreads: Sequence[Spread]) -> None:
+def _print_deviations(methods: Sequence[str], spreads: Sequence[VarianceComponents]) -> None:
     rows = [
         (
             method,
@@ -204,9 +214,9 @@ def _print_spreads(methods: Sequence[str], spreads: Sequence[Spread]) -> None:
     print_table("deviation of one seed's mean over the tasks, in points", header, rows)
 
 
-def _print_doubts(
-    one: Spread,
-    other: Spread,
+def _print_uncertainty(
+    one: VarianceComponents,
+    other: VarianceComponents,
     found: Difference,
     power: float,
     episodes: int,

@@ -11,7 +11,7 @@ from pathlib import Path
 from qamx._utils.terminal import print_table
 from qamx.errors import UserError
 from qamx.tools.results.figures import curves
-from qamx.tools.results.runs import ALL, Run, moments, read_runs
+from qamx.tools.results.runs import ALL, Run, phase_ends, read_runs
 from qamx.tools.results.statistics import Estimate, Summary, summarise
 
 ABSENT = "-"
@@ -42,12 +42,12 @@ class Table:
 
 
 def tables(summary: Summary) -> list[Table]:
-    """All tables of a moment: aggregates, domains, and the tasks of each domain."""
-    moment = summary.moment
+    """All tables at the end of a phase: aggregates, domains, and the tasks of each domain."""
+    phase_end = summary.phase_end
     found = [_aggregates(summary)]
-    if len(moment.domains) > 1:
-        found.append(_means(summary, "Domains", (*moment.domains, ALL)))
-    for domain, tasks in moment.domains.items():
+    if len(phase_end.domains) > 1:
+        found.append(_means(summary, "Domains", (*phase_end.domains, ALL)))
+    for domain, tasks in phase_end.domains.items():
         columns = {str(task): f"task {task.number}" for task in tasks}
         if len(tasks) > 1:
             columns[domain] = "all tasks"
@@ -86,16 +86,16 @@ def _aggregates(summary: Summary) -> Table:
     columns = [
         _column(means),
         _column([summary.interquartile.get((label, ALL)) for label in labels]),
-        [_beaten(summary, label) for label in labels],
+        [_prob_better(summary, label) for label in labels],
         [Cell(ABSENT if mean is None else str(mean.runs)) for mean in means],
     ]
     names = ("mean", "interquartile mean", f"P({labels[0]} is better)", "runs")
-    count = len(summary.moment.tasks)
-    title = f"All tasks ({count})" if count > 1 else str(summary.moment.tasks[0])
+    count = len(summary.phase_end.tasks)
+    title = f"All tasks ({count})" if count > 1 else str(summary.phase_end.tasks[0])
     return _table(title, labels, names, columns)
 
 
-def _beaten(summary: Summary, label: str) -> Cell:
+def _prob_better(summary: Summary, label: str) -> Cell:
     estimate = summary.improvement.get(label)
     return Cell(ABSENT if estimate is None else percent(estimate))
 
@@ -178,7 +178,7 @@ def _records(summary: Summary) -> Iterator[list[str]]:
             for estimate in found
         )
         rates, quartile = numbers
-        yield [summary.moment.name, group, label, str(mean.runs), *rates, *quartile]
+        yield [summary.phase_end.name, group, label, str(mean.runs), *rates, *quartile]
 
 
 STYLE = """
@@ -221,10 +221,10 @@ def page(
     """The page.
 
     **Arguments:** `headline` says what was read, `figures` are SVG texts by name (`curves`, and
-    `aggregates-0` and so on for each moment), `notes` the runs that are left out and why.
+    `aggregates-0` and so on for each phase), `notes` the runs that are left out and why.
     """
     links = "".join(
-        f'<a href="#moment-{i}">{escape(one.moment.title)}</a>' for i, one in enumerate(summaries)
+        f'<a href="#phase-{i}">{escape(one.phase_end.title)}</a>' for i, one in enumerate(summaries)
     )
     body = [
         "<h1>Report</h1>",
@@ -232,7 +232,7 @@ def page(
         f'<nav>{links}<a href="#curves">learning curves</a></nav>',
         f'<p class="soft">{escape(RULE.format("Bold"))}</p>',
         _notes(notes),
-        *(_moment(i, summary, figures) for i, summary in enumerate(summaries)),
+        *(_phase_end(i, summary, figures) for i, summary in enumerate(summaries)),
     ]
     if "curves" in figures:
         body.append('<h2 id="curves">Learning curves</h2>')
@@ -255,8 +255,8 @@ def _notes(notes: Sequence[str]) -> str:
     )
 
 
-def _moment(index: int, summary: Summary, figures: Mapping[str, str]) -> str:
-    parts = [f'<h2 id="moment-{index}">{escape(summary.moment.title)}</h2>']
+def _phase_end(index: int, summary: Summary, figures: Mapping[str, str]) -> str:
+    parts = [f'<h2 id="phase-{index}">{escape(summary.phase_end.title)}</h2>']
     found = tables(summary)
     parts += [f'<div class="card">{_html_table(table)}</div>' for table in found[:_OPEN]]
     titles = {"aggregates": "Mean and interquartile mean", "profiles": "Performance profiles"}
@@ -321,10 +321,10 @@ def report(
     **Raises:** `UserError` if there are no runs, or none has an evaluation to report.
     """
     runs = read_runs(folders)
-    found = moments(runs, step)
+    found = phase_ends(runs, step)
     if not found:
         raise UserError(_nothing(runs, step))
-    summaries = [summarise(moment) for moment in found]
+    summaries = [summarise(phase_end) for phase_end in found]
     notes = left_out(runs, summaries, step)
     if out is not None:
         _write(out, runs, summaries, notes, figures)
@@ -332,7 +332,7 @@ def report(
     for note in notes:
         print(f"not complete: {note}")
     for summary in summaries:
-        print(f"\n{summary.moment.title}")
+        print(f"\n{summary.phase_end.title}")
         for table in tables(summary):
             show(table)
     if out is not None:
@@ -350,8 +350,8 @@ def left_out(runs: Sequence[Run], summaries: Sequence[Summary], step: int | None
     """A line for each run that is not complete, or that a table must do without, and why."""
     missing = {run.folder: [] for run in runs}
     for summary in summaries:
-        for run in summary.moment.missing:
-            missing[run.folder].append(summary.moment.name)
+        for run in summary.phase_end.missing:
+            missing[run.folder].append(summary.phase_end.name)
     lines = []
     for run in runs:
         absent = missing[run.folder]
@@ -383,7 +383,7 @@ def _write(
     texts = {
         "tables.md": _markdown(runs, summaries, notes),
         "tables.tex": "\n".join(
-            f"% {summary.moment.title}\n{latex(table)}"
+            f"% {summary.phase_end.title}\n{latex(table)}"
             for summary in summaries
             for table in tables(summary)
         ),
@@ -399,7 +399,7 @@ def _markdown(runs: Sequence[Run], summaries: Sequence[Summary], notes: Sequence
     if notes:
         parts.append("Not complete:\n\n" + "".join(f"- {note}\n" for note in notes))
     for summary in summaries:
-        parts.append(f"## {summary.moment.title}\n")
+        parts.append(f"## {summary.phase_end.title}\n")
         parts += [markdown(table) for table in tables(summary)]
     return "\n".join(parts)
 

@@ -5,14 +5,13 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from qamx._utils.files import read_text
+from qamx._utils.files import read_json_lines, read_text
 from qamx.errors import UserError
 from qamx.tools.results.published_results import DOMAINS, TASKS
 
@@ -31,7 +30,7 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationRow:
     """A row of a run's evaluations."""
 
     step: int
@@ -54,7 +53,7 @@ class Run:
     seed: int
     episodes: int
     ends: dict[str, int]
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[EvaluationRow, ...]
     diverged: str | None
 
     @property
@@ -73,7 +72,7 @@ class Run:
         rows = [row for row in self.evaluations if row.step == step]
         return rows[-1].success if rows else None
 
-    def at_end_of(self, phase: str) -> Evaluation | None:
+    def at_end_of(self, phase: str) -> EvaluationRow | None:
         """The last evaluation of a phase, or None if the phase is not over."""
         rows = [row for row in self.evaluations if row.phase == phase]
         if not rows or rows[-1].step < self.ends.get(phase, 0):
@@ -161,14 +160,13 @@ def _ends(schedule: dict[str, Any]) -> dict[str, int]:
     return ends
 
 
-def _evaluations(path: Path) -> Iterator[Evaluation]:
-    for number, line in enumerate(StringIO(read_text(path)), start=1):
+def _evaluations(path: Path) -> Iterator[EvaluationRow]:
+    for number, row in enumerate(read_json_lines(path), start=1):
         try:
-            row = json.loads(line)
-            yield Evaluation(row["step"], row["phase"], float(row["success"]))
+            yield EvaluationRow(row["step"], row["phase"], float(row["success"]))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path}: line {number}: found {line.strip()!r}, not an evaluation with step, "
+                f"{path}: line {number}: found {json.dumps(row)}, not an evaluation with step, "
                 "phase and success; remove the line, or leave the run out"
             ) from error
 
@@ -198,7 +196,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Moment:
+class PhaseEnd:
     """Where runs are compared: the end of a phase, or a step.
 
     `scores` are the success rates of each label, task by task in the tasks' order; `steps` those
@@ -236,16 +234,16 @@ class Moment:
         return {str(task): (task,) for task in self.tasks} | self.domains | {ALL: self.tasks}
 
 
-def moments(runs: Sequence[Run], step: int | None) -> list[Moment]:
-    """The end of each phase, or one step if it is given; moments without a run are left out."""
+def phase_ends(runs: Sequence[Run], step: int | None) -> list[PhaseEnd]:
+    """The end of each phase, or one step if it is given; those without a run are left out."""
     if step is not None:
-        found = [_moment(f"step {step:,}", runs, lambda run: _at(run, step))]
+        found = [_phase_end(f"step {step:,}", runs, lambda run: _at(run, step))]
     else:
         found = [_end_of(phase, runs) for phase in _phases(runs)]
-    return [moment for moment in found if moment.scores]
+    return [phase_end for phase_end in found if phase_end.scores]
 
 
-def _at(run: Run, step: int) -> Evaluation | None:
+def _at(run: Run, step: int) -> EvaluationRow | None:
     return next((row for row in reversed(run.evaluations) if row.step == step), None)
 
 
@@ -254,13 +252,15 @@ def _phases(runs: Sequence[Run]) -> list[str]:
     return [*(phase for phase in PHASES if phase in seen), *sorted(seen.difference(PHASES))]
 
 
-def _end_of(phase: str, runs: Sequence[Run]) -> Moment:
+def _end_of(phase: str, runs: Sequence[Run]) -> PhaseEnd:
     # RLPD has no offline phase: runs that never enter a phase are not missing there.
     concerned = [run for run in runs if phase in run.ends or not run.ends]
-    return _moment(f"end of the {phase} phase", concerned, lambda run: run.at_end_of(phase))
+    return _phase_end(f"end of the {phase} phase", concerned, lambda run: run.at_end_of(phase))
 
 
-def _moment(name: str, runs: Sequence[Run], read: Callable[[Run], Evaluation | None]) -> Moment:
+def _phase_end(
+    name: str, runs: Sequence[Run], read: Callable[[Run], EvaluationRow | None]
+) -> PhaseEnd:
     rates: dict[str, dict[Task, list[float]]] = defaultdict(lambda: defaultdict(list))
     steps, missing = set(), []
     for run in runs:
@@ -274,10 +274,10 @@ def _moment(name: str, runs: Sequence[Run], read: Callable[[Run], Evaluation | N
         label: {task: np.array(found) for task, found in tasks.items()}
         for label, tasks in rates.items()
     }
-    return Moment(name, tuple(sorted(steps)), scores, tuple(missing))
+    return PhaseEnd(name, tuple(sorted(steps)), scores, tuple(missing))
 
 
-class Group(NamedTuple):
+class TaskGroup(NamedTuple):
     """One method's runs on a group of tasks."""
 
     label: str
@@ -286,7 +286,7 @@ class Group(NamedTuple):
     runs: list[Run]
 
 
-def groups(runs: Sequence[Run], whole: bool = True) -> Iterator[Group]:
+def task_groups(runs: Sequence[Run], whole: bool = True) -> Iterator[TaskGroup]:
     """Each method's tasks, domains, and all, without the runs that have diverged.
 
     **Arguments:** `whole` asks for all published tasks of a domain, and for all domains.
@@ -310,7 +310,7 @@ def groups(runs: Sequence[Run], whole: bool = True) -> Iterator[Group]:
         elif not whole and len(domains) > 1:
             found[ALL] = tasks
         for group, own in found.items():
-            yield Group(label, group, own, [run for run in mine if run.task in own])
+            yield TaskGroup(label, group, own, [run for run in mine if run.task in own])
 
 
 def shared_steps(runs: Sequence[Run]) -> set[int]:
@@ -337,7 +337,7 @@ def by_label(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
     return found
 
 
-def paired(
+def pair_runs(
     one: Sequence[Run], other: Sequence[Run]
 ) -> Sequence[tuple[str, Sequence[Run], Sequence[Run]]]:
     """The runs of both sides to be compared: of one method each, or method by method.

@@ -37,7 +37,7 @@ Number = float | Float[np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
-class Side:
+class SampleSummary:
     """What one side shows of a group of tasks.
 
     `mean` is over tasks and seeds; `variance` of one seed's mean over the tasks, estimated with
@@ -53,13 +53,13 @@ class Side:
     won: Mapping[Task, tuple[Number, int]]
 
 
-def side_of_runs(scores: Scores, tasks: Sequence[Task], episodes: int) -> Side:
+def sample_of_runs(scores: Scores, tasks: Sequence[Task], episodes: int) -> SampleSummary:
     """A side whose runs are at hand; `scores` has rates of every task, runs on the last axis."""
     rates = [scores[task] for task in tasks]
     runs = np.array([part.shape[-1] for part in rates])
     known = bool((runs > 1).all())
-    variance, freedom = _spread(rates) if known else (0.0, 0.0)
-    return Side(
+    variance, freedom = _seed_variance(rates) if known else (0.0, 0.0)
+    return SampleSummary(
         mean=np.mean([part.mean(axis=-1) for part in rates], axis=0),
         variance=variance,
         freedom=freedom,
@@ -72,15 +72,15 @@ def side_of_runs(scores: Scores, tasks: Sequence[Task], episodes: int) -> Side:
     )
 
 
-def side_of_published(figure: Published, single: Mapping[Task, Published]) -> Side:
+def sample_of_published(figure: Published, single: Mapping[Task, Published]) -> SampleSummary:
     """The published side of a group; `single` are the figures of its tasks, where published."""
     won = {task: one.mean for task, one in single.items()}
-    return side_of_interval(figure.mean, figure.low, figure.high, won)
+    return sample_of_interval(figure.mean, figure.low, figure.high, won)
 
 
-def side_of_interval(
+def sample_of_interval(
     mean: Number, low: Number, high: Number, single: Mapping[Task, Number]
-) -> Side:
+) -> SampleSummary:
     r"""A side that is known by its mean and its bootstrap interval over `SEEDS` seeds.
 
     The interval is as wide as a normal one with the deviation that divides by \(n\), so that it
@@ -90,7 +90,7 @@ def side_of_interval(
     """
     error = (np.asarray(high) - np.asarray(low)) / WIDTH
     episodes = SEEDS * EPISODES
-    return Side(
+    return SampleSummary(
         mean=mean,
         variance=SEEDS * error**2 * SEEDS / (SEEDS - 1),
         freedom=SEEDS - 1,
@@ -109,7 +109,7 @@ class Difference:
     p: Number
 
 
-def difference(one: Side, other: Side, tasks: Sequence[Task]) -> Difference:
+def difference(one: SampleSummary, other: SampleSummary, tasks: Sequence[Task]) -> Difference:
     """How far apart two sides are, and how likely a difference at least as large is by chance.
 
     **Raises:** `UserError` if neither side has two seeds.
@@ -146,7 +146,7 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _spread(rates: Sequence[Float[np.ndarray, "... runs"]]) -> tuple[Number, Number]:
+def _seed_variance(rates: Sequence[Float[np.ndarray, "... runs"]]) -> tuple[Number, Number]:
     """The variance of one seed's mean over tasks, and its degrees of freedom (Satterthwaite)."""
     parts = np.array([part.var(axis=-1, ddof=1) for part in rates]) / len(rates) ** 2
     own = np.array([part.shape[-1] - 1 for part in rates]).reshape(-1, *[1] * (parts.ndim - 1))
@@ -155,7 +155,7 @@ def _spread(rates: Sequence[Float[np.ndarray, "... runs"]]) -> tuple[Number, Num
     return total, freedom
 
 
-def _rate(sides: Sequence[Side], task: Task) -> Number:
+def _rate(sides: Sequence[SampleSummary], task: Task) -> Number:
     r"""\(p_k\), from the episodes of all sides that know of the task.
 
     One won and one lost are added, without which sides that have won all or none would leave
@@ -165,7 +165,7 @@ def _rate(sides: Sequence[Side], task: Task) -> Number:
     return (sum(won for won, _ in found) + 1) / (sum(played for _, played in found) + 2)
 
 
-def _tail(side: Side, other: Side, task: Task) -> Number:
+def _tail(side: SampleSummary, other: SampleSummary, task: Task) -> Number:
     """The two-sided p-value of one seed on one task under the other side's beta-binomial law."""
     from scipy.stats import betabinom
 
@@ -181,6 +181,6 @@ def _tail(side: Side, other: Side, task: Task) -> Number:
     return np.minimum(2 * np.minimum(*ends), 1)
 
 
-def _between(side: Side, chance: Number) -> Number:
+def _between(side: SampleSummary, chance: Number) -> Number:
     """What is left of a side's variance when the chance of its episodes is taken off."""
     return (side.variance - chance / side.episodes) / (1 - 1 / side.episodes)

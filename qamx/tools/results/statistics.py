@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from qamx.tools.results.runs import ALL, Moment, Scores, Task
+from qamx.tools.results.runs import ALL, PhaseEnd, Scores, Task
 
 Key = TypeVar("Key")
 
@@ -118,7 +118,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a report says of a moment.
+    """What a report says of the end of a phase.
 
     `means` and `interquartile` hold an estimate for each label and group in which the label has
     runs on every task. The others are over all tasks, for the labels that have runs on all of
@@ -126,7 +126,7 @@ class Summary:
     each, without intervals. `labels` are sorted by their mean over all tasks.
     """
 
-    moment: Moment
+    phase_end: PhaseEnd
     labels: tuple[str, ...]
     means: Mapping[tuple[str, str], Estimate]
     interquartile: Mapping[tuple[str, str], Estimate]
@@ -140,34 +140,34 @@ class Summary:
         return tuple(label for label in self.labels if (label, ALL) in self.means)
 
 
-def summarise(moment: Moment) -> Summary:
-    """Computes every estimate of a moment."""
+def summarise(phase_end: PhaseEnd) -> Summary:
+    """Computes every estimate at the end of a phase."""
     means: dict[tuple[str, str], Estimate] = {}
     interquartile: dict[tuple[str, str], Estimate] = {}
     profiles: dict[str, Profile] = {}
-    for label, scores in moment.scores.items():
+    for label, scores in phase_end.scores.items():
         draws = dict(zip(scores, resample(label, scores), strict=True))
-        for name, tasks in moment.groups.items():
+        for name, tasks in phase_end.groups.items():
             if not all(task in scores for task in tasks):
                 continue
             means[label, name] = _estimate(mean, scores, draws, tasks)
-            if name in (*moment.domains, ALL):
+            if name in (*phase_end.domains, ALL):
                 found = _estimate(interquartile_mean, scores, draws, tasks)
                 interquartile[label, name] = found
         if (label, ALL) in means:
             profiles[label] = _profile(scores, draws)
-    labels = _by_mean(moment, means)
+    labels = _by_mean(phase_end, means)
     complete = [label for label in labels if (label, ALL) in means]
-    beaten = {other: improvement_estimate(moment, complete[0], other) for other in complete[1:]}
-    wins = _win_probabilities(moment, complete)
-    return Summary(moment, labels, means, interquartile, profiles, beaten, wins)
+    beaten = {other: improvement_estimate(phase_end, complete[0], other) for other in complete[1:]}
+    wins = _win_probabilities(phase_end, complete)
+    return Summary(phase_end, labels, means, interquartile, profiles, beaten, wins)
 
 
-def improvement_estimate(moment: Moment, one: str, other: str) -> Estimate:
+def improvement_estimate(phase_end: PhaseEnd, one: str, other: str) -> Estimate:
     """How likely a run of one label beats one of another, over all tasks."""
-    pair = [(label, moment.scores[label]) for label in (one, other)]
-    parts = [_of(scores, moment.tasks) for _, scores in pair]
-    again = [resample(label, {t: scores[t] for t in moment.tasks}) for label, scores in pair]
+    pair = [(label, phase_end.scores[label]) for label in (one, other)]
+    parts = [_of(scores, phase_end.tasks) for _, scores in pair]
+    again = [resample(label, {t: scores[t] for t in phase_end.tasks}) for label, scores in pair]
     count = sum(len(rates) for rates in (*parts[0], *parts[1]))
     value, draws = improvement(*parts), improvement(*again)
     return Estimate.of(float(value), draws, count)
@@ -197,22 +197,22 @@ def _of(scores: Draws, tasks: Sequence[Task]) -> list[Float[np.ndarray, "... run
     return [scores[task] for task in tasks]
 
 
-def _by_mean(moment: Moment, means: Mapping[tuple[str, str], Estimate]) -> tuple[str, ...]:
+def _by_mean(phase_end: PhaseEnd, means: Mapping[tuple[str, str], Estimate]) -> tuple[str, ...]:
     """Those that have all tasks first, by their mean; the others behind them, by name."""
 
     def order(label: str) -> tuple[bool, float, str]:
         whole = means.get((label, ALL))
         return whole is None, 0.0 if whole is None else -whole.value, label
 
-    return tuple(sorted(moment.scores, key=order))
+    return tuple(sorted(phase_end.scores, key=order))
 
 
-def _win_probabilities(moment: Moment, labels: Sequence[str]) -> dict[tuple[str, str], float]:
+def _win_probabilities(phase_end: PhaseEnd, labels: Sequence[str]) -> dict[tuple[str, str], float]:
     """The probability of improvement of each over each."""
-    parts: dict[str, Scores] = {label: moment.scores[label] for label in labels}
+    parts: dict[str, Scores] = {label: phase_end.scores[label] for label in labels}
     return {
         (one, other): float(
-            improvement(_of(parts[one], moment.tasks), _of(parts[other], moment.tasks))
+            improvement(_of(parts[one], phase_end.tasks), _of(parts[other], phase_end.tasks))
         )
         for one in labels
         for other in labels

@@ -1,7 +1,6 @@
 """Jobs of a sweep: runs packed into processes, and their folder."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -9,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from qamx._utils.files import TextError, read_text
+from qamx._utils.files import TextError, atomic_write, read_text
 from qamx.config import Experiment, SuiteRun
 from qamx.errors import UserError
 from qamx.training.guards import is_locked
@@ -17,7 +16,7 @@ from qamx.training.logs import FROZEN, last_row
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlanEntry:
     """What the sweep knows of a run: its process, its last step, the job that it is in.
 
     **Arguments:** `kind` is what runs that cost the same have in common, `job` Slurm's number.
@@ -30,7 +29,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class RunOrder:
+class RunSpec:
     """A run as its process is told of it."""
 
     file: str
@@ -49,7 +48,7 @@ class SweepFolder:
         self.directory = directory
         self.own = directory / "_sweep"
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, PlanEntry]:
         """The runs that were planned here, by name.
 
         **Raises:** `UserError` if the plan cannot be read.
@@ -57,7 +56,7 @@ class SweepFolder:
         path = self.own / "plan.json"
         try:
             table = json.loads(path.read_bytes())
-            return {name: Entry(**entry) for name, entry in table.items()}
+            return {name: PlanEntry(**entry) for name, entry in table.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -65,7 +64,7 @@ class SweepFolder:
                 f"{path}: cannot be read ({error}); remove it: qamx sweep writes a new one"
             ) from error
 
-    def plan(self, entries: Mapping[str, Entry]) -> None:
+    def plan(self, entries: Mapping[str, PlanEntry]) -> None:
         """Adds runs to the plan, or renews what it says of them."""
         _write(
             self.own / "plan.json",
@@ -83,44 +82,44 @@ class SweepFolder:
             }
         )
 
-    def order(self, process: str, runs: Sequence[RunOrder]) -> None:
+    def order(self, process: str, runs: Sequence[RunSpec]) -> None:
         """Writes down what a process is to carry out."""
-        _write(self.order_of(process), [asdict(run) for run in runs])
+        _write(self.specs_path(process), [asdict(run) for run in runs])
 
-    def order_of(self, process: str) -> Path:
+    def specs_path(self, process: str) -> Path:
         """The file of a process's order."""
         return self.own / "processes" / f"{process}.json"
 
-    def log_of(self, process: str) -> Path:
+    def log_path(self, process: str) -> Path:
         """The file of what a process prints."""
         return self.own / "logs" / f"{process}.log"
 
-    def code_of(self, process: str) -> int | None:
+    def exit_code_of(self, process: str) -> int | None:
         """What the process last ended with: an exit code, or less a signal; None without an end."""
         try:
             return int(self._code(process).read_text())
         except (FileNotFoundError, ValueError):
             return None
 
-    def began(self, process: str) -> None:
+    def clear_exit_code(self, process: str) -> None:
         """Forgets how the process ended before."""
         self._code(process).unlink(missing_ok=True)
 
-    def ended(self, process: str, code: int) -> None:
+    def record_exit_code(self, process: str, code: int) -> None:
         """Notes how a process ended."""
         self._code(process).write_text(f"{code}\n")
 
     def _code(self, process: str) -> Path:
-        return self.order_of(process).with_suffix(".code")
+        return self.specs_path(process).with_suffix(".code")
 
 
-def read_order(path: Path) -> list[RunOrder]:
+def read_specs(path: Path) -> list[RunSpec]:
     """The runs of a process.
 
     **Raises:** `UserError` if the file cannot be read.
     """
     try:
-        return [RunOrder(**run) for run in json.loads(path.read_bytes())]
+        return [RunSpec(**run) for run in json.loads(path.read_bytes())]
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); start the sweep again") from error
 
@@ -128,9 +127,7 @@ def read_order(path: Path) -> list[RunOrder]:
 def _write(path: Path, content: object) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        partial.replace(path)
+        atomic_write(path, json.dumps(content, indent=1))
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); name another folder with --out"
@@ -138,7 +135,7 @@ def _write(path: Path, content: object) -> None:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Where a run stands.
 
     **Arguments:** `saved` is the step of the newest checkpoint, `step` the last that was logged
@@ -161,21 +158,21 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class _Mark:
+class _StepTime:
     time: float
     step: int
 
 
-def progress_of(directory: Path) -> Progress:
+def progress_of(directory: Path) -> RunProgress:
     """Reads a run's folder, which need not be there."""
     if not directory.is_dir():
-        return Progress(0, 0, -1, None, None, False, False, "")
+        return RunProgress(0, 0, -1, None, None, False, False, "")
     marks = _checkpoints(directory)
     saved = max((mark.step for mark in marks), default=0)
     logged = last_row(directory / "metrics.jsonl").get("step", 0)
     evaluation = last_row(directory / "evaluations.jsonl")
     working = is_locked(directory)
-    return Progress(
+    return RunProgress(
         step=max(saved, logged) if working else saved,
         saved=saved,
         evaluated=evaluation.get("step", -1),
@@ -207,18 +204,18 @@ def planned_steps(directory: Path) -> int:
     return steps_of(table.get("schedule", {}))
 
 
-def _checkpoints(directory: Path) -> list[_Mark]:
+def _checkpoints(directory: Path) -> list[_StepTime]:
     """Every whole checkpoint, with the time of its manifest, in the order of the steps."""
     found = []
     for path in (directory / "checkpoints").glob("*/manifest.json"):
         if path.parent.name.isdecimal():
-            found.append(_Mark(path.stat().st_mtime, int(path.parent.name)))
+            found.append(_StepTime(path.stat().st_mtime, int(path.parent.name)))
     return sorted(found, key=lambda mark: mark.step)
 
 
-def _logged(directory: Path, step: int) -> list[_Mark]:
+def _logged(directory: Path, step: int) -> list[_StepTime]:
     path = directory / "metrics.jsonl"
-    return [_Mark(path.stat().st_mtime, step)] if step else []
+    return [_StepTime(path.stat().st_mtime, step)] if step else []
 
 
 def _starts(directory: Path) -> list[float]:
@@ -230,7 +227,9 @@ def _starts(directory: Path) -> list[float]:
         return []
 
 
-def _rate(checkpoints: list[_Mark], logged: list[_Mark], starts: list[float]) -> float | None:
+def _rate(
+    checkpoints: list[_StepTime], logged: list[_StepTime], starts: list[float]
+) -> float | None:
     """Steps a second since the last start, from the times at which files were written.
 
     The start itself counts only where less is known: data and compilation come after it.
@@ -240,11 +239,11 @@ def _rate(checkpoints: list[_Mark], logged: list[_Mark], starts: list[float]) ->
     before = [mark.step for mark in checkpoints if mark.time < start]
     rate = _slope(since)
     if rate is None and (before or len(starts) == 1):
-        rate = _slope([*since, _Mark(start, max(before, default=0))])
+        rate = _slope([*since, _StepTime(start, max(before, default=0))])
     return rate
 
 
-def _slope(marks: list[_Mark]) -> float | None:
+def _slope(marks: list[_StepTime]) -> float | None:
     """Steps a second between the first step of the marks and the last."""
     if not marks:
         return None
@@ -267,7 +266,7 @@ def _divergence(directory: Path, logged: int) -> str:
 
 
 @dataclass(frozen=True)
-class Planned:
+class ScheduledRun:
     """A run with its folder, its last step `total` and how far it is.
 
     **Arguments:** `experiment` is of any of the seeds that it shares its overrides with.
@@ -277,7 +276,7 @@ class Planned:
     experiment: Experiment
     total: int
     directory: Path
-    progress: Progress
+    progress: RunProgress
 
     @property
     def complete(self) -> bool:
@@ -304,7 +303,7 @@ class Planned:
 class Process:
     """Runs that differ in their seeds alone, trained as one program; or one run."""
 
-    runs: tuple[Planned, ...]
+    runs: tuple[ScheduledRun, ...]
 
     @property
     def name(self) -> str:
@@ -323,7 +322,7 @@ class Process:
         return f"{self.runs[0].kind}, {len(self.runs)} together"
 
 
-def planned(runs: Sequence[SuiteRun], directory: Path) -> list[Planned]:
+def scheduled_runs(runs: Sequence[SuiteRun], directory: Path) -> list[ScheduledRun]:
     """The runs of a suite in a sweep's folder, each with its progress."""
     found = []
     for _, seeds in groupby(runs, key=lambda run: (run.file, run.overrides)):
@@ -332,11 +331,11 @@ def planned(runs: Sequence[SuiteRun], directory: Path) -> list[Planned]:
         total = steps_of(experiment.to_dict()["schedule"])
         for run in same:
             folder = directory / run.name
-            found.append(Planned(run, experiment, total, folder, progress_of(folder)))
+            found.append(ScheduledRun(run, experiment, total, folder, progress_of(folder)))
     return found
 
 
-def pack(runs: Sequence[Planned], seeds: int) -> list[Process]:
+def pack(runs: Sequence[ScheduledRun], seeds: int) -> list[Process]:
     """Processes of up to `seeds` runs that differ in their seeds alone.
 
     The same runs share a process each time: a group goes on as the group that it was. Runs that
@@ -351,7 +350,7 @@ def pack(runs: Sequence[Planned], seeds: int) -> list[Process]:
     return processes
 
 
-def _standing_together(group: Sequence[Planned]) -> Iterator[list[Planned]]:
+def _standing_together(group: Sequence[ScheduledRun]) -> Iterator[list[ScheduledRun]]:
     """The group, or those of it at each step where no kill of the group explains the distance."""
     going = [run for run in group if not run.progress.diverged]
     steps = [run.progress.saved for run in going]
