@@ -12,6 +12,7 @@ from typing import Any
 
 from qamx._utils.backend import setting
 from qamx._utils.files import atomic_write, cached_sha256, package_version
+from qamx._utils.seeds import EVALUATION_STREAM, TRAINING_STREAM
 from qamx.config import Experiment
 from qamx.config.experiment import flat
 from qamx.errors import UserError
@@ -68,7 +69,6 @@ def read(directory: Path) -> dict[str, Any]:
 
 
 def _new_passport(experiment: Experiment, data: list[dict[str, Any]]) -> dict[str, Any]:
-    from qamx.training.collector import EVALUATION_STREAM, TRAINING_STREAM
 
     return {
         "run": experiment.run_name,
