@@ -239,7 +239,7 @@ def tuned() -> str:
     for method in registry.agents.names():
         files = [EXPERIMENTS / f"{domain}_{method}.toml" for domain in DOMAINS]
         agents = [load(file).agent.model_dump() for file in files]
-        title = f"`{method}`"
+        title = f"[`{method}`](#{method.replace('_', '-')})"
         for name in _tuned_keys(method):
             values = (f"{agent.get(name, 0):g}" for agent in agents)
             rows.append((title, f"`{name}`", *values))
