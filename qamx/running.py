@@ -89,6 +89,20 @@ def run(experiment: Experiment, directory: Path) -> ExitCode:
     return run_together([experiment], [directory])
 
 
+def run_group(experiments: Sequence[Experiment], directory: Path | None, mode: str) -> ExitCode:
+    """Run experiments that differ only in their seeds, together or one after the other.
+
+    **Arguments:** `directory` gets a folder for each seed, None stands for the experiments' own
+    folders; `mode` is `vectorised`, `sequential`, or `auto` for what is faster here.
+    """
+    directories = [
+        experiment.directory if directory is None else directory / f"seed{experiment.seed}"
+        for experiment in experiments
+    ]
+    together = mode == "vectorised" or (mode == "auto" and vectorise(experiments[0]))
+    return (run_together if together else run_seeds)(experiments, directories)
+
+
 def run_seeds(experiments: Sequence[Experiment], directories: Sequence[Path]) -> ExitCode:
     """Run experiments one after the other; returns the worst of their exit codes.
 

@@ -6,13 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from textwrap import indent
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from qamx._utils.finding import LEVEL_WORDS, Finding
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 _LOG = logging.getLogger("qamx")
 
@@ -25,6 +25,9 @@ LEVEL_STYLES = {"refuse": "bold red", "warn": "bold yellow", "note": "bold blue"
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a titled table; a header of empty names is left out."""
     if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
         table = _rich_table(title, header, show_header=any(header))
         for row in rows:
             table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
@@ -41,6 +44,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 def print_findings(findings: Sequence[Finding], header: str) -> None:
     """Prints findings; `header` is the title of a terminal's column."""
     if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
         table = _rich_table("findings", ("level", header), show_lines=True)
         for finding in findings:
             text = Text().append(finding.id, "bold")
@@ -58,7 +64,9 @@ def print_findings(findings: Sequence[Finding], header: str) -> None:
 
 def _rich_table(
     title: str, header: Sequence[str], show_header: bool = True, show_lines: bool = False
-) -> Table:
+) -> "Table":
+    from rich.table import Table
+
     table = Table(
         title=title,
         title_justify="left",
@@ -178,9 +186,11 @@ def print_log() -> None:
         _LOG.addHandler(PlainHandler())
 
 
-def open_console(enabled: bool) -> tuple[Console | None, Callable[[str], None]]:
+def open_console(enabled: bool) -> "tuple[Console | None, Callable[[str], None]]":
     """A console and a function that prints a line on it; nothing is printed if not `enabled`."""
     if not enabled:
         return None, lambda text: None
+    from rich.console import Console
+
     console = Console()
     return console, lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False)
