@@ -3,11 +3,14 @@
 import contextlib
 import difflib
 import enum
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
+
+LOGGER = logging.getLogger("qamx")
 
 
 class ExitCode(enum.IntEnum):
@@ -31,26 +34,26 @@ class RunError(Exception):
 
 
 def exit_code(action: Callable[[], int]) -> int:
-    """Run an action and return its exit code, or that of its error, which is printed.
+    """Run an action and return its exit code, or that of its error, which is logged.
 
     One of `ExitCode`, or 130 if Ctrl-C ended an action that cannot be resumed.
     """
     try:
         return action()
     except UserError as error:
-        print(error, file=sys.stderr)
+        LOGGER.error(error)
         return ExitCode.USER_ERROR
     except RunError as error:
-        print(error, file=sys.stderr)
+        LOGGER.error(error)
         return ExitCode.FAILED
     except ValueError as error:
         if (message := _jax_variable_message(error)) is None:
             raise
-        print(message, file=sys.stderr)
+        LOGGER.error(message)
         return ExitCode.USER_ERROR
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one prints no traceback
-        print("interrupted", file=sys.stderr)
+        LOGGER.error("interrupted")
         return 130
     except BrokenPipeError:  # `qamx report ... | head` has ended
         sys.stdout = None
