@@ -158,18 +158,18 @@ class WorkerProcess:
         self._limit, self._users = limit, count
         self._answers: list[deque[Answer]] = [deque() for _ in range(count)]
         self._lock, self._ended = threading.Lock(), False
-        self._connection, theirs = Pipe()
+        self._connection, remote = Pipe()
         self._started = ChildProcesses()
-        arguments = [str(theirs.fileno()), str(os.getpid())]
+        arguments = [str(remote.fileno()), str(os.getpid())]
         with _signals_held():
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "qamx.envs.worker", *arguments],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[remote.fileno()],
                 env=_worker_env() | {TAG: self._started.value},
                 start_new_session=True,
             )
-        theirs.close()
+        remote.close()
         self.send(Setup(sys.path, os.getcwd(), factory, count))
 
     def send(self, message: Setup | Reset | Play) -> None:

@@ -165,10 +165,10 @@ class SeedGroup:
         """
         limit: int | None = None
         while True:
-            found = {run.index: run.newest(limit) for run in self.active}
-            steps = [0 if saved is None else saved.step for saved in found.values()]
+            newest = {run.index: run.newest(limit) for run in self.active}
+            steps = [0 if saved is None else saved.step for saved in newest.values()]
             if min(steps) == max(steps):
-                return {index: saved for index, saved in found.items() if saved is not None}
+                return {index: saved for index, saved in newest.items() if saved is not None}
             _check_steps(self.active, steps)
             limit = min(steps)
             if limit == 0:
