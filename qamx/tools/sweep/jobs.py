@@ -12,7 +12,7 @@ from qamx._utils.files import TextError, atomic_write, read_text
 from qamx.config import Experiment, SuiteRun
 from qamx.errors import UserError
 from qamx.training.guards import is_locked
-from qamx.training.logs import FROZEN, last_row
+from qamx.training.logs import DIVERGED, last_row
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _slope(marks: list[_StepTime]) -> float | None:
 
 def _divergence(directory: Path, logged: int) -> str:
     """Why the run does not go on, if a value that is not finite ended it."""
-    mark = directory / FROZEN
+    mark = directory / DIVERGED
     if mark.exists():
         return json.loads(mark.read_bytes())["why"]
     for path in (directory / "nonfinite").glob("step-*/report.json"):
