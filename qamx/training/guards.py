@@ -226,8 +226,8 @@ def is_locked(directory: Path) -> bool:
 
 def _describe(holder: Path) -> str:
     try:
-        found = json.loads(holder.read_bytes())
-        return f"pid {found['pid']} on {found['host']}"
+        process = json.loads(holder.read_bytes())
+        return f"pid {process['pid']} on {process['host']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "it has only just begun"
 
