@@ -10,13 +10,13 @@ from corner import Corner
 from samples import environment, settings_of
 
 from qamx._utils.finding import Finding, listed, ranked
+from qamx.building import in_policy_units
 from qamx.data.inspection.report import examine
 from qamx.data.inspection.statistics import Facts, episode_hashes, explained, row_hashes
 from qamx.data.source import CheckedData
 from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.tools.inspect_data.report import Subject, inspect
-from qamx.worlds import in_policy_units
 
 ROOT = Path(__file__).parents[1]
 HORIZON = 4

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ValidationError
 
 from qamx import registry
 from qamx._utils.finding import Finding, ranked
+from qamx.building import build_data, build_environment, in_policy_units
 from qamx.config import DataSettings, EnvironmentSettings, load
-from qamx.config.datasets import EpisodicDataSettings
+from qamx.config.datasets import EpisodicDataSettings, OGBenchDataSettings
 from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.config.experiment import name_of, scheme_of
-from qamx.config.messages import ConfigError, Problem, findings
-from qamx.config.ogbench import OGBenchDataSettings
+from qamx.config.messages import ConfigError, ConfigProblem, field_errors
 from qamx.data.inspection.episode_checks import Shards, leakage
 from qamx.data.inspection.report import CHECKS, REWARD_CHECKS, Check, Portrait, Rewarding, examine
 from qamx.data.inspection.statistics import Facts, row_hashes
@@ -24,7 +24,6 @@ from qamx.data.source import DataSource, findings_of, jumps_of, validation_of
 from qamx.data.transitions import Transitions
 from qamx.envs import Environment, opened
 from qamx.errors import UserError
-from qamx.worlds import build_data, build_environment, in_policy_units
 
 HORIZON = 5
 """Steps of a window where nothing else is said: those of most experiments."""
@@ -164,9 +163,12 @@ def _validated(
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        found = findings(error, model, table)
+        found = field_errors(error, model, table)
         raise ConfigError(
-            [Problem(origins.get(one.key[0], ".".join(one.key)), "", one.text) for one in found]
+            [
+                ConfigProblem(origins.get(one.key[0], ".".join(one.key)), "", one.text)
+                for one in found
+            ]
         ) from error
 
 

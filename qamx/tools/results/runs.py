@@ -5,7 +5,6 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from qamx._utils.files import read_text
+from qamx._utils.files import read_json_lines, read_text
 from qamx.errors import UserError
 from qamx.tools.results.published_results import DOMAINS, TASKS
 
@@ -168,13 +167,12 @@ def _ends(schedule: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _evaluations(path: Path) -> Iterator[EvaluationRow]:
-    for number, line in enumerate(StringIO(read_text(path)), start=1):
+    for number, row in enumerate(read_json_lines(path), start=1):
         try:
-            row = json.loads(line)
             yield EvaluationRow(row["step"], row["phase"], float(row["success"]))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path}: line {number}: found {line.strip()!r}, not an evaluation with step, "
+                f"{path}: line {number}: found {json.dumps(row)}, not an evaluation with step, "
                 "phase and success; remove the line, or leave the run out"
             ) from error
 
