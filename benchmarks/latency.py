@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from qamx._utils.flops import MatmulLowerBound, count
-from qamx.assembly import build_agent
+from qamx.building import build_agent
 from qamx.deploy import Metadata, measure_latency
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy
 from qamx.deploy.metadata import MODEL

@@ -16,7 +16,7 @@ from qamx import registry
 from qamx._types import Batch
 from qamx._utils.flops import count, flops
 from qamx.agents import AbstractAgent, TrainState, update
-from qamx.assembly import build_optimiser
+from qamx.building import build_optimiser
 from qamx.config import AgentSettings
 from qamx.rl import trainable
 from qamx.tools.bench_measure import SIZES, BenchProblem, settings_of

@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _run_seeds(experiment, arguments)
     out = arguments.out or Path("runs") / experiment.run_name
 
-    from qamx.build import run
+    from qamx.running import run
 
     return run(experiment, out)
 
@@ -115,7 +115,7 @@ def _run_seeds(experiment: "Experiment", arguments: argparse.Namespace) -> int:
         for one in experiments
     ]
 
-    from qamx.build import run_seeds, run_together, vectorise
+    from qamx.running import run_seeds, run_together, vectorise
 
     together = arguments.seeds_mode == "vectorised" or (
         arguments.seeds_mode == "auto" and vectorise(experiment)
@@ -744,11 +744,7 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import PackageNotFoundError, version
+        from qamx._utils.files import package_version
 
-        try:
-            number = version("qamx")
-        except PackageNotFoundError:
-            number = "(a source tree, not installed)"
-        print(f"qamx {number}")
+        print(f"qamx {package_version('qamx') or '(a source tree, not installed)'}")
         parser.exit()

@@ -10,6 +10,7 @@ from typing import Self, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
+from qamx._utils.files import atomic_write
 from qamx.envs.base import Environment, Step, step_limit
 from qamx.envs.checked import checked_reset, checked_step
 from qamx.envs.rendering import Image, Renderable
@@ -128,9 +129,7 @@ class Scaling:
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in ((f.name, getattr(self, f.name)) for f in fields(self))
         }
-        partial = directory / f".{FILE_NAME}"
-        partial.write_text(json.dumps(table, indent=2), encoding="utf-8")
-        partial.replace(directory / FILE_NAME)
+        atomic_write(directory / FILE_NAME, json.dumps(table, indent=2))
 
     @classmethod
     def load(cls, directory: Path) -> Self:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from jax.extend import backend
 
 import qamx
 from qamx._utils.backend import setting
-from qamx._utils.files import sha256_of
+from qamx._utils.files import atomic_write, cached_sha256, package_version
 from qamx.config import Experiment
 from qamx.config.experiment import flat
 from qamx.errors import UserError
@@ -51,12 +50,7 @@ def stamp(directory: Path, experiment: Experiment, files: Sequence[Path], contin
     if passport["starts"]:
         _go_on(passport["starts"][-1], start, directory)
     passport["starts"].append(start)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(passport, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    atomic_write(path, json.dumps(passport, indent=2))
 
 
 def read(directory: Path) -> dict[str, Any]:
@@ -96,7 +90,7 @@ def _begun(experiment: Experiment, data: list[dict[str, Any]]) -> dict[str, Any]
 
 
 def _data(files: Sequence[Path]) -> list[dict[str, Any]]:
-    hashes = sha256_of(files)
+    hashes = cached_sha256(files)
     return [
         {"file": str(file), "bytes": file.stat().st_size, "sha256": found}
         for file, found in zip(files, hashes, strict=True)
@@ -243,7 +237,10 @@ def surroundings() -> dict[str, Any]:
     """The present software, machine, device and flags, as JSON. Asks JAX for its devices."""
     devices = jax.devices()
     return {
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{p: package_version(p) for p in PACKAGES},
+        },
         "commit": _commit(),
         "platform": {"system": platform.platform(), "processor": _processor()},
         "device": {
@@ -260,13 +257,6 @@ def surroundings() -> dict[str, Any]:
 def switches() -> dict[str, Any]:
     """What JAX goes by in the end, whether a variable or code has set it."""
     return {name: setting(name) for name in (*DRAWS, *ROUNDING) if hasattr(jax.config, name)}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

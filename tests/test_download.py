@@ -24,24 +24,39 @@ import ogbench.utils
 import pytest
 from file_server import Answer, FileServer, archive
 
-from qamx._utils.machine import side_by_side
+from qamx._utils.machine import map_in_threads
 from qamx.cli import main
 from qamx.data.ogbench import catalogue
-from qamx.data.ogbench.catalogue import COPY, DOMAIN_OF, SERVER, known_names, remote_set, server_url
+from qamx.data.ogbench.catalogue import (
+    COPY,
+    DOMAIN_OF,
+    SERVER,
+    known_names,
+    remote_dataset,
+    server_urls,
+)
 from qamx.data.ogbench.dataset import find_files
 from qamx.data.ogbench.download import (
     PUBLISHED,
+    FileSize,
     Record,
+    add_record,
     download,
-    keep_record,
     read_records,
-    watching,
+    show_progress,
 )
 from qamx.data.ogbench.generate import generate
-from qamx.data.ogbench.http import Halted, Need, Part, Patience, Transfer, readable, size_of
+from qamx.data.ogbench.http import (
+    Cancelled,
+    PartialFile,
+    RetryPolicy,
+    Transfer,
+    format_bytes,
+    remote_size,
+)
 from qamx.errors import UserError
 
-QUICK = Patience(connect=1.0, stall=0.3, attempts=3, pause=0.01)
+QUICK = RetryPolicy(connect=1.0, stall=0.3, attempts=3, pause=0.01)
 NAME = "pointmaze-medium-navigate"
 TRAIN, VAL = f"{NAME}-v0.npz", f"{NAME}-v0-val.npz"
 CUT = 2000
@@ -59,17 +74,12 @@ def server():
     one.close()
 
 
-@pytest.fixture(autouse=True)
-def no_pause_between_pooch_s_attempts(monkeypatch):
-    monkeypatch.setattr("pooch.core.time", SimpleNamespace(sleep=lambda seconds: None))
-
-
-def fetch(server, directory, *names, patience=QUICK, **options):
+def fetch(server, directory, *names, retry_policy=QUICK, **options):
     return download(
         names or (NAME,),
         directory=directory,
         mirror=server.url,
-        patience=patience,
+        retry_policy=retry_policy,
         progress=False,
         **options,
     )
@@ -104,17 +114,17 @@ def test_plain_files_lie_where_ogbench_looks_for_them():
     plain = [name for name in known_names() if "-100m" not in name]
     assert {DOMAIN_OF[name] for name in plain} == set(DOMAIN_OF.values()) - {"cube-octuple"}
     for name in plain:
-        assert remote_set(name).files == (f"{name}-v0.npz", f"{name}-v0-val.npz")
+        assert remote_dataset(name).files == (f"{name}-v0.npz", f"{name}-v0-val.npz")
 
 
 def test_shards_are_numbered_within_a_folder():
-    files = remote_set("cube-quadruple-play-100m-v0").files
+    files = remote_dataset("cube-quadruple-play-100m-v0").files
     assert len(files) == 200
     folder = "cube-quadruple-play-100m-v0/cube-quadruple-play-v0"
     assert files[:3] == (f"{folder}-000.npz", f"{folder}-000-val.npz", f"{folder}-001.npz")
     assert files[-1] == f"{folder}-099-val.npz"
-    assert len(remote_set("humanoidmaze-giant-navigate-100m").files) == 50
-    assert remote_set("cube-quadruple-play-100m", shards=1).files == files[:2]
+    assert len(remote_dataset("humanoidmaze-giant-navigate-100m").files) == 50
+    assert remote_dataset("cube-quadruple-play-100m", shards=1).files == files[:2]
 
 
 @pytest.mark.parametrize(
@@ -143,19 +153,19 @@ def test_a_number_of_shards_must_be_there(tmp_path, server, name, shards):
 
 def test_the_server_can_be_named(monkeypatch):
     monkeypatch.delenv("QAMX_MIRROR", raising=False)
-    assert server_url(None) == SERVER
+    assert server_urls(None) == (SERVER, COPY)
     monkeypatch.setenv("QAMX_MIRROR", "http://mirror/a/")
-    assert server_url(None) == "http://mirror/a"
-    assert server_url("https://other") == "https://other"
+    assert server_urls(None) == ("http://mirror/a",)
+    assert server_urls("https://other") == ("https://other",)
     with pytest.raises(UserError, match=r"mirror: found data; write the address"):
-        server_url("data")
+        server_urls("data")
 
 
 def test_neither_the_command_nor_its_checks_import_jax():
     code = """
 import sys
-from qamx.data.download import arrival, download
-from qamx.data import archive_checks
+from qamx.data.ogbench import download
+from qamx.data import validation
 print({"jax", "ogbench", "mujoco", "requests", "rich"} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -186,14 +196,14 @@ def test_a_set_that_is_there_is_verified_without_the_server(tmp_path, server, ca
     assert len(server.requests) == asked
     said = capsys.readouterr().out
     assert set(said.splitlines()) == {
-        f"{tmp_path / file}: ok, {readable(len(content))}, as recorded"
+        f"{tmp_path / file}: ok, {format_bytes(len(content))}, as recorded"
         for file, content in ((TRAIN, TRAINING), (VAL, HELD_OUT))
     }
 
 
 def test_the_first_files_of_a_folder_are_fetched_and_more_later(tmp_path, server):
     name = "cube-triple-play-100m"
-    every = remote_set(name).files
+    every = remote_dataset(name).files
     server.files = {file: archive(seed) for seed, file in enumerate(every[:6])}
     files = fetch(server, tmp_path, name, shards=2)
     assert files == [tmp_path / file for file in every[:4]]
@@ -205,13 +215,13 @@ def test_the_first_files_of_a_folder_are_fetched_and_more_later(tmp_path, server
 
 def test_several_files_travel_at_a_time(tmp_path, server):
     server.script = {TRAIN: [Answer(stall=CUT)], VAL: [Answer(stall=CUT // 4)]}
-    patient = Patience(stall=10.0, pause=0.01)
-    at_it = threading.Thread(target=fetch, args=(server, tmp_path), kwargs={"patience": patient})
-    at_it.start()
+    options = {"retry_policy": RetryPolicy(stall=10.0, pause=0.01)}
+    thread = threading.Thread(target=fetch, args=(server, tmp_path), kwargs=options)
+    thread.start()
     for file in (TRAIN, VAL):  # both are asked for, though neither has come to its end
         server.wait_for(file, 1)
     server.release.set()
-    at_it.join()
+    thread.join()
     assert (tmp_path / TRAIN).read_bytes() == TRAINING
 
 
@@ -222,13 +232,13 @@ def test_a_server_that_answers_no_head_is_asked_all_the_same(tmp_path, server):
 
 
 def test_a_whole_part_is_not_asked_for_again(tmp_path, server, monkeypatch):
-    def killed(part, to, whole=Part.hand_over):
+    def killed(part, path, move=PartialFile.move_to):
         if part.path == part_of(tmp_path):
             raise KeyboardInterrupt
-        whole(part, to)
+        move(part, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Part, "hand_over", killed)
+        patched.setattr(PartialFile, "move_to", killed)
         with pytest.raises(KeyboardInterrupt):
             fetch(server, tmp_path)
     assert part_of(tmp_path).stat().st_size == SIZE
@@ -261,7 +271,7 @@ def test_after_vain_attempts_what_has_arrived_is_kept_for_the_same_command(tmp_p
     server.script[TRAIN] = [Answer(cut=CUT), Answer(cut=0), Answer(cut=0)]
     said = refused(server, tmp_path)
     assert "3 times in a row" in said
-    assert f"{readable(CUT)} of unfinished files are kept: the same command continues" in said
+    assert f"{format_bytes(CUT)} of unfinished files are kept: the same command continues" in said
     assert f"qamx data generate {NAME} --directory {tmp_path}" in said
     assert not (tmp_path / TRAIN).exists()
     assert part_of(tmp_path).stat().st_size == CUT
@@ -277,7 +287,7 @@ def test_silence_is_bounded(tmp_path, server):
     server.script[TRAIN] = [Answer(stall=0) for _ in range(3)]
     began = time.monotonic()
     assert "no byte came for 0.1 seconds, 3 times in a row" in refused(
-        server, tmp_path, patience=Patience(stall=0.1, attempts=3, pause=0.01)
+        server, tmp_path, retry_policy=RetryPolicy(stall=0.1, attempts=3, pause=0.01)
     )
     assert time.monotonic() - began < 2.0
 
@@ -286,7 +296,7 @@ def test_passing_trouble_of_the_server_is_waited_for(tmp_path, server):
     asked = {"Retry-After": "60"}
     server.script[TRAIN] = [Answer(status=500), Answer(status=503, headers=asked)]
     began = time.monotonic()
-    fetch(server, tmp_path, patience=Patience(stall=0.3, pause=0.01, longest_pause=0.2))
+    fetch(server, tmp_path, retry_policy=RetryPolicy(stall=0.3, pause=0.01, longest_pause=0.2))
     assert 0.2 <= time.monotonic() - began < 5.0
     assert (tmp_path / TRAIN).read_bytes() == TRAINING
     assert server.sent(TRAIN) == [0, 0, SIZE]
@@ -296,8 +306,8 @@ def test_a_transfer_that_is_told_to_stop_asks_no_more(tmp_path, server):
     server.script[TRAIN] = [Answer(status=503)]
     stop = threading.Event()
     stop.set()
-    transfer = Transfer(Part(tmp_path / "part"), QUICK, stop, lambda size, total: None)
-    with pytest.raises(Halted):
+    transfer = Transfer(PartialFile(tmp_path / "part"), QUICK, stop, lambda size, total: None)
+    with pytest.raises(Cancelled):
         transfer.run(f"{server.url}/{TRAIN}")
     assert server.sent(TRAIN) == [0]
 
@@ -308,10 +318,10 @@ def test_trouble_that_stays_is_an_error(tmp_path, server):
 
 
 def test_pauses_double_up_to_a_limit():
-    patience = Patience(pause=1.0, longest_pause=5.0)
-    assert [patience.pause_after(n) for n in (1, 2, 3, 4)] == [1.0, 2.0, 4.0, 5.0]
-    assert patience.pause_after(1, asked=3.0) == 3.0
-    assert patience.pause_after(1, asked=99.0) == 5.0
+    policy = RetryPolicy(pause=1.0, longest_pause=5.0)
+    assert [policy.pause_after(n) for n in (1, 2, 3, 4)] == [1.0, 2.0, 4.0, 5.0]
+    assert policy.pause_after(1, requested=3.0) == 3.0
+    assert policy.pause_after(1, requested=99.0) == 5.0
 
 
 def test_redirects_are_followed_and_resumed(tmp_path, server):
@@ -347,7 +357,7 @@ def test_a_server_that_refuses_ranges_is_asked_for_all(tmp_path, server):
 def test_a_file_that_changed_is_not_spliced(tmp_path, server, careless):
     new = archive(2, rows=401)
     server.script[TRAIN] = [Answer(cut=CUT)]
-    refused(server, tmp_path, patience=Patience(attempts=1))
+    refused(server, tmp_path, retry_policy=RetryPolicy(attempts=1))
     server.files[TRAIN] = new
     server.script[TRAIN] = [Answer(careless=careless)]
     fetch(server, tmp_path)
@@ -465,7 +475,7 @@ def both(monkeypatch, copy):
     def fetch(first, directory, *names, second=copy.url, **options):
         monkeypatch.setattr(catalogue, "SERVER", first)
         monkeypatch.setattr(catalogue, "COPY", second)
-        return download(names or (NAME,), directory=directory, patience=QUICK, **options)
+        return download(names or (NAME,), directory=directory, retry_policy=QUICK, **options)
 
     return fetch
 
@@ -635,7 +645,7 @@ def test_the_size_is_learned_where_the_copy_sends_on(monkeypatch):
     hop = SimpleNamespace(headers={"X-Linked-Size": "297435656"})
     answer = SimpleNamespace(status_code=403, headers={}, history=[hop])
     monkeypatch.setattr("requests.head", lambda *_, **__: answer)
-    assert size_of(f"{COPY}/{TRAIN}", QUICK) == 297_435_656
+    assert remote_size(f"{COPY}/{TRAIN}", QUICK) == 297_435_656
 
 
 # ---------------------------------------------------------------- refusals
@@ -672,14 +682,15 @@ def test_room_is_looked_for_before_anything_is_fetched(tmp_path, server, monkeyp
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
     said = refused(server, tmp_path)
     assert (
-        f"{readable(SIZE + len(HELD_OUT))} are to come and {readable(Usage.free)} are free" in said
+        f"{format_bytes(SIZE + len(HELD_OUT))} are to come and {format_bytes(Usage.free)} are free"
+        in said
     )
     assert server.sent(TRAIN) == []
 
     # What has arrived needs no more room.
     Usage.free += CUT + 1
     server.script[TRAIN] = [Answer(cut=CUT)]
-    refused(server, tmp_path, patience=Patience(attempts=1))
+    refused(server, tmp_path, retry_policy=RetryPolicy(attempts=1))
     Usage.free = SIZE - CUT + (0 if (tmp_path / VAL).exists() else len(HELD_OUT))
     fetch(server, tmp_path)
     assert (tmp_path / TRAIN).read_bytes() == TRAINING
@@ -773,9 +784,9 @@ def test_records_that_cannot_be_read_are_named(tmp_path, server):
 
 def test_no_record_is_lost_between_many_writers(tmp_path):
     def keep(index):
-        keep_record(tmp_path, tmp_path / "lock", str(index), Record("0", index, ""))
+        add_record(tmp_path, str(index), Record("0", index, ""))
 
-    side_by_side(keep, range(40), 8, threading.Event())
+    map_in_threads(keep, range(40), 8, threading.Event())
     assert {record.size for record in read_records(tmp_path).values()} == set(range(40))
 
 
@@ -784,11 +795,11 @@ def test_no_record_is_lost_between_many_writers(tmp_path):
 PROGRAM = """
 import signal, sys
 from pathlib import Path
-from qamx.data.download import Patience, download
+from qamx.data.ogbench.download import RetryPolicy, download
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 directory, mirror, name = sys.argv[1:]
-patience = Patience(stall=120.0, pause=0.01)
-download([name], directory=Path(directory), mirror=mirror, patience=patience)
+policy = RetryPolicy(stall=120.0, pause=0.01)
+download([name], directory=Path(directory), mirror=mirror, retry_policy=policy)
 """
 
 
@@ -812,7 +823,7 @@ def test_a_killed_download_is_gone_on_with(tmp_path, server):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / TRAIN).exists()
-    assert any(name.startswith("tmp") for name in leftovers(tmp_path))
+    assert leftovers(tmp_path) == [f"{TRAIN}.part", f"{TRAIN}.part.json", "wanted.json"]
 
     fetch(server, tmp_path)
     assert (tmp_path / TRAIN).read_bytes() == TRAINING
@@ -830,7 +841,7 @@ def test_ctrl_c_ends_at_once_and_says_what_is_kept(tmp_path, server):
     began = time.monotonic()
     said, _ = process.communicate()
     assert time.monotonic() - began < 60.0  # the 120 seconds of the stall are not sat out
-    assert f"{readable(CUT)} of unfinished files are kept: the same command continues." in said
+    assert f"{format_bytes(CUT)} of unfinished files are kept: the same command continues." in said
 
 
 def test_two_processes_share_one_download(tmp_path, server):
@@ -877,7 +888,7 @@ def test_a_run_downloads_the_set_that_it_lacks(tmp_path, server, monkeypatch):
 def test_a_run_completes_a_folder_that_was_left_unfinished(tmp_path, server, monkeypatch):
     monkeypatch.setenv("QAMX_MIRROR", server.url)
     name = "cube-triple-play-100m"
-    every = remote_set(name, shards=3).files
+    every = remote_dataset(name, shards=3).files
     server.files = {file: archive(seed) for seed, file in enumerate(every)}
     server.script[every[2]] = [Answer(status=403)]
     refused(server, tmp_path, name, shards=3, jobs=1)
@@ -905,12 +916,12 @@ def test_lines_say_how_far_it_is(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("qamx.data.ogbench.download.time.monotonic", lambda: now[0])
     said = []
-    needs = {"a": Need(3_000_000, 1_000_000), "b": Need(1_000_000, 0)}
-    with watching(Console, needs, said.append) as watcher:
-        watcher.reached("a", 1_500_000, 3_000_000)
+    needs = {"a": FileSize(3_000_000, 1_000_000), "b": FileSize(1_000_000, 0)}
+    with show_progress(Console, needs, said.append) as progress:
+        progress.update("a", 1_500_000, 3_000_000)
         now[0] = 31.0
-        watcher.reached("b", 120_000, 1_000_000)
-        watcher.reached("b", 130_000, 1_000_000)
+        progress.update("b", 120_000, 1_000_000)
+        progress.update("b", 130_000, 1_000_000)
     assert said == ["1.6 MB of 4.0 MB, 20.0 kB/s, 2.0 min left"]
 
 
@@ -919,19 +930,19 @@ def test_bars_are_drawn_on_a_terminal():
 
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=100)
-    needs = {"folder/a.npz": Need(2_000_000, 0), "folder/b.npz": Need(None, 0)}
-    with watching(console, needs, print) as watcher:
-        watcher.reached("folder/a.npz", 1_000_000, 2_000_000)
-        watcher.reached("folder/b.npz", 500_000, None)
-        watcher.ended("folder/b.npz")
+    needs = {"folder/a.npz": FileSize(2_000_000, 0), "folder/b.npz": FileSize(None, 0)}
+    with show_progress(console, needs, print) as progress:
+        progress.update("folder/a.npz", 1_000_000, 2_000_000)
+        progress.update("folder/b.npz", 500_000, None)
+        progress.finish("folder/b.npz")
     drawn = shown.getvalue()
     assert "a.npz" in drawn
     assert "1.0/2.0 MB" in drawn
     assert "2 files" in drawn
 
 
-def test_sizes_are_readable():
-    assert [readable(n) for n in (7, 1_500, 2_992_533, 35_100_000_000)] == [
+def test_sizes_are_format_bytes():
+    assert [format_bytes(n) for n in (7, 1_500, 2_992_533, 35_100_000_000)] == [
         "7 bytes",
         "1.5 kB",
         "3.0 MB",

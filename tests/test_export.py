@@ -20,8 +20,8 @@ from jax.extend import core
 from short_run import short_run
 
 from qamx import registry
-from qamx._utils.files import hash_of
-from qamx.assembly import build_agent
+from qamx._utils.files import sha256
+from qamx.building import build_agent
 from qamx.cli import main
 from qamx.deploy import (
     ChunkExecutor,
@@ -325,7 +325,7 @@ def rewrite(folder: Path, name: str, content: bytes) -> None:
     """A file that is another one, and is said to be."""
     (folder / name).write_bytes(content)
     files = json.loads((folder / "bundle.json").read_text())["files"]
-    change(folder, files={**files, name: hash_of(folder / name)})
+    change(folder, files={**files, name: sha256(folder / name)})
 
 
 @pytest.mark.parametrize(

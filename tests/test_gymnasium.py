@@ -10,6 +10,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from qamx import registry
+from qamx.building import build_environment, in_policy_units
 from qamx.config import ConfigError, load
 from qamx.config.datasets import NpzDataSettings
 from qamx.config.environments import GymnasiumEnvironmentSettings
@@ -21,7 +22,6 @@ from qamx.envs.protocol import PlayError
 from qamx.envs.spaces import is_image
 from qamx.errors import UserError
 from qamx.normalisation import Units
-from qamx.worlds import build_environment, in_policy_units
 
 
 class Walk(gymnasium.Env):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from qamx import registry
+from qamx.building import build_data
 from qamx.cli import main
 from qamx.config import DataSettings
 from qamx.data.ogbench.dataset import OGBenchData
 from qamx.data.transitions import Transitions
 from qamx.tools.inspect_data.target import NO_ENVIRONMENT
-from qamx.worlds import build_data
 
 NAME = "pointmaze-medium-navigate"
 SOURCE = f"ogbench:{NAME}-v0"

@@ -17,7 +17,7 @@ from test_inspect_command import NAME, walk
 
 from qamx import Backup, Integrator, create_state, load
 from qamx.agents import Agent, adam
-from qamx.assembly import build_agent
+from qamx.building import build_agent
 from qamx.cli import main
 from qamx.data.transitions import Transitions
 from qamx.errors import UserError
@@ -85,12 +85,14 @@ def affine_agent(offset):
     """A critic and a flow whose base and change are known."""
     flow = BehaviourFlow(Affine(jnp.array(SLOPE), jnp.zeros(2)), Integrator(STEPS), 2)
     policy = AdjointMatchedFlow(
-        SlowBehaviourFlow(WithTarget(flow)),
+        SlowBehaviourFlow(WithTarget(flow, 0.005)),
         Affine(jnp.array(SLOPE), offset),
         Constant(TAU),
         horizon=2,
     )
-    return Agent(TemporalDifference(WithTarget(LinearCritic(WEIGHT)), Backup(0.9, 2, 0.5)), policy)
+    return Agent(
+        TemporalDifference(WithTarget(LinearCritic(WEIGHT), 0.005), Backup(0.9, 2, 0.5)), policy
+    )
 
 
 @pytest.fixture(scope="module")

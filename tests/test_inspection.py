@@ -10,6 +10,7 @@ from corner import Corner
 from samples import environment, settings_of
 
 from qamx._utils.finding import Finding, listed, ranked
+from qamx.building import in_policy_units
 from qamx.data.inspection.report import run_checks
 from qamx.data.inspection.statistics import (
     DatasetStatistics,
@@ -22,7 +23,6 @@ from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.tools.inspect_data.report import inspect
 from qamx.tools.inspect_data.target import InspectionTarget
-from qamx.worlds import in_policy_units
 
 ROOT = Path(__file__).parents[1]
 HORIZON = 4

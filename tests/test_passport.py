@@ -157,16 +157,16 @@ def test_a_damaged_passport_is_one_message(copy, folder, capsys):
 
 def test_a_hash_is_kept_until_the_file_changes(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(files, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(files, "CACHED_FROM", 1)
     file, read_files = tmp_path / "data", []
     file.write_bytes(b"one")
-    whole = files.hash_of
-    monkeypatch.setattr(files, "hash_of", lambda path: read_files.append(path) or whole(path))
-    first = files.sha256_of([file])
-    assert first == files.sha256_of([file]) == [hashlib.sha256(b"one").hexdigest()]
+    whole = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: read_files.append(path) or whole(path))
+    first = files.cached_sha256([file])
+    assert first == files.cached_sha256([file]) == [hashlib.sha256(b"one").hexdigest()]
     assert len(read_files) == 1
     file.write_bytes(b"other")
-    assert files.sha256_of([file]) == [hashlib.sha256(b"other").hexdigest()]
+    assert files.cached_sha256([file]) == [hashlib.sha256(b"other").hexdigest()]
     assert len(read_files) == 2
 
 

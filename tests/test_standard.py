@@ -2,10 +2,6 @@
 
 import numpy as np
 import pytest
-
-from qamx.data.ogbench.catalogue import dataset_names, lookup
-from qamx.data.ogbench.download import download
-from qamx.data.ogbench.generate import generate
 from qamx.data.ogbench.reference_episodes import (
     Likeness,
     compare,
@@ -14,6 +10,10 @@ from qamx.data.ogbench.reference_episodes import (
     record,
     surroundings,
 )
+
+from qamx.data.ogbench.catalogue import dataset_names, lookup
+from qamx.data.ogbench.download import download
+from qamx.data.ogbench.generate import generate
 from qamx.errors import UserError
 
 NAME = "pointmaze-medium-navigate"

@@ -1,86 +1,129 @@
-"""Files: reading text, checksums, and the messages of failed writes."""
+"""Files: atomic writes, checksums, text, JSON lines, package versions, failed writes."""
 
 import codecs
 import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from qamx._utils.machine import usable_cores
 from qamx.errors import UserError
 
-WORTH_KEEPING = 64 * 2**20
-"""Bytes from which a hash is kept; below, hashing takes less than half a second."""
 
-WORTH_A_WORD = 4 * 2**30
-"""Bytes to read from which the wait is announced."""
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path that replaces `path` after the block, and is removed if the block fails.
 
-
-def sha256_of(files: Sequence[Path]) -> list[str]:
-    """The hash of each file, in hexadecimal.
-
-    Files are streamed, several at a time (hashing leaves Python's lock). Hashes of large files
-    are kept in `$XDG_CACHE_HOME/qamx` by path, size and time of change.
-
-    **Raises:** `OSError` if a file cannot be read.
+    The content is on the disk before it takes the name: a kill or a power cut leaves the old file
+    or the new one.
     """
-    kept = _read_kept()
-    stamps = [_stamp(file) for file in files]
-    missing = [
-        index for index, (name, state) in enumerate(stamps) if kept.get(name, {}).get("at") != state
-    ]
-    announced = sum(files[index].stat().st_size for index in missing)
-    if announced > WORTH_A_WORD:
-        print(f"hashing {announced / 1e9:.1f} GB of data, once", flush=True)
-    with ThreadPoolExecutor(usable_cores()) as threads:
-        hashed = dict(zip(missing, threads.map(hash_of, (files[i] for i in missing)), strict=True))
-    new = {
-        name: {"at": state, "sha256": hashed[index]}
-        for index, (name, state) in enumerate(stamps)
-        if index in hashed and files[index].stat().st_size >= WORTH_KEEPING
-    }
-    if new:
-        _keep(new)
-    return [hashed.get(index) or kept[name]["sha256"] for index, (name, _) in enumerate(stamps)]
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        fsync(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)  # a full disk needs the space
 
 
-def hash_of(file: Path) -> str:
-    """The hash of a file, in hexadecimal, of its content as it is now."""
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Writes a file as a whole or not at all; text in UTF-8."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def fsync(path: Path) -> None:
+    """Waits until the content of a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def describe_write_error(error: Exception, directory: Path) -> str:
+    """The message for a failed write below `directory`, with the remedy for a full disk."""
+    if not is_disk_full(error):
+        return f"{directory}: cannot be written to ({type(error).__name__}: {error})"
+    usage = shutil.disk_usage(directory)
+    return (
+        f"{directory}: the disk is full ({usage.free / 2**20:,.0f} MiB of "
+        f"{usage.total / 2**20:,.0f} MiB free, or a quota is reached); make room, for example with "
+        "a lower checkpoint.keep or by removing other runs, and run the same command again"
+    )
+
+
+def is_disk_full(error: Exception) -> bool:
+    """True if no space is left or a quota is reached; TensorStore says so in its message alone."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    return any(name in str(error) for name in ("ENOSPC", "EDQUOT", "EFBIG", "No space left"))
+
+
+CACHED_FROM = 64 * 2**20
+"""Bytes from which a checksum is cached; hashing less takes under half a second."""
+
+ANNOUNCED_FROM = 4 * 2**30
+"""Bytes to hash from which the wait is announced."""
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's present content, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _stamp(file: Path) -> tuple[str, list[int]]:
-    """Under what a file's hash is kept, and what must be as it was for the hash to hold."""
-    status = file.stat()
-    return str(file.resolve()), [status.st_size, status.st_mtime_ns]
+def cached_sha256(files: Sequence[Path]) -> list[str]:
+    """The SHA-256 of each file, in hexadecimal.
+
+    Files are hashed in parallel (hashing releases Python's lock). Checksums of large files are
+    cached in `$XDG_CACHE_HOME/qamx` by path, size and modification time.
+
+    **Raises:** `OSError` if a file cannot be read.
+    """
+    cache = _read_cache()
+    keys = [str(file.resolve()) for file in files]
+    states = [[status.st_size, status.st_mtime_ns] for status in (file.stat() for file in files)]
+    missing = [
+        index
+        for index, (key, state) in enumerate(zip(keys, states, strict=True))
+        if cache.get(key, {}).get("at") != state
+    ]
+    size = sum(states[index][0] for index in missing)
+    if size > ANNOUNCED_FROM:
+        logging.getLogger("qamx").info(f"hashing {size / 1e9:.1f} GB of data, once")
+    with ThreadPoolExecutor(usable_cores()) as threads:
+        hashed = dict(zip(missing, threads.map(sha256, (files[i] for i in missing)), strict=True))
+    new = {
+        keys[index]: {"at": states[index], "sha256": digest}
+        for index, digest in hashed.items()
+        if states[index][0] >= CACHED_FROM
+    }
+    if new:
+        with contextlib.suppress(OSError):  # a read-only home costs time, nothing else
+            _cache_file().parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(_cache_file(), json.dumps(_read_cache() | new))
+    return [hashed.get(index) or cache[key]["sha256"] for index, key in enumerate(keys)]
 
 
-def _kept_at() -> Path:
+def _cache_file() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "qamx" / "sha256.json"
 
 
-def _read_kept() -> dict[str, dict]:
+def _read_cache() -> dict[str, dict]:
     try:
-        kept = json.loads(_kept_at().read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none yet, or one that is not ours: hash again
+        cache = json.loads(_cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # missing, or another program's: hash again
         return {}
-    return kept if isinstance(kept, dict) else {}
-
-
-def _keep(new: dict[str, dict]) -> None:
-    path = _kept_at()
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):  # a home that cannot be written costs time, nothing else
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(_read_kept() | new), encoding="utf-8")
-        partial.replace(path)
+    return cache if isinstance(cache, dict) else {}
 
 
 class TextError(UserError):
@@ -118,21 +161,34 @@ def _line(raw: bytes, place: int) -> int:
     return raw.count(b"\n", 0, place) + 1
 
 
-def explain(error: Exception, directory: Path) -> str:
-    """What went wrong with a write below `directory`, and what to do."""
-    if not is_full(error):
-        return f"{directory}: cannot be written to ({type(error).__name__}: {error})"
-    usage = shutil.disk_usage(directory)
-    return (
-        f"{directory}: the disk is full ({usage.free / 2**20:,.0f} MiB of "
-        f"{usage.total / 2**20:,.0f} MiB free, or a quota is reached); make room, for example with "
-        "a lower checkpoint.keep or by removing other runs, and run the same command again"
-    )
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file, which may be written to meanwhile; none without a file.
+
+    **Raises:** `UserError` naming the first line that is not JSON.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    *lines, unterminated = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            text = line.decode(errors="replace").strip()
+            raise UserError(
+                f"{path}: line {number}: found {text!r}, not JSON ({error}); restore the file, or "
+                "remove the line"
+            ) from error
+    with contextlib.suppress(ValueError):  # a row that is being written
+        rows.append(json.loads(unterminated))
+    return rows
 
 
-def is_full(error: Exception) -> bool:
-    """Whether an error says that no room is left; TensorStore says it in its message alone."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return True
-    said = str(error)
-    return any(name in said for name in ("ENOSPC", "EDQUOT", "EFBIG", "No space left"))
+def package_version(name: str) -> str | None:
+    """The version of an installed package; `None` for a missing one and for a source tree."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

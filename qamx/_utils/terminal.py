@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from textwrap import indent
 from typing import Protocol
 
@@ -168,3 +168,11 @@ class Rate:
             self._marks.popleft()
         then, before = self._marks[0]
         return (step - before) / (now - then) if now > then else 0.0
+
+
+def open_console(enabled: bool) -> tuple[Console | None, Callable[[str], None]]:
+    """A console and a function that prints a line on it; nothing is printed if not `enabled`."""
+    if not enabled:
+        return None, lambda text: None
+    console = Console()
+    return console, lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -2,18 +2,17 @@
 
 import functools
 import json
-import os
 import shutil
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Num
 
+from qamx._utils.files import atomic_path, atomic_write, package_version
 from qamx.data.replay import on_device
 from qamx.data.source import DataSource
 from qamx.data.transitions import Transitions
@@ -81,13 +80,10 @@ class TransitionCache:
         if shutil.disk_usage(self._folder).free < size + SPARE_BYTES:
             raise OSError(f"it takes {size / 1e9:.1f} GB, and the disk is nearly full")
         for name, array in arrays.items():
-            partial = self._folder / f".{name}.{os.getpid()}"
-            with partial.open("wb") as file:
+            path = self._folder / f"{name}.npy"
+            with atomic_path(path) as partial, partial.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
-            partial.replace(self._folder / f"{name}.npy")
-        partial = self._folder / f".{STAMP}.{os.getpid()}"
-        partial.write_text(json.dumps(self._stamp()), encoding="utf-8")
-        partial.replace(self._folder / STAMP)
+        atomic_write(self._folder / STAMP, json.dumps(self._stamp()))
 
     def _shared(self) -> "_Shared | None":
         """What all tasks have, None where it is not whole or of another state of the file."""
@@ -115,7 +111,7 @@ class TransitionCache:
             "format": FORMAT,
             "bytes": status.st_size,
             "changed": status.st_mtime_ns,
-            "ogbench": version("ogbench"),  # whose relabelling the rewards are
+            "ogbench": package_version("ogbench"),  # whose relabelling the rewards are
         }
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from qamx._utils.files import hash_of
+from qamx._utils.files import sha256
 from qamx.errors import UserError
 from qamx.normalisation import Units
 
@@ -128,7 +128,7 @@ def _compare(folder: Path, files: Mapping[str, str]) -> None:
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path}: missing; copy the whole folder, or export the run again")
-        if hash_of(path) != expected:
+        if sha256(path) != expected:
             raise UserError(
                 f"{path}: not the file that was exported (its SHA-256 differs); copy the folder "
                 "again, or export the run again"

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from pydantic import ValidationError
 
-from qamx.build import build_evaluation
+from qamx.building import MakeEnvironment, build_environment, build_evaluation, scaled_environment
 from qamx.config import EnvironmentSettings, load
-from qamx.config.messages import findings
+from qamx.config.messages import field_errors
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy, load_policy
 from qamx.deploy.metadata import EXPERIMENT
 from qamx.errors import UserError
@@ -19,7 +19,6 @@ from qamx.normalisation import Scaling
 from qamx.trained_policy import Snapshot, load_experiment, load_snapshot
 from qamx.training.evaluator import Act, Acting, Role
 from qamx.training.plan import Evaluation, keys_of
-from qamx.worlds import MakeEnvironment, build_environment, scaled_environment
 
 
 class PolicyFactory(Protocol):
@@ -72,7 +71,7 @@ class PolicySource:
         try:
             return settings.model_validate(table)
         except ValidationError as error:
-            said = "; ".join(finding.text for finding in findings(error, settings, table))
+            said = "; ".join(problem.text for problem in field_errors(error, settings, table))
             raise UserError(f"--task: {said}") from error
 
     def with_episodes(self, episodes: int | None, workers: int | None) -> "PolicySource":

@@ -4,7 +4,6 @@ import functools
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx._types import Key
-from qamx._utils.files import hash_of
+from qamx._utils.files import package_version, read_json_lines, sha256
 from qamx._utils.flops import MatmulLowerBound, count
 from qamx._utils.machine import use_cpu
+from qamx.building import build_environment
 from qamx.config import Experiment
 from qamx.deploy import metadata as files
 from qamx.deploy.check import Check, check
@@ -27,9 +27,7 @@ from qamx.export.onnx import export_onnx, recorded
 from qamx.export.program import PLATFORMS, export_sampler
 from qamx.normalisation import Scaling
 from qamx.trained_policy import TrainedPolicy, load_experiment, load_snapshot
-from qamx.training.logs import whole_rows
 from qamx.training.plan import evaluation_seeds
-from qamx.worlds import build_environment
 
 EPISODES, CHUNKS = 4, 4
 """Recorded observations: the first of so many chunks in so many episodes."""
@@ -83,7 +81,7 @@ class Source:
 
     def evaluation(self) -> dict[str, Any] | None:
         """The run's own evaluation at this step, if there was one."""
-        rows = whole_rows(self.directory / "evaluations.jsonl")
+        rows = read_json_lines(self.directory / "evaluations.jsonl")
         return next((row for row in reversed(rows) if row["step"] == self.step), None)
 
     def floor_ms(self) -> float:
@@ -230,7 +228,7 @@ def _described(source: Source, kind: Kind) -> Metadata:
             "precision": policy.precision,
         },
         environment=experiment.environment.model_dump(mode="json"),
-        made_with={"qamx": _version("qamx"), "jax": _version("jax")},
+        made_with={name: package_version(name) or "(a source tree)" for name in ("qamx", "jax")},
         evaluation=source.evaluation(),
         latency={},
         files={},
@@ -239,7 +237,7 @@ def _described(source: Source, kind: Kind) -> Metadata:
 
 def _finish(metadata: Metadata, folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir() if path.name != files.FILE_NAME)
-    replace(metadata, files={name: hash_of(folder / name) for name in names}).write(folder)
+    replace(metadata, files={name: sha256(folder / name) for name in names}).write(folder)
 
 
 def _latency(found: Check, floor_ms: float) -> dict[str, float]:
@@ -248,13 +246,6 @@ def _latency(found: Check, floor_ms: float) -> dict[str, float]:
         "products_ms": floor_ms,
         "over_products": found.latency.median_ms / floor_ms,
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "(a source tree)"
 
 
 def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) -> int:

@@ -15,7 +15,7 @@ from qamx import registry
 from qamx._types import Batch
 from qamx._utils.flops import MatmulLowerBound, count, elapsed, flops
 from qamx.agents import TrainState, create_state, update
-from qamx.assembly import build_agent, build_optimiser, build_sampling
+from qamx.building import build_agent, build_optimiser, build_sampling
 from qamx.config.agents import AgentSettings
 from qamx.data.replay import Replay, Sampling
 from qamx.data.transitions import Transitions

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qamx._utils.files import read_json_lines
 from qamx._utils.terminal import print_table
 from qamx.config.experiment import flat
-from qamx.errors import UserError
 from qamx.provenance import read
 
 ABSENT = "-"
@@ -73,7 +73,7 @@ def first_difference(one: Path, other: Path) -> FirstDifference | None:
 
     **Raises:** `UserError` if a line is not JSON.
     """
-    for first, second in itertools.zip_longest(_rows(one), _rows(other), fillvalue={}):
+    for first, second in itertools.zip_longest(*map(read_json_lines, (one, other)), fillvalue={}):
         keys = [k for k in first | second if repr(first.get(k)) != repr(second.get(k))]
         if keys:
             earlier = min((row for row in (first, second) if row), key=lambda row: row["step"])
@@ -109,17 +109,6 @@ def _through(values: Iterator[Any]) -> str:
     return ", then ".join(str(value) for value, _ in itertools.groupby(values))
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{path}: line {number}: not JSON ({error})") from error
-
-
 def _difference_row(name: str, place: FirstDifference) -> tuple[str, str, str, str]:
     where = f"step {place.step:,} ({place.phase})"
     if place.keys == ("step",):  # one has a row there, the other goes on later, or has ended
@@ -134,7 +123,7 @@ def _difference_row(name: str, place: FirstDifference) -> tuple[str, str, str, s
 
 def _last_evaluations(one: Path, other: Path) -> list[tuple[str, str, str]]:
     name = "evaluations.jsonl"
-    last = [list(_rows(path / name))[-1:] or [{}] for path in (one, other)]
+    last = [read_json_lines(path / name)[-1:] or [{}] for path in (one, other)]
     (mine,), (theirs,) = last
     return [(k, str(mine.get(k, ABSENT)), str(theirs.get(k, ABSENT))) for k in mine | theirs]
 

@@ -5,13 +5,13 @@ import shutil
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlparse
 
+from qamx._utils.files import package_version
 from qamx._utils.machine import find_gpus
 from qamx._utils.processes import DEVICE, ENVIRONMENT, drawing, probe
 from qamx._utils.terminal import print_table
@@ -130,7 +130,7 @@ def wandb() -> Diagnosis:
     """Whether Weights & Biases could be used; runs do without."""
     if find_spec("wandb") is None:
         return Diagnosis("wandb", "warning", "not installed", "pip install wandb, if you want it")
-    number = _version("wandb")
+    number = package_version("wandb") or "installed"
     host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
     if not os.environ.get("WANDB_API_KEY") and not _has_login(host):
         return Diagnosis(
@@ -177,10 +177,3 @@ def _has_login(host: str) -> bool:
         return netrc().authenticators(host) is not None
     except (OSError, NetrcParseError):
         return False
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "installed"

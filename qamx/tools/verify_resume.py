@@ -23,10 +23,10 @@ import numpy as np
 
 from qamx._utils.backend import check_jax
 from qamx._utils.terminal import print_table
-from qamx.build import build
 from qamx.config import Experiment, load
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.provenance import read
+from qamx.running import build
 from qamx.tools.diff import first_difference
 from qamx.training.logs import Logs, last_row
 from qamx.training.loop import Runner

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from qamx._utils.files import explain, hash_of
+from qamx._utils.files import describe_write_error, fsync, sha256
 from qamx.errors import RunError, UserError
 
 Schema: TypeAlias = dict[str, tuple[list[int], str]]
@@ -32,15 +31,6 @@ class Damaged(Exception):
     """A file is not what was saved; the message names it and says what was found."""
 
 
-def persist(path: Path) -> None:
-    """Returns when a file's or folder's content is on the disk, so that a power cut keeps it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def schema_of(arrays: dict[str, np.ndarray]) -> Schema:
     """The form of named arrays."""
     return {name: (list(array.shape), str(array.dtype)) for name, array in arrays.items()}
@@ -50,18 +40,18 @@ def write_manifest(directory: Path, schema: Schema) -> None:
     """Hashes every file in `directory` and writes the manifest beside them, all of it durably."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     for path in (*files, *(path for path in directory.rglob("*") if path.is_dir())):
-        persist(path)
+        fsync(path)
     content = {
         "files": {
-            str(path.relative_to(directory)): [path.stat().st_size, hash_of(path)] for path in files
+            str(path.relative_to(directory)): [path.stat().st_size, sha256(path)] for path in files
         },
         "schema": schema,
     }
     path = directory / NAME
     # The manifest's own hash: a flipped bit in it must not pass for a flaw of what it describes.
     path.write_text(json.dumps({"sha256": _digest(content), **content}), encoding="utf-8")
-    persist(path)
-    persist(directory)
+    fsync(path)
+    fsync(directory)
 
 
 def verify(directory: Path) -> Schema:
@@ -89,7 +79,7 @@ def verify_file(path: Path, size: int, digest: str) -> None:
         found = path.stat().st_size
         if found != size:
             raise Damaged(f"{path}: {found:,} bytes, {size:,} were saved")
-        actual = hash_of(path)
+        actual = sha256(path)
     except OSError as error:
         raise Damaged(f"{path}: {_reason(error)}") from error
     if actual != digest:
@@ -353,13 +343,14 @@ class Checkpoints:
             (partial / "position.json").write_text(json.dumps(position), encoding="utf-8")
             write_manifest(partial, schema_of(arrays))
             partial.rename(self._directory / str(step))
-            persist(self._directory)
+            fsync(self._directory)
         except Exception as error:
             shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room
             last = next(iter(self.steps()), 0)
+            reason = describe_write_error(error, self._directory.parent)
             raise RunError(
-                f"step {step:,} was not saved. {explain(error, self._directory.parent)}; the last "
-                f"good checkpoint is of step {last:,}"
+                f"step {step:,} was not saved. {reason}; the last good checkpoint is of step "
+                f"{last:,}"
             ) from error
         for old in self.steps()[self.keep :] if self.keep else ():
             self._remove(self._directory / str(old))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from qamx._utils.files import explain
+from qamx._utils.files import describe_write_error, read_json_lines
 from qamx.errors import RunError, UserError
 
 FROZEN = "diverged.json"
@@ -46,7 +46,7 @@ class JsonLines:
             while left:
                 left = left[self._file.write(left) :]
         except OSError as error:
-            raise RunError(explain(error, self._path.parent)) from error
+            raise RunError(describe_write_error(error, self._path.parent)) from error
 
     def position(self) -> int:
         """The end of the file, in bytes."""
@@ -68,28 +68,11 @@ class JsonLines:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row."""
-        self._file.seek(0)
-        rows = [json.loads(line) for line in self._file]
-        self._file.seek(0, 2)
-        return rows
+        return read_json_lines(self._path)
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
-
-
-def whole_rows(path: Path) -> list[dict[str, Any]]:
-    """The whole rows of a file that may be written to meanwhile; none where there is no file.
-
-    **Raises:** `UserError` for a line that is not JSON.
-    """
-    if not path.exists():
-        return []
-    *lines, _ = path.read_bytes().split(b"\n")
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise UserError(f"{path}: a line is not JSON ({error}); restore the file") from error
 
 
 def last_row(path: Path) -> dict[str, Any]:

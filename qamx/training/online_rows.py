@@ -5,9 +5,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from qamx._utils.files import hash_of
+from qamx._utils.files import atomic_path, fsync, sha256
 from qamx.data.transitions import Transitions
-from qamx.training.checkpoint import Damaged, persist, verify_file
+from qamx.training.checkpoint import Damaged, verify_file
 
 Record: TypeAlias = tuple[str, int, str]
 """Name, size in bytes and SHA-256 of one file."""
@@ -29,18 +29,11 @@ class OnlineRows:
             return []
         self._directory.mkdir(exist_ok=True)
         name = f"{first:09d}-{first + len(rows):09d}.npz"
-        partial = self._directory / f"{name}.partial"
-        try:
-            with partial.open("wb") as file:
-                np.savez(file, **vars(rows))
-            persist(partial)
-            record = name, partial.stat().st_size, hash_of(partial)
-            partial.replace(self._directory / name)
-        except OSError:
-            partial.unlink(missing_ok=True)  # a full disk needs the room
-            raise
-        persist(self._directory)
-        return [record]
+        path = self._directory / name
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            np.savez(file, **vars(rows))
+        fsync(self._directory)
+        return [(name, path.stat().st_size, sha256(path))]
 
     def verify(self, records: list[Record]) -> None:
         """Checks files against their records.

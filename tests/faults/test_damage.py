@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from toy import leaves, make_plan
 
+from qamx._utils import files
 from qamx.errors import ExitCode, RunError
-from qamx.training import checkpoint, online_rows
+from qamx.training import checkpoint
 from qamx.training.logs import Logs
 from qamx.training.loop import Runner
 from qamx.training.seed_group import Member
@@ -124,7 +125,7 @@ def test_a_schema_that_does_not_fit_its_arrays_is_damage(whole, tmp_path):
 @pytest.mark.parametrize("part", ["rows", "manifest"])
 def test_a_failed_save_stops_the_run_by_the_next_step(whole, tmp_path, monkeypatch, part):
     owner, name = {
-        "rows": (online_rows, "persist"),
+        "rows": (files, "fsync"),
         "manifest": (checkpoint, "write_manifest"),
     }[part]
     runner = start(tmp_path)

@@ -1,54 +1,30 @@
-"""OGBench's data sets: names, sizes, shards, and where they live."""
+"""OGBench's data sets: names, sizes, shards, servers."""
 
 import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 from qamx.errors import UserError, suggestion
 
-_DATA_TYPES = {
-    ("pointmaze-medium", "pointmaze-large", "pointmaze-giant", "pointmaze-teleport"): (
-        "navigate",
-        "stitch",
-    ),
-    ("antmaze-medium", "antmaze-large", "antmaze-teleport"): ("navigate", "stitch", "explore"),
-    ("antmaze-giant",): ("navigate", "stitch"),
-    ("humanoidmaze-medium", "humanoidmaze-large", "humanoidmaze-giant"): ("navigate", "stitch"),
-    ("cube-single", "cube-double", "cube-triple", "cube-quadruple", "cube-octuple"): (
-        "play",
-        "noisy",
-    ),
-    ("scene",): ("play", "noisy"),
-    ("puzzle-3x3", "puzzle-4x4", "puzzle-4x5", "puzzle-4x6"): ("play", "noisy"),
-}
-
-DOMAIN_OF = {
-    f"{domain}-{data_type}": domain
-    for domains, data_types in _DATA_TYPES.items()
-    for domain, data_type in product(domains, data_types)
-}
-"""The domain of each OGBench name: `cube-double-play` belongs to `cube-double`."""
-
 VERSION = "-v0"
-"""What ends the name of every data set."""
+"""The end of every data set's name."""
 
 SHARDED = "-100m"
-"""What marks the name of a folder of shards, as in `cube-quadruple-play-100m-v0`."""
+"""The mark of a folder of shards, as in `cube-quadruple-play-100m-v0`."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set: an environment, the behaviour that acts in it, and its size.
+    """A data set: environment, behaviour and size.
 
     **Arguments:**
 
     - `environment`: the OGBench environment without its version, such as `cube-double`.
     - `behaviour`: `play`, `noisy`, `navigate`, `stitch` or `explore`.
     - `episodes`: training episodes in OGBench's own file.
-    - `steps`: rows an episode; the last one has no successor, so it holds `steps - 1` transitions.
+    - `steps`: rows an episode, which hold `steps - 1` transitions.
     """
 
     environment: str
@@ -68,12 +44,12 @@ class Dataset:
 
     @property
     def walker(self) -> str | None:
-        """The body whose expert must move it, where the behaviour isn't scripted throughout."""
+        """The body, `ant` or `humanoid`, whose trained expert generates the data, if any."""
         return _WALKERS.get(self.environment.partition("-")[0])
 
 
-# OGBench, appendix on data sets: a million transitions where that suffices, more where it doesn't.
-# The octuple cube has no such file, only shards of a million; its plain file is one of them.
+# Source: OGBench, appendix on data sets.
+# The octuple cube has only shards of a million transitions; its plain file here is one of them.
 _MANIPULATION_EPISODES = {
     "cube-single": 1000,
     "cube-double": 1000,
@@ -86,7 +62,7 @@ _MANIPULATION_EPISODES = {
     "puzzle-4x5": 3000,
     "puzzle-4x6": 5000,
 }
-# Episodes and rows an episode; OGBench walks the humanoid, who is slower, for twice as long.
+# Episodes and rows an episode.
 _MAZE_SIZES = {
     "navigate": {
         "pointmaze-medium": (1000, 1001),
@@ -123,34 +99,37 @@ _MAZE_SIZES = {
 _WALKERS = {"antmaze": "ant", "humanoidmaze": "humanoid"}
 
 
-def _catalogue() -> dict[str, Dataset]:
-    manipulation = [
-        Dataset(environment, behaviour, episodes, 1001)
-        for environment, episodes in _MANIPULATION_EPISODES.items()
-        for behaviour in ("play", "noisy")
-    ]
-    mazes = [
-        Dataset(maze, behaviour, *size)
-        for behaviour, sizes in _MAZE_SIZES.items()
-        for maze, size in sizes.items()
-    ]
-    return {dataset.name: dataset for dataset in manipulation + mazes}
+_DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        *(
+            Dataset(environment, behaviour, episodes, 1001)
+            for environment, episodes in _MANIPULATION_EPISODES.items()
+            for behaviour in ("play", "noisy")
+        ),
+        *(
+            Dataset(maze, behaviour, *size)
+            for behaviour, sizes in _MAZE_SIZES.items()
+            for maze, size in sizes.items()
+        ),
+    )
+}
 
-
-_DATASETS = _catalogue()
+DOMAIN_OF = {name: dataset.environment for name, dataset in _DATASETS.items()}
+"""The domain of each OGBench name: `cube-double-play` belongs to `cube-double`."""
 
 
 def dataset_names() -> tuple[str, ...]:
-    """Every data set that can be generated, without the version."""
+    """The names of all data sets that can be generated, without the version."""
     return tuple(_DATASETS)
 
 
 def lookup(name: str) -> Dataset:
-    """The data set of that name, with or without the version `-v0`.
+    """The data set of a name with or without the version `-v0`.
 
-    **Raises:** `UserError` for a name that can't be generated, saying which names are near.
+    **Raises:** `UserError` for a name that can't be generated, with the nearest names.
     """
-    bare = name.removesuffix("-v0")
+    bare = name.removesuffix(VERSION)
     if bare in _DATASETS:
         return _DATASETS[bare]
     if bare.startswith("antsoccer"):
@@ -164,10 +143,10 @@ def lookup(name: str) -> Dataset:
 
 SERVER = "https://rail.eecs.berkeley.edu/datasets/ogbench"
 COPY = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"
-"""A public copy of the plain files, without folders of shards; asked where the server fails."""
+"""A public copy of the plain files, without folders of shards: the fallback."""
 
-# OGBench's README lists the folders; the files in each are those of its makers' repository
-# (Park et al., arXiv 2506.04168): a million transitions a file, four where episodes have 4,000.
+# Training files of each folder. Sources: OGBench's README and its authors' repository (Park et al.,
+# arXiv 2506.04168): a million transitions a file, four where episodes have 4,000.
 _SHARDS_OF = {
     "humanoidmaze-giant-navigate": 25,
     "cube-double-play": 100,
@@ -184,16 +163,16 @@ _SHARDS_OF = {
 _ONLY_SHARDED = ("cube-octuple",)
 
 
-class NotOffered(UserError):
+class UnavailableError(UserError):
     """A data set that OGBench names, but has no file of."""
 
 
 @dataclass(frozen=True)
-class RemoteSet:
-    """A data set to be had by download.
+class RemoteDataset:
+    """A data set on a server.
 
-    **Arguments:** `name` is OGBench's, with the version; `files` are paths below the server's
-    folder, and below the data directory too.
+    **Arguments:** `name` has the version; `files` are paths below the server's URL, and below the
+    data directory.
     """
 
     name: str
@@ -201,100 +180,91 @@ class RemoteSet:
 
 
 def known_names() -> tuple[str, ...]:
-    """Every set that can be downloaded, without the version: the plain ones, then the folders."""
+    """The names of all sets that can be downloaded, without the version, folders of shards last."""
     plain = [name for name, domain in DOMAIN_OF.items() if domain not in _ONLY_SHARDED]
     return (*plain, *(f"{name}{SHARDED}" for name in _SHARDS_OF))
 
 
-def remote_set(name: str, shards: int | None = None) -> RemoteSet:
-    """The files of a set, each training file followed by its validation file.
+def remote_dataset(name: str, shards: int | None = None) -> RemoteDataset:
+    """A set with its files, each training file followed by its validation file.
 
-    **Arguments:** `name` is OGBench's, with or without `-v0`; `shards` takes the first so many of
-    a folder's training files.
+    **Arguments:** `name` is OGBench's, with or without `-v0`; `shards` is the number of a folder's
+    training files, all by default.
 
-    **Raises:** `UserError` for an unknown name, or a number of shards that the set does not have;
-    `NotOffered` for a set that the server does not have.
+    **Raises:** `UserError` for an unknown name or number of shards; `UnavailableError` for a set
+    that the server does not have.
     """
     bare = name.removesuffix(VERSION)
     if bare not in known_names():
-        raise _refusal(bare)
+        raise _unknown_name(bare)
     base = bare.removesuffix(SHARDED)
     if bare == base:
         if shards is not None:
             raise UserError(f"--shards: {bare} is one file, not a folder of shards; leave it out")
         stems = [f"{base}{VERSION}"]
     else:
-        count = _count(bare, shards, _SHARDS_OF[base])
-        stems = [f"{bare}{VERSION}/{base}{VERSION}-{shard:03d}" for shard in range(count)]
+        total = _SHARDS_OF[base]
+        if shards is not None and not 1 <= shards <= total:
+            raise UserError(f"--shards: found {shards}; {bare} has {total}: write 1 to {total}")
+        folder = f"{bare}{VERSION}/{base}{VERSION}"
+        stems = [f"{folder}-{shard:03d}" for shard in range(shards or total)]
     files = tuple(f"{stem}{end}.npz" for stem in stems for end in ("", "-val"))
-    return RemoteSet(f"{bare}{VERSION}", files)
+    return RemoteDataset(f"{bare}{VERSION}", files)
 
 
-def _count(name: str, wanted: int | None, there: int) -> int:
-    if wanted is not None and not 1 <= wanted <= there:
-        raise UserError(f"--shards: found {wanted}; {name} has {there}: write 1 to {there}")
-    return there if wanted is None else wanted
-
-
-def _refusal(bare: str) -> UserError:
+def _unknown_name(bare: str) -> UserError:
     base = bare.removesuffix(SHARDED)
     if base not in DOMAIN_OF:
         return UserError(
             f'found "{bare}", no data set of OGBench; {suggestion(bare, known_names())}'
         )
     if base in _SHARDS_OF:
-        return NotOffered(f"{bare}: OGBench has only the folder {base}{SHARDED}")
+        return UnavailableError(f"{bare}: OGBench has only the folder {base}{SHARDED}")
     if bare == base:
-        return NotOffered(f"{bare}: OGBench has no file of it")
-    return NotOffered(f"{bare}: OGBench has folders of shards only of {', '.join(_SHARDS_OF)}")
+        return UnavailableError(f"{bare}: OGBench has no file of it")
+    return UnavailableError(
+        f"{bare}: OGBench has folders of shards only of {', '.join(_SHARDS_OF)}"
+    )
 
 
 def near_names(name: str) -> str:
-    """What else could have been meant by the name of a set that a server does not have."""
+    """A sentence with names like that of a set that a server does not have."""
     bare = name.removesuffix(VERSION)
-    others = [known for known in known_names() if known != bare]
-    near = ", ".join(difflib.get_close_matches(bare, others, n=3, cutoff=0.0))
+    names = [known for known in known_names() if known != bare]
+    near = ", ".join(difflib.get_close_matches(bare, names, n=3, cutoff=0.0))
     return f"Names near {bare}: {near}; a mirror may have fewer than OGBench's server."
 
 
-def addresses(mirror: str | None) -> tuple[str, ...]:
-    """The folders that files are fetched from, one after the other.
-
-    A mirror alone, if one is named, else OGBench's and the public copy.
+def server_urls(mirror: str | None) -> tuple[str, ...]:
+    """The servers' folders in the order of trying: the mirror alone, by default `$QAMX_MIRROR`;
+    else OGBench's and the public copy.
 
     **Raises:** `UserError` for a mirror that is no HTTP address.
     """
-    named = mirror or os.environ.get("QAMX_MIRROR")
-    return (server_url(named),) if named else (SERVER, COPY)
+    url = mirror or os.environ.get("QAMX_MIRROR")
+    if not url:
+        return SERVER, COPY
+    if not url.startswith(("http://", "https://")):
+        raise UserError(
+            f"mirror: found {url}; write the address of a folder with OGBench's files, "
+            "e.g. https://data.example.org/ogbench"
+        )
+    return (url.rstrip("/"),)
 
 
-def servers_of(file: str, servers: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that may have a file: the public copy has no folders of shards."""
+def servers_with(file: str, servers: tuple[str, ...]) -> tuple[str, ...]:
+    """The servers that may have a file: the public copy has no folders of shards."""
     return servers[:1] if "/" in file else servers
 
 
-def elsewhere(servers: tuple[str, ...], names: Sequence[str]) -> str:
-    """Where else to look for sets that none of the servers brought."""
+def other_servers(servers: tuple[str, ...], names: Sequence[str]) -> str:
+    """A sentence about further servers for sets that none of `servers` delivered."""
     if len(servers) == 1:
         return f"--mirror (or QAMX_MIRROR) is asked alone; without it {SERVER} and {COPY} are."
     lacking = f"{COPY} has no folders of shards. " if any(SHARDED in name for name in names) else ""
     return f"{lacking}--mirror URL (or QAMX_MIRROR) names another server that has the files."
 
 
-def server_url(mirror: str | None) -> str:
-    """The folder that files are fetched from: the mirror, else `$QAMX_MIRROR`, else OGBench's.
-
-    **Raises:** `UserError` for a mirror that is no HTTP address.
-    """
-    url = mirror or os.environ.get("QAMX_MIRROR") or SERVER
-    if not url.startswith(("http://", "https://")):
-        raise UserError(
-            f"mirror: found {url}; write the address of a folder with OGBench's files, "
-            "e.g. https://data.example.org/ogbench"
-        )
-    return url.rstrip("/")
-
-
 def default_directory() -> Path:
-    """Where data sets live: `$QAMX_DATA` if it is set, else OGBench's own `~/.ogbench/data`."""
+    """The data directory: `$QAMX_DATA` if it is set, else OGBench's own `~/.ogbench/data`."""
     return Path(os.environ.get("QAMX_DATA") or "~/.ogbench/data").expanduser()

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from qamx.data.ogbench.catalogue import default_directory
-from qamx.data.ogbench.download import check_recorded, download, is_generated, unfinished
+from qamx.data.ogbench.download import StagingDir, check_recorded, download
 from qamx.data.ogbench.generate import generate
-from qamx.data.ogbench.rollout import read_stamp
+from qamx.data.ogbench.rollout import is_generated
 from qamx.data.shards import TransitionCache
 from qamx.data.transitions import Transitions
 from qamx.data.validation import (
@@ -197,7 +197,7 @@ def find_files(
         return _shards(name, directory, shards)
     path = directory / f"{name}.npz"
     refuse_dangling(path)
-    if generate_episodes is not None and (not path.exists() or read_stamp(path) is not None):
+    if generate_episodes is not None and (not path.exists() or is_generated(path)):
         # A file that was generated before is compared with what is asked for now.
         generate(
             name,
@@ -219,9 +219,9 @@ def _shards(name: str, directory: Path, wanted: int | None) -> list[Path]:
     if any(is_generated(file) for file in files):
         _refuse_fewer(directory / name, len(files), wanted)
         return files[:wanted]
-    begun = unfinished(name, directory) if wanted is None else None
-    if not files or len(files) < (wanted or 0) or begun:
-        download([name], directory=directory, shards=begun.shards if begun else wanted)
+    pending = StagingDir(directory).pending(name) if wanted is None else None
+    if not files or len(files) < (wanted or 0) or pending:
+        download([name], directory=directory, shards=pending.shards if pending else wanted)
         files = _shards_there(directory / name)
     taken = files[:wanted]
     check_recorded(directory, [f"{name}/{file.name}" for file in taken])

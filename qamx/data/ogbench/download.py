@@ -1,62 +1,62 @@
-"""`qamx data download`: plan, transfer, verify, record."""
+"""`qamx data download`: plan, fetch, verify, record."""
 
 import contextlib
-import errno
-import functools
 import json
 import os
 import shutil
 import threading
 import time
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from qamx._utils.files import sha256_of
-from qamx._utils.machine import side_by_side
+from qamx._utils.files import atomic_write, cached_sha256, sha256
+from qamx._utils.machine import map_in_threads
 from qamx.data.ogbench.catalogue import (
     SHARDED,
     VERSION,
-    NotOffered,
-    RemoteSet,
-    addresses,
+    RemoteDataset,
+    UnavailableError,
     dataset_names,
     default_directory,
-    elsewhere,
     lookup,
     near_names,
-    remote_set,
-    servers_of,
+    other_servers,
+    remote_dataset,
+    server_urls,
+    servers_with,
 )
 from qamx.data.ogbench.expert import find_expert, training_command
 from qamx.data.ogbench.http import (
     CONTACTS,
-    Absent,
-    Need,
-    Part,
-    Patience,
-    ServerTrouble,
+    NotFoundError,
+    PartialFile,
+    RetryPolicy,
+    ServerError,
     Transfer,
-    Unreachable,
-    check_room,
-    readable,
-    size_of,
+    UnreachableError,
+    format_bytes,
+    remote_size,
 )
-from qamx.data.ogbench.reference_episodes import compare, read_first_episode
 from qamx.data.ogbench.rollout import read_stamp
 from qamx.data.validation import BROKEN, check_headers, read_headers
 from qamx.errors import UserError
 
-FILE_NAME = "hashes.json"
+RECORDS_FILE = "hashes.json"
+JOBS = 4
+"""Files at a time."""
+
+_ATTEMPTS_BEFORE_NEXT_SERVER = 3
+_SECONDS_BETWEEN_LINES = 30.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Record:
-    """A file as it was when it was first seen, and where it came from."""
+    """Checksum, size and origin of a file when it was first seen."""
 
     sha256: str
     size: int
@@ -64,13 +64,11 @@ class Record:
 
     @classmethod
     def of(cls, path: Path, source: str) -> "Record":
-        """The record of a file as it is now."""
-        import pooch
+        """The record of a file's present content."""
+        return cls(sha256(path), path.stat().st_size, source)
 
-        return cls(pooch.file_hash(str(path)), path.stat().st_size, source)
-
-    def same_as(self, other: "Record") -> bool:
-        """Whether both are of the same content."""
+    def matches(self, other: "Record") -> bool:
+        """True if both have the same content."""
         return (self.sha256, self.size) == (other.sha256, other.size)
 
     def __str__(self) -> str:
@@ -84,7 +82,7 @@ PUBLISHED = {
         "OGBench's server",
     )
 }
-"""What is known of OGBench's files without having fetched them."""
+"""Records of OGBench's files that are known without fetching them."""
 
 
 def read_records(directory: Path) -> dict[str, Record]:
@@ -92,7 +90,7 @@ def read_records(directory: Path) -> dict[str, Record]:
 
     **Raises:** `UserError` if the file is damaged.
     """
-    path = directory / FILE_NAME
+    path = directory / RECORDS_FILE
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return {file: Record(**entry) for file, entry in entries.items()}
@@ -101,236 +99,191 @@ def read_records(directory: Path) -> dict[str, Record]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: not a record of hashes ({error}); remove it: the next qamx data download "
-            "records the files that are there anew"
+            "records the files that are there again"
         ) from error
 
 
-def keep_record(directory: Path, lock: Path, file: str, record: Record) -> None:
-    """Adds a record, or replaces the file's; other threads and processes may do so meanwhile."""
+def add_record(directory: Path, file: str, record: Record) -> None:
+    """Adds or replaces a file's record; safe among threads and processes."""
     import filelock
 
-    path = directory / FILE_NAME
-    with filelock.FileLock(lock):
+    staging = StagingDir(directory).root
+    _make_folder(staging)
+    with filelock.FileLock(staging / "hashes.lock"):
         records = read_records(directory) | {file: record}
-        content = {name: asdict(one) for name, one in sorted(records.items())}
-        partial = path.with_name(f".{FILE_NAME}.{os.getpid()}")
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        content = {name: asdict(records[name]) for name in sorted(records)}
+        atomic_write(directory / RECORDS_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def check_recorded(directory: Path, files: Sequence[str]) -> None:
-    """Files that were downloaded are what they were then; others pass.
+    """Compares files with their records, if they have one.
 
-    A large file is read once, and again when its size or date changes (`qamx._utils.files`);
-    `qamx data download` reads every byte.
+    Checksums of large files are cached; `qamx data download` reads every byte.
 
-    **Raises:** `UserError` with both hashes.
+    **Raises:** `UserError` with both checksums.
     """
     records = read_records(directory)
-    known = [file for file in files if file in records]
-    hashes = sha256_of([directory / file for file in known])
-    for file, sha256 in zip(known, hashes, strict=True):
-        found = Record(sha256, (directory / file).stat().st_size, "")
-        if not found.same_as(records[file]):
-            raise UserError(
-                f"{changed(directory / file, records[file], found)}\n"
-                f"{what_now(directory, 'qamx data download NAME --again')}"
-            )
+    recorded = [file for file in files if file in records]
+    checksums = cached_sha256([directory / file for file in recorded])
+    now = {
+        file: Record(checksum, (directory / file).stat().st_size, "")
+        for file, checksum in zip(recorded, checksums, strict=True)
+    }
+    _refuse_changed(directory, records, now, "qamx data download NAME --again")
 
 
-def changed(path: Path, then: Record, now: Record) -> str:
-    """That a file is not what it was."""
-    return f"{path}: changed\n  then: {then}\n  now:  {now}"
-
-
-def what_now(directory: Path, again: str) -> str:
-    """What to do about files that changed."""
-    return (
-        f"fetch the set anew with {again}, or remove its entries from {directory / FILE_NAME} if "
-        "the change is yours"
-    )
-
-
-def alternative(name: str, directory: Path) -> str:
-    """How to come by a set without the server."""
-    base = name.removesuffix(VERSION).removesuffix(SHARDED)
-    if base not in dataset_names():
-        return f"It cannot be generated here: get its files elsewhere and put them into {directory}"
-    if SHARDED not in name:
-        return f"Or generate it here:\n{_commands(base, directory)}"
-    return (
-        "Or generate shards here (100 of them are OGBench's size; fewer serve as well):\n"
-        f"{_commands(base, directory)} --shards 100"
-    )
-
-
-def _commands(base: str, directory: Path) -> str:
-    """What makes a data set: training its walker's expert, where that is missing, comes first."""
-    place = "" if directory == default_directory() else f" --directory {directory}"
-    commands = [f"  qamx data generate {base}{place}"]
-    walker = lookup(base).walker
-    if walker is not None and find_expert(walker, directory) is None:
-        commands.insert(0, f"  {training_command(walker, directory)}")
-    return "\n".join(commands)
-
-
-def is_generated(path: Path) -> bool:
-    """Whether a file was made by `qamx data generate`."""
-    return read_stamp(path) is not None
+def _refuse_changed(
+    directory: Path, then: dict[str, Record], now: dict[str, Record], command: str
+) -> None:
+    changes = [
+        f"{directory / file}: changed\n  then: {then[file]}\n  now:  {record}\n"
+        for file, record in now.items()
+        if file in then and not record.matches(then[file])
+    ]
+    if changes:
+        raise UserError(
+            f"{''.join(changes)}fetch the set again with {command}, or remove its entries from "
+            f"{directory / RECORDS_FILE} if the change is yours"
+        )
 
 
 def refuse_generated(path: Path) -> None:
-    """A file that was generated here is not OGBench's, and is not replaced by it.
+    """Keeps a download from replacing a generated file.
 
-    **Raises:** `UserError`.
+    **Raises:** `UserError` for a file of `qamx data generate`.
     """
     stamp = read_stamp(path)
-    if stamp is None:
-        return
-    made = ", ".join(f"{key} {value}" for key, value in stamp.items() if key != "name")
-    raise UserError(
-        f"{path}: generated here ({made}{_likeness(path, str(stamp['name']))}), not OGBench's, and "
-        "never replaced by a download; name another place with --directory, or move the file away"
+    if stamp is not None:
+        arguments = ", ".join(f"{key} {value}" for key, value in stamp.items() if key != "name")
+        raise UserError(
+            f"{path}: generated here ({arguments}), not OGBench's, and never replaced by a "
+            "download; name another place with --directory, or move the file away"
+        )
+
+
+def _generation_hint(name: str, directory: Path) -> str:
+    """The commands that generate a data set instead of downloading it."""
+    base = name.removesuffix(VERSION).removesuffix(SHARDED)
+    if base not in dataset_names():
+        return f"It cannot be generated here: get its files elsewhere and put them into {directory}"
+    option = "" if directory == default_directory() else f" --directory {directory}"
+    commands = f"  qamx data generate {base}{option}"
+    walker = lookup(base).walker
+    if walker is not None and find_expert(walker, directory) is None:
+        commands = f"  {training_command(walker, directory)}\n{commands}"
+    if SHARDED not in name:
+        return f"Or generate it here:\n{commands}"
+    return (
+        "Or generate shards here (100 of them are OGBench's size; fewer serve as well):\n"
+        f"{commands} --shards 100"
     )
 
 
-def _likeness(path: Path, name: str) -> str:
-    """How the file's first episode compares with the one on record, where there is one."""
-    try:
-        episode = read_first_episode(path)
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        return f"; damaged: {error}"
-    likeness = None if episode is None else compare(name, episode)
-    return "" if likeness is None else f"; its first episode is {likeness.value}"
-
-
-_WANTED = "wanted.json"
-
-
-class Unfinished(NamedTuple):
-    """A download that has not come to its end: of how many shards, if not of all."""
+class PendingDownload(NamedTuple):
+    """An unfinished download of the first `shards` shards, or of all."""
 
     shards: int | None
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """The folder of parts and locks that belongs to a data directory.
+class StagingDir:
+    """Partial files, locks and pending downloads of a data directory.
 
-    Files are named by their path below the data directory, as the server names them.
+    Files are named by their path below the data directory, which is that below a server's URL.
     """
 
     directory: Path
 
     @property
     def root(self) -> Path:
-        """The folder itself."""
         return self.directory / ".downloads"
 
-    def folder(self, file: str) -> Path:
-        """Where a file is while it arrives: a folder for each set."""
+    def part(self, file: str) -> PartialFile:
+        """The partial file, in a folder for each set."""
         path = Path(file)
-        of_a_set = path.parent != Path(".")
-        return self.root / (path.parent if of_a_set else path.stem.removesuffix("-val"))
+        sharded = path.parent != Path(".")
+        folder = path.parent if sharded else Path(path.stem.removesuffix("-val"))
+        return PartialFile(self.root / folder / f"{path.name}.part")
 
-    def part(self, file: str) -> Part:
-        """What has arrived of a file."""
-        return Part(self.folder(file) / f"{Path(file).name}.part")
+    def mark_pending(self, name: str, shards: int | None) -> None:
+        """Records how much of a set is being downloaded."""
+        self._pending_file(name).write_text(json.dumps({"shards": shards}), encoding="utf-8")
 
-    def prepare(self, folder: Path) -> None:
-        """Makes a folder.
-
-        **Raises:** `UserError` where it can't be made or written into.
-        """
+    def pending(self, name: str) -> PendingDownload | None:
+        """The unfinished download of a set."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder}: can't be made ({error.strerror})") from error
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"{folder}: can't be written into; name another place with --directory")
-
-    def note(self, name: str, shards: int | None) -> None:
-        """Remembers how much of a set is wanted, until all of it is there."""
-        (self.root / name / _WANTED).write_text(json.dumps({"shards": shards}), encoding="utf-8")
-
-    def noted(self, name: str) -> Unfinished | None:
-        """How much of a set is wanted and not there yet."""
-        try:
-            note = (self.root / name / _WANTED).read_text(encoding="utf-8")
-            return Unfinished(**json.loads(note))
+            content = json.loads(self._pending_file(name).read_text(encoding="utf-8"))
+            return PendingDownload(**content)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError):  # the process was killed over it
-            return Unfinished(None)
+        except (ValueError, TypeError):  # the process was killed while it was written
+            return PendingDownload(None)
 
-    def strike(self, name: str) -> None:
-        """All that is wanted of a set is there."""
-        (self.root / name / _WANTED).unlink(missing_ok=True)
+    def mark_complete(self, name: str) -> None:
+        """Marks a set as fully downloaded."""
+        self._pending_file(name).unlink(missing_ok=True)
 
-    def kept(self) -> str:
-        """How much is there that is not whole yet, for people to read."""
+    def _pending_file(self, name: str) -> Path:
+        return self.root / name / "wanted.json"
+
+    def describe_partial(self) -> str:
+        """A sentence about the partial files."""
         size = sum(part.stat().st_size for part in self.root.rglob("*.part"))
         if not size:
             return "The same command tries again."
-        return f"{readable(size)} of unfinished files are kept: the same command continues."
+        return f"{format_bytes(size)} of unfinished files are kept: the same command continues."
 
     @contextlib.contextmanager
-    def alone(self, names: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
-        """Holds sets by name, so that no two processes write into the same part.
-
-        A process that comes later waits.
-        """
+    def lock(self, names: Sequence[str], log: Callable[[str], None]) -> Iterator[None]:
+        """Locks sets against other processes, after waiting for theirs."""
         import filelock
 
-        self.prepare(self.root)
-        with contextlib.ExitStack() as held:
+        _make_folder(self.root)
+        with contextlib.ExitStack() as stack:
             # In one order for all, or two processes could wait for each other.
             for name in sorted(names):
                 lock = filelock.FileLock(self.root / f"{name}.lock")
                 try:
                     lock.acquire(timeout=0)
                 except filelock.Timeout:
-                    say(f"{name}: another process downloads it; waiting for its end")
+                    log(f"{name}: another process downloads it; waiting for its end")
                     lock.acquire(poll_interval=0.1)
-                held.callback(lock.release)
-                held.callback(_tidy, self.root / name)
-                self.prepare(self.root / name)
+                stack.callback(lock.release)
+                stack.callback(_remove_empty, self.root / name)
+                _make_folder(self.root / name)
             yield
 
 
-def _tidy(folder: Path) -> None:
-    """Removes what an earlier process was killed over, and the folder if nothing is left."""
-    for left in folder.glob("tmp*"):  # pooch's, for a file that is being moved
-        left.unlink()
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: can't be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder}: can't be written into; name another place with --directory")
+
+
+def _remove_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
-class Damaged(ValueError):
-    """What arrived is no data set. (A `ValueError`, so that pooch fetches the file once more.)"""
+def find_damage(path: Path) -> str | None:
+    """The reason why a file is no intact archive with OGBench's arrays, if there is one.
 
-
-def check_arrival(path: Path, origin: str) -> None:
-    """The file is an npz with OGBench's arrays, and all bytes are those that were packed.
-
-    OGBench publishes no hashes; the checksums inside the archive stand in for them the first time.
-
-    **Arguments:** `origin` is what messages call the file.
-
-    **Raises:** `Damaged`.
+    OGBench publishes no checksums; those inside the archive replace them the first time.
     """
     try:
         check_headers(path, read_headers(path))
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            member = archive.testzip()
     except (*BROKEN, UserError) as error:
-        raise Damaged(f"{origin}: no data set ({_seen(path) or error})") from error
-    if damaged is not None:
-        raise Damaged(f"{origin}: damaged ({damaged} does not fit its checksum)")
+        return f"no data set ({_beginning_of_text(path) or error})"
+    return None if member is None else f"damaged ({member} does not fit its checksum)"
 
 
-def _seen(path: Path) -> str:
-    """The beginning of a text, such as a server's page about an error; else nothing."""
+def _beginning_of_text(path: Path) -> str:
+    """The first words of a text, such as a server's error page; empty for other files."""
     with path.open("rb") as file:
         beginning = file.read(200)
     try:
@@ -340,122 +293,84 @@ def _seen(path: Path) -> str:
     return f"it begins {text[:60]!r}" if text.isprintable() and text else ""
 
 
-_SECONDS_BETWEEN_LINES = 30.0
+class FileSize(NamedTuple):
+    """Total (`None` if unknown) and received bytes of a file, and the URL that told the total."""
+
+    total: int | None
+    received: int
+    url: str = ""
 
 
-class Watcher(Protocol):
-    """Told how far each file is."""
-
-    def reached(self, file: str, size: int, total: int | None) -> None:
-        """So many bytes of a file are there."""
-        ...
-
-    def ended(self, file: str) -> None:
-        """A file is complete."""
-        ...
-
-
-class Silent:
-    """Shows nothing."""
-
-    def reached(self, file: str, size: int, total: int | None) -> None:
-        pass
-
-    def ended(self, file: str) -> None:
-        pass
-
-
-@contextmanager
-def watching(console: Any, needs: dict[str, Need], say: Callable[[str], None]) -> Iterator[Watcher]:
-    """Bars on a terminal, a line now and then elsewhere, nothing without a console."""
-    if console is None:
-        yield Silent()
-    elif console.is_terminal:
-        with _display(console) as display:
-            yield _Bars(display, needs)
-    else:
-        yield _Lines(say, needs)
-
-
-def open_console(enabled: bool) -> tuple[Any, Callable[[str], None]]:
-    """A `rich` console and what shows a line on it; `None` and nothing where it isn't wanted."""
-    if not enabled:
-        return None, lambda text: None
-    from rich.console import Console
-
-    console = Console()
-    return console, lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-class _Bars:
-    """A bar for each file on its way, and one for all of them."""
-
-    def __init__(self, display: Any, needs: dict[str, Need]):
-        self._display = display
-        self._lock = threading.Lock()
-        self._sizes = {file: need.arrived for file, need in needs.items()}
-        self._bars: dict[str, Any] = {}
-        total = _sum_of_totals(list(needs.values()))
-        self._all = display.add_task(
-            count(len(needs)), total=total, completed=sum(self._sizes.values())
+def _check_free_space(directory: Path, sizes: Iterable[FileSize]) -> None:
+    missing = sum(max(size.total - size.received, 0) for size in sizes if size.total is not None)
+    free = shutil.disk_usage(directory).free
+    if missing > free:
+        raise UserError(
+            f"{directory}: {format_bytes(missing)} are to come and {format_bytes(free)} are free; "
+            "make room, name another place with --directory, or take fewer files of a folder with "
+            "--shards"
         )
 
-    def reached(self, file: str, size: int, total: int | None) -> None:
+
+class DownloadProgress:
+    """Bars on a terminal (`display`), else a line every half minute."""
+
+    def __init__(
+        self, sizes: dict[str, FileSize], log: Callable[[str], None], display: Any | None = None
+    ):
+        self._log, self._display = log, display
+        self._lock = threading.Lock()
+        self._received = {file: size.received for file, size in sizes.items()}
+        self._total = _total(sizes)
+        self._first = sum(self._received.values())
+        self._start = self._last_line = time.monotonic()
+        self._bars: dict[str, Any] = {}
+        if display is not None:
+            self._all = display.add_task(
+                _count(len(sizes)), total=self._total, completed=self._first
+            )
+
+    def update(self, file: str, size: int, total: int | None) -> None:
+        """Shows the received bytes of a file; `total` is `None` if it is unknown."""
         with self._lock:
+            self._received[file] = size
+            if self._display is None:
+                self._log_line()
+                return
             if file not in self._bars:
                 name = file.rpartition("/")[2]
-                self._bars[file] = self._display.add_task(name, total=total, completed=size)
-            self._sizes[file] = size
+                self._bars[file] = self._display.add_task(name, total=total)
             self._display.update(self._bars[file], completed=size)
-            self._display.update(self._all, completed=sum(self._sizes.values()))
+            self._display.update(self._all, completed=sum(self._received.values()))
 
-    def ended(self, file: str) -> None:
+    def finish(self, file: str) -> None:
+        """Removes the bar of a complete file."""
         with self._lock:
-            if file in self._bars:
+            if self._display is not None and file in self._bars:
                 self._display.remove_task(self._bars.pop(file))
 
-
-class _Lines:
-    """A line now and then: for logs, and anything else that isn't a terminal."""
-
-    def __init__(self, say: Callable[[str], None], needs: dict[str, Need]):
-        self._say = say
-        self._lock = threading.Lock()
-        self._sizes = {file: need.arrived for file, need in needs.items()}
-        self._total = _sum_of_totals(list(needs.values()))
-        self._at_first = sum(self._sizes.values())
-        self._started = self._last_line = time.monotonic()
-
-    def reached(self, file: str, size: int, total: int | None) -> None:
-        with self._lock:
-            self._sizes[file] = size
-            now = time.monotonic()
-            if now - self._last_line >= _SECONDS_BETWEEN_LINES:
-                self._last_line = now
-                self._say(self._line(now - self._started))
-
-    def _line(self, seconds: float) -> str:
-        arrived = sum(self._sizes.values())
-        rate = max(arrived - self._at_first, 1) / seconds
-        said = f"{readable(arrived)}{f' of {readable(self._total)}' if self._total else ''}"
-        left = f", {(self._total - arrived) / rate / 60:.1f} min left" if self._total else ""
-        return f"{said}, {readable(int(rate))}/s{left}"
-
-    def ended(self, file: str) -> None:
-        pass
+    def _log_line(self) -> None:
+        now = time.monotonic()
+        if now - self._last_line < _SECONDS_BETWEEN_LINES:
+            return
+        self._last_line = now
+        received = sum(self._received.values())
+        rate = max(received - self._first, 1) / (now - self._start)
+        of_total = left = ""
+        if self._total:
+            of_total = f" of {format_bytes(self._total)}"
+            left = f", {(self._total - received) / rate / 60:.1f} min left"
+        self._log(f"{format_bytes(received)}{of_total}, {format_bytes(int(rate))}/s{left}")
 
 
-def count(files: int) -> str:
-    """A number of files, in words."""
-    return f"{files:,} file{'' if files == 1 else 's'}"
-
-
-def _sum_of_totals(needs: Sequence[Need]) -> int | None:
-    totals = [need.total for need in needs if need.total is not None]
-    return sum(totals) if len(totals) == len(needs) else None
-
-
-def _display(console: Any) -> Any:
+@contextlib.contextmanager
+def show_progress(
+    console: Any, sizes: dict[str, FileSize], log: Callable[[str], None]
+) -> Iterator[DownloadProgress]:
+    """Shows bars on a `rich` console that is a terminal, else lines of `log`."""
+    if console is None or not console.is_terminal:
+        yield DownloadProgress(sizes, log)
+        return
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -465,204 +380,151 @@ def _display(console: Any) -> Any:
         TransferSpeedColumn,
     )
 
-    columns = (
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console)
+        console=console,
+    ) as display:
+        yield DownloadProgress(sizes, log, display)
 
 
-T = TypeVar("T")
+def _count(files: int) -> str:
+    return f"{files:,} file{'' if files == 1 else 's'}"
+
+
+def _total(sizes: dict[str, FileSize]) -> int | None:
+    totals = [size.total for size in sizes.values() if size.total is not None]
+    return sum(totals) if len(totals) == len(sizes) else None
 
 
 @dataclass(frozen=True)
-class Errand:
-    """From where files come, to where they go, and how.
+class DownloadJob:
+    """Servers, destination and options of a download.
 
-    Files are named by their path below a server's folder, which is that below the directory.
-
-    **Arguments:** `servers` are asked one after the other, `jobs` is how many files are fetched at
-    a time, `say` shows a line of text.
+    **Arguments:** `servers` are URLs, tried in order; `jobs` is the number of files at a time;
+    `log` shows a line of text, `console` progress.
     """
 
     servers: tuple[str, ...]
-    place: Workplace
+    staging: StagingDir
     jobs: int
-    patience: Patience
-    say: Callable[[str], None]
+    retry_policy: RetryPolicy
+    log: Callable[[str], None]
+    console: Any | None
     stop: threading.Event = field(default_factory=threading.Event)
-    _down: dict[str, Unreachable] = field(default_factory=dict)
-    """The servers that did not answer, and are not asked again."""
+    _unreachable: dict[str, UnreachableError] = field(default_factory=dict)
+    """Servers that failed, which are not tried again."""
 
-    def ask(self, files: Sequence[str]) -> dict[str, Need]:
-        """How large the files are, and how much of each has arrived.
+    def sizes(self, files: Sequence[str]) -> dict[str, FileSize]:
+        """Asks for the sizes of files, and checks that the missing bytes fit on the disk."""
 
-        **Raises:** `UserError` if one is not there, the server cannot be reached, or there is no
-        room for them.
+        def ask(file: str) -> FileSize:
+            def at(url: str, last: bool) -> FileSize:
+                total = remote_size(url, self.retry_policy, CONTACTS if last else 1)
+                return FileSize(total, self.staging.part(file).size, url)
+
+            return self._try_servers(file, at)
+
+        sizes = dict(zip(files, map_in_threads(ask, files, self.jobs, self.stop), strict=True))
+        _check_free_space(self.staging.directory, sizes.values())
+        return sizes
+
+    def fetch(self, sizes: dict[str, FileSize], records: dict[str, Record]) -> None:
+        """Fetches files, and moves each to its path when it is complete and verified.
+
+        **Arguments:** `records` are the expected contents, where they are known.
         """
+        self.log(_announcement(sizes))
+        with show_progress(self.console, sizes, self.log) as progress:
 
-        def ask(file: str) -> Need:
-            def at(url: str, last: bool) -> Need:
-                size = size_of(url, self.patience, CONTACTS if last else 1)
-                return Need(size, self.place.part(file).size, url)
+            def fetch(file: str) -> None:
+                self._fetch(file, records.get(file), progress)
 
-            return self._anywhere(file, at)
+            map_in_threads(fetch, list(sizes), self.jobs, self.stop)
 
-        needs = dict(zip(files, side_by_side(ask, files, self.jobs, self.stop), strict=True))
-        check_room(self.place.directory, needs.values())
-        return needs
+    def _try_servers(self, file: str, work: Callable[[str, bool], T]) -> T:
+        """The result of the first server for which the work succeeds.
 
-    def fetch(self, needs: dict[str, Need], records: dict[str, Record], console: Any) -> None:
-        """Fetches files, and gives each its name when it is whole and sound.
-
-        **Arguments:** `needs` is what `ask` answered; `records` says what is expected of files
-        that were recorded before.
-
-        **Raises:** `UserError`; what has arrived is kept.
+        **Arguments:** `work` takes the file's URL, and True for the last server.
         """
-        self._announce(needs)
-        with watching(console, needs, self.say) as watcher:
-
-            def one(file: str) -> None:
-                self._fetch(file, records.get(file), watcher)
-
-            side_by_side(one, list(needs), self.jobs, self.stop)
-
-    def _announce(self, needs: dict[str, Need]) -> None:
-        known = [need.total for need in needs.values() if need.total is not None]
-        size = f", {readable(sum(known))}" if known else ""
-        arrived = sum(need.arrived for need in needs.values())
-        kept = f", {readable(arrived)} of it here already" if arrived else ""
-        servers = {
-            need.url.removesuffix(f"/{file}"): None for file, need in needs.items() if need.url
-        }
-        self.say(f"{count(len(needs))} from {' and '.join(servers)}{size}{kept}")
-
-    def _anywhere(self, file: str, work: Callable[[str, bool], T]) -> T:
-        """What the work brings from the first server with which it succeeds.
-
-        **Arguments:** `work` is given the file's address there, and whether that is the last.
-
-        **Raises:** `ServerTrouble` with what became of each server, `Absent` if none has the file.
-        """
-        servers = servers_of(file, self.servers)
-        troubles: list[ServerTrouble] = []
-        for server, after in zip(servers, (*servers[1:], None), strict=True):
-            if server in self._down:
-                troubles.append(self._down[server])
+        servers = servers_with(file, self.servers)
+        errors: list[ServerError] = []
+        for server, following in zip(servers, (*servers[1:], None), strict=True):
+            if server in self._unreachable:
+                errors.append(self._unreachable[server])
                 continue
             try:
-                return work(f"{server}/{file}", after is None)
-            except ServerTrouble as trouble:
-                troubles.append(trouble)
-                if isinstance(trouble, Unreachable):
-                    self._down[server] = trouble
-                if after is not None:
-                    self.say(f"{trouble}; asking {after}")
-        kind = Absent if all(isinstance(one, Absent) for one in troubles) else ServerTrouble
-        raise kind("\n".join(dict.fromkeys(map(str, troubles))))
+                return work(f"{server}/{file}", following is None)
+            except ServerError as error:
+                errors.append(error)
+                if isinstance(error, UnreachableError):
+                    self._unreachable[server] = error
+                if following is not None:
+                    self.log(f"{error}; asking {following}")
+        missing = all(isinstance(error, NotFoundError) for error in errors)
+        kind = NotFoundError if missing else ServerError
+        raise kind("\n".join(dict.fromkeys(map(str, errors))))
 
-    def _fetch(self, file: str, known: Record | None, watcher: Watcher) -> None:
-        def at(url: str, last: bool) -> tuple[Path, str]:
-            patience = self.patience if last else self.patience.shortened()
-            transfer = functools.partial(
-                Transfer, self.place.part(file), patience, self.stop, hashed=known is not None
+    def _fetch(self, file: str, expected: Record | None, progress: DownloadProgress) -> None:
+        part = self.staging.part(file)
+
+        def at(url: str, last: bool) -> Record:
+            attempts = self.retry_policy.attempts
+            attempts = attempts if last else min(attempts, _ATTEMPTS_BEFORE_NEXT_SERVER)
+            transfer = Transfer(
+                part,
+                replace(self.retry_policy, attempts=attempts),
+                self.stop,
+                lambda size, total: progress.update(file, size, total),
+                hashed=expected is not None,
             )
-            return self._through_pooch(url, file, known, _Downloader(transfer, file, watcher)), url
+            return _fetch_verified(transfer, url, expected)
 
-        arrived, url = self._anywhere(file, at)
-        record = Record.of(arrived, url)
-        path = self.place.directory / file
-        self.place.prepare(path.parent)
-        # The record first: were it second, a kill in between would leave a file without one.
-        self.keep(file, record)
-        _move(arrived, path)
-        watcher.ended(file)
-        self.say(f"{path}: {record}")
-
-    def _through_pooch(
-        self, url: str, file: str, known: Record | None, downloader: "_Downloader"
-    ) -> Path:
-        """The file in the workplace; one that is not as it should be was fetched twice.
-
-        **Raises:** `ServerTrouble`.
-        """
-        import pooch
-
-        pooch.get_logger().setLevel("ERROR")  # what it does is shown by the watcher
-        name = Path(file).name
-        keeper = pooch.create(
-            path=self.place.folder(file),
-            base_url="",
-            registry={name: known.sha256 if known else None},
-            urls={name: url},
-            retry_if_failed=1,
-        )
-        try:
-            return Path(keeper.fetch(name, downloader=downloader))
-        except Damaged as error:
-            raise ServerTrouble(f"{error}, twice") from error
-        except ValueError as error:
-            raise ServerTrouble(_other_content(url, str(error))) from error
-
-    def keep(self, file: str, record: Record) -> None:
-        """Writes a record down."""
-        self.place.prepare(self.place.root)
-        keep_record(self.place.directory, self.place.root / "hashes.lock", file, record)
+        record = self._try_servers(file, at)
+        path = self.staging.directory / file
+        _make_folder(path.parent)
+        # The record first: a kill in between must not leave a file without one.
+        add_record(self.staging.directory, file, record)
+        part.move_to(path)
+        progress.finish(file)
+        self.log(f"{path}: {record}")
 
 
-@dataclass(frozen=True)
-class _Downloader:
-    """What pooch calls to fetch a file: resumes, and looks at what has arrived."""
-
-    make_transfer: Callable[..., Transfer]
-    file: str
-    watcher: Watcher
-
-    def __call__(
-        self, fname: str, action: Any, pooch: Any, *, check_only: bool | None = None
-    ) -> None:
-        # The names are pooch's: `fname` is the address, `action` the file to write.
-        def moved(size: int, total: int | None) -> None:
-            self.watcher.reached(self.file, size, total)
-
-        transfer = self.make_transfer(moved=moved)
-        transfer.run(fname)
-        try:
-            check_arrival(transfer.part.path, fname)
-        except Damaged:
-            transfer.part.discard()
-            raise
-        transfer.part.hand_over(Path(action))
+def _announcement(sizes: dict[str, FileSize]) -> str:
+    totals = [size.total for size in sizes.values() if size.total is not None]
+    total = f", {format_bytes(sum(totals))}" if totals else ""
+    received = sum(size.received for size in sizes.values())
+    kept = f", {format_bytes(received)} of it here already" if received else ""
+    servers = {size.url.removesuffix(f"/{file}"): None for file, size in sizes.items() if size.url}
+    return f"{_count(len(sizes))} from {' and '.join(servers)}{total}{kept}"
 
 
-def _move(arrived: Path, path: Path) -> None:
-    """Gives a file its name, in one step."""
-    try:
-        os.replace(arrived, path)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        # The folder of a set may be a link to another disk.
-        copy = path.with_name(f".{path.name}.arriving")
-        shutil.copyfile(arrived, copy)
-        os.replace(copy, path)
-        arrived.unlink()
+def _fetch_verified(transfer: Transfer, url: str, expected: Record | None) -> Record:
+    """Completes a partial file and verifies it; wrong content is fetched once more."""
+    path, problem = transfer.part.path, None
+    for _ in range(2):
+        transfer.run(url)
+        record = Record.of(path, url)
+        problem = _find_problem(path, record, expected)
+        if problem is None:
+            return record
+        transfer.part.discard()
+    raise ServerError(f"{url}: {problem}")
 
 
-def _other_content(url: str, said: str) -> str:
-    hashes = said.partition("known hash: ")[2].partition(". Deleted")[0]
+def _find_problem(path: Path, record: Record, expected: Record | None) -> str | None:
+    damage = find_damage(path)
+    if damage is not None:
+        return f"{damage}, twice"
+    if expected is None or record.matches(expected):
+        return None
     return (
-        f"{url}: twice not the file that was recorded ({hashes or said}); if it may "
-        "have changed there, --again takes it as it is now"
+        f"twice not the file that was recorded (expected {expected.sha256} but got "
+        f"{record.sha256}); if it may have changed there, --again takes it as it is now"
     )
-
-
-JOBS = 4
-"""Files at a time."""
 
 
 def download(
@@ -673,126 +535,111 @@ def download(
     jobs: int = JOBS,
     mirror: str | None = None,
     again: bool = False,
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
     progress: bool = True,
 ) -> list[Path]:
     """Downloads OGBench data sets, and verifies the files that are there.
 
-    What has arrived is kept through failures and interruptions, and the same call goes on from
-    there. The hash of each file is recorded in `hashes.json` when it is first seen, and compared
-    from then on.
+    After a failure or an interruption the same call resumes. The checksum of each file is recorded
+    in `hashes.json` when it is first seen, and compared from then on.
 
     **Arguments:**
 
     - `names`: OGBench's, with or without `-v0`; `cube-double-play-100m` is a folder of shards.
     - `directory`: by default `$QAMX_DATA`, else `~/.ogbench/data`.
-    - `shards`: the first so many training files of a folder, with their validation files.
+    - `shards`: the number of training files of a folder, with their validation files.
     - `jobs`: files at a time.
-    - `mirror`: the address of a folder that has the files; by default `$QAMX_MIRROR`, else
+    - `mirror`: the URL of a folder that has the files; by default `$QAMX_MIRROR`, else
         OGBench's server and, where that fails, a public copy of it.
-    - `again`: fetch files that are there anew, and record what arrives.
-    - `patience`: time limits and attempts.
-    - `progress`: whether to show what is going on.
+    - `again`: fetch and record existing files again.
+    - `retry_policy`: timeouts and attempts.
+    - `progress`: show bars or lines.
 
     **Returns:** the files, training before validation, shard by shard.
 
-    **Raises:** `UserError` with what to do: an unknown name, a file that was generated here or is
-    not what it was when it was recorded, a server that does not have it, fails or is out of reach,
-    a disk without room.
+    **Raises:** `UserError` with the remedy: an unknown name, a generated file, a file that differs
+    from its record, a server that does not have it, fails or is out of reach, a full disk.
     """
+    from qamx._utils.terminal import open_console
+
     if jobs < 1:
         raise UserError(f"--jobs: found {jobs}; write a positive integer, e.g. {JOBS}")
-    console, say = open_console(progress)
-    place = Workplace(default_directory() if directory is None else directory.expanduser())
-    sets = list(dict.fromkeys(_offered(name, shards, place.directory) for name in names))
-    errand = Errand(addresses(mirror), place, jobs, patience or Patience(), say)
-    files = [file for one in sets for file in one.files]
-    there = [file for file in files if (place.directory / file).exists()]
-    for file in there:
-        refuse_generated(place.directory / file)
+    console, log = open_console(progress)
+    directory = default_directory() if directory is None else directory.expanduser()
+    datasets = list(dict.fromkeys(_find_dataset(name, shards, directory) for name in names))
+    staging, policy = StagingDir(directory), retry_policy or RetryPolicy()
+    job = DownloadJob(server_urls(mirror), staging, jobs, policy, log, console)
+    files = [file for dataset in datasets for file in dataset.files]
+    existing = [file for file in files if (directory / file).exists()]
+    for file in existing:
+        refuse_generated(directory / file)
     if not again:
-        _verify(errand, there)
-    if again or len(there) < len(files):
-        _bring(errand, sets, shards, again, console)
-    return [place.directory / file for file in files]
+        _verify(job, existing)
+    if again or len(existing) < len(files):
+        _fetch_missing(job, datasets, shards, again)
+    return [directory / file for file in files]
 
 
-def _bring(
-    errand: Errand, sets: Sequence[RemoteSet], shards: int | None, again: bool, console: object
-) -> None:
-    """Fetches what is missing, or everything again, while no other process does."""
-    place, names = errand.place, [one.name for one in sets]
-    with place.alone(names, errand.say), _saying_what_is_left(errand, names):
-        # Another process may have fetched some meanwhile.
-        files = [file for one in sets for file in one.files]
-        needs = errand.ask([one for one in files if again or not (place.directory / one).exists()])
-        for name in names:
-            place.note(name, shards)
-        # A named mirror is taken at its word the first time.
-        published = {} if len(errand.servers) == 1 else PUBLISHED
-        known = {} if again else {**published, **read_records(place.directory)}
-        errand.fetch(needs, known, console)
-        for name in names:
-            place.strike(name)
-
-
-def unfinished(name: str, directory: Path) -> Unfinished | None:
-    """What a download of this set that was stopped, or is under way, is to bring."""
-    return Workplace(directory).noted(name)
-
-
-def _offered(name: str, shards: int | None, directory: Path) -> RemoteSet:
+def _find_dataset(name: str, shards: int | None, directory: Path) -> RemoteDataset:
     try:
-        return remote_set(name, shards)
-    except NotOffered as error:
-        raise UserError(f"{error}. {alternative(name, directory)}") from error
+        return remote_dataset(name, shards)
+    except UnavailableError as error:
+        raise UserError(f"{error}. {_generation_hint(name, directory)}") from error
 
 
-def _verify(errand: Errand, files: Sequence[str]) -> None:
-    """Compares files with their records, and records those that have none.
+def _fetch_missing(
+    job: DownloadJob, datasets: Sequence[RemoteDataset], shards: int | None, again: bool
+) -> None:
+    """Fetches the missing files, or all again, while no other process does."""
+    directory, names = job.staging.directory, [dataset.name for dataset in datasets]
+    with job.staging.lock(names, job.log), _report_partial_on_error(job, names):
+        files = [file for dataset in datasets for file in dataset.files]
+        # Another process may have fetched some meanwhile.
+        sizes = job.sizes([f for f in files if again or not (directory / f).exists()])
+        for name in names:
+            job.staging.mark_pending(name, shards)
+        # A named mirror may have other files under the published names.
+        published = PUBLISHED if len(job.servers) > 1 else {}
+        job.fetch(sizes, {} if again else {**published, **read_records(directory)})
+        for name in names:
+            job.staging.mark_complete(name)
 
-    **Raises:** `UserError` listing those that have changed.
-    """
-    directory = errand.place.directory
+
+def _verify(job: DownloadJob, files: Sequence[str]) -> None:
+    """Compares files with their records, and records those that have none."""
+    directory = job.staging.directory
     records = read_records(directory)
 
-    def look(file: str) -> str | None:
-        found = Record.of(directory / file, "found in the data directory")
-        known = records.get(file)
-        if known is None:
-            _sound(directory / file)
-            errand.keep(file, found)
-            errand.say(f"{directory / file}: recorded as it is, {found}")
-        elif not found.same_as(known):
-            return changed(directory / file, known, found)
-        else:
-            errand.say(f"{directory / file}: ok, {readable(found.size)}, as recorded")
-        return None
+    def verify(file: str) -> Record:
+        path = directory / file
+        record = Record.of(path, "found in the data directory")
+        if file not in records:
+            if (damage := find_damage(path)) is not None:
+                raise UserError(f"{path}: {damage}; remove it, or fetch the set again with --again")
+            add_record(directory, file, record)
+            job.log(f"{path}: recorded as it is, {record}")
+        elif record.matches(records[file]):
+            job.log(f"{path}: ok, {format_bytes(record.size)}, as recorded")
+        return record
 
-    problems = [one for one in side_by_side(look, files, errand.jobs, errand.stop) if one]
-    if problems:
-        raise UserError("\n".join([*problems, what_now(directory, "--again")]))
-
-
-def _sound(path: Path) -> None:
-    try:
-        check_arrival(path, str(path))
-    except Damaged as error:
-        raise UserError(f"{error}; remove it, or fetch the set anew with --again") from error
+    now = dict(zip(files, map_in_threads(verify, files, job.jobs, job.stop), strict=True))
+    _refuse_changed(directory, records, now, "--again")
 
 
 @contextlib.contextmanager
-def _saying_what_is_left(errand: Errand, names: Sequence[str]) -> Iterator[None]:
-    """Says of a failure what is kept, and what else can be done."""
+def _report_partial_on_error(job: DownloadJob, names: Sequence[str]) -> Iterator[None]:
+    """Adds to an error the size of the partial files and the alternatives."""
     try:
         yield
     except (UserError, OSError) as error:
-        said = str(error)
-        absent = [name for name in names if isinstance(error, Absent) and name in said]
-        others = dict.fromkeys(alternative(name, errand.place.directory) for name in names)
-        where = [elsewhere(errand.servers, names)] if isinstance(error, ServerTrouble) else []
-        lines = [said, *map(near_names, absent), *where, errand.place.kept(), *others]
+        lines = [str(error)]
+        if isinstance(error, NotFoundError):
+            lines += [near_names(name) for name in names if name in lines[0]]
+        if isinstance(error, ServerError):
+            lines.append(other_servers(job.servers, names))
+        lines.append(job.staging.describe_partial())
+        lines += dict.fromkeys(_generation_hint(name, job.staging.directory) for name in names)
         raise UserError("\n".join(lines)) from error
     except KeyboardInterrupt:
-        errand.say(errand.place.kept())
+        job.log(job.staging.describe_partial())
         raise

@@ -253,3 +253,8 @@ def read_stamp(path: Path) -> dict[str, str | int] | None:
             return json.loads(archive.comment)
     except (zipfile.BadZipFile, ValueError):
         return None
+
+
+def is_generated(path: Path) -> bool:
+    """True for a file of `qamx data generate`."""
+    return read_stamp(path) is not None

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ValidationError
 
 from qamx import registry
 from qamx._utils.finding import Finding
+from qamx.building import build_data, build_environment, in_policy_units
 from qamx.config import DataSettings, EnvironmentSettings, load
+from qamx.config.datasets import OGBenchDataSettings
 from qamx.config.experiment import name_of, scheme_of
-from qamx.config.messages import ConfigError, Problem, findings
-from qamx.config.ogbench import OGBenchDataSettings
+from qamx.config.messages import ConfigError, ConfigProblem, field_errors
 from qamx.data.source import DataSource
 from qamx.envs import Environment
 from qamx.errors import UserError
-from qamx.worlds import build_data, build_environment, in_policy_units
 
 DEFAULT_HORIZON = 5
 """Steps of a window, as in most experiments."""
@@ -151,7 +151,7 @@ def _validated(
         return model.model_validate(table)
     except ValidationError as error:
         problems = [
-            Problem(options.get(found.key[0], ".".join(found.key)), "", found.text)
-            for found in findings(error, model, table)
+            ConfigProblem(options.get(found.key[0], ".".join(found.key)), "", found.text)
+            for found in field_errors(error, model, table)
         ]
         raise ConfigError(problems) from error

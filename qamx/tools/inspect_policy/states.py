@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from qamx._utils.files import read_json_lines
 from qamx.agents import AbstractAgent
+from qamx.building import build_data, build_environment
 from qamx.config import Experiment
 from qamx.data.source import normalise
 from qamx.data.transitions import Transitions
@@ -20,9 +22,7 @@ from qamx.errors import UserError
 from qamx.normalisation import ScaledEnvironment, Scaling
 from qamx.provenance import read
 from qamx.trained_policy import load_experiment, load_snapshot
-from qamx.training.logs import whole_rows
 from qamx.training.plan import evaluation_seeds
-from qamx.worlds import build_data, build_environment
 
 LogRow = dict[str, Any]
 """A row of `metrics.jsonl` or `evaluations.jsonl`."""
@@ -82,8 +82,8 @@ def load_run(directory: Path) -> InspectedRun:
         step,
         scaling,
         _data(directory, experiment, scaling),
-        whole_rows(directory / "metrics.jsonl"),
-        whole_rows(directory / "evaluations.jsonl"),
+        read_json_lines(directory / "metrics.jsonl"),
+        read_json_lines(directory / "evaluations.jsonl"),
     )
 
 

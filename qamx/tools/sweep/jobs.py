@@ -1,7 +1,6 @@
 """Jobs of a sweep: runs packed into processes, and their folder."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -9,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from qamx._utils.files import TextError, read_text
+from qamx._utils.files import TextError, atomic_write, read_text
 from qamx.config import Experiment, SuiteRun
 from qamx.errors import UserError
 from qamx.training.guards import is_locked
@@ -128,9 +127,7 @@ def read_specs(path: Path) -> list[RunSpec]:
 def _write(path: Path, content: object) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        partial.replace(path)
+        atomic_write(path, json.dumps(content, indent=1))
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); name another folder with --out"

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
 from qamx.config.fields import (
-    Absent,
     Allowed,
     Count,
+    DefaultText,
     PositiveFloat,
     PositiveInt,
     Settings,
@@ -26,7 +26,7 @@ from qamx.config.fields import (
     Text,
 )
 from qamx.config.messages import ConfigError, show, value_problem
-from qamx.config.toml import Tree, validated
+from qamx.config.toml import ConfigTree, validated
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.tools.sweep.jobs import SweepFolder
 from qamx.tools.sweep.local import Pool, visible_gpus
@@ -41,7 +41,7 @@ _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
 Lines = Annotated[
     tuple[Text, ...], Strict(False), Allowed('a list of lines, e.g. ["module load cuda"]')
 ]
-SlurmText = Annotated[Text | None, Absent("Slurm's own")]
+SlurmText = Annotated[Text | None, DefaultText("Slurm's own")]
 
 
 class ClusterSettings(Settings):
@@ -70,7 +70,7 @@ class ClusterSettings(Settings):
     processes_per_gpu: PositiveInt = Field(
         default=1, description="processes on each GPU; without GPUs, in a job"
     )
-    seeds_per_process: Annotated[PositiveInt | None, Absent("the suite's")] = Field(
+    seeds_per_process: Annotated[PositiveInt | None, DefaultText("the suite's")] = Field(
         default=None, examples=[4], description="seeds trained together"
     )
     setup: Lines = Field(default=(), description="lines of shell, before the job's own command")
@@ -114,7 +114,7 @@ def load_cluster(path: str | Path) -> ClusterSettings:
 
     **Raises:** `ConfigError` with every problem of the file.
     """
-    tree = Tree(Path(path))
+    tree = ConfigTree(Path(path))
     settings = validated(tree, ClusterSettings)
     if settings is None:
         raise ConfigError(tree.problems)

@@ -28,7 +28,7 @@ def _carry_out(order: Path) -> int:
             runs = read_specs(order)
             experiments = [load(run.file, run.overrides, run.seed) for run in runs]
 
-            from qamx.build import run_together
+            from qamx.running import run_together
 
             return run_together(experiments, [Path(run.directory) for run in runs])
     except Stopped:
