@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qamx import build_agent
 from qamx._utils.machine import usable_cores
-from qamx.build import build_agent
 from qamx.config import load
 from qamx.config.agents import AgentSettings
 from qamx.envs import OGBenchEnvironment, Player, open_players

@@ -25,7 +25,7 @@ from qamx.agents import TrainState, update
 from qamx.data.replay import Replay
 from qamx.nn import MLP, AbstractCritic, EnsembleCritic, Precision, matmul_precision
 from qamx.rl import trainable
-from qamx.tools.bench_measure import SIZES, Problem, settings_of
+from qamx.tools.bench_measure import SIZES, BenchProblem, settings_of
 
 WITHOUT_YNN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
@@ -43,7 +43,7 @@ class CriticsInTurn(AbstractCritic):
         return jax.lax.map(lambda one: eqx.combine(one, static)(inputs)[..., 0], arrays)
 
 
-def critics_in_turn(problem: Problem) -> TrainState:
+def critics_in_turn(problem: BenchProblem) -> TrainState:
     """The state of a problem whose critics are evaluated one after the other."""
 
     def changed(node: Any) -> Any:
@@ -60,7 +60,7 @@ class Form:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: BenchProblem,
         state: TrainState,
         replay: Replay,
         options: dict[str, Any] | None = None,
@@ -98,7 +98,7 @@ class Form:
         return self._carry
 
 
-def forms(problem: Problem) -> dict[str, Form]:
+def forms(problem: BenchProblem) -> dict[str, Form]:
     """The present form first."""
     replay, state = problem.replay(), problem.state(jax.random.key(0))
     in_turn = critics_in_turn(problem)
@@ -113,7 +113,7 @@ def forms(problem: Problem) -> dict[str, Form]:
     }
 
 
-def compile_times(problem: Problem) -> tuple[float, float]:
+def compile_times(problem: BenchProblem) -> tuple[float, float]:
     """Seconds to trace and compile one update as it is, and with its loops unrolled."""
     replay = problem.replay()
     arrays, static = eqx.partition(problem.state(jax.random.key(0)), eqx.is_array)
@@ -145,7 +145,7 @@ def main() -> None:
     arguments = parser.parse_args()
     size = SIZES[arguments.size]
     settings = settings_of(arguments.method, **size.agent)
-    problem = Problem(settings, size.observation, size.action)
+    problem = BenchProblem(settings, size.observation, size.action)
     made = forms(problem)
     best = dict.fromkeys(made, float("inf"))
     for _ in range(arguments.rounds):

@@ -14,8 +14,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from qamx._utils.flops import Floor, count
-from qamx.assembly import build_agent
+from qamx._utils.flops import MatmulLowerBound, count
+from qamx.building import build_agent
 from qamx.deploy import Metadata, measure_latency
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy
 from qamx.deploy.metadata import MODEL
@@ -59,7 +59,9 @@ def line(method: str, size: str, folder: Path) -> str:
     return f"| `{method}` | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
 
 
-def prepared(method: str, size: str, folder: Path) -> tuple[JaxPolicy, OnnxPolicy, Floor]:
+def prepared(
+    method: str, size: str, folder: Path
+) -> tuple[JaxPolicy, OnnxPolicy, MatmulLowerBound]:
     """An untrained policy in both forms, and the floor of its products."""
     sizes = SIZES[size]
     settings = settings_of(method, **sizes.agent)
@@ -87,7 +89,9 @@ def prepared(method: str, size: str, folder: Path) -> tuple[JaxPolicy, OnnxPolic
         files={},
     )
     seen = np.zeros((1, sizes.observation), np.float32)
-    floor = Floor(count(lambda x, key: agent.act_in_evaluation(x, key), seen, jax.random.key(0)))
+    floor = MatmulLowerBound(
+        count(lambda x, key: agent.act_in_evaluation(x, key), seen, jax.random.key(0))
+    )
     return JaxPolicy(folder, metadata), OnnxPolicy(folder, metadata), floor
 
 

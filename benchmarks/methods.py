@@ -16,10 +16,10 @@ from qamx import registry
 from qamx._types import Batch
 from qamx._utils.flops import count, flops
 from qamx.agents import AbstractAgent, TrainState, update
-from qamx.assembly import build_optimiser
+from qamx.building import build_optimiser
 from qamx.config import AgentSettings
 from qamx.rl import trainable
-from qamx.tools.bench_measure import SIZES, Problem, settings_of
+from qamx.tools.bench_measure import SIZES, BenchProblem, settings_of
 
 OBSERVATION, ACTION = SIZES["paper"].observation, SIZES["paper"].action
 
@@ -27,7 +27,7 @@ OBSERVATION, ACTION = SIZES["paper"].observation, SIZES["paper"].action
 def state_of(settings: AgentSettings) -> TrainState:
     """The shapes of a method's state before its first update."""
 
-    problem = Problem(settings, OBSERVATION, ACTION)
+    problem = BenchProblem(settings, OBSERVATION, ACTION)
     return eqx.filter_eval_shape(problem.state, jax.random.key(0))
 
 

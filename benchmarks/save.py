@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 
 from qamx.agents import adam, create_state
-from qamx.assembly import build_agent
+from qamx.building import build_agent
 from qamx.config import load
 from qamx.training.checkpoint import Checkpoints
 

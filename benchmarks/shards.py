@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from qamx.build import build
+from qamx import build
 from qamx.config import load
 from qamx.data.ogbench.generate import generate
 from qamx.data.ogbench.rollout import write_archive

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from qamx.build import build
+from qamx import build
 from qamx.config import load
 from qamx.training.async_evaluation import Evaluations
 from qamx.training.logs import Logs

@@ -28,7 +28,7 @@ from qamx.config import (
     ScheduleSettings,
 )
 from qamx.config.experiment import GeneralSettings
-from qamx.config.fields import Absent, Allowed
+from qamx.config.fields import Allowed, DefaultText
 from qamx.config.suite import (
     GroupSettings,
     SelectedSettings,
@@ -91,7 +91,7 @@ def _names(annotation: Any) -> Iterator[str]:
 
 def _default(field: FieldInfo) -> str:
     for mark in field.metadata:
-        if isinstance(mark, Absent):
+        if isinstance(mark, DefaultText):
             return mark.text
     if field.default in (None, PydanticUndefined):
         return ""

@@ -1,6 +1,7 @@
 """qamx: reinforcement learning with flow-matching policies.
 
-The names below are imported when they are first used, so that `import qamx` is instant.
+The names below are imported when they are first used, so that `import qamx` is instant. They are
+written once, where type checkers look for them, and read from there at run time.
 """
 
 TYPE_CHECKING = False  # type checkers take the name for true; importing it takes a while
@@ -8,109 +9,68 @@ TYPE_CHECKING = False  # type checkers take the name for true; importing it take
 if TYPE_CHECKING:
     from typing import Any
 
-    from qamx._types import Batch, Metrics
-    from qamx.agents import (
-        BAM,
-        CGQL,
-        CGQLMSE,
-        DAC,
-        DSRL,
-        FAWAC,
-        FBRAC,
-        FQL,
-        IFQL,
-        QAM,
-        QAMFQL,
-        QSM,
-        RLPD,
-        RQL,
-        TRQAM,
-        AbstractAgent,
-        Agent,
-        CGQLLinex,
-        FEdit,
-        Parts,
-        QAMEdit,
-        ReBRAC,
-        TrainState,
-        adam,
-        clone,
-        create_state,
-        update,
-    )
-    from qamx.assembly import build_agent
-    from qamx.build import build, run
-    from qamx.config import Experiment, load
-    from qamx.errors import UserError
-    from qamx.flow import Integrator
-    from qamx.nn import Networks
-    from qamx.rl import Backup
-    from qamx.trained_policy import TrainedPolicy, load_agent
+    from qamx._types import Batch as Batch
+    from qamx._types import Metrics as Metrics
+    from qamx.agents import BAM as BAM
+    from qamx.agents import CGQL as CGQL
+    from qamx.agents import CGQLMSE as CGQLMSE
+    from qamx.agents import DAC as DAC
+    from qamx.agents import DSRL as DSRL
+    from qamx.agents import FAWAC as FAWAC
+    from qamx.agents import FBRAC as FBRAC
+    from qamx.agents import FQL as FQL
+    from qamx.agents import IFQL as IFQL
+    from qamx.agents import QAM as QAM
+    from qamx.agents import QAMFQL as QAMFQL
+    from qamx.agents import QSM as QSM
+    from qamx.agents import RLPD as RLPD
+    from qamx.agents import RQL as RQL
+    from qamx.agents import TRQAM as TRQAM
+    from qamx.agents import AbstractAgent as AbstractAgent
+    from qamx.agents import Agent as Agent
+    from qamx.agents import CGQLLinex as CGQLLinex
+    from qamx.agents import FEdit as FEdit
+    from qamx.agents import Parts as Parts
+    from qamx.agents import QAMEdit as QAMEdit
+    from qamx.agents import ReBRAC as ReBRAC
+    from qamx.agents import TrainState as TrainState
+    from qamx.agents import adam as adam
+    from qamx.agents import clone as clone
+    from qamx.agents import create_state as create_state
+    from qamx.agents import update as update
+    from qamx.building import build_agent as build_agent
+    from qamx.config import Experiment as Experiment
+    from qamx.config import load as load
+    from qamx.errors import UserError as UserError
+    from qamx.flow import Integrator as Integrator
+    from qamx.nn import Networks as Networks
+    from qamx.rl import Backup as Backup
+    from qamx.running import build as build
+    from qamx.running import run as run
+    from qamx.trained_policy import TrainedPolicy as TrainedPolicy
+    from qamx.trained_policy import load_agent as load_agent
 
-_HOMES = {
-    "qamx._types": "Batch Metrics",
-    "qamx.agents": (
-        "BAM CGQL CGQLMSE CGQLLinex DAC DSRL FAWAC FBRAC FEdit FQL IFQL QAM QAMEdit QAMFQL QSM "
-        "RLPD RQL ReBRAC TRQAM AbstractAgent Agent Parts TrainState adam clone create_state update"
-    ),
-    "qamx.assembly": "build_agent",
-    "qamx.build": "build run",
-    "qamx.config": "Experiment load",
-    "qamx.errors": "UserError",
-    "qamx.flow": "Integrator",
-    "qamx.nn": "Networks",
-    "qamx.rl": "Backup",
-    "qamx.trained_policy": "TrainedPolicy load_agent",
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+_modules: "dict[str, str]" = {}
 
-__all__ = [
-    "BAM",
-    "CGQL",
-    "CGQLMSE",
-    "DAC",
-    "DSRL",
-    "FAWAC",
-    "FBRAC",
-    "FQL",
-    "IFQL",
-    "QAM",
-    "QAMFQL",
-    "QSM",
-    "RLPD",
-    "RQL",
-    "TRQAM",
-    "AbstractAgent",
-    "Agent",
-    "Backup",
-    "Batch",
-    "CGQLLinex",
-    "Experiment",
-    "FEdit",
-    "Integrator",
-    "Metrics",
-    "Networks",
-    "Parts",
-    "QAMEdit",
-    "ReBRAC",
-    "TrainState",
-    "TrainedPolicy",
-    "UserError",
-    "adam",
-    "build",
-    "build_agent",
-    "clone",
-    "create_state",
-    "load",
-    "load_agent",
-    "run",
-    "update",
-]
+
+def _module_of() -> "dict[str, str]":
+    """The module of each public name, from the imports above."""
+    if not _modules:
+        import ast
+        import inspect
+        import sys
+
+        for node in ast.walk(ast.parse(inspect.getsource(sys.modules[__name__]))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("qamx."):
+                _modules.update({alias.name: node.module for alias in node.names})
+    return _modules
 
 
 def __getattr__(name: str) -> "Any":
-    if name not in _HOME_OF:
+    if name == "__all__":
+        return sorted(_module_of())
+    if name.startswith("__") or name not in _module_of():
         raise AttributeError(f"module 'qamx' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
+    return getattr(importlib.import_module(_module_of()[name]), name)

@@ -17,7 +17,7 @@ from qamx.errors import UserError, exit_code
 
 if TYPE_CHECKING:
     from qamx.config import Experiment
-    from qamx.evaluation.evaluate import Options
+    from qamx.evaluation.evaluate import EvaluationOptions
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _run_seeds(experiment, arguments)
     out = arguments.out or Path("runs") / experiment.run_name
 
-    from qamx.build import run
+    from qamx.running import run
 
     return run(experiment, out)
 
@@ -115,7 +115,7 @@ def _run_seeds(experiment: "Experiment", arguments: argparse.Namespace) -> int:
         for one in experiments
     ]
 
-    from qamx.build import run_seeds, run_together, vectorise
+    from qamx.running import run_seeds, run_together, vectorise
 
     together = arguments.seeds_mode == "vectorised" or (
         arguments.seeds_mode == "auto" and vectorise(experiment)
@@ -421,11 +421,13 @@ def _add_inspect(actions: Subparsers) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from qamx.tools.inspect_data.output import inspect_data
-    from qamx.tools.inspect_data.report import Options
+    from qamx.tools.inspect_data.target import SourceOptions
 
     return inspect_data(
         arguments.source,
-        Options(arguments.environment, arguments.task, arguments.horizon, arguments.directory),
+        SourceOptions(
+            arguments.environment, arguments.task, arguments.horizon, arguments.directory
+        ),
         shards=arguments.shards,
         html=arguments.html,
         file=arguments.json,
@@ -633,10 +635,10 @@ def _add_playing(parser: argparse.ArgumentParser, episodes: str) -> None:
     parser.add_argument("--behaviour", action="store_true", help="its clone of the data beside it")
 
 
-def _playing(arguments: argparse.Namespace, workers: int | None) -> "Options":
-    from qamx.evaluation.evaluate import Options
+def _playing(arguments: argparse.Namespace, workers: int | None) -> "EvaluationOptions":
+    from qamx.evaluation.evaluate import EvaluationOptions
 
-    return Options(
+    return EvaluationOptions(
         arguments.task,
         arguments.episodes,
         arguments.seed,

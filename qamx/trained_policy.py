@@ -1,19 +1,19 @@
-"""What a run has learned, read back from its folder."""
+"""The trained policy of a run, loaded from its folder."""
 
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from qamx._types import Key
 from qamx._utils.backend import check_jax
 from qamx.agents import AbstractAgent
-from qamx.assembly import build_agent
+from qamx.building import build_agent, build_environment
 from qamx.config import Experiment, load
 from qamx.envs import opened
 from qamx.errors import UserError
@@ -22,15 +22,14 @@ from qamx.normalisation import Scaling
 from qamx.provenance import note_switches
 from qamx.training.checkpoint import Checkpoints, Damaged, Saved
 from qamx.training.evaluator import Acting
-from qamx.worlds import build_environment
 
 
 @dataclass(frozen=True)
 class TrainedPolicy:
     """A policy in the units of its environment.
 
-    **Arguments:** `agent` acts in units of its own, `scaling` turns the environment's into those
-    and back, `horizon` is the length of an action chunk, `precision` that of matrix products.
+    **Arguments:** `agent` acts in normalised units, `scaling` converts the environment's units to
+    those and back, `horizon` is the length of an action chunk, `precision` that of matrix products.
     """
 
     agent: AbstractAgent
@@ -53,19 +52,19 @@ class TrainedPolicy:
         self, observations: Float[np.ndarray, "batch obs"], key: Key
     ) -> Float[np.ndarray, "batch horizon act"]:
         """A chunk of actions for each observation, as the policy acts in evaluations."""
-        seen = self.scaling.observations(np.asarray(observations, np.float32))
+        scaled = self.scaling.observations(np.asarray(observations, np.float32))
         arrays, acting = self._compiled
-        chunks = acting(arrays, seen, key, "evaluate")
+        chunks = acting(arrays, scaled, key, "evaluate")
         return self.scaling.to_environment(chunks.reshape(len(chunks), self.horizon, -1))
 
     @functools.cached_property
     def _compiled(self) -> tuple[AbstractAgent, Acting]:
-        """The agent's arrays, and what acts with them."""
+        """The agent's arrays, and the compiled function that acts with them."""
         return eqx.filter(self.agent, eqx.is_array), Acting(self.agent, self.precision)
 
 
 class Snapshot(NamedTuple):
-    """The agent of a run, and the step that it is of."""
+    """The agent of a run at a step."""
 
     step: int
     agent: AbstractAgent
@@ -82,10 +81,10 @@ def load_agent(directory: Path | str) -> AbstractAgent:
 def load_snapshot(directory: Path | str, step: int | None = None) -> Snapshot:
     """The agent of a run, as its newest intact checkpoint has it, or that of `step`.
 
-    The run may be going on meanwhile: nothing in its folder is changed or locked.
+    The run may be training meanwhile: nothing in its folder is changed or locked.
 
-    **Raises:** `UserError` if the directory holds no run, or no such checkpoint, or JAX does not
-    compute here as runs do.
+    **Raises:** `UserError` if the directory holds no run or no such checkpoint, or JAX is
+    configured otherwise than runs need.
     """
     directory = Path(directory)
     experiment = load_experiment(directory)
@@ -131,6 +130,38 @@ def _read(directory: Path, step: int | None) -> Saved:
 def _of_step(checkpoints: Checkpoints, step: int) -> Saved:
     steps = checkpoints.steps()
     if step not in steps:
-        kept = ", ".join(f"{one:,}" for one in steps) or "none"
+        kept = ", ".join(f"{kept_step:,}" for kept_step in steps) or "none"
         raise UserError(f"--step: found {step}, and the checkpoints that are kept are of {kept}")
     return checkpoints.read(step)
+
+
+def start_from_run(agent: AbstractAgent, run: str | None, scaling: Scaling) -> AbstractAgent:
+    """The agent with the clone of the data that another run learned, if a run is named.
+
+    **Raises:** `UserError` if the run cannot be read, learned in other units than `scaling`, or
+    its clone is a network of another shape.
+    """
+    if run is None:
+        return agent
+    clone = load_agent(run).policy.clone
+    if not scaling.has_units_of(Scaling.load(Path(run))):
+        raise UserError(
+            f"agent.initialise_from: {run} learned in other units of observations or actions; "
+            "write data.normalise_observations and data.scale_actions as there, and name its data"
+        )
+    mine, theirs = (jax.tree.map(_shape, part) for part in (agent.policy.clone, clone))
+    if jax.tree.structure(mine) != jax.tree.structure(theirs) or mine != theirs:
+        raise UserError(
+            f"agent.initialise_from: {run} clones the data with {_describe(clone)}, this method "
+            f"with {_describe(agent.policy.clone)}; name a run whose network is the same"
+        )
+    return agent.start_from(clone)
+
+
+def _shape(leaf: Any) -> Any:
+    return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf
+
+
+def _describe(clone: PyTree) -> str:
+    shapes = [str(leaf.shape) for leaf in jax.tree.leaves(clone) if eqx.is_array(leaf)]
+    return f"a {type(clone).__name__} of arrays {', '.join(shapes)}"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from qamx.tools.results.power import spread
+from qamx.tools.results.power import variance_components
 from qamx.tools.results.published_results import (
     DOMAINS,
     EPISODES,
@@ -25,7 +25,7 @@ from qamx.tools.results.published_results import (
     published,
 )
 from qamx.tools.results.runs import Scores, Task
-from qamx.tools.results.significance import difference, holm, side_of_interval, side_of_runs
+from qamx.tools.results.significance import difference, holm, sample_of_interval, sample_of_runs
 from qamx.tools.results.statistics import interval
 
 LEVEL = 0.05
@@ -63,7 +63,7 @@ def seeds_of(
     mean = figure.mean
     if mean in (0, 1):
         return np.full((studies, seeds), mean)
-    one = spread([figure])
+    one = variance_components([figure])
     # At least a little of each, where the beta law is defined.
     between = np.clip(one.between[0], 1e-5, 0.98 * mean * (1 - mean))
     weight = mean * (1 - mean) / between - 1
@@ -98,8 +98,8 @@ def p_value(
     ours: Scores, tasks: Sequence[Task], figure: Interval, told: Mapping[Task, Interval]
 ) -> Float[np.ndarray, " studies"]:
     """The p-values of our runs against what was published of a group."""
-    theirs = side_of_interval(*figure, {task: told[task].mean for task in tasks})
-    return np.asarray(difference(side_of_runs(ours, tasks, EPISODES), theirs, tasks).p)
+    theirs = sample_of_interval(*figure, {task: told[task].mean for task in tasks})
+    return np.asarray(difference(sample_of_runs(ours, tasks, EPISODES), theirs, tasks).p)
 
 
 def main() -> None:

@@ -155,7 +155,7 @@ def rebrac(networks: Networks, noise: float, settings: Settings) -> Variant:
     """The strength is the weight of cloning."""
 
     def build(key: Any) -> DeterministicPolicy:
-        actor = WithTarget(networks.deterministic(key))
+        actor = WithTarget(networks.deterministic(key), 0.005)
         return DeterministicPolicy(actor, DIM, noise, 0.0, 1.0)
 
     def place(policy: Any, weight: Any) -> Any:

@@ -95,7 +95,7 @@ def behaviour_flow(steps: int) -> BehaviourFlow:
 
 def slow_behaviour_flow(steps: int) -> SlowBehaviourFlow:
     """The same, with the slow copy that some methods refine."""
-    return SlowBehaviourFlow(WithTarget(behaviour_flow(steps)))
+    return SlowBehaviourFlow(WithTarget(behaviour_flow(steps), 0.005))
 
 
 class KnownCritic(AbstractCriticLearning[Any]):
@@ -109,9 +109,9 @@ class KnownCritic(AbstractCriticLearning[Any]):
 
 def known_critic() -> KnownCritic:
     """Q itself."""
-    return KnownCritic(WithTarget(quadratic_critic()))
+    return KnownCritic(WithTarget(quadratic_critic(), 0.005))
 
 
 def on_flow_time(values: Any) -> KnownCritic:
     """A critic of noised actions; `values` maps (s, [x, t]) to the values of an ensemble."""
-    return KnownCritic(WithTarget(FlowTimeCritic(values)))
+    return KnownCritic(WithTarget(FlowTimeCritic(values), 0.005))

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from qamx.build import build_schedule
+from qamx.building import build_schedule
 from qamx.config import load_suite
 from qamx.config.suite import SuiteRun
 

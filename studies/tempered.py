@@ -60,7 +60,7 @@ def trqam(settings: Settings) -> Variant:
     return Variant(
         "trqam",
         "family, T = 10",
-        lambda key: AdjointMatchedFlow(slow_behaviour_flow(10), start, TrustRegion(1.0)),
+        lambda key: AdjointMatchedFlow(slow_behaviour_flow(10), start, TrustRegion(1.0, scale=3.0)),
         lambda policy, kl: eqx.tree_at(lambda p: p.inverse_temperature.kl_budget, policy, kl),
         tuple(Run(f"budget {kl:.3g}", kl, beta) for beta, kl in budgets.items()),
         settings,
@@ -85,7 +85,9 @@ def fawac(form: str, start: AbstractVelocityField, steps: int, settings: Setting
     def critic(policy: Any, beta: Any) -> AdvantageLearning:
         # The two critics are Q and Q + 1.
         value = _constant(mean_q(BASE) + 0.5)
-        return AdvantageLearning(WithTarget(quadratic_critic()), value, Backup(0.0, 1), data_value)
+        return AdvantageLearning(
+            WithTarget(quadratic_critic(), 0.005), value, Backup(0.0, 1), data_value
+        )
 
     return Variant(
         "fawac",

@@ -9,9 +9,9 @@ import numpy as np
 from minari import DataCollector
 
 from qamx import registry
+from qamx.building import build_data
 from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.config.experiment import scheme_of
-from qamx.worlds import build_data
 
 
 def settings_of(source: str, **keys: Any) -> Any:

@@ -24,6 +24,7 @@ PARTS = Parts(
     Networks(OBS, ACT * HORIZON, (16, 16), (16, 16), ensemble_size=2),
     Backup(0.99, HORIZON, 0.5),
     Integrator(4),
+    target_rate=0.005,
 )
 KEY = jax.random.key(0)
 TAU = Constant(2.0)
@@ -31,23 +32,29 @@ GUIDED = {"inverse_temperature": 2.0, "guidance_scale": 0.1}
 AGENTS = {
     "qam": qamx.QAM(PARTS, inverse_temperature=TAU, key=KEY),
     "qam_fql": qamx.QAMFQL(PARTS, inverse_temperature=TAU, distill_weight=3.0, key=KEY),
-    "qam_edit": qamx.QAMEdit(PARTS, inverse_temperature=TAU, edit_scale=0.2, key=KEY),
-    "trqam": qamx.TRQAM(PARTS, kl_budget=1.0, key=KEY),
+    "qam_edit": qamx.QAMEdit(
+        PARTS, inverse_temperature=TAU, edit_scale=0.2, target_entropy_scale=0.5, key=KEY
+    ),
+    "trqam": qamx.TRQAM(PARTS, kl_budget=1.0, kl_scale=3.0, key=KEY),
     "bam": qamx.BAM(PARTS, inverse_temperature=2.0, key=KEY),
     "fbrac": qamx.FBRAC(PARTS, bc_weight=3.0, key=KEY),
     "fql": qamx.FQL(PARTS, bc_weight=3.0, key=KEY),
-    "fedit": qamx.FEdit(PARTS, edit_scale=0.2, key=KEY),
-    "fawac": qamx.FAWAC(PARTS, inverse_temperature=2.0, key=KEY),
+    "fedit": qamx.FEdit(PARTS, edit_scale=0.2, target_entropy_scale=0.5, key=KEY),
+    "fawac": qamx.FAWAC(PARTS, inverse_temperature=2.0, value_target="td", key=KEY),
     "cgql": qamx.CGQL(PARTS, **GUIDED, key=KEY),
     "cgql_mse": qamx.CGQLMSE(PARTS, **GUIDED, noisy_critic_weight=0.1, key=KEY),
     "cgql_linex": qamx.CGQLLinex(PARTS, **GUIDED, noisy_critic_weight=0.1, key=KEY),
-    "qsm": qamx.QSM(PARTS, inverse_temperature=2.0, bc_weight=3.0, key=KEY),
-    "dac": qamx.DAC(PARTS, bc_weight=3.0, key=KEY),
-    "dsrl": qamx.DSRL(PARTS, noise_scale=1.0, key=KEY),
+    "qsm": qamx.QSM(
+        PARTS, inverse_temperature=2.0, bc_weight=3.0, diffusion_steps=10, sampler="ddpm", key=KEY
+    ),
+    "dac": qamx.DAC(PARTS, bc_weight=3.0, diffusion_steps=10, key=KEY),
+    "dsrl": qamx.DSRL(PARTS, noise_scale=1.0, target_entropy_scale=0.5, key=KEY),
     "ifql": qamx.IFQL(PARTS, expectile=0.9, best_of_n=4, key=KEY),
-    "rebrac": qamx.ReBRAC(PARTS, bc_weight=0.1, actor_noise=0.1, key=KEY),
-    "rlpd": qamx.RLPD(PARTS, bc_weight=0.1, key=KEY),
-    "rql": qamx.RQL(PARTS, bc_weight=3.0, expectile=0.7, key=KEY),
+    "rebrac": qamx.ReBRAC(
+        PARTS, bc_weight=0.1, actor_noise=0.1, policy_delay=2, delayed="actor", key=KEY
+    ),
+    "rlpd": qamx.RLPD(PARTS, bc_weight=0.1, target_entropy_scale=0.5, key=KEY),
+    "rql": qamx.RQL(PARTS, bc_weight=3.0, expectile=0.7, actor_target_rate=0.001, key=KEY),
 }
 QAM_FAMILY = ("qam", "qam_fql", "qam_edit")
 
@@ -196,7 +203,9 @@ def test_a_delayed_actor_and_the_targets_move_on_every_second_update():
 
 def test_the_release_of_rebrac_delays_the_targets_alone():
     optimiser = adam(1e-3)
-    agent = qamx.ReBRAC(PARTS, bc_weight=0.1, actor_noise=0.0, delayed="targets", key=KEY)
+    agent = qamx.ReBRAC(
+        PARTS, bc_weight=0.1, actor_noise=0.0, policy_delay=2, delayed="targets", key=KEY
+    )
     one = eqx.filter_jit(update)(create_state(agent, optimiser, KEY), make_batch(), optimiser)[0]
     two = eqx.filter_jit(update)(one, make_batch(), optimiser)[0]
     before, after = one.agent.policy.actor, two.agent.policy.actor
@@ -261,7 +270,7 @@ def test_the_boundary_grows_with_the_inverse_temperature():
 
 
 def test_temperature_schedules_advance_with_updates():
-    optimiser = adam()
+    optimiser = adam(3e-4)
     state = create_state(with_temperature(Linear(0.0, 4.0, 4)), optimiser, KEY)
     step = eqx.filter_jit(update)
     for _ in range(3):
@@ -273,8 +282,8 @@ def test_any_critic_learning_goes_with_any_policy():
     keys = jax.random.split(KEY)
     policy = PARTS.one_step(PARTS.behaviour_flow(keys[0]), 10.0, keys[1])
     agent = Agent(PARTS.temporal_difference(KEY), PARTS.edit(policy, 0.1, 0.5, KEY))
-    state = create_state(agent, adam(), KEY)
-    state, metrics = eqx.filter_jit(update)(state, make_batch(), adam())
+    state = create_state(agent, adam(3e-4), KEY)
+    state, metrics = eqx.filter_jit(update)(state, make_batch(), adam(3e-4))
     assert [type(record).__name__ for record in metrics] == [
         "UpdateMetrics",
         "CriticMetrics",

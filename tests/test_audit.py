@@ -9,7 +9,7 @@ from qamx._utils import processes
 from qamx.cli import main
 from qamx.tools import doctor as clinic
 from qamx.tools import verify_resume
-from qamx.tools.doctor import Finding
+from qamx.tools.doctor import Diagnosis
 
 QUICKSTART = str(Path(__file__).parents[1] / "experiments" / "quickstart.toml")
 TINY = (
@@ -69,7 +69,7 @@ def test_a_row_that_differs_is_named(tmp_path):
     [("ok", 0, "problems: 0, warnings: 0"), ("problem", 1, "problems: 1, warnings: 0")],
 )
 def test_the_doctor_s_exit_status(monkeypatch, capsys, verdict, status, count):
-    monkeypatch.setattr(clinic, "CHECKS", (lambda: Finding("x", verdict, "found", "do this"),))
+    monkeypatch.setattr(clinic, "CHECKS", (lambda: Diagnosis("x", verdict, "found", "do this"),))
     assert main(["doctor"]) == status
     said = capsys.readouterr().out
     assert count in said
@@ -92,7 +92,7 @@ def test_rendering_without_its_backend_is_a_warning(monkeypatch):
 
 
 def test_an_environment_that_works_is_said_so():
-    assert clinic.environment() == Finding("environment", "ok", "cube-single-play: 10 steps")
+    assert clinic.environment() == Diagnosis("environment", "ok", "cube-single-play: 10 steps")
 
 
 def test_the_data_folder_is_looked_at(monkeypatch, tmp_path):
@@ -100,7 +100,7 @@ def test_the_data_folder_is_looked_at(monkeypatch, tmp_path):
     assert clinic.data().remedy.startswith("make or fetch one: qamx data generate NAME")
     for name in ("scene-play-v0.npz", "scene-play-v0-val.npz"):
         (tmp_path / name).touch()
-    assert clinic.data() == Finding("data", "ok", f"{tmp_path}: 1 sets: scene-play-v0")
+    assert clinic.data() == Diagnosis("data", "ok", f"{tmp_path}: 1 sets: scene-play-v0")
     monkeypatch.setenv("QAMX_DATA", str(tmp_path / "none"))
     assert clinic.data().verdict == "warning"
 

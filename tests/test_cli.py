@@ -183,7 +183,7 @@ def runner(monkeypatch):
         calls.append((experiment, out))
         return 0
 
-    monkeypatch.setitem(sys.modules, "qamx.build", types.SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "qamx.running", types.SimpleNamespace(run=run))
     return calls
 
 
@@ -206,7 +206,7 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch, capsys):
     def interrupted(experiment, out):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "qamx.build", types.SimpleNamespace(run=interrupted))
+    monkeypatch.setitem(sys.modules, "qamx.running", types.SimpleNamespace(run=interrupted))
     assert main(["run", QUICKSTART]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

@@ -13,7 +13,7 @@ from qamx.cli import main
 from qamx.errors import UserError
 from qamx.tools.results.published_results import DOMAINS, Published, published, steps
 from qamx.tools.results.runs import Task
-from qamx.tools.results.significance import difference, holm, side_of_published, side_of_runs
+from qamx.tools.results.significance import difference, holm, sample_of_published, sample_of_runs
 from studies.false_alarms import p_values, seeds_of, study_figures
 
 ONE = Task("a", 1)
@@ -36,8 +36,8 @@ def test_one_seed_is_judged_by_the_spread_of_the_other_side():
     half = 0.1
     figure = Published(0.5, 0.5 - half, 0.5 + half)
     found = difference(
-        side_of_runs({ONE: np.array([0.9])}, [ONE], 50),
-        side_of_published(figure, {ONE: figure}),
+        sample_of_runs({ONE: np.array([0.9])}, [ONE], 50),
+        sample_of_published(figure, {ONE: figure}),
         [ONE],
     )
     # The deviation of twelve seeds, unbiased, and the prediction interval for one more.
@@ -50,7 +50,7 @@ def test_one_seed_is_judged_by_the_spread_of_the_other_side():
 
 def test_seeds_of_both_sides_count():
     one, other = np.array([0.2, 0.4, 0.6]), np.array([0.4, 0.5, 0.7, 0.8, 1.0])
-    sides = [side_of_runs({ONE: rates}, [ONE], 50) for rates in (one, other)]
+    sides = [sample_of_runs({ONE: rates}, [ONE], 50) for rates in (one, other)]
     found = difference(sides[0], sides[1], [ONE])
     pooled = (2 * one.var(ddof=1) + 4 * other.var(ddof=1)) / 6
     error = math.sqrt(pooled * (1 / 3 + 1 / 5))
@@ -58,7 +58,7 @@ def test_seeds_of_both_sides_count():
 
 
 def test_the_spread_is_never_below_the_chance_of_the_episodes():
-    sides = [side_of_runs({ONE: np.full(2, rate)}, [ONE], 50) for rate in (0.4, 0.5)]
+    sides = [sample_of_runs({ONE: np.full(2, rate)}, [ONE], 50) for rate in (0.4, 0.5)]
     found = difference(sides[0], sides[1], [ONE])
     rate = (40 + 50 + 1) / 202
     error = math.sqrt(rate * (1 - rate) / 50)
@@ -67,9 +67,9 @@ def test_the_spread_is_never_below_the_chance_of_the_episodes():
 
 def test_fewer_episodes_widen_the_interval():
     figure = Published(0.5, 0.4, 0.6)
-    theirs = side_of_published(figure, {ONE: figure})
+    theirs = sample_of_published(figure, {ONE: figure})
     few, many = (
-        difference(side_of_runs({ONE: np.array([0.5])}, [ONE], episodes), theirs, [ONE]).half
+        difference(sample_of_runs({ONE: np.array([0.5])}, [ONE], episodes), theirs, [ONE]).half
         for episodes in (5, 50)
     )
     total = 12 * (0.2 / (2 * 1.959964)) ** 2 * 12 / 11
@@ -83,8 +83,8 @@ def test_one_seed_may_be_the_one_that_differs():
     # One of twelve seeds always won, the others never: Student's law makes too much of a
     # thirteenth that wins as well.
     figure = Published(1 / 12, 0.0, 0.25)
-    theirs = side_of_published(figure, {ONE: figure})
-    run = side_of_runs({ONE: np.array([1.0])}, [ONE], 50)
+    theirs = sample_of_published(figure, {ONE: figure})
+    run = sample_of_runs({ONE: np.array([1.0])}, [ONE], 50)
     found = difference(run, theirs, [ONE])
     rate = 51 / 602
     total = 12 * (0.25 / (2 * 1.959964)) ** 2 * 12 / 11
@@ -99,7 +99,7 @@ def test_one_seed_may_be_the_one_that_differs():
 def test_tasks_add_up_to_a_domain():
     tasks = [Task("a", 1), Task("a", 2)]
     scores = {tasks[0]: np.array([0.2, 0.4]), tasks[1]: np.array([0.5, 0.9, 0.7])}
-    side = side_of_runs(scores, tasks, 50)
+    side = sample_of_runs(scores, tasks, 50)
     assert side.mean == pytest.approx(0.5)
     parts = [0.02 / 4, 0.04 / 4]
     assert side.variance == pytest.approx(sum(parts))
@@ -108,7 +108,7 @@ def test_tasks_add_up_to_a_domain():
 
 
 def test_one_seed_against_one_is_refused():
-    sides = [side_of_runs({ONE: np.array([rate])}, [ONE], 50) for rate in (0.4, 0.5)]
+    sides = [sample_of_runs({ONE: np.array([rate])}, [ONE], 50) for rate in (0.4, 0.5)]
     with pytest.raises(UserError, match="one seed on either side"):
         difference(sides[0], sides[1], [ONE])
 
@@ -136,8 +136,8 @@ def test_a_difference_is_found_more_often_with_more_seeds():
     found = []
     for seeds in (1, 4, 12):
         ours = {ONE: seeds_of(lower, 400, seeds, rng)}
-        theirs = side_of_published(figure, {ONE: figure})
-        found.append(np.mean(difference(side_of_runs(ours, [ONE], 50), theirs, [ONE]).p < 0.05))
+        theirs = sample_of_published(figure, {ONE: figure})
+        found.append(np.mean(difference(sample_of_runs(ours, [ONE], 50), theirs, [ONE]).p < 0.05))
     assert found[0] < 0.35 < found[1] < 0.8 < found[2]
 
 

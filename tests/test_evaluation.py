@@ -22,12 +22,12 @@ from qamx.cli import main
 from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.errors import RunError, UserError
 from qamx.evaluation import replay
-from qamx.evaluation.evaluate import Played, experiment_of, play
+from qamx.evaluation.evaluate import EvaluationResult, experiment_of, play
 from qamx.evaluation.frames import FAILURE, LONGEST_GIF, SUCCESS, Gif, Grid, Mp4
-from qamx.evaluation.policy_source import Subject, subject_of_run
-from qamx.evaluation.replay import Again, check_draws
+from qamx.evaluation.policy_source import PolicySource, source_of_run
+from qamx.evaluation.replay import EpisodeReplay, check_draws
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
-from qamx.evaluation.video import film
+from qamx.evaluation.video import write_videos
 from qamx.normalisation import ScaledEnvironment, Scaling
 from qamx.training.evaluator import Episode
 from qamx.training.plan import Evaluation
@@ -211,34 +211,34 @@ def test_a_video_of_an_export_is_of_its_run(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "egl")
     with pytest.raises(OSError, match="no more of it"):
         main(["video", str(folder), "--episodes", "1", "--out", str(tmp_path / "film.gif")])
-    ((played,),) = shown
-    subject = subject_of_run(trained).with_episodes(1, 0)
-    own = next(play(subject, played.environment, ("evaluate",), subject.seed))
-    assert np.array_equal(played.episodes[0].actions, own.episodes[0].actions)
+    ((result,),) = shown
+    source = source_of_run(trained).with_episodes(1, 0)
+    own = next(play(source, result.environment, ("evaluate",), source.seed))
+    assert np.array_equal(result.episodes[0].actions, own.episodes[0].actions)
 
 
 def test_a_method_without_a_clone(trained):
     from qamx.evaluation.evaluate import roles_for
 
     with pytest.raises(UserError, match="holds no clone of the data"):
-        roles_for(replace(subject_of_run(trained), has_behaviour=False), behaviour=True)
+        roles_for(replace(source_of_run(trained), has_behaviour=False), behaviour=True)
 
 
-def gymnasium_subject(address: str) -> Subject:
+def gymnasium_source(address: str) -> PolicySource:
     environment = GymnasiumEnvironmentSettings.model_validate(
         {"id": f"gymnasium:{address}", "success_return": 1.0, "max_episode_steps": 5}
     )
-    policies: Any = None
+    factory: Any = None
     plan = Evaluation(episodes=1, environments=1, behaviour=False)
-    return Subject("mine", 1, "qam", 0, environment, Scaling(), plan, policies, True)
+    return PolicySource("mine", 1, "qam", 0, environment, Scaling(), plan, factory, True)
 
 
 def test_an_environment_without_tasks_or_images():
-    subject = gymnasium_subject("test_gymnasium:Walk")
+    source = gymnasium_source("test_gymnasium:Walk")
     with pytest.raises(UserError, match=r"--task: found 2, and gymnasium:.* has no tasks"):
-        subject.for_task(2)
+        source.for_task(2)
     with pytest.raises(UserError, match="draws no images: made with render_mode"):
-        check_draws(subject, subject.environment, 64)
+        check_draws(source, source.environment, 64)
     scaled = ScaledEnvironment(Corner, Scaling())
     with pytest.raises(UserError, match="draws no images"):
         scaled.render(64)
@@ -255,7 +255,7 @@ def test_videos_need_their_packages(trained, capsys, monkeypatch):
     ("arguments", "said"),
     [
         (["--out", "film.avi"], "a video is .mp4 or .gif"),
-        (["--out", "nowhere/film.gif"], "its folder does not exist"),
+        (["--out", "nowhere/write_videos.gif"], "its folder does not exist"),
         (["--size", "8"], "--size: found 8"),
         (["--fps", "0"], "--fps: found 0"),
     ],
@@ -313,10 +313,10 @@ def test_an_interval_of_a_mean_difference_by_hand():
 
 def cell(success: bool, length: int, colour: int) -> Any:
     episode = Episode(0, 1, success)
-    played = SimpleNamespace(policy="qam", task=1)
+    result = SimpleNamespace(policy="qam", task=1)
     drawn = np.full((30, 60, 3), colour, np.uint8)
     return SimpleNamespace(
-        episode=episode, played=played, step=0, over=False, length=length, image=lambda: drawn
+        episode=episode, result=result, step=0, over=False, length=length, image=lambda: drawn
     )
 
 
@@ -332,13 +332,13 @@ def test_a_cell_is_framed_and_stays_when_its_episode_is_over():
     assert count(first, SUCCESS) == count(first, FAILURE) == 0
     assert count(first, (90, 90, 90)) == count(first, (120, 120, 120)) == 30 * 60
     solved.over, solved.step = True, 1
-    grid.look()
+    grid.redraw()
     half = grid.image()
     assert count(half[:, :64], SUCCESS) > 150
     assert count(half, FAILURE) == 0
     solved.image = lambda: pytest.fail("what is over is not drawn again")
     failed.over = True
-    grid.look()
+    grid.redraw()
     end = grid.image()
     assert count(end[:, 64:], FAILURE) > 150
     np.testing.assert_array_equal(end[:, :64], half[:, :64])
@@ -393,7 +393,7 @@ def filmed(tmp_path: Path, advance: Any = None) -> None:
 
     episode.advance = advance or end
     files = [tmp_path / "film.gif", tmp_path / "film.mp4"]
-    film(files, 10.0, [episode], Grid([episode], columns=1, size=64))
+    write_videos(files, 10.0, [episode], Grid([episode], columns=1, size=64))
 
 
 def test_a_film_is_whole_or_not_there(tmp_path):
@@ -406,7 +406,10 @@ def test_a_film_is_whole_or_not_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
     assert (tmp_path / "film.gif").read_bytes() == b"an older one"
     filmed(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.gif", "film.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "film.gif",
+        "film.mp4",
+    ]
     assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF89a")
 
 
@@ -419,16 +422,16 @@ def test_a_film_that_cannot_be_written_names_its_file(suffix, tmp_path):
 
 
 def test_an_episode_that_is_another_when_played_again_is_an_error(trained):
-    subject = subject_of_run(trained).with_episodes(1, 0)
-    (played,) = play(subject, subject.environment, ("evaluate",), 3)
-    (episode,) = played.episodes
-    again = Again(played, episode, 64)
+    source = source_of_run(trained).with_episodes(1, 0)
+    (result,) = play(source, source.environment, ("evaluate",), 3)
+    (episode,) = result.episodes
+    again = EpisodeReplay(result, episode, 64)
     again.advance()
     episode.actions[1] = -episode.actions[1]
     with pytest.raises(RunError, match="not a function of seed and actions"):
         again.advance()
     again.close()
-    assert isinstance(played, Played)
+    assert isinstance(result, EvaluationResult)
 
 
 DRAWN = """

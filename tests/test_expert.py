@@ -13,7 +13,7 @@ import numpy as np
 import ogbench
 import pytest
 
-from qamx.build import load_agent, run
+from qamx import load_agent, run
 from qamx.cli import main
 from qamx.config import load
 from qamx.data.ogbench.catalogue import lookup

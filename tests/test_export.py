@@ -21,7 +21,7 @@ from short_run import short_run
 
 from qamx import registry
 from qamx._utils.files import sha256
-from qamx.assembly import build_agent
+from qamx.building import build_agent
 from qamx.cli import main
 from qamx.deploy import (
     ChunkExecutor,

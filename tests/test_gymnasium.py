@@ -10,10 +10,11 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from qamx import registry
+from qamx.building import build_environment, in_policy_units
 from qamx.config import ConfigError, load
 from qamx.config.datasets import NpzDataSettings
 from qamx.config.environments import GymnasiumEnvironmentSettings
-from qamx.data.formats.episodes import Reading
+from qamx.data.formats.episodes import EpisodeReader
 from qamx.data.formats.source import EpisodicData
 from qamx.envs import Step, close_players, open_players
 from qamx.envs.gymnasium import GymnasiumEnvironment
@@ -21,7 +22,6 @@ from qamx.envs.protocol import PlayError
 from qamx.envs.spaces import is_image
 from qamx.errors import UserError
 from qamx.normalisation import Units
-from qamx.worlds import build_environment, in_policy_units
 
 
 class Walk(gymnasium.Env):
@@ -557,7 +557,7 @@ def test_bounds_that_a_float32_cannot_span_are_none(bound):
             "arguments": {"low": -bound, "high": bound},
         }
     )
-    data, nowhere = NpzDataSettings(source="npz:none"), EpisodicData([], Reading())
+    data, nowhere = NpzDataSettings(source="npz:none"), EpisodicData([], EpisodeReader())
     with pytest.raises(UserError, match=r"data.scale_actions: .*Bounded have no bounds"):
         in_policy_units(nowhere, build_environment(settings), data, settings)
 

@@ -17,27 +17,33 @@ from test_inspect_command import NAME, walk
 
 from qamx import Backup, Integrator, create_state, load
 from qamx.agents import Agent, adam
-from qamx.assembly import build_agent
+from qamx.building import build_agent
 from qamx.cli import main
 from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.nn import AbstractCritic, AbstractVelocityField
 from qamx.normalisation import Scaling
-from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
+from qamx.policies import (
+    AbstractDerivedPolicy,
+    AbstractPolicy,
+    AdjointMatchedFlow,
+    BehaviourFlow,
+    SlowBehaviourFlow,
+    flow_stage,
+)
 from qamx.provenance import stamp
 from qamx.rl import TemporalDifference, WithTarget
 from qamx.schedules import Constant, TrustRegion
 from qamx.tools.inspect_policy.checks import findings
-from qamx.tools.inspect_policy.figures import rendered
-from qamx.tools.inspect_policy.measure import follow, measure
-from qamx.tools.inspect_policy.output import absent, numbers, plates, print_report
+from qamx.tools.inspect_policy.measure import measure, sde_diagnostics
+from qamx.tools.inspect_policy.output import absent, page_figures, print_report, to_json
 from qamx.tools.inspect_policy.report import inspect
-from qamx.tools.inspect_policy.stages import take_apart
+from qamx.tools.inspect_policy.stages import policy_stages
 from qamx.tools.inspect_policy.states import (
-    Subject,
-    choose,
+    InspectedRun,
     discounted_return,
-    find_subject,
+    load_run,
+    select_states,
     whole_windows,
 )
 from qamx.training.checkpoint import Checkpoints
@@ -79,12 +85,14 @@ def affine_agent(offset):
     """A critic and a flow whose base and change are known."""
     flow = BehaviourFlow(Affine(jnp.array(SLOPE), jnp.zeros(2)), Integrator(STEPS), 2)
     policy = AdjointMatchedFlow(
-        SlowBehaviourFlow(WithTarget(flow)),
+        SlowBehaviourFlow(WithTarget(flow, 0.005)),
         Affine(jnp.array(SLOPE), offset),
         Constant(TAU),
         horizon=2,
     )
-    return Agent(TemporalDifference(WithTarget(LinearCritic(WEIGHT)), Backup(0.9, 2, 0.5)), policy)
+    return Agent(
+        TemporalDifference(WithTarget(LinearCritic(WEIGHT), 0.005), Backup(0.9, 2, 0.5)), policy
+    )
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +106,7 @@ def test_path_kl_of_a_constant_change(affine):
     t = np.arange(STEPS) * h
     sigma_squared = 2 * (1 - t + h) / (t + h)
     expected = 2 * h / sigma_squared * float(jnp.sum(OFFSET**2))
-    costs = affine[1].found.paths.costs
+    costs = affine[1].raw.paths.costs
     np.testing.assert_allclose(costs, np.broadcast_to(expected[:, None, None], costs.shape), 1e-4)
 
 
@@ -107,7 +115,7 @@ def test_adjoints_of_a_linear_flow_and_critic(affine):
     h = 1 / STEPS
     after = (np.arange(STEPS) + 1) * h
     factors = np.append(np.cumprod((1 + h * (2 * SLOPE - 1 / after))[::-1])[::-1], 1.0)
-    adjoints = affine[1].found.paths.adjoints
+    adjoints = affine[1].raw.paths.adjoints
     whole = adjoints.blocked == 0
     assert 0.1 < np.mean(whole) < 1
     expected = np.abs(factors) * TAU * float(jnp.linalg.norm(WEIGHT))
@@ -118,14 +126,14 @@ def test_adjoints_of_a_linear_flow_and_critic(affine):
 
 def test_residuals_are_those_of_the_objective(affine):
     agent, found = affine
-    adjoints = found.found.paths.adjoints
+    adjoints = found.raw.paths.adjoints
     rows = jnp.zeros((600, 1))
     path_key = jax.random.split(KEY)[1]
     loss, metrics = eqx.filter_jit(type(agent.policy).matching_loss)(
         agent.policy, agent.critic.target, rows, path_key
     )
     assert np.mean(np.sum(adjoints.residuals, axis=0)) == pytest.approx(float(loss), rel=1e-5)
-    kl = np.mean(np.sum(found.found.paths.costs, axis=0)) / agent.policy.horizon
+    kl = np.mean(np.sum(found.raw.paths.costs, axis=0)) / agent.policy.horizon
     assert kl == pytest.approx(float(metrics.path_kl), rel=1e-5)
 
 
@@ -133,7 +141,7 @@ def test_a_price_of_control_is_no_part_of_what_is_shown():
     """TRQAM's price is 3 at first, which is QAM at tau = 1/3."""
     agent = affine_agent(OFFSET)
     one, other = (
-        eqx.filter_jit(follow)(
+        eqx.filter_jit(sde_diagnostics)(
             eqx.tree_at(lambda policy: policy.inverse_temperature, agent.policy, schedule),
             agent.critic.target,
             jnp.zeros((5, 1)),
@@ -147,9 +155,9 @@ def test_a_price_of_control_is_no_part_of_what_is_shown():
 
 def test_base_and_fine_tuned_in_one_are_exactly_no_distance_apart():
     found = measure(affine_agent(jnp.zeros(2)), np.zeros((2, 1), np.float32), 4, KEY)
-    assert found.found.paths is not None
-    assert not np.any(found.found.paths.costs)
-    base, acting = found.found.stages
+    assert found.raw.paths is not None
+    assert not np.any(found.raw.paths.costs)
+    base, acting = found.raw.stages
     np.testing.assert_array_equal(base.actions, acting.actions)  # of the same noise
 
 
@@ -192,7 +200,7 @@ METRICS = [
 ]
 
 
-def subject_of(agent, **changes):
+def run_of(agent, **changes):
     """A run of an agent that was never trained."""
     experiment = load(QUICKSTART, [f"agent.horizon={HORIZON}"])
     values = {
@@ -205,7 +213,7 @@ def subject_of(agent, **changes):
         "metrics": METRICS,
         "evaluations": [{"step": 20, "phase": "online", "success": 0.5}],
     }
-    return Subject(**(values | changes))
+    return InspectedRun(**(values | changes))
 
 
 WITHOUT = {
@@ -218,10 +226,10 @@ WITHOUT = {
 @pytest.mark.parametrize("name", AGENTS)
 def test_every_method_has_a_report(name, capsys):
     agent = AGENTS[name]
-    report = inspect(subject_of(agent), (), 3, 4, 0)
-    found = report.measures.found
+    report = inspect(run_of(agent), (), 3, 4, 0)
+    found = report.diagnostics.raw
     assert report.finite
-    assert (report.measures.base is None) == (name in WITHOUT["base"])
+    assert (report.diagnostics.base is None) == (name in WITHOUT["base"])
     assert all(stage.along is None for stage in found.stages) == (name in WITHOUT["flow"])
     adjoints = found.paths is not None and found.paths.adjoints is not None
     assert adjoints == (name not in WITHOUT["adjoints"])
@@ -236,8 +244,8 @@ def test_every_method_has_a_report(name, capsys):
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 70
     assert type(agent.policy).__name__ in said or not gaps
-    json.dumps(numbers(report), allow_nan=False)
-    names = [plate.name for plate in plates(report)]
+    json.dumps(to_json(report), allow_nan=False)
+    names = [figure.name for figure in page_figures(report)]
     assert ("path_kl" in names, "adjoints" in names) == (found.paths is not None, adjoints)
     assert ("critic" in names) == (name not in WITHOUT["flow"])
 
@@ -249,11 +257,53 @@ def test_a_flow_that_is_followed_ends_where_an_evaluation_acts(name):
 
     @eqx.filter_jit
     def both(agent):
-        return agent.act_in_evaluation(observation, KEY), take_apart(agent).acting.draw(
+        return agent.act_in_evaluation(observation, KEY), policy_stages(agent).acting.draw(
             observation, KEY
         )
 
     np.testing.assert_allclose(*both(agent), atol=1e-6)
+
+
+class Halved(AbstractDerivedPolicy):
+    """A user's policy, which plays half of its base's action."""
+
+    base: AbstractPolicy
+
+    def sample(self, critic, observation, key):
+        return self.base.sample(critic, observation, key) / 2
+
+    def loss(self, critic, batch, key):
+        return self.base.loss(critic, batch, key)
+
+
+class HalvedFlow(Halved):
+    """The same, whose chunks come from an ODE that it names."""
+
+    def stages(self, critic):
+        *before, last = self.base.stages(critic)
+        noise, route = (lambda *arguments: last.route.start(*arguments) / 2), last.route
+        return [*before, last, flow_stage("halved", noise, route.velocity, route.integrator)]
+
+
+@pytest.mark.parametrize(
+    ("wrap", "names", "flows"),
+    [
+        (Halved, ["behaviour flow", "fine-tuned flow", "Halved"], [True, True, False]),
+        (HalvedFlow, ["behaviour flow", "fine-tuned flow", "halved"], [True, True, True]),
+    ],
+)
+def test_a_policy_of_the_users_own_is_inspected_by_its_stages(wrap, names, flows, capsys):
+    agent = eqx.tree_at(lambda a: a.policy, AGENTS["qam"], replace_fn=wrap)
+    report = inspect(run_of(agent), (), 3, 4, 0)
+    stages = report.diagnostics.raw.stages
+    assert list(report.diagnostics.names) == names
+    assert [stage.along is not None for stage in stages] == flows
+    if wrap is Halved:
+        drawn = policy_stages(agent).acting.draw(jnp.ones((6, OBS)), KEY)
+        np.testing.assert_array_equal(drawn, agent.act_in_evaluation(jnp.ones((6, OBS)), KEY))
+    assert report.diagnostics.raw.paths is not None  # of the fine-tuned flow inside
+    print_report(report)
+    assert names[-1] in capsys.readouterr().out
 
 
 def test_the_figure_of_actions_that_are_not_planar():
@@ -261,10 +311,10 @@ def test_the_figure_of_actions_that_are_not_planar():
     data = make_data(np.random.default_rng(0))
     narrow = dataclasses.replace(data, actions=data.actions[:, :1])
     experiment = load(QUICKSTART, ["agent.horizon=6"])
-    subject = subject_of(AGENTS["dsrl"], data=narrow, experiment=experiment)
-    plate = next(plates(inspect(subject, (), 3, 4, 0)))
-    assert "a row a policy" in plate.caption
-    assert rendered(plate.draw, plate.height).startswith(b"\x89PNG")
+    run = run_of(AGENTS["dsrl"], data=narrow, experiment=experiment)
+    figure = next(page_figures(inspect(run, (), 3, 4, 0)))
+    assert "a row a policy" in figure.caption
+    assert figure.png().startswith(b"\x89PNG")
 
 
 def ids(report):
@@ -277,7 +327,7 @@ def qam_of(tau):
 
 
 def found_in(agent):
-    return ids(inspect(subject_of(agent), (), 3, 4, 0))
+    return ids(inspect(run_of(agent), (), 3, 4, 0))
 
 
 def test_what_is_wrong_has_a_name():
@@ -300,11 +350,11 @@ def test_numbers_that_are_not_finite_are_named():
         qam_of(2.0),
         replace_fn=lambda bias: bias.at[0].set(jnp.nan),
     )
-    report = inspect(subject_of(broken), (), 3, 4, 0)
+    report = inspect(run_of(broken), (), 3, 4, 0)
     assert findings(report)[0].id == "not-finite"
     assert ".policy.velocity.mlp.head.bias" in findings(report)[0].found
-    assert [plate.name for plate in plates(report)] == ["training"]
-    json.dumps(numbers(report), allow_nan=False)
+    assert [figure.name for figure in page_figures(report)] == ["training"]
+    json.dumps(to_json(report), allow_nan=False)
 
 
 # --- the command ---
@@ -372,23 +422,23 @@ def test_a_run_is_looked_at_while_it_is_held_and_left_as_it_is(run_folder, tmp_p
 
 
 @pytest.fixture(scope="module")
-def subject(run_folder):
-    return find_subject(run_folder)
+def run(run_folder):
+    return load_run(run_folder)
 
 
-def test_states_can_be_chosen(subject, tmp_path):
+def test_states_can_be_chosen(run, tmp_path):
     seen, saved = walk(0)["observations"], tmp_path / "states.npz"
-    rows = choose(subject, ["394", "7"], 4, 0)
+    rows = select_states(run, ["394", "7"], 4, 0)
     assert rows.names == ("row 394", "row 7")
     np.testing.assert_array_equal(rows.observations[1], seen[7])
     assert rows.actions is not None
     np.testing.assert_array_equal(rows.actions[1], walk(0)["actions"][7:12].ravel())
     np.savez(saved, observations=seen[:3])
-    np.testing.assert_array_equal(choose(subject, [str(saved)], 4, 0).observations, seen[:3])
-    resets = choose(subject, ["resets"], 2, 0)
-    env = subject.open_environment()
+    np.testing.assert_array_equal(select_states(run, [str(saved)], 4, 0).observations, seen[:3])
+    resets = select_states(run, ["resets"], 2, 0)
+    env = run.open_environment()
     np.testing.assert_array_equal(
-        resets.observations[1], env.reset(derived_seed(subject.experiment.seed, 1, 1))
+        resets.observations[1], env.reset(derived_seed(run.experiment.seed, 1, 1))
     )
     env.close()
 
@@ -401,18 +451,18 @@ def test_states_can_be_chosen(subject, tmp_path):
         ("none.npz", "none.npz: cannot be read"),
     ],
 )
-def test_states_that_are_not_there(subject, where, says):
+def test_states_that_are_not_there(run, where, says):
     with pytest.raises(UserError, match=re.escape(says)):
-        choose(subject, [where], 4, 0)
+        select_states(run, [where], 4, 0)
 
 
-def test_states_of_another_size(subject, tmp_path):
+def test_states_of_another_size(run, tmp_path):
     np.savez(tmp_path / "wide.npz", observations=np.zeros((3, 5)))
     with pytest.raises(UserError, match=re.escape("shape (3, 5); write (states, 2)")):
-        choose(subject, [str(tmp_path / "wide.npz")], 4, 0)
+        select_states(run, [str(tmp_path / "wide.npz")], 4, 0)
 
 
-def test_states_of_a_damaged_file(subject, tmp_path):
+def test_states_of_a_damaged_file(run, tmp_path):
     names = ("whole.npz", "cut.npz", "plain.npz", "empty.npz", "spoilt.npz")
     whole, cut, plain, empty, spoilt = (tmp_path / name for name in names)
     np.savez(whole, observations=np.array([[0, 0], [np.nan, 0]]))
@@ -432,7 +482,7 @@ def test_states_of_a_damaged_file(subject, tmp_path):
         (spoilt, "cannot be read"),
     ):
         with pytest.raises(UserError, match=f"{path.name}: {says}"):
-            choose(subject, [str(path)], 4, 0)
+            select_states(run, [str(path)], 4, 0)
 
 
 @pytest.mark.parametrize(

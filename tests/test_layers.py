@@ -15,7 +15,7 @@ ROWS = (
     "data envs normalisation",
     "registry config",
     "training",
-    "assembly worlds provenance trained_policy build evaluation deploy export",
+    "building provenance trained_policy running evaluation deploy export",
     "tools",
     "cli",
 )

@@ -11,7 +11,7 @@ from qamx._utils.machine import usable_cores
 from qamx.errors import UserError
 from qamx.evaluation import replay
 from qamx.tools import doctor
-from qamx.tools.sweep.local import surroundings, visible_gpus
+from qamx.tools.sweep.local import visible_gpus, worker_env
 
 A, B = "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77", "GPU-5f00aa11-0000-1111-2222-333344445555"
 TWO = f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: {A})\nGPU 1: Tesla T4 (rev: 2) (UUID: {B})\n"
@@ -74,7 +74,7 @@ def says(output, code=0):
 def test_gpus_are_what_nvidia_smi_lists(nvidia_smi, output, names):
     nvidia_smi(says(output))
     assert machine.find_gpus() == (names, "")
-    dealt = [surroundings(place, len(names), visible_gpus()) for place in range(len(names))]
+    dealt = [worker_env(place, len(names), visible_gpus()) for place in range(len(names))]
     assert dealt == [{"CUDA_VISIBLE_DEVICES": name} for name in names]
 
 

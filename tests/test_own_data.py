@@ -14,11 +14,11 @@ import pytest
 from gymnasium.spaces import Box
 from samples import collect, columns
 
-from qamx.build import load_agent, run
+from qamx import load_agent, run
+from qamx.building import build_task
 from qamx.config import load
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.training.collector import TRAINING_STREAM, derived_seed
-from qamx.worlds import build_world
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -187,7 +187,7 @@ def test_every_format_trains(write, rows, tmp_path):
     assert -16.3 * LIMIT < evaluation["return"] < 0  # the environment's own rewards
     assert load_agent(out).act(jnp.zeros((1, 3)), jax.random.key(0)).shape == (1, 2)
     files = json.loads((out / "passport.json").read_text())["data"]
-    assert len(files) == len(build_world(mine.data, mine.environment, 2).data.files)
+    assert len(files) == len(build_task(mine.data, mine.environment, 2).data.files)
 
 
 def test_a_lerobot_data_set_trains(tmp_path):
@@ -263,7 +263,7 @@ def test_what_is_played_and_learned_is_scaled_as_by_hand(online, rows):
 def test_a_policy_acts_in_the_environment_s_units(online):
     mine, out = online
     scaling = json.loads((out / "scaling.json").read_text())
-    world, agent = build_world(mine.data, mine.environment, 2), load_agent(out)
+    world, agent = build_task(mine.data, mine.environment, 2), load_agent(out)
     scaled, raw = world.make_environment(), gymnasium.make("Pendulum-v1", max_episode_steps=LIMIT)
     observation, seen, truncated = scaled.reset(5), raw.reset(seed=5)[0], []
     for call in range(5):
@@ -291,7 +291,7 @@ def test_a_resumed_run_with_normalisation_equals_an_uninterrupted_one(
     assert len(json_lines(tmp_path / "run" / "metrics.jsonl")) < len(metrics_of(whole))
     monkeypatch.setattr(Pendulum, "fails_after", 10**9)
     # The units are those that the run began with: they are not found out again.
-    monkeypatch.setattr("qamx.worlds.moments", None)
+    monkeypatch.setattr("qamx.building.mean_std", None)
     assert run(mine, tmp_path / "run") == ExitCode.DONE
     assert (tmp_path / "run" / "scaling.json").read_bytes() == kept
     assert metrics_of(tmp_path / "run") == metrics_of(whole)

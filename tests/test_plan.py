@@ -5,7 +5,7 @@ import pytest
 from scipy.special import stdtrit
 
 from qamx.cli import main
-from qamx.tools.results.power import gap_found, power, seeds_needed, spread
+from qamx.tools.results.power import gap_found, power, seeds_needed, variance_components
 from qamx.tools.results.published_results import EPISODES, Published
 from studies.false_alarms import seeds_of
 
@@ -13,7 +13,7 @@ WIDE = Published(0.5, 0.4, 0.6)
 
 
 def test_the_variance_is_split_between_seeds_and_episodes():
-    found = spread([WIDE])
+    found = variance_components([WIDE])
     total = 12 * (0.1 / 1.959964) ** 2 * 12 / 11
     between = (total - 0.25 / 50) / (49 / 50)
     assert found.between == pytest.approx(between)
@@ -23,7 +23,7 @@ def test_the_variance_is_split_between_seeds_and_episodes():
 
 
 def test_seeds_never_differ_less_than_not_at_all():
-    found = spread([Published(0.5, 0.499, 0.501), Published(1.0, 1.0, 1.0)])
+    found = variance_components([Published(0.5, 0.499, 0.501), Published(1.0, 1.0, 1.0)])
     assert found.between.tolist() == [0, 0]
     assert found.variances(50) == pytest.approx([0.25 / 50 / 4, 0])
 
@@ -33,7 +33,7 @@ def test_seeds_never_differ_less_than_not_at_all():
 def test_power_is_how_often_a_test_finds_the_difference(seeds, episodes):
     rng = np.random.default_rng(0)
     better = Published(0.65, 0.57, 0.73)
-    one, other = spread([better]), spread([WIDE])
+    one, other = variance_components([better]), variance_components([WIDE])
     rates = []
     for side in (one, other):
         weight = side.mean * (1 - side.mean) / side.between[0] - 1
@@ -49,7 +49,7 @@ def test_power_is_how_often_a_test_finds_the_difference(seeds, episodes):
 
 
 def test_the_seeds_needed_are_the_fewest():
-    one, other = spread([WIDE]), spread([Published(0.6, 0.5, 0.7)])
+    one, other = variance_components([WIDE]), variance_components([Published(0.6, 0.5, 0.7)])
     needed = seeds_needed(one, other, 0.1, 0.8, EPISODES)
     assert needed is not None
     assert power(one, other, 0.1, needed, EPISODES) >= 0.8
@@ -59,7 +59,7 @@ def test_the_seeds_needed_are_the_fewest():
 
 
 def test_the_gap_found_is_where_power_begins():
-    one, other = spread([WIDE] * 5), spread([WIDE] * 5)
+    one, other = variance_components([WIDE] * 5), variance_components([WIDE] * 5)
     gap = gap_found(one, other, 12, 0.8, EPISODES)
     assert power(one, other, gap, 12, EPISODES) == pytest.approx(0.8, abs=1e-3)
     # The normal approximation: (1.96 + 0.84) standard errors of a difference.
@@ -71,7 +71,9 @@ def test_simulated_studies_have_the_published_mean_and_variance():
     figure = Published(0.7, 0.6, 0.78)
     rates = seeds_of(figure, 20_000, 12, np.random.default_rng(0))
     assert rates.mean() == pytest.approx(0.7, abs=0.003)
-    assert rates.var() == pytest.approx(spread([figure]).variances(EPISODES)[0], rel=0.03)
+    assert rates.var() == pytest.approx(
+        variance_components([figure]).variances(EPISODES)[0], rel=0.03
+    )
 
 
 def test_a_plan_says_seeds_and_cost(capsys):

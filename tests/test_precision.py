@@ -10,9 +10,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from toy import RandomWalks, make_parts, make_plan
 
-from qamx import QAMEdit
+from qamx import QAMEdit, build
 from qamx.agents import create_state
-from qamx.build import build
 from qamx.config import load
 from qamx.data.replay import Replay
 from qamx.nn import FourierFeatures, matmul_precision, product
@@ -29,7 +28,13 @@ QUICKSTART = Path(__file__).parent.parent / "experiments" / "quickstart.toml"
 def slopes():
     """By precision (None: outside any context): the loss of a batch, and its gradient."""
     parts = make_parts(2, 2, (64, 64))
-    agent = QAMEdit(parts, inverse_temperature=Constant(1.0), edit_scale=0.2, key=jax.random.key(0))
+    agent = QAMEdit(
+        parts,
+        inverse_temperature=Constant(1.0),
+        edit_scale=0.2,
+        target_entropy_scale=0.5,
+        key=jax.random.key(0),
+    )
     plan = make_plan()
     batch = plan.sampling.draw(Replay.create(RandomWalks().load(0), 0), jax.random.key(1))
     trained, rest = eqx.partition(agent, trainable(agent))
@@ -116,6 +121,6 @@ def test_trainers_compile_in_their_precision():
     ],
 )
 def test_an_experiment_names_the_precision_and_the_portion(monkeypatch, change, expected):
-    monkeypatch.setattr("qamx.worlds.find_files", lambda *_, **__: ())
+    monkeypatch.setattr("qamx.data.ogbench.dataset.find_files", lambda *_, **__: ())
     plan = build(load(QUICKSTART, [change]))
     assert (plan.precision, plan.updates_per_dispatch) == expected

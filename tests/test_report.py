@@ -13,7 +13,7 @@ from qamx.tools.results import statistics
 from qamx.tools.results.figures import curve, curves
 from qamx.tools.results.published_results import EPISODES, SEEDS, published
 from qamx.tools.results.report import Cell, Table, bold, latex, markdown
-from qamx.tools.results.runs import Moment, Task, moments, read_run, read_runs
+from qamx.tools.results.runs import PhaseEnd, Task, phase_ends, read_run, read_runs
 from qamx.tools.results.statistics import Estimate, summarise
 
 OFFLINE, ONLINE = 1_000_000, 1_500_000
@@ -75,7 +75,7 @@ def test_every_mean_of_the_published_study_is_reproduced(monkeypatch):
                 won = round(published()[method, name, at].mean * SEEDS * EPISODES)
                 seeds = np.full(SEEDS, won // SEEDS) + (np.arange(SEEDS) < won % SEEDS)
                 scores.setdefault(method, {})[Task(domain, int(number))] = seeds / EPISODES
-        summary = summarise(Moment("end", (step,), scores, ()))
+        summary = summarise(PhaseEnd("end", (step,), scores, ()))
         assert len(summary.complete) == 16
         assert len(summary.means) == 16 * (50 + 10 + 1)
         for (label, group), estimate in summary.means.items():
@@ -114,13 +114,13 @@ def test_the_page_needs_nothing_besides_itself(written):
     assert {link.removeprefix("#") for link in page.links} == page.ids
     assert "@import" not in text
     assert "url(" not in text
-    assert page.rows == 2 * 2 * (1 + 2)  # two moments, two tables, a header and two methods
+    assert page.rows == 2 * 2 * (1 + 2)  # two phase_ends, two tables, a header and two methods
 
 
 def test_figures_are_written_twice(written):
     names = {path.name for path in (written / "figures").iterdir()}
     stems = {"curves"} | {
-        f"{name}-{moment}" for name in ("aggregates", "profiles", "improvements") for moment in "01"
+        f"{name}-{index}" for name in ("aggregates", "profiles", "improvements") for index in "01"
     }
     assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf")}
 
@@ -248,8 +248,8 @@ def test_methods_are_compared_on_tasks_that_they_share(tmp_path):
         write_seeds(tmp_path, [{OFFLINE: 0.5}], "qam", "cube-double-play", task)
     write_seeds(tmp_path, [{OFFLINE: 0.9}], "fql", "cube-double-play", 1)
     runs = read_runs([tmp_path])
-    (moment,) = moments(runs, None)
-    summary = summarise(moment)
+    (phase_end,) = phase_ends(runs, None)
+    summary = summarise(phase_end)
     assert summary.complete == ("qam",)
     assert ("fql", "cube-double-play task 1") in summary.means
     assert ("fql", "cube-double-play") not in summary.means

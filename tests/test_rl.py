@@ -87,7 +87,7 @@ def test_a_trust_region_follows_its_budget():
     assert float(after.price.value) > 2.0
     assert not jax.tree.leaves(eqx.filter(after, trainable(after)))
     with pytest.raises(ValueError, match="budget 0"):
-        TrustRegion(0.0)
+        TrustRegion(0.0, scale=3.0)
 
 
 def test_a_clocked_target_moves_when_it_is_due():
@@ -129,7 +129,7 @@ def test_a_backup_refuses_bad_numbers(arguments, said):
 
 
 def test_the_critic_sees_no_gradient_through_its_target():
-    critic = WithTarget(EnsembleCritic(3, 4, (8,), ensemble_size=2, key=jax.random.key(0)))
+    critic = WithTarget(EnsembleCritic(3, 4, (8,), ensemble_size=2, key=jax.random.key(0)), 0.005)
     learner = TemporalDifference(critic, Backup(0.9, 1, 0.5))
 
     class Still:
@@ -152,7 +152,7 @@ def test_targets_follow_at_their_rate():
 
 
 def test_only_parts_outside_fixed_are_trained():
-    pair = WithTarget(Linear(2, 1, key=jax.random.key(0)))
+    pair = WithTarget(Linear(2, 1, key=jax.random.key(0)), 0.005)
     trained, rest = eqx.partition(pair, trainable(pair))
     assert len(jax.tree.leaves(trained)) == 2
     assert trained.online.kernel is not None

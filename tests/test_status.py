@@ -7,7 +7,7 @@ from fake_runs import complete_run, fake_run
 
 from qamx.cli import main
 from qamx.tools.sweep import status
-from qamx.tools.sweep.jobs import Entry, SweepFolder, progress_of, steps_of
+from qamx.tools.sweep.jobs import PlanEntry, SweepFolder, progress_of, steps_of
 from qamx.training.guards import locked
 
 
@@ -20,7 +20,7 @@ def shown(directory, capsys):
 def plan(directory, **entries):
     """A sweep's plan with a process for each run, of 1,000 steps."""
     folder = SweepFolder(directory)
-    folder.plan({name: Entry(name, 1000, "kind", job) for name, job in entries.items()})
+    folder.plan({name: PlanEntry(name, 1000, "kind", job) for name, job in entries.items()})
     for name in entries:
         folder.order(name, [])
     return folder
@@ -87,11 +87,11 @@ def test_each_state(tmp_path, capsys):
     complete_run(tmp_path / "done", success=0.25)
     for name in ("going", "stopped", "broken", "killed"):
         fake_run(tmp_path / name, saved={500: 100.0}, evaluated={500: 0.5})
-    folder.ended("stopped", 75)
-    folder.ended("broken", 1)
-    folder.ended("killed", -9)
-    folder.log_of("broken").parent.mkdir()
-    folder.log_of("broken").write_text("".join(f"line {n}\n" for n in range(9)))
+    folder.record_exit_code("stopped", 75)
+    folder.record_exit_code("broken", 1)
+    folder.record_exit_code("killed", -9)
+    folder.log_path("broken").parent.mkdir()
+    folder.log_path("broken").write_text("".join(f"line {n}\n" for n in range(9)))
     with locked(tmp_path / "going"):
         found = shown(tmp_path, capsys)
     assert {name: run["state"] for name, run in found.items()} == {
@@ -114,7 +114,7 @@ def test_each_state(tmp_path, capsys):
 def test_slurm_s_word_is_asked_for_where_a_job_is_recorded(
     tmp_path, capsys, monkeypatch, word, state
 ):
-    plan(tmp_path, run="7_1").ended("run", 1)
+    plan(tmp_path, run="7_1").record_exit_code("run", 1)
     fake_run(tmp_path / "run", saved={500: 100.0})
     monkeypatch.setattr(status, "active_jobs", lambda: {"7_1": word} if word else {})
     found = shown(tmp_path, capsys)["run"]
@@ -149,14 +149,14 @@ def test_a_diverged_run_says_why(tmp_path, capsys):
 def test_the_table_is_plain_where_it_is_piped_and_shows_failures(tmp_path, capsys):
     folder = plan(tmp_path, run=None)
     fake_run(tmp_path / "run", saved={500: 1.0})
-    folder.ended("run", 2)
-    folder.log_of("run").parent.mkdir()
-    folder.log_of("run").write_text("agent.discount: found 2\n")
+    folder.record_exit_code("run", 2)
+    folder.log_path("run").parent.mkdir()
+    folder.log_path("run").write_text("agent.discount: found 2\n")
     assert main(["status", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].split() == ["run", "failed", "500", "1,000", "500.0/s"]
     assert lines[-3:] == [
-        f"run: the end of {folder.log_of('run')}:",
+        f"run: the end of {folder.log_path('run')}:",
         "    agent.discount: found 2",
         "1 failed",
     ]

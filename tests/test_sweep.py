@@ -20,10 +20,10 @@ from qamx.cli import main
 from qamx.config import ConfigError, load_suite
 from qamx.errors import ExitCode, UserError
 from qamx.tools.sweep import local, slurm, sweep
-from qamx.tools.sweep.jobs import Entry, RunOrder, SweepFolder, pack, planned
-from qamx.tools.sweep.local import Pool, surroundings, visible_gpus
+from qamx.tools.sweep.jobs import PlanEntry, RunSpec, SweepFolder, pack, scheduled_runs
+from qamx.tools.sweep.local import Pool, visible_gpus, worker_env
 from qamx.tools.sweep.slurm import ClusterSettings, load_cluster
-from qamx.tools.sweep.sweep import cost_of, explain, measured_rates
+from qamx.tools.sweep.sweep import cost_of, explain_costs, measured_rates
 from qamx.training.guards import StopRequest, locked
 
 FAULTS = Path(__file__).parent / "faults"
@@ -57,7 +57,7 @@ def suite(tmp_path):
 
 def packed(file, directory, seeds):
     """The seeds of each process."""
-    processes = pack(planned(load_suite(file).runs(), directory), seeds)
+    processes = pack(scheduled_runs(load_suite(file).runs(), directory), seeds)
     return [[run.run.seed for run in process.runs] for process in processes]
 
 
@@ -117,16 +117,16 @@ def test_a_dry_run_shows_what_is_left_and_starts_nothing(suite, tmp_path, capsys
 
 def test_hours_are_the_paper_s_scaled_by_steps_or_those_measured_here(suite, tmp_path):
     suite.write_text(suite.read_text().replace("[1, 2, 3, 4]", "[1, 2, 3]"))
-    processes = pack(planned(load_suite(suite).runs(), tmp_path), 3)
+    processes = pack(scheduled_runs(load_suite(suite).runs(), tmp_path), 3)
     stated = cost_of(processes[0], measured_rates(processes))
     assert stated.hours == pytest.approx(3 * 1000 / 1_500_000 * 3)
-    assert "3 hours that the paper's authors state" in explain([stated])
+    assert "3 hours that the paper's authors state" in explain_costs([stated])
     for seed in (1, 2, 3):
         fake_run(run_of(tmp_path, seed), saved={100: 50.0, 200: 100.0})
-    processes = pack(planned(load_suite(suite).runs(), tmp_path), 3)
+    processes = pack(scheduled_runs(load_suite(suite).runs(), tmp_path), 3)
     measured = cost_of(processes[0], measured_rates(processes))
     assert measured.hours == pytest.approx(800 / 2.0 / 3600)
-    assert explain([measured]) == "processes: 1 at the rates measured here"
+    assert explain_costs([measured]) == "processes: 1 at the rates measured here"
 
 
 # Cluster files
@@ -197,10 +197,10 @@ def test_the_page_names_every_key_of_a_cluster_file():
 
 
 def test_places_are_dealt_over_the_gpus_with_their_share_of_memory():
-    assert surroundings(0, 4, []) == {}
-    assert surroundings(1, 2, ["3", "5"]) == {"CUDA_VISIBLE_DEVICES": "5"}
+    assert worker_env(0, 4, []) == {}
+    assert worker_env(1, 2, ["3", "5"]) == {"CUDA_VISIBLE_DEVICES": "5"}
     shared = {"CUDA_VISIBLE_DEVICES": "3", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.450"}
-    assert surroundings(2, 4, ["3", "5"]) == shared
+    assert worker_env(2, 4, ["3", "5"]) == shared
 
 
 def test_gpus_are_those_that_were_granted(monkeypatch):
@@ -215,7 +215,7 @@ def orders(directory, count):
     folder = SweepFolder(directory)
     names = [f"p{number}" for number in range(count)]
     for name in names:
-        folder.order(name, [RunOrder("none.toml", (), 1, str(directory / name))])
+        folder.order(name, [RunSpec("none.toml", (), 1, str(directory / name))])
     return folder, names
 
 
@@ -223,8 +223,8 @@ def test_a_process_that_fails_is_noted_and_the_others_go_on(tmp_path):
     folder, names = orders(tmp_path, 2)
     said = []
     assert Pool(folder, 2, [], StopRequest()).run(names, said.append) == ExitCode.FAILED
-    assert [folder.code_of(name) for name in names] == [2, 2]
-    assert "none.toml: " in folder.log_of("p0").read_text()
+    assert [folder.exit_code_of(name) for name in names] == [2, 2]
+    assert "none.toml: " in folder.log_path("p0").read_text()
     assert sorted(said)[0].startswith("[1/2] p")
 
 
@@ -233,7 +233,7 @@ def test_a_stop_before_the_first_start_starts_nothing(tmp_path):
     stop = StopRequest()
     stop.make()
     assert Pool(folder, 1, [], stop).run(names) == ExitCode.INTERRUPTED
-    assert not folder.log_of("p0").exists()
+    assert not folder.log_path("p0").exists()
 
 
 def test_a_stop_before_a_process_can_hear_it_is_a_stop(tmp_path, monkeypatch):
@@ -256,7 +256,7 @@ def test_a_stop_before_a_process_can_hear_it_is_a_stop(tmp_path, monkeypatch):
 
     monkeypatch.setattr(local.subprocess, "Popen", Deaf)
     assert Pool(folder, 1, [], stop).run(names) == ExitCode.INTERRUPTED
-    assert folder.code_of(names[0]) == ExitCode.INTERRUPTED
+    assert folder.exit_code_of(names[0]) == ExitCode.INTERRUPTED
 
 
 # Whole sweeps of the corner problem, in processes of their own
@@ -374,9 +374,9 @@ def test_a_job_whose_process_fails_fails(tmp_path):
 def test_a_job_that_comes_back_leaves_out_what_is_done(tmp_path):
     folder, names = orders(tmp_path, 2)
     for name in names:
-        folder.ended(name, 0)
+        folder.record_exit_code(name, 0)
     assert slurm.SweepJob(tmp_path, tuple(names), 1)() == ExitCode.DONE
-    assert not folder.log_of(names[0]).exists()
+    assert not folder.log_path(names[0]).exists()
 
 
 @pytest.mark.parametrize(("number", "requeued"), [("SIGTERM", 0), ("SIGUSR1", 1), ("SIGUSR2", 1)])
@@ -501,7 +501,7 @@ def test_a_job_has_what_the_cluster_file_grants_and_not_what_the_submitter_has(
 def test_what_is_in_the_queue_is_not_submitted_again(suite, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     name = "cube-task2-seed3"
-    SweepFolder(out).plan({name: Entry(name, 1000, "kind", job="7_0")})
+    SweepFolder(out).plan({name: PlanEntry(name, 1000, "kind", job="7_0")})
     monkeypatch.setattr(slurm, "active_jobs", lambda: {"7_0": "PENDING"})
     assert main(["sweep", str(suite), "--out", str(out), "--dry-run"]) == 0
     said = capsys.readouterr().out

@@ -32,7 +32,7 @@ STEPS, BATCH, UPDATES = 60, 256, 600
 def train(linear, quadratic) -> MixtureVelocity:
     """The velocity after training by the policy's own adjoint-matching loss, from the base."""
     exact = MixtureVelocity(BASE)
-    base = SlowBehaviourFlow(WithTarget(BehaviourFlow(exact, Integrator(STEPS), 2)))
+    base = SlowBehaviourFlow(WithTarget(BehaviourFlow(exact, Integrator(STEPS), 2), 0.005))
     policy = AdjointMatchedFlow(base, exact, Constant(TAU))
     critic = QuadraticCritic(jnp.asarray(linear, jnp.float32), jnp.asarray(quadratic, jnp.float32))
     observation = jnp.zeros((BATCH, 1))

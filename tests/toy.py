@@ -55,7 +55,9 @@ def make_strong_agent(observation_size, action_size, key):
 
 def make_edit_agent(observation_size, action_size, key):
     parts, tau = make_parts(observation_size, action_size), Linear(0.0, 2.0, 50)
-    return QAMEdit(parts, inverse_temperature=tau, edit_scale=0.2, key=key)
+    return QAMEdit(
+        parts, inverse_temperature=tau, edit_scale=0.2, target_entropy_scale=0.5, key=key
+    )
 
 
 def make_fql_agent(observation_size, action_size, key):

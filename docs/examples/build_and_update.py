@@ -21,7 +21,7 @@ def make_agent(key: jax.Array) -> qamx.QAM:
         ensemble_size=2,
     )
     backup = qamx.Backup(discount=0.99, horizon=HORIZON, pessimism=0.5)
-    parts = qamx.Parts(networks, backup, qamx.Integrator(steps=5))
+    parts = qamx.Parts(networks, backup, qamx.Integrator(steps=5), target_rate=0.005)
     return qamx.QAM(parts, inverse_temperature=Constant(3.0), key=key)
 
 

@@ -15,7 +15,7 @@ from qamx.training.state import flatten
 def edited_dsrl(parts: qamx.Parts, key: jax.Array) -> qamx.Agent:
     """DSRL steers the noise of the flow; an edit corrects the action that comes out."""
     dsrl_key, edit_key = jax.random.split(key)
-    dsrl = qamx.DSRL(parts, noise_scale=1.0, key=dsrl_key)
+    dsrl = qamx.DSRL(parts, noise_scale=1.0, target_entropy_scale=0.5, key=dsrl_key)
     return qamx.Agent(dsrl.critic, parts.edit(dsrl.policy, 0.1, 0.5, edit_key))
 
 
@@ -43,7 +43,8 @@ def chain(policy: object) -> str:
 def main() -> None:
     dim = HORIZON * ACTION_SIZE
     networks = qamx.Networks(OBSERVATION_SIZE, dim, (64, 64), (64, 64), ensemble_size=2)
-    parts = qamx.Parts(networks, qamx.Backup(0.99, HORIZON, 0.5), qamx.Integrator(steps=5))
+    backup = qamx.Backup(0.99, HORIZON, 0.5)
+    parts = qamx.Parts(networks, backup, qamx.Integrator(steps=5), target_rate=0.005)
     agent_key, batch_key, update_key = jax.random.split(jax.random.key(0), 3)
     batch, optimiser = make_batch(batch_key), qamx.adam(3e-4)
     for compose in (edited_dsrl, edited_best):

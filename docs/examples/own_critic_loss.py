@@ -45,7 +45,8 @@ def main() -> None:
     dim = HORIZON * ACTION_SIZE
     networks = qamx.Networks(OBSERVATION_SIZE, dim, (64, 64), (64, 64), ensemble_size=2)
     # --8<-- [start:agent]
-    parts = qamx.Parts(networks, qamx.Backup(0.99, HORIZON, 0.5), qamx.Integrator(steps=5))
+    backup = qamx.Backup(0.99, HORIZON, 0.5)
+    parts = qamx.Parts(networks, backup, qamx.Integrator(steps=5), target_rate=0.005)
     critic_key, policy_key = jax.random.split(agent_key)
     critic = WithTarget(networks.critic(critic_key), parts.target_rate)
     agent = qamx.Agent(

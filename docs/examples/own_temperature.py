@@ -40,7 +40,8 @@ def main() -> None:
     agent_key, batch_key, update_key = jax.random.split(jax.random.key(0), 3)
     dim = HORIZON * ACTION_SIZE
     networks = qamx.Networks(OBSERVATION_SIZE, dim, (64, 64), (64, 64), ensemble_size=2)
-    parts = qamx.Parts(networks, qamx.Backup(0.99, HORIZON, 0.5), qamx.Integrator(steps=5))
+    backup = qamx.Backup(0.99, HORIZON, 0.5)
+    parts = qamx.Parts(networks, backup, qamx.Integrator(steps=5), target_rate=0.005)
     # --8<-- [start:agent]
     agent = qamx.QAM(parts, inverse_temperature=Cosine(0.0, 4.0, updates=4), key=agent_key)
     # --8<-- [end:agent]

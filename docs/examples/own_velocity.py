@@ -59,8 +59,9 @@ def make_agent(parts: qamx.Parts, key: Array) -> qamx.Agent:
 
 
 def main() -> None:
-    networks = qamx.Networks(OBSERVATION_SIZE, DIM, critic_hidden=(64, 64), ensemble_size=2)
-    parts = qamx.Parts(networks, qamx.Backup(0.99, HORIZON), qamx.Integrator(steps=5))
+    networks = qamx.Networks(OBSERVATION_SIZE, DIM, (64, 64), (64, 64), ensemble_size=2)
+    backup, integrator = qamx.Backup(0.99, HORIZON), qamx.Integrator(steps=5)
+    parts = qamx.Parts(networks, backup, integrator, target_rate=0.005)
     agent_key, batch_key, update_key = jax.random.split(jax.random.key(0), 3)
     optimiser = qamx.adam(1e-3, gradient_clip=1.0)
     state = qamx.create_state(make_agent(parts, agent_key), optimiser, update_key)

@@ -1,27 +1,29 @@
-"""What an inspection reports."""
+"""Findings of an inspection, and their wording."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 Level: TypeAlias = Literal["refuse", "warn", "note"]
 
 LEVELS: tuple[Level, ...] = ("refuse", "warn", "note")
-"""From what a run does not start with to what is good to know."""
+"""Levels from the gravest down: a run refuses the data, warns, or says nothing."""
+
+LEVEL_WORDS = {"refuse": "refused", "warn": "warning", "note": "note"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a data set that whoever trains on it should know.
+    """A fault or notable property of a data set or policy.
 
     **Arguments:**
 
     - `id`: a name for scripts, such as `actions-saturated`.
-    - `level`: whether a run refuses the data, warns of it, or goes on without a word.
-    - `found`: what was found, with numbers.
-    - `effect`: what it would do to training.
-    - `remedy`: what to do about it; empty where there is nothing to do.
-    - `where`: the shard or file, where there are several.
+    - `level`: one of `LEVELS`.
+    - `found`: the measurement, with numbers.
+    - `effect`: the consequence for training.
+    - `remedy`: the recommended action; empty if there is none.
+    - `where`: the shard or file, if there are several.
     """
 
     id: str
@@ -32,13 +34,20 @@ class Finding:
     where: str = ""
 
     def line(self, source: str) -> str:
-        """The finding as one message about the source of that name."""
+        """The finding as one message about `source`."""
         place = ", ".join(filter(None, (source, self.where)))
         return f"{place}: {'; '.join(filter(None, (self.found, self.effect, self.remedy)))}"
 
+    def paragraphs(self) -> Iterator[tuple[str, str]]:
+        """Labelled texts: the measurement (without a label), effect and remedy."""
+        yield "", ": ".join(filter(None, (self.where, self.found)))
+        yield "effect", self.effect
+        if self.remedy:
+            yield "remedy", self.remedy
+
 
 def ranked(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings from the gravest down; the first of an id and level stands for all of them."""
+    """Findings by level; those of one id and level are merged, with all their places."""
     kept: dict[tuple[str, str], Finding] = {}
     places: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
@@ -56,7 +65,7 @@ def _joined(places: Sequence[str], most: int = 5) -> str:
 
 
 def listed(numbers: Iterable[int], most: int = 6) -> str:
-    """Numbers as a reader likes them: `3, 5-7 and 12 more`."""
+    """Numbers with their ranges joined: `3, 5-7 and 12 more`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

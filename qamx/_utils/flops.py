@@ -83,7 +83,7 @@ def _product(equation: Any) -> Product:
     )
 
 
-class Floor:
+class MatmulLowerBound:
     """The time that the products take one after the other, each timed alone.
 
     Timed in rounds, the shortest of each product counts: a machine that others use is slow at

@@ -3,93 +3,70 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from textwrap import indent
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
-from qamx._utils.finding import Finding
+from qamx._utils.finding import LEVEL_WORDS, Finding
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
-"""Words of a verdict that a terminal shows in colour."""
+"""Colours of verdicts."""
 
-
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A titled table; a header of empty names is left out."""
-    if sys.stdout.isatty():
-        _print_rich(title, header, rows)
-    else:
-        _print_plain(title, header, rows)
-
-
-def _print_plain(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = [tuple(header), *map(tuple, rows)] if any(header) else [*map(tuple, rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    print(title)
-    for row in table:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(f"  {'  '.join(cells)}".rstrip())
-
-
-def _print_rich(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=any(header))
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
-    Console().print(table)
-
-
-LEVEL_WORDS = {"refuse": "refused", "warn": "warning", "note": "note"}
 LEVEL_STYLES = {"refuse": "bold red", "warn": "bold yellow", "note": "bold blue"}
 
 
-def print_findings(findings: Sequence[Finding], header: str) -> None:
-    """Prints findings; `header` says what a terminal's table has in it."""
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a titled table; a header of empty names is left out."""
     if sys.stdout.isatty():
-        _print_rich_findings(findings, header)
-    else:
-        _print_plain_findings(findings)
+        table = _rich_table(title, header, show_header=any(header))
+        for row in rows:
+            table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
+        Console().print(table)
+        return
+    lines = [tuple(header), *map(tuple, rows)] if any(header) else [*map(tuple, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    print(title)
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print(f"  {'  '.join(cells)}".rstrip())
 
 
-def parts(finding: Finding) -> Iterator[tuple[str, str]]:
-    """What is said of a finding, and under which heading."""
-    yield "", ": ".join(filter(None, (finding.where, finding.found)))
-    yield "effect", finding.effect
-    if finding.remedy:
-        yield "remedy", finding.remedy
-
-
-def _print_plain_findings(findings: Sequence[Finding]) -> None:
+def print_findings(findings: Sequence[Finding], header: str) -> None:
+    """Prints findings; `header` is the title of a terminal's column."""
+    if sys.stdout.isatty():
+        table = _rich_table("findings", ("level", header), show_lines=True)
+        for finding in findings:
+            text = Text().append(finding.id, "bold")
+            for label, words in finding.paragraphs():
+                text.append("\n").append(f"{label}: " if label else "", "dim").append(words)
+            table.add_row(Text(LEVEL_WORDS[finding.level], LEVEL_STYLES[finding.level]), text)
+        Console().print(table)
+        return
     print("findings")
     for finding in findings:
         print(f"  {LEVEL_WORDS[finding.level]}: {finding.id}")
-        for heading, text in parts(finding):
-            print(indent(f"{heading}: {text}" if heading else text, "    "))
+        for label, words in finding.paragraphs():
+            print(indent(f"{label}: {words}" if label else words, "    "))
 
 
-def _print_rich_findings(findings: Sequence[Finding], header: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title="findings", title_justify="left", title_style="bold", show_lines=True)
-    table.add_column("level", no_wrap=True)
-    table.add_column(header, overflow="fold")
-    for finding in findings:
-        text = Text().append(finding.id, "bold")
-        for heading, words in parts(finding):
-            text.append("\n")
-            text.append(f"{heading}: " if heading else "", "dim")
-            text.append(words)
-        table.add_row(Text(LEVEL_WORDS[finding.level], LEVEL_STYLES[finding.level]), text)
-    Console().print(table)
+def _rich_table(
+    title: str, header: Sequence[str], show_header: bool = True, show_lines: bool = False
+) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        show_header=show_header,
+        show_lines=show_lines,
+    )
+    for name in header:
+        table.add_column(name, overflow="fold", no_wrap=name == "level")
+    return table
 
 
 class Display(Protocol):

@@ -1,5 +1,6 @@
 """Agents: a critic and a policy, and how one update trains both."""
 
+from qamx.agents import methods
 from qamx.agents.agent import (
     AbstractAgent,
     Agent,
@@ -10,53 +11,14 @@ from qamx.agents.agent import (
     restart_optimiser,
     update,
 )
-from qamx.agents.methods import (
-    BAM,
-    CGQL,
-    CGQLMSE,
-    DAC,
-    DSRL,
-    FAWAC,
-    FBRAC,
-    FQL,
-    IFQL,
-    QAM,
-    QAMFQL,
-    QSM,
-    RLPD,
-    RQL,
-    TRQAM,
-    CGQLLinex,
-    FEdit,
-    QAMEdit,
-    ReBRAC,
-)
+from qamx.agents.methods import *
 from qamx.agents.optimiser import adam
 from qamx.agents.parts import Parts
 
 __all__ = [
-    "BAM",
-    "CGQL",
-    "CGQLMSE",
-    "DAC",
-    "DSRL",
-    "FAWAC",
-    "FBRAC",
-    "FQL",
-    "IFQL",
-    "QAM",
-    "QAMFQL",
-    "QSM",
-    "RLPD",
-    "RQL",
-    "TRQAM",
     "AbstractAgent",
     "Agent",
-    "CGQLLinex",
-    "FEdit",
     "Parts",
-    "QAMEdit",
-    "ReBRAC",
     "TrainState",
     "adam",
     "best_of_n",
@@ -65,3 +27,4 @@ __all__ = [
     "restart_optimiser",
     "update",
 ]
+__all__ += methods.__all__

@@ -46,6 +46,28 @@ from qamx.rl import (
 from qamx.rl.noisy_critic import NoisyLoss
 from qamx.schedules.inverse_temperature import AbstractInverseTemperature, TrustRegion
 
+__all__ = [
+    "BAM",
+    "CGQL",
+    "CGQLMSE",
+    "DAC",
+    "DSRL",
+    "FAWAC",
+    "FBRAC",
+    "FQL",
+    "IFQL",
+    "QAM",
+    "QAMFQL",
+    "QSM",
+    "RLPD",
+    "RQL",
+    "TRQAM",
+    "CGQLLinex",
+    "FEdit",
+    "QAMEdit",
+    "ReBRAC",
+]
+
 
 class QAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
     """TD critic x adjoint-matched flow; acts and backs up with the fine-tuned flow's ODE
@@ -83,7 +105,7 @@ class QAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
         *,
         inverse_temperature: AbstractInverseTemperature,
         edit_scale: float,
-        target_entropy_scale: float = 0.5,
+        target_entropy_scale: float,
         key: Key,
     ):
         qam_key, edit_key = jax.random.split(key)
@@ -96,7 +118,7 @@ class TRQAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
     """QAM whose inverse temperature keeps the policy within a trust region of the behaviour; its
     protocol starts from a behaviour-cloning phase (Dong et al., arXiv 2605.27079)."""
 
-    def __init__(self, parts: Parts, *, kl_budget: float, kl_scale: float = 3.0, key: Key):
+    def __init__(self, parts: Parts, *, kl_budget: float, kl_scale: float, key: Key):
         qam = QAM(parts, inverse_temperature=TrustRegion(kl_budget, kl_scale), key=key)
         self.critic, self.policy = qam.critic, qam.policy
 
@@ -129,9 +151,7 @@ class FEdit(AbstractAgent[TemporalDifference, EditPolicy]):
     """TD critic x a Gaussian edit of the behaviour flow's actions (after EXPO, Dong et al.,
     arXiv 2507.07986)."""
 
-    def __init__(
-        self, parts: Parts, *, edit_scale: float, target_entropy_scale: float = 0.5, key: Key
-    ):
+    def __init__(self, parts: Parts, *, edit_scale: float, target_entropy_scale: float, key: Key):
         critic_key, flow_key, edit_key = jax.random.split(key, 3)
         self.critic = parts.temporal_difference(critic_key)
         flow = parts.behaviour_flow(flow_key)
@@ -161,7 +181,7 @@ class FAWAC(AbstractAgent[AdvantageLearning, AdvantageWeightedFlow]):
         parts: Parts,
         *,
         inverse_temperature: float,
-        value_target: Literal["td", "critic"] = "td",
+        value_target: Literal["td", "critic"],
         key: Key,
     ):
         critic_key, value_key, flow_key = jax.random.split(key, 3)
@@ -178,9 +198,7 @@ class DSRL(AbstractAgent[TemporalDifference, LatentPolicy]):
     """TD critic x a policy over the noise of the behaviour flow's target (Wagenmaker et al.,
     arXiv 2506.15799)."""
 
-    def __init__(
-        self, parts: Parts, *, noise_scale: float, target_entropy_scale: float = 0.5, key: Key
-    ):
+    def __init__(self, parts: Parts, *, noise_scale: float, target_entropy_scale: float, key: Key):
         critic_key, flow_key, latent_key, actor_key = jax.random.split(key, 4)
         self.critic = parts.temporal_difference(critic_key)
         self.policy = LatentPolicy(
@@ -196,7 +214,7 @@ class IFQL(AbstractAgent[ImplicitQLearning, BestOfN]):
     """Implicit Q-learning x the best of N samples of the behaviour flow (Park et al.,
     arXiv 2502.02538)."""
 
-    def __init__(self, parts: Parts, *, expectile: float, best_of_n: int = 32, key: Key):
+    def __init__(self, parts: Parts, *, expectile: float, best_of_n: int, key: Key):
         critic_key, value_key, flow_key = jax.random.split(key, 3)
         self.critic = ImplicitQLearning(
             parts.with_target(parts.networks.critic(critic_key)),
@@ -285,8 +303,8 @@ class QSM(AbstractAgent[TemporalDifference, ScoreMatchedDiffusion]):
         *,
         inverse_temperature: float,
         bc_weight: float,
-        diffusion_steps: int = 10,
-        sampler: Literal["ddpm", "clean"] = "ddpm",
+        diffusion_steps: int,
+        sampler: Literal["ddpm", "clean"],
         key: Key,
     ):
         critic_key, policy_key = jax.random.split(key)
@@ -305,7 +323,7 @@ class DAC(AbstractAgent[TemporalDifference, CriticGuidedDiffusion]):
     """TD critic x a diffusion policy pushed along the critic's gradient (Fang et al.,
     arXiv 2405.20555)."""
 
-    def __init__(self, parts: Parts, *, bc_weight: float, diffusion_steps: int = 10, key: Key):
+    def __init__(self, parts: Parts, *, bc_weight: float, diffusion_steps: int, key: Key):
         critic_key, policy_key = jax.random.split(key)
         self.critic = parts.temporal_difference(critic_key)
         self.policy = CriticGuidedDiffusion(
@@ -331,8 +349,8 @@ class ReBRAC(AbstractAgent[TemporalDifference, DeterministicPolicy]):
         *,
         bc_weight: float,
         actor_noise: float,
-        policy_delay: int = 2,
-        delayed: Literal["actor", "targets"] = "actor",
+        policy_delay: int,
+        delayed: Literal["actor", "targets"],
         key: Key,
     ):
         critic_key, actor_key = jax.random.split(key)
@@ -352,9 +370,7 @@ class RLPD(AbstractAgent[TemporalDifference, GaussianPolicy]):
     """TD critic without entropy in its backup x SAC's policy with a cloning term (Ball et al.,
     arXiv 2302.02948)."""
 
-    def __init__(
-        self, parts: Parts, *, bc_weight: float, target_entropy_scale: float = 0.5, key: Key
-    ):
+    def __init__(self, parts: Parts, *, bc_weight: float, target_entropy_scale: float, key: Key):
         critic_key, actor_key = jax.random.split(key)
         self.critic = parts.temporal_difference(critic_key)
         self.policy = GaussianPolicy(
@@ -378,7 +394,7 @@ class RQL(AbstractAgent[ReversalLearning, ReversalFlow]):
         *,
         bc_weight: float,
         expectile: float,
-        actor_target_rate: float = 0.001,
+        actor_target_rate: float,
         key: Key,
     ):
         critic_key, flow_key = jax.random.split(key)

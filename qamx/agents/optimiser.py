@@ -9,9 +9,7 @@ from jaxtyping import PyTree
 from qamx.rl import Delayed
 
 
-def adam(
-    learning_rate: float = 3e-4, gradient_clip: float | None = None
-) -> optax.GradientTransformation:
+def adam(learning_rate: float, gradient_clip: float | None = None) -> optax.GradientTransformation:
     """Adam over all trained networks together (Kingma and Ba, arXiv 1412.6980).
 
     Parts marked `Delayed` take a step, and their moments move, every `period`-th time only.

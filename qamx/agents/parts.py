@@ -1,6 +1,6 @@
 """The parts that methods are put together from, in the sizes of one problem."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import jax
@@ -39,8 +39,8 @@ class Parts:
 
     networks: Networks
     backup: Backup
-    integrator: Integrator = field(default_factory=Integrator)
-    target_rate: float = 0.005
+    integrator: Integrator
+    target_rate: float
     target_period: int = 1
 
     @property

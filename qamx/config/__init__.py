@@ -5,13 +5,9 @@
 plugin subclasses for a method, schedule, environment or data source of its own.
 """
 
-from qamx.config.agents import (
-    AdjointMatchingSettings,
-    AgentSettings,
-    QAMEditSettings,
-    QAMFQLSettings,
-    QAMSettings,
-)
+from qamx.config.agents import AgentSettings, QAMEditSettings, QAMFQLSettings, QAMSettings
+from qamx.config.datasets import OGBenchDataSettings
+from qamx.config.environments import OGBenchEnvironmentSettings
 from qamx.config.experiment import (
     CheckpointSettings,
     ComputeSettings,
@@ -37,18 +33,17 @@ from qamx.config.inverse_temperature import (
 )
 from qamx.config.library import find_experiment, find_suite
 from qamx.config.loader import load
-from qamx.config.messages import ConfigError, Problem
-from qamx.config.ogbench import OGBenchDataSettings, OGBenchEnvironmentSettings
+from qamx.config.messages import ConfigError, ConfigProblem
 from qamx.config.schedules import OfflineSettings, OfflineToOnlineSettings
 from qamx.config.suite import Suite, SuiteRun, is_suite_file, load_suite
 
 __all__ = [
-    "AdjointMatchingSettings",
     "AgentSettings",
     "Allowed",
     "CheckpointSettings",
     "ComputeSettings",
     "ConfigError",
+    "ConfigProblem",
     "ConstantTemperature",
     "DataSettings",
     "EnvironmentSettings",
@@ -64,7 +59,6 @@ __all__ = [
     "OfflineToOnlineSettings",
     "PositiveFloat",
     "PositiveInt",
-    "Problem",
     "QAMEditSettings",
     "QAMFQLSettings",
     "QAMSettings",

@@ -1,12 +1,14 @@
-"""The settings of the built-in methods; none of them imports JAX."""
+"""Settings of the built-in methods, each of which builds its agent."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from qamx import registry
 from qamx.config.fields import (
-    Absent,
+    NO_BUILDER,
     Allowed,
+    DefaultText,
     Discount,
     Fraction,
     HiddenSizes,
@@ -17,27 +19,84 @@ from qamx.config.fields import (
     Switch,
     Text,
 )
-from qamx.config.inverse_temperature import InverseTemperature
+from qamx.config.inverse_temperature import KL_SCALE, InverseTemperature, build_temperature
+
+if TYPE_CHECKING:
+    from qamx._types import Key
+    from qamx.agents import AbstractAgent, Parts
 
 Solver = Literal["euler", "heun", "midpoint", "ralston", "bosh3", "tsit5", "dopri5"]
 """Diffrax's fixed-step solvers for the flow's ODE."""
 
+# --- keys that several methods have ---
+
 GradientClip = Annotated[
-    PositiveFloat | Literal["none"], Allowed('a positive number, or "none" for no clipping')
+    PositiveFloat | Literal["none"],
+    Allowed('a positive number, or "none" for no clipping'),
+    Field(description="bound of the global gradient norm, critic and actor together"),
 ]
+Sampling = Annotated[
+    Literal["uniform", "balanced"],
+    Field(
+        description="how batches are drawn: over old and new transitions alike, or half from each"
+    ),
+]
+Tau = Annotated[
+    InverseTemperature,
+    Field(examples=[1.0], description="τ in π(a|s) ∝ π_b(a|s) exp(τ Q(s, a))"),
+]
+PlainTau = Annotated[PositiveFloat, Field(examples=[10.0], description="τ")]
+GradientTau = Annotated[
+    PositiveFloat, Field(examples=[10.0], description="τ, on the critic's gradient")
+]
+GuidanceScale = Annotated[
+    PositiveFloat,
+    Field(examples=[0.1], description="size of the whole guidance beside the flow's velocity"),
+]
+NoisyCriticWeight = Annotated[
+    PositiveFloat,
+    Field(examples=[0.1], description="weight of the critic's loss at noised actions"),
+]
+EditScale = Annotated[
+    float,
+    Field(gt=0, le=2),
+    Allowed("a number above 0, at most 2"),
+    Field(
+        examples=[0.1],
+        description="largest change that the edit makes to an action, whose range is [−1, 1]",
+    ),
+]
+TargetEntropyScale = Annotated[
+    PositiveFloat,
+    Field(description="c in the policy's target entropy −c·d nats, d the size of an action chunk"),
+]
+NoiseWeight = Annotated[
+    PositiveFloat, Field(examples=[1.0], description="weight of predicting the data's noise")
+]
+DiffusionSteps = Annotated[
+    PositiveInt,
+    Field(description="N, the steps of the diffusion; `flow_steps` and `solver` are not used"),
+]
+Expectile = Annotated[
+    float,
+    Field(gt=0, lt=1),
+    Allowed("a number between 0 and 1"),
+    Field(examples=[0.9], description="κ of the expectile regression; 0.5 is the mean"),
+]
+_BEST_OF_N = Field(
+    examples=[32],
+    description="play the best of so many drawn chunks, by the smallest of the K critics; in the "
+    "backup too",
+)
 
-Sampling = Literal["uniform", "balanced"]
-"""How batches are drawn: over old and new data alike, or half from each."""
-
-_HIDDEN = (512, 512, 512, 512)
-_CLIP = "bound of the global gradient norm, critic and actor together"
-_SAMPLING = "how batches are drawn: over old and new transitions alike, or half from each"
-_BEST = "play the best of so many drawn chunks, by the smallest of the K critics; in the backup too"
-_ENTROPY = "c in the policy's target entropy −c·d nats, d the size of an action chunk"
+HIDDEN = (512, 512, 512, 512)
+CLIP = 1.0
+TARGET_ENTROPY_SCALE = 0.5
+DIFFUSION_STEPS = 10
 
 
 class AgentSettings(Settings):
-    """What all methods share. Base class for the settings of a method of your own."""
+    """Keys of every method. Base class for the settings of a method of your own."""
 
     method: Text = Field(examples=["qam"], description="its name; see `qamx list`")
     horizon: PositiveInt = Field(
@@ -59,9 +118,9 @@ class AgentSettings(Settings):
     )
     solver: Solver = Field(default="euler", description="the Diffrax solver on that grid")
     actor_hidden: HiddenSizes = Field(
-        default=_HIDDEN, description="hidden widths of the velocity fields and policies"
+        default=HIDDEN, description="hidden widths of the velocity fields and policies"
     )
-    critic_hidden: HiddenSizes = Field(default=_HIDDEN, description="hidden widths of each critic")
+    critic_hidden: HiddenSizes = Field(default=HIDDEN, description="hidden widths of each critic")
     actor_layer_norm: Switch = Field(
         default=False,
         description="layer norm after each hidden layer of velocities, noise predictors, one-step "
@@ -72,11 +131,9 @@ class AgentSettings(Settings):
     )
     batch_size: PositiveInt = Field(default=256, description="action chunks in an update")
     learning_rate: PositiveFloat = Field(default=3e-4, description="Adam's")
-    gradient_clip: GradientClip = Field(default="none", description=_CLIP)
-    sampling: Sampling = Field(default="uniform", description=_SAMPLING)
-    best_of_n: Annotated[PositiveInt | None, Absent("none")] = Field(
-        default=None, examples=[32], description=_BEST
-    )
+    gradient_clip: GradientClip = "none"
+    sampling: Sampling = "uniform"
+    best_of_n: Annotated[PositiveInt | None, DefaultText("none"), _BEST_OF_N] = None
     initialise_from: Text | None = Field(
         default=None,
         examples=["runs/c4_qam-task2-seed10001"],
@@ -84,84 +141,120 @@ class AgentSettings(Settings):
         "has",
     )
 
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        """A fresh agent of the method, made of parts in the sizes of a problem."""
+        raise NotImplementedError(NO_BUILDER)
 
-class AdjointMatchingSettings(AgentSettings):
-    """What the methods with an adjoint-matched flow share."""
+    def with_best_of_n(self, agent: "AbstractAgent") -> "AbstractAgent":
+        """The agent as `best_of_n` has it act."""
+        from qamx.agents import best_of_n
 
-    gradient_clip: GradientClip = Field(default=1.0, description=_CLIP)
-    inverse_temperature: InverseTemperature = Field(
-        examples=[1.0], description="τ in π(a|s) ∝ π_b(a|s) exp(τ Q(s, a))"
-    )
+        return agent if self.best_of_n is None else best_of_n(agent, self.best_of_n)
 
 
-class QAMSettings(AdjointMatchingSettings):
+# --- the methods, in the order of `qamx list` ---
+
+
+@registry.agents.add(
+    "qam", "Q-learning with adjoint matching: a flow fine-tuned against the critic"
+)
+class QAMSettings(AgentSettings):
     """Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)."""
 
     method: str = "qam"
+    gradient_clip: GradientClip = CLIP
+    inverse_temperature: Tau
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import QAM
+
+        return QAM(parts, inverse_temperature=build_temperature(self.inverse_temperature), key=key)
 
 
-class QAMFQLSettings(AdjointMatchingSettings):
+@registry.agents.add("qam_fql", "QAM with a one-step policy that follows the fine-tuned flow")
+class QAMFQLSettings(AgentSettings):
     """QAM with a one-step policy distilled from the fine-tuned flow."""
 
     method: str = "qam_fql"
+    gradient_clip: GradientClip = CLIP
+    inverse_temperature: Tau
     distill_weight: PositiveFloat = Field(
         examples=[30.0],
         description="weight of the distance between the one-step policy and the flow",
     )
 
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import QAMFQL
 
-class EditSettings(AgentSettings):
-    """What the methods with an edit policy share."""
-
-    edit_scale: Annotated[float, Field(gt=0, le=2), Allowed("a number above 0, at most 2")] = Field(
-        examples=[0.1],
-        description="largest change that the edit makes to an action, whose range is [−1, 1]",
-    )
-    target_entropy_scale: PositiveFloat = Field(default=0.5, description=_ENTROPY)
+        return QAMFQL(
+            parts,
+            inverse_temperature=build_temperature(self.inverse_temperature),
+            distill_weight=self.distill_weight,
+            key=key,
+        )
 
 
-class QAMEditSettings(AdjointMatchingSettings, EditSettings):  # the first base's defaults hold
+@registry.agents.add("qam_edit", "QAM with a Gaussian edit of the fine-tuned flow's actions")
+class QAMEditSettings(AgentSettings):
     """QAM with a Gaussian edit of the fine-tuned flow's actions."""
 
     method: str = "qam_edit"
+    gradient_clip: GradientClip = CLIP
+    edit_scale: EditScale
+    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+    inverse_temperature: Tau
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import QAMEdit
+
+        return QAMEdit(
+            parts,
+            inverse_temperature=build_temperature(self.inverse_temperature),
+            edit_scale=self.edit_scale,
+            target_entropy_scale=self.target_entropy_scale,
+            key=key,
+        )
 
 
+@registry.agents.add(
+    "trqam", "QAM whose temperature keeps it within a trust region of the behaviour"
+)
 class TRQAMSettings(AgentSettings):
     """QAM within a trust region (Dong et al., arXiv 2605.27079)."""
 
     method: str = "trqam"
-    gradient_clip: GradientClip = Field(default=1.0, description=_CLIP)
+    gradient_clip: GradientClip = CLIP
     kl_budget: PositiveFloat = Field(
         default=1.0,
         description="nats per environment step that the policy's paths may be from the behaviour's",
     )
     kl_scale: PositiveFloat = Field(
-        default=3.0, description="c in 1/τ = c·λ, λ the dual variable that keeps the budget"
+        default=KL_SCALE,
+        description="c in 1/τ = c·λ, λ the dual variable that keeps the budget",
     )
 
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import TRQAM
 
-class TiltSettings(AgentSettings):
-    """What the methods with a plain inverse temperature share."""
-
-    inverse_temperature: PositiveFloat = Field(examples=[10.0], description="τ")
-
-
-class CloningWeightSettings(AgentSettings):
-    """What the methods with a weight on behaviour cloning share."""
-
-    bc_weight: PositiveFloat = Field(
-        examples=[1.0], description="weight of staying with the data against the critic"
-    )
+        return TRQAM(parts, kl_budget=self.kl_budget, kl_scale=self.kl_scale, key=key)
 
 
-class BAMSettings(TiltSettings):
+@registry.agents.add("bam", "a flow fine-tuned by backpropagation through its memoryless SDE")
+class BAMSettings(AgentSettings):
     """Backpropagation through the whole memoryless SDE (Li and Levine, arXiv 2601.14234)."""
 
     method: str = "bam"
-    gradient_clip: GradientClip = Field(default=1.0, description=_CLIP)
+    gradient_clip: GradientClip = CLIP
+    inverse_temperature: PlainTau
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import BAM
+
+        return BAM(parts, inverse_temperature=self.inverse_temperature, key=key)
 
 
-class FBRACSettings(CloningWeightSettings):
+@registry.agents.add("fbrac", "a flow that climbs the critic through all steps of its ODE")
+class FBRACSettings(AgentSettings):
     """A flow improved through its ODE (Park et al., arXiv 2502.02538)."""
 
     method: str = "fbrac"
@@ -171,8 +264,16 @@ class FBRACSettings(CloningWeightSettings):
         "divided by it",
     )
 
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import FBRAC
 
-class FQLSettings(CloningWeightSettings):
+        return FBRAC(parts, bc_weight=self.bc_weight, key=key)
+
+
+@registry.agents.add(
+    "fql", "a one-step policy that follows the behaviour flow and climbs the critic"
+)
+class FQLSettings(AgentSettings):
     """A one-step policy over the behaviour flow (Park et al., arXiv 2502.02538)."""
 
     method: str = "fql"
@@ -182,92 +283,161 @@ class FQLSettings(CloningWeightSettings):
         "is multiplied with it",
     )
 
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import FQL
 
-class FEditSettings(EditSettings):
+        return FQL(parts, bc_weight=self.bc_weight, key=key)
+
+
+@registry.agents.add("fedit", "a Gaussian edit of the behaviour flow's actions")
+class FEditSettings(AgentSettings):
     """A Gaussian edit of the behaviour flow's actions (Dong et al., arXiv 2507.07986)."""
 
     method: str = "fedit"
+    edit_scale: EditScale
+    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import FEdit
+
+        return FEdit(
+            parts,
+            edit_scale=self.edit_scale,
+            target_entropy_scale=self.target_entropy_scale,
+            key=key,
+        )
 
 
-class FAWACSettings(TiltSettings):
+@registry.agents.add("fawac", "flow matching on the data's chunks weighed by their advantage")
+class FAWACSettings(AgentSettings):
     """Advantage-weighted flow matching (Park et al., arXiv 2502.02538)."""
 
     method: str = "fawac"
+    inverse_temperature: PlainTau
     value_target: Literal["td", "critic"] = Field(
         default="td",
         description="what V(s) regresses to: the critics' TD target (the paper), or the target "
         "critics at the data's action (the release)",
     )
 
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import FAWAC
 
-class CGQLSettings(TiltSettings):
+        return FAWAC(
+            parts,
+            inverse_temperature=self.inverse_temperature,
+            value_target=self.value_target,
+            key=key,
+        )
+
+
+@registry.agents.add("cgql", "a behaviour flow guided by the critic's gradient as it acts")
+class CGQLSettings(AgentSettings):
     """A flow guided by a critic of clean actions (Li and Levine, arXiv 2601.14234)."""
 
     method: str = "cgql"
-    inverse_temperature: PositiveFloat = Field(
-        examples=[10.0], description="τ, on the critic's gradient"
-    )
-    guidance_scale: PositiveFloat = Field(
-        examples=[0.1], description="size of the whole guidance beside the flow's velocity"
-    )
+    inverse_temperature: GradientTau
+    guidance_scale: GuidanceScale
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import CGQL
+
+        return CGQL(
+            parts,
+            inverse_temperature=self.inverse_temperature,
+            guidance_scale=self.guidance_scale,
+            key=key,
+        )
 
 
-class NoisyCGQLSettings(CGQLSettings):
-    """What the guided methods share whose critic knows noised actions."""
-
-    noisy_critic_weight: PositiveFloat = Field(
-        examples=[0.1], description="weight of the critic's loss at noised actions"
-    )
-
-
-class CGQLMSESettings(NoisyCGQLSettings):
+@registry.agents.add("cgql_mse", "guidance by a critic of noised actions, fitted by squares")
+class CGQLMSESettings(AgentSettings):
     """A flow guided by a critic of noised actions, fitted by squares."""
 
     method: str = "cgql_mse"
+    inverse_temperature: GradientTau
+    guidance_scale: GuidanceScale
+    noisy_critic_weight: NoisyCriticWeight
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import CGQLMSE
+
+        return CGQLMSE(
+            parts,
+            inverse_temperature=self.inverse_temperature,
+            guidance_scale=self.guidance_scale,
+            noisy_critic_weight=self.noisy_critic_weight,
+            key=key,
+        )
 
 
-class CGQLLinexSettings(NoisyCGQLSettings):
+@registry.agents.add("cgql_linex", "guidance by a critic of noised actions, fitted by LINEX")
+class CGQLLinexSettings(AgentSettings):
     """A flow guided by a critic of noised actions, fitted by the LINEX loss."""
 
     method: str = "cgql_linex"
     inverse_temperature: PositiveFloat = Field(
         examples=[10.0], description="τ, on the critic's gradient and in the critic's loss"
     )
+    guidance_scale: GuidanceScale
+    noisy_critic_weight: NoisyCriticWeight
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import CGQLLinex
+
+        return CGQLLinex(
+            parts,
+            inverse_temperature=self.inverse_temperature,
+            guidance_scale=self.guidance_scale,
+            noisy_critic_weight=self.noisy_critic_weight,
+            key=key,
+        )
 
 
-class DiffusionSettings(CloningWeightSettings):
-    """What the methods on a diffusion policy share."""
-
-    gradient_clip: GradientClip = Field(default=1.0, description=_CLIP)
-    bc_weight: PositiveFloat = Field(
-        examples=[1.0], description="weight of predicting the data's noise"
-    )
-    diffusion_steps: PositiveInt = Field(
-        default=10,
-        description="N, the steps of the diffusion; `flow_steps` and `solver` are not used",
-    )
-
-
-class QSMSettings(DiffusionSettings, TiltSettings):
+@registry.agents.add("qsm", "a diffusion policy whose score is the critic's gradient")
+class QSMSettings(AgentSettings):
     """Q-score matching (Psenka et al., arXiv 2312.11752)."""
 
     method: str = "qsm"
-    inverse_temperature: PositiveFloat = Field(
-        examples=[10.0], description="τ, on the critic's gradient"
-    )
+    gradient_clip: GradientClip = CLIP
+    inverse_temperature: GradientTau
+    bc_weight: NoiseWeight
+    diffusion_steps: DiffusionSteps = DIFFUSION_STEPS
     sampler: Literal["ddpm", "clean"] = Field(
         default="ddpm",
         description="the reverse step: the standard one (the paper), or a jump to the predicted "
         "clean action (the release)",
     )
 
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import QSM
 
-class DACSettings(DiffusionSettings):
+        return QSM(
+            parts,
+            inverse_temperature=self.inverse_temperature,
+            bc_weight=self.bc_weight,
+            diffusion_steps=self.diffusion_steps,
+            sampler=self.sampler,
+            key=key,
+        )
+
+
+@registry.agents.add("dac", "a diffusion policy pushed along the critic's gradient")
+class DACSettings(AgentSettings):
     """Diffusion actor-critic (Fang et al., arXiv 2405.20555)."""
 
     method: str = "dac"
+    gradient_clip: GradientClip = CLIP
+    bc_weight: NoiseWeight
+    diffusion_steps: DiffusionSteps = DIFFUSION_STEPS
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import DAC
+
+        return DAC(parts, bc_weight=self.bc_weight, diffusion_steps=self.diffusion_steps, key=key)
 
 
+@registry.agents.add("dsrl", "a policy that chooses the noise of the behaviour flow")
 class DSRLSettings(AgentSettings):
     """A policy over the noise of the behaviour flow (Wagenmaker et al., arXiv 2506.15799)."""
 
@@ -275,25 +445,39 @@ class DSRLSettings(AgentSettings):
     noise_scale: PositiveFloat = Field(
         examples=[1.0], description="bound of an entry of the noise that the policy chooses"
     )
-    target_entropy_scale: PositiveFloat = Field(default=0.5, description=_ENTROPY)
+    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import DSRL
+
+        return DSRL(
+            parts,
+            noise_scale=self.noise_scale,
+            target_entropy_scale=self.target_entropy_scale,
+            key=key,
+        )
 
 
-class ExpectileSettings(AgentSettings):
-    """What the methods with an expectile regression share."""
-
-    expectile: Annotated[float, Field(gt=0, lt=1), Allowed("a number between 0 and 1")] = Field(
-        examples=[0.9], description="κ of the expectile regression; 0.5 is the mean"
-    )
-
-
-class IFQLSettings(ExpectileSettings):
+@registry.agents.add("ifql", "implicit Q-learning, and the best of N samples of the behaviour flow")
+class IFQLSettings(AgentSettings):
     """Implicit Q-learning and the best of N flow samples (Park et al., arXiv 2502.02538)."""
 
     method: str = "ifql"
-    best_of_n: PositiveInt = Field(default=32, description=_BEST)
+    expectile: Expectile
+    best_of_n: Annotated[PositiveInt, _BEST_OF_N] = 32
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import IFQL
+
+        return IFQL(parts, expectile=self.expectile, best_of_n=self.best_of_n, key=key)
+
+    def with_best_of_n(self, agent: "AbstractAgent") -> "AbstractAgent":
+        """The agent as it is: the method itself plays the best of N."""
+        return agent
 
 
-class ReBRACSettings(CloningWeightSettings):
+@registry.agents.add("rebrac", "a deterministic policy with a cloning penalty")
+class ReBRACSettings(AgentSettings):
     """A deterministic policy with a cloning penalty (Tarasov et al., arXiv 2305.09836)."""
 
     method: str = "rebrac"
@@ -312,7 +496,20 @@ class ReBRACSettings(CloningWeightSettings):
         description="actor and targets (the paper), or the targets alone (the release)",
     )
 
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import ReBRAC
 
+        return ReBRAC(
+            parts,
+            bc_weight=self.bc_weight,
+            actor_noise=self.actor_noise,
+            policy_delay=self.policy_delay,
+            delayed=self.delayed,
+            key=key,
+        )
+
+
+@registry.agents.add("rlpd", "SAC from scratch online, on old and new data in equal parts")
 class RLPDSettings(AgentSettings):
     """SAC on old and new data in equal parts (Ball et al., arXiv 2302.02948)."""
 
@@ -320,17 +517,40 @@ class RLPDSettings(AgentSettings):
     bc_weight: NonNegativeFloat = Field(
         default=0.0, description="weight of the data's log probability"
     )
-    target_entropy_scale: PositiveFloat = Field(default=0.5, description=_ENTROPY)
-    sampling: Sampling = Field(default="balanced", description=_SAMPLING)
+    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+    sampling: Sampling = "balanced"
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import RLPD
+
+        return RLPD(
+            parts,
+            bc_weight=self.bc_weight,
+            target_entropy_scale=self.target_entropy_scale,
+            key=key,
+        )
 
 
-class RQLSettings(CloningWeightSettings, ExpectileSettings):
+@registry.agents.add("rql", "a flow whose every step climbs a critic of its intermediate states")
+class RQLSettings(AgentSettings):
     """Reversal Q-learning (Oberai, Park and Levine, arXiv 2606.17551)."""
 
     method: str = "rql"
+    expectile: Expectile
     bc_weight: PositiveFloat = Field(examples=[1.0], description="weight of flow matching")
     actor_target_rate: Fraction = Field(
         default=0.001,
         description="share of the velocity that the slow copy takes on at an update; the copy is "
         "what is evaluated",
     )
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import RQL
+
+        return RQL(
+            parts,
+            bc_weight=self.bc_weight,
+            expectile=self.expectile,
+            actor_target_rate=self.actor_target_rate,
+            key=key,
+        )

@@ -1,13 +1,76 @@
-"""Settings of environments: Gymnasium's and the locomotion of the expert."""
+"""Settings of environments: OGBench's, Gymnasium's, and the locomotion of the expert."""
 
-from typing import Annotated, Any, Literal
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from qamx import registry
+from qamx.config.datasets import WALKERS, OGBenchDataSettings, Walker, known_walker
 from qamx.config.experiment import DataSettings, EnvironmentSettings, name_of
-from qamx.config.fields import Absent, Allowed, Names, Number, PositiveInt, Switch, Text
+from qamx.config.fields import Allowed, DefaultText, Names, Number, PositiveInt, Switch, Text
 from qamx.config.messages import show, value_problem
+from qamx.data.ogbench.catalogue import DOMAIN_OF
 from qamx.errors import suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qamx.envs.base import Environment
+
+
+@registry.environments.add(
+    "ogbench", "single-task OGBench environments, such as cube-quadruple-play"
+)
+class OGBenchEnvironmentSettings(EnvironmentSettings):
+    """A task of OGBench."""
+
+    task: Annotated[int, Field(ge=1, le=5), Allowed("an integer from 1 to 5")] = Field(
+        examples=[2], description="the task of the OGBench domain"
+    )
+    reward: Literal["default", "sparse"] = Field(
+        default="default",
+        description="`sparse`: −1 until every subtask is solved, then 0, in the data and online",
+    )
+
+    @field_validator("id")
+    @classmethod
+    def _known(cls, address: str) -> str:
+        if name_of(address) not in DOMAIN_OF:
+            raise value_problem(f"found {show(address)}; {suggestion(name_of(address), DOMAIN_OF)}")
+        return address
+
+    @property
+    def label(self) -> str:
+        return f"task{self.task}"
+
+    @property
+    def sparse(self) -> bool:
+        return self.reward == "sparse"
+
+    @property
+    def stops_at_success(self) -> bool:
+        return True
+
+    def default_source(self) -> str:
+        return f"ogbench:{self.name}-v0"
+
+    def objection(self, data: DataSettings) -> str | None:
+        domain = DOMAIN_OF[self.name]
+        if isinstance(data, OGBenchDataSettings) and data.domain != domain:
+            return (
+                f"{show(data.source)} has the observations of {data.domain}, the environment "
+                f"{show(self.id)} those of {domain}; write e.g. {show(self.default_source())}"
+            )
+        return None
+
+    def build(self) -> "Callable[[], Environment]":
+        from qamx.envs.ogbench import OGBenchEnvironment
+
+        return functools.partial(OGBenchEnvironment, self.name, self.task, self.reward)
+
 
 Arguments = Annotated[dict[str, Any], Allowed("a table of the environment's arguments")]
 
@@ -15,6 +78,9 @@ Arguments = Annotated[dict[str, Any], Allowed("a table of the environment's argu
 _AT_ONCE = "a success_return of 0 or less is reached before an episode's first step"
 
 
+@registry.environments.add(
+    "gymnasium", "environments with Gymnasium's interface, by id or entry point"
+)
 class GymnasiumEnvironmentSettings(EnvironmentSettings):
     """`id` is "gymnasium:" and `Pendulum-v1`, `module:Name-v0` or `module:Class`."""
 
@@ -23,12 +89,12 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
         examples=[{"render_mode": "rgb_array"}],
         description="passed to the environment by name",
     )
-    max_episode_steps: Annotated[PositiveInt | None, Absent("the environment's own")] = Field(
+    max_episode_steps: Annotated[PositiveInt | None, DefaultText("the environment's own")] = Field(
         default=None,
         examples=[1000],
         description="the time limit; required where the environment has none",
     )
-    observation_keys: Annotated[Names | None, Absent("all, in alphabetical order")] = Field(
+    observation_keys: Annotated[Names | None, DefaultText("all, in alphabetical order")] = Field(
         default=None,
         examples=[["observation", "desired_goal"]],
         description="the entries of dictionary observations, in the order of the vector; dotted "
@@ -38,7 +104,7 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
         default="default",
         description="`sparse`: 0 where the task is solved, else −1, in the data and online",
     )
-    success_key: Annotated[Text | None, Absent("`success` or `is_success`")] = Field(
+    success_key: Annotated[Text | None, DefaultText("`success` or `is_success`")] = Field(
         default=None,
         examples=["is_success"],
         description="the entry of `info` that is above 0 where the task is solved (of several "
@@ -106,25 +172,38 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
     def stops_at_success(self) -> bool:
         return self.terminate_at_success
 
+    def build(self) -> "Callable[[], Environment]":
+        from qamx.envs.gymnasium import GymnasiumEnvironment
+        from qamx.envs.worker import RegisteredHere, is_registered
 
-Walker = Literal["ant", "humanoid"]
-WALKERS: tuple[Walker, ...] = ("ant", "humanoid")
+        folder = os.getcwd()
+        if folder not in sys.path:  # where a user's own module is looked for, as plugins are
+            sys.path.append(folder)
+        make = functools.partial(
+            GymnasiumEnvironment,
+            self.name,
+            arguments=self.arguments,
+            max_episode_steps=self.max_episode_steps,
+            observation_keys=self.observation_keys,
+            success_key=self.success_key,
+            success_return=self.success_return,
+            sparse=self.sparse,
+            ends_at_success=self.terminate_at_success,
+        )
+        return RegisteredHere(self.name, make) if is_registered(self.name) else make
 
 
-def _known(address: str) -> str:
-    if name_of(address) not in WALKERS:
-        raise value_problem(f"found {show(address)}; {suggestion(name_of(address), WALKERS)}")
-    return address
-
-
+@registry.environments.add(
+    "walk", "an ant or a humanoid told where to walk, which the experts of mazes learn"
+)
 class WalkEnvironmentSettings(EnvironmentSettings):
     """An ant or a humanoid that is told where to walk."""
 
-    _check_walker = field_validator("id")(_known)
+    _check_walker = field_validator("id")(known_walker)
 
     @property
     def walker(self) -> Walker:
-        """Who walks."""
+        """The walker, `ant` or `humanoid`."""
         return next(walker for walker in WALKERS if walker == self.name)
 
     def default_source(self) -> str:
@@ -135,13 +214,7 @@ class WalkEnvironmentSettings(EnvironmentSettings):
             return None
         return f"{show(data.source)} is not of {show(self.id)}; write {show(self.default_source())}"
 
+    def build(self) -> "Callable[[], Environment]":
+        from qamx.envs.locomotion import WalkEnvironment
 
-class WalkDataSettings(DataSettings):
-    """Random steps of a walker."""
-
-    source: Annotated[Text, Absent("that of the environment")] = Field(
-        examples=["walk:ant"], description="`walk:ant` for `walk:ant`, else `walk:humanoid`"
-    )
-    steps: PositiveInt = Field(default=10_000, description="how many random steps are played")
-
-    _check_walker = field_validator("source")(_known)
+        return functools.partial(WalkEnvironment, self.walker)

@@ -1,15 +1,16 @@
 """An experiment and its sections."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from qamx.config.agents import AgentSettings
 from qamx.config.fields import (
-    Absent,
+    NO_BUILDER,
     Allowed,
     Count,
+    DefaultText,
     Modules,
     Name,
     Number,
@@ -20,6 +21,13 @@ from qamx.config.fields import (
     Switch,
     Text,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qamx.data.source import DataSource
+    from qamx.envs import Environment
+    from qamx.schedules import Schedule
 
 Workers = Annotated[
     Count | Literal["auto"], Allowed('a number of processes, 0 for none, or "auto" for one a core')
@@ -35,14 +43,14 @@ def scheme_of(address: str) -> str:
 
 
 def name_of(address: str) -> str:
-    """What follows the scheme in `scheme:name`."""
+    """The name in `scheme:name`."""
     return address.removeprefix(f"{scheme_of(address)}:")
 
 
 class GeneralSettings(Settings):
     """The keys above all sections."""
 
-    name: Annotated[Name, Absent("the file's name without `.toml`")] = Field(
+    name: Annotated[Name, DefaultText("the file's name without `.toml`")] = Field(
         description="what the run's folder and log entries are called"
     )
     seed: Seed = Field(
@@ -52,7 +60,7 @@ class GeneralSettings(Settings):
 
 
 class EnvironmentSettings(Settings):
-    """Where the policy acts. Base class for the settings of an environment of your own."""
+    """Keys of every environment. Base class for the settings of an environment of your own."""
 
     id: Text = Field(
         examples=["cube-quadruple-play"],
@@ -73,12 +81,12 @@ class EnvironmentSettings(Settings):
 
     @property
     def label(self) -> str:
-        """What tells the runs of this environment apart in a folder's name; may be empty."""
+        """The part of a run folder's name that stands for the environment; may be empty."""
         return ""
 
     @property
     def unit_actions(self) -> bool:
-        """Whether actions are in [-1, 1]; if not, the environment has bounds of its own."""
+        """True if actions are in [-1, 1], False if the environment has other bounds."""
         return True
 
     @property
@@ -88,17 +96,17 @@ class EnvironmentSettings(Settings):
 
     @property
     def sparse(self) -> bool:
-        """Whether the reward is -1 until the task is solved, then 0."""
+        """True if the reward is -1 until the task is solved, then 0."""
         return False
 
     @property
     def stops_at_success(self) -> bool:
-        """Whether an episode ends where the task is solved."""
+        """True if an episode ends where the task is solved."""
         return False
 
     @property
     def success_rule(self) -> str:
-        """When an episode of an evaluation counts as solved, in words."""
+        """The condition, in words, under which an evaluation counts an episode as solved."""
         return 'info["success"] of an episode\'s last step'
 
     def default_source(self) -> str | None:
@@ -106,14 +114,18 @@ class EnvironmentSettings(Settings):
         return None
 
     def objection(self, data: "DataSettings") -> str | None:
-        """Why the data cannot be learned from for this environment, or None."""
+        """The reason why the data does not fit this environment, or None."""
         return None
+
+    def build(self) -> "Callable[[], Environment]":
+        """A function that makes the environment, in this process or another."""
+        raise NotImplementedError(NO_BUILDER)
 
 
 class DataSettings(Settings):
-    """What is learned from. Base class for the settings of a data source of your own."""
+    """Keys of every data source. Base class for the settings of a data source of your own."""
 
-    source: Annotated[Text, Absent("the environment's own data, if there are any")] = Field(
+    source: Annotated[Text, DefaultText("the environment's own data, if there are any")] = Field(
         examples=["ogbench:cube-quadruple-play-v0"], description="`scheme:name`"
     )
     normalise_observations: Switch = Field(
@@ -132,19 +144,27 @@ class DataSettings(Settings):
         """The source without its scheme."""
         return name_of(self.source)
 
+    def build(self, environment: EnvironmentSettings) -> "DataSource":
+        """The data source, with the rewards and masks of the environment's task."""
+        raise NotImplementedError(NO_BUILDER)
+
 
 class ScheduleSettings(Settings):
     """The phases of a run. Base class for the settings of a schedule of your own."""
 
-    kind: Annotated[Text, Absent('`"offline_to_online"`')] = Field(
+    kind: Annotated[Text, DefaultText('`"offline_to_online"`')] = Field(
         examples=["offline_to_online"],
         description="the phases: `offline_to_online`, `offline`, `online`, `cloning`, or a "
         "plugin's",
     )
 
+    def build(self) -> "Schedule":
+        """The phases of a run."""
+        raise NotImplementedError(NO_BUILDER)
+
 
 class EvaluationSettings(Settings):
-    """How often and how thoroughly the policy is tried out."""
+    """Evaluation interval, episodes and processes."""
 
     every: PositiveInt = Field(default=50_000, description="steps between evaluations")
     episodes: PositiveInt = Field(default=50, description="episodes of an evaluation")
@@ -165,14 +185,14 @@ class EvaluationSettings(Settings):
 
 
 class CheckpointSettings(Settings):
-    """How often the whole state is saved, and how many of the latest are kept."""
+    """Checkpoint interval, and the number of checkpoints kept."""
 
     every: PositiveInt = Field(default=50_000, description="steps between checkpoints")
     keep: PositiveInt = Field(default=2, description="checkpoints kept, the latest")
 
 
 class LoggingSettings(Settings):
-    """How often metrics are written, and where else they go."""
+    """Metrics interval, and Weights & Biases."""
 
     every: PositiveInt = Field(default=5_000, description="steps between rows of metrics")
     wandb: Literal["disabled", "offline", "online"] = Field(
@@ -182,7 +202,7 @@ class LoggingSettings(Settings):
 
 
 class ComputeSettings(Settings):
-    """How exact matrix products are, and how many updates go to the device together."""
+    """Precision of matrix products, and updates per dispatch to the device."""
 
     precision: Literal["tf32", "float32", "bfloat16"] = Field(
         default="tf32",
@@ -220,7 +240,7 @@ class Experiment:
 
     @property
     def run_name(self) -> str:
-        """What a folder of this run is called, such as `c4_qam-task2-seed10001`."""
+        """The name of this run's folder, such as `c4_qam-task2-seed10001`."""
         return "-".join(filter(None, (self.name, self.environment.label, f"seed{self.seed}")))
 
     def to_dict(self) -> dict[str, Any]:
@@ -247,14 +267,17 @@ class Experiment:
         return tomli_w.dumps(self.to_dict())
 
     def differences(self, other: "Experiment") -> list[tuple[str, Any, Any]]:
-        """Where two experiments differ: dotted key, this one's value, the other's.
+        """The differing keys of two experiments: dotted key, this one's value, the other's.
 
         None stands for a key that one of them does not have.
         """
-        mine, others = flat(self.to_dict()), flat(other.to_dict())
-        keys = dict.fromkeys((*mine, *others))
-        values = ((key, mine.get(key), others.get(key)) for key in keys)
-        return [(key, one, two) for key, one, two in values if one != two]
+        mine, theirs = flat(self.to_dict()), flat(other.to_dict())
+        keys = dict.fromkeys((*mine, *theirs))
+        return [
+            (key, mine.get(key), theirs.get(key))
+            for key in keys
+            if mine.get(key) != theirs.get(key)
+        ]
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -20,16 +20,20 @@ class Settings(BaseModel):
     )
 
 
+NO_BUILDER = "write a method `build`, or register a builder"
+"""The message of a settings class that cannot build its object."""
+
+
 @dataclass(frozen=True)
 class Allowed:
-    """What a field takes, as in "write `text`"."""
+    """A description of a field's values, as in "write `text`"."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Absent:
-    """What holds where a key is not written, if its default does not say so."""
+class DefaultText:
+    """The default of a key in words, if its value does not say it."""
 
     text: str
 

@@ -5,13 +5,28 @@ An inverse temperature is written as a number, or as a table that names its sche
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from qamx import registry
-from qamx.config.fields import Allowed, NonNegativeFloat, PositiveFloat, PositiveInt, Settings, Text
-from qamx.config.messages import Variants
+from qamx.config.fields import (
+    NO_BUILDER,
+    Allowed,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Settings,
+    Text,
+)
+from qamx.config.messages import RegistryChoice
+
+if TYPE_CHECKING:
+    from qamx.schedules import AbstractInverseTemperature
+
+
+KL_SCALE = 3.0
+"""The default of c in 1/τ = c·λ (TRQAM)."""
 
 
 class TemperatureSettings(Settings):
@@ -23,7 +38,14 @@ class TemperatureSettings(Settings):
         """The value that stands for this schedule in a file."""
         return self.model_dump()
 
+    def build(self) -> "AbstractInverseTemperature":
+        """The schedule."""
+        raise NotImplementedError(NO_BUILDER)
 
+
+@registry.temperatures.add(
+    "constant", "the same inverse temperature throughout (a plain number in the file)"
+)
 class ConstantTemperature(TemperatureSettings):
     """The same inverse temperature throughout; a plain number in the file."""
 
@@ -33,7 +55,15 @@ class ConstantTemperature(TemperatureSettings):
     def as_toml(self) -> object:
         return self.value
 
+    def build(self) -> "AbstractInverseTemperature":
+        from qamx.schedules import Constant
 
+        return Constant(self.value)
+
+
+@registry.temperatures.add(
+    "linear", "from start to stop over a number of updates, stop from then on"
+)
 class LinearTemperature(TemperatureSettings):
     """From `start` to `stop` over `updates` updates, `stop` from then on."""
 
@@ -42,7 +72,15 @@ class LinearTemperature(TemperatureSettings):
     stop: PositiveFloat = Field(description="from `updates` on")
     updates: PositiveInt = Field(description="updates from `start` to `stop`")
 
+    def build(self) -> "AbstractInverseTemperature":
+        from qamx.schedules import Linear
 
+        return Linear(self.start, self.stop, self.updates)
+
+
+@registry.temperatures.add(
+    "trust_region", "whatever keeps the policy's paths within a divergence of the behaviour's"
+)
 class TrustRegionTemperature(TemperatureSettings):
     """Kept by a dual variable so that the policy stays within a divergence of its base."""
 
@@ -51,16 +89,26 @@ class TrustRegionTemperature(TemperatureSettings):
         examples=[1.0],
         description="nats per environment step between the policy's paths and the behaviour's",
     )
-    kl_scale: PositiveFloat = Field(default=3.0, description="as the key of `trqam`")
+    kl_scale: PositiveFloat = Field(default=KL_SCALE, description="as the key of `trqam`")
+
+    def build(self) -> "AbstractInverseTemperature":
+        from qamx.schedules import TrustRegion
+
+        return TrustRegion(self.kl_budget, self.kl_scale)
 
 
-_VARIANTS = Variants(registry.temperatures, "schedule")
+def build_temperature(settings: TemperatureSettings) -> "AbstractInverseTemperature":
+    """The schedule of an inverse temperature, by its registered name."""
+    return registry.temperatures.build(settings.schedule, settings)
+
+
+_CHOICE = RegistryChoice(registry.temperatures, "schedule")
 
 
 def _parse(value: object) -> object:
     if isinstance(value, Mapping):
         table = cast(Mapping[str, Any], value)
-        return _VARIANTS.model_for(table).model_validate(table)
+        return _CHOICE.model_for(table).model_validate(table)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return ConstantTemperature(value=value)
     return value
@@ -74,7 +122,7 @@ InverseTemperature = Annotated[
     TemperatureSettings,
     BeforeValidator(_parse),
     PlainSerializer(_as_toml),
-    _VARIANTS,
+    _CHOICE,
     Allowed('a positive number, or a table such as { schedule = "linear", ... }'),
 ]
 """The type of a key that takes a number or a schedule's table."""

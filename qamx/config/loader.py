@@ -23,8 +23,8 @@ from qamx.config.experiment import (
     scheme_of,
 )
 from qamx.config.library import find_experiment
-from qamx.config.messages import ConfigError, Key, Problem, choice_text, findings, show
-from qamx.config.toml import Override, Tree, gather
+from qamx.config.messages import ConfigError, ConfigProblem, Key, choice_text, field_errors, show
+from qamx.config.toml import ConfigTree, Override, gather
 from qamx.errors import suggestion
 
 
@@ -44,13 +44,13 @@ def load(path: str | Path, overrides: Sequence[str] = (), seed: int | None = Non
     return resolve(gather(find_experiment(path), [Override(text) for text in overrides], seed))
 
 
-def resolve(tree: Tree) -> Experiment:
+def resolve(tree: ConfigTree) -> Experiment:
     """The experiment that a tree of values describes.
 
     **Raises:** `ConfigError` with every problem of the tree, those noted in it included.
     """
     if is_suite(tree.values):
-        raise ConfigError([Problem(str(tree.file), "", _SUITE)])
+        raise ConfigError([ConfigProblem(str(tree.file), "", _SUITE)])
     _load_plugins(tree)
     parts = _Reader(tree).parts()
     if tree.problems:
@@ -66,7 +66,7 @@ def is_suite(table: Mapping[str, Any]) -> bool:
 _SUITE = "a suite of experiments, which qamx check validates; name one of its experiments instead"
 
 
-def _load_plugins(tree: Tree) -> None:
+def _load_plugins(tree: ConfigTree) -> None:
     for error in registry.load_installed_plugins():
         tree.complain("", "", str(error))
     modules = tree.values.get("plugins", [])
@@ -115,7 +115,7 @@ _FIXED: dict[str, type[BaseModel]] = {
 class _Reader:
     """Turns a tree into validated settings, noting in the tree what is wrong."""
 
-    def __init__(self, tree: Tree):
+    def __init__(self, tree: ConfigTree):
         self.tree = tree
         self.undecided: set[Key] = set()  # keys whose absence may be due to another problem
 
@@ -182,11 +182,11 @@ class _Reader:
         try:
             return model.model_validate(table)
         except ValidationError as error:
-            for finding in findings(error, model, table):
-                key = (*section, *finding.key)
+            for problem in field_errors(error, model, table):
+                key = (*section, *problem.key)
                 unknowable = self.tree.partial or key in self.undecided
-                if not (finding.kind == "missing" and unknowable):
-                    self._complain(key, finding.text)
+                if not (problem.kind == "missing" and unknowable):
+                    self._complain(key, problem.text)
             return None
 
     def _compare(self, environment: Any, data: Any) -> None:

@@ -18,7 +18,7 @@ Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Problem:
+class ConfigProblem:
     """One mistake: the file (or option) it stands in, its dotted key, and what to write."""
 
     origin: str
@@ -32,13 +32,13 @@ class Problem:
 class ConfigError(UserError):
     """Everything that is wrong with an experiment, one line each."""
 
-    def __init__(self, problems: list[Problem]):
+    def __init__(self, problems: list[ConfigProblem]):
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, problems)))
 
 
 @dataclass(frozen=True)
-class Finding:
+class FieldError:
     """A mistake inside a table, before it is known where the table was written."""
 
     key: Key
@@ -47,7 +47,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Variants:
+class RegistryChoice:
     """Marks a field whose table is validated by the settings that a registered name has."""
 
     registry: Registry
@@ -91,12 +91,12 @@ def choice_text(registry: Registry, name: object) -> str:
     return f"found {show(name)}"
 
 
-def findings(
+def field_errors(
     error: ValidationError, model: type[BaseModel], table: Mapping[str, Any]
-) -> list[Finding]:
+) -> list[FieldError]:
     """The mistakes in a table that its model rejected, one for each key."""
-    found = [_finding(details, model, table) for details in error.errors()]
-    return list({finding.key: finding for finding in reversed(found)}.values())[::-1]
+    errors = [_field_error(details, model, table) for details in error.errors()]
+    return list({error.key: error for error in reversed(errors)}.values())[::-1]
 
 
 def show(value: object) -> str:
@@ -106,7 +106,9 @@ def show(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _finding(details: ErrorDetails, root: type[BaseModel], table: Mapping[str, Any]) -> Finding:
+def _field_error(
+    details: ErrorDetails, root: type[BaseModel], table: Mapping[str, Any]
+) -> FieldError:
     key: Key = ()
     model: type[BaseModel] | None = root
     field: FieldInfo | None = None
@@ -132,26 +134,26 @@ def _worded(
     model: type[BaseModel] | None,
     field: FieldInfo | None,
     value: object,
-) -> Finding:
+) -> FieldError:
     kind = details["type"]
     if kind == "extra_forbidden" and model is not None:
         noun = "table" if isinstance(value, Mapping) else "key"
         text = f"unknown {noun}; {suggestion(key[-1], model.model_fields)}"
-        return Finding(key, text, "unknown")
+        return FieldError(key, text, "unknown")
     if field is None or kind in ("problem", "value_error", "assertion_error"):
-        return Finding(key, details["msg"].removeprefix("Value error, "))
+        return FieldError(key, details["msg"].removeprefix("Value error, "))
     if kind == "missing":
-        return Finding(key, "; ".join(filter(None, ("missing", _expected(field)))), "missing")
+        return FieldError(key, "; ".join(filter(None, ("missing", _expected(field)))), "missing")
     options = _options(field)
     if options and isinstance(value, str):
-        return Finding(key, f"found {show(value)}; {suggestion(value, options)}")
+        return FieldError(key, f"found {show(value)}; {suggestion(value, options)}")
     what = f" ({_kind_of(value)})" if kind.endswith("_type") or options else ""
-    return Finding(key, f"found {show(value)}{what}; {_expected(field) or details['msg']}")
+    return FieldError(key, f"found {show(value)}{what}; {_expected(field) or details['msg']}")
 
 
 def _model_of(field: FieldInfo, value: Mapping[str, Any]) -> type[BaseModel] | None:
     for mark in field.metadata:
-        if isinstance(mark, Variants):
+        if isinstance(mark, RegistryChoice):
             return mark.find(value)
     types: tuple[Any, ...] = (field.annotation, *get_args(field.annotation))
     return next((t for t in types if isinstance(t, type) and issubclass(t, BaseModel)), None)

@@ -1,12 +1,16 @@
 """The settings of the built-in schedules."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from qamx import registry
 from qamx.config.experiment import ScheduleSettings
-from qamx.config.fields import Absent, Count, PositiveFloat, PositiveInt
+from qamx.config.fields import Count, DefaultText, PositiveFloat, PositiveInt
 from qamx.config.messages import value_problem
+
+if TYPE_CHECKING:
+    from qamx.schedules import Phase, Schedule
 
 OfflineSteps = Annotated[PositiveInt, Field(description="updates from the data alone")]
 OnlineSteps = Annotated[PositiveInt, Field(description="environment steps of the online phase")]
@@ -23,26 +27,48 @@ UpdatesPerStep = Annotated[
 ]
 
 
+@registry.schedules.add("cloning", "clone the data, for other runs to start from")
 class CloningSettings(ScheduleSettings):
     """Behaviour cloning alone, for other runs to start from."""
 
     kind: str = "cloning"
     cloning_steps: PositiveInt = Field(default=300_000, description="updates of behaviour cloning")
 
+    def build(self) -> "Schedule":
+        from qamx.schedules import Cloning, Schedule
+
+        return Schedule((Cloning(self.cloning_steps),))
+
 
 class LearningSettings(ScheduleSettings):
-    """What schedules share that go on to learn from the critic."""
+    """Keys of the schedules that learn from the critic."""
 
-    cloning_steps: Annotated[PositiveInt | None, Absent("none")] = Field(
+    cloning_steps: Annotated[PositiveInt | None, DefaultText("none")] = Field(
         default=None, examples=[300_000], description="updates of behaviour cloning before all else"
     )
 
+    def phases(self) -> "tuple[Phase, ...]":
+        """The phases after cloning."""
+        raise NotImplementedError
 
+    def build(self) -> "Schedule":
+        from qamx.schedules import Cloning, Schedule
+
+        cloning = () if self.cloning_steps is None else (Cloning(self.cloning_steps),)
+        return Schedule((*cloning, *self.phases()))
+
+
+@registry.schedules.add("offline", "learn from the data set alone")
 class OfflineSettings(LearningSettings):
     """Learning from the data alone."""
 
     kind: str = "offline"
     offline_steps: OfflineSteps = 1_000_000
+
+    def phases(self) -> "tuple[Phase, ...]":
+        from qamx.schedules import Offline
+
+        return (Offline(self.offline_steps),)
 
 
 def _leaves_steps(cls: type, warmup: int, info: ValidationInfo) -> int:
@@ -55,6 +81,7 @@ def _leaves_steps(cls: type, warmup: int, info: ValidationInfo) -> int:
     return warmup
 
 
+@registry.schedules.add("online", "learn in the environment from the start, with the data beside")
 class OnlineSettings(LearningSettings):
     """Learning from the environment and the data together, from the first update on."""
 
@@ -65,7 +92,14 @@ class OnlineSettings(LearningSettings):
 
     _check_warmup = field_validator("online_warmup")(classmethod(_leaves_steps))
 
+    def phases(self) -> "tuple[Phase, ...]":
+        return (_online(self),)
 
+
+@registry.schedules.add(
+    "offline_to_online",
+    "learn from the data set, then go on in the environment with the same objective",
+)
 class OfflineToOnlineSettings(LearningSettings):
     """Learning from the data, then from the data and the environment together."""
 
@@ -76,3 +110,14 @@ class OfflineToOnlineSettings(LearningSettings):
     updates_per_step: UpdatesPerStep = 1
 
     _check_warmup = field_validator("online_warmup")(classmethod(_leaves_steps))
+
+    def phases(self) -> "tuple[Phase, ...]":
+        from qamx.schedules import Offline
+
+        return Offline(self.offline_steps), _online(self)
+
+
+def _online(settings: OnlineSettings | OfflineToOnlineSettings) -> "Phase":
+    from qamx.schedules import Online
+
+    return Online(settings.online_steps, settings.online_warmup, settings.updates_per_step)

@@ -13,11 +13,11 @@ from pydantic import Field, Strict, field_validator
 
 from qamx._utils.seeds import SEEDS
 from qamx.config.experiment import Experiment, flat
-from qamx.config.fields import Absent, Allowed, Count, Name, PositiveInt, Seed, Settings, Text
+from qamx.config.fields import Allowed, Count, DefaultText, Name, PositiveInt, Seed, Settings, Text
 from qamx.config.library import SUITES, find_suite, library
 from qamx.config.loader import is_suite, load, resolve
-from qamx.config.messages import ConfigError, Problem, show, value_problem
-from qamx.config.toml import Override, Tree, gather, read_toml, validated
+from qamx.config.messages import ConfigError, ConfigProblem, show, value_problem
+from qamx.config.toml import ConfigTree, Override, gather, read_toml, validated
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SuiteRun:
 
 
 @dataclass(frozen=True)
-class Form:
+class RunVariant:
     """What a group makes of each of its experiments: a variant at a point of the grid, on a task.
 
     `choice` are those of the overrides that hold for this group, variant and point alone.
@@ -62,7 +62,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Group:
+class SuiteGroup:
     """Files x forms x seeds; without seeds each experiment has its own.
 
     `key` is where the group stands in its file, such as `group.1`.
@@ -70,7 +70,7 @@ class Group:
 
     key: str
     files: tuple[Path, ...]
-    forms: tuple[Form, ...]
+    forms: tuple[RunVariant, ...]
     seeds: tuple[int, ...] | None
 
     def __len__(self) -> int:
@@ -95,7 +95,7 @@ class Suite:
     """
 
     file: Path
-    groups: tuple[Group, ...]
+    groups: tuple[SuiteGroup, ...]
     seeds_per_process: int | None = None
     selected: Selected | None = None
 
@@ -110,7 +110,7 @@ class Suite:
         with the names that runs would share.
         """
         runs: list[tuple[str, SuiteRun]] = []
-        found: dict[Problem, list[str]] = {}
+        found: dict[ConfigProblem, list[str]] = {}
         for group, file, form in self._experiments():
             try:
                 runs += [(group.key, run) for run in _runs_of(form, file, group.seeds)]
@@ -123,14 +123,14 @@ class Suite:
             raise ConfigError(problems)
         return tuple(run for _, run in runs)
 
-    def _experiments(self) -> Iterator[tuple[Group, Path, Form]]:
+    def _experiments(self) -> Iterator[tuple[SuiteGroup, Path, RunVariant]]:
         for group in self.groups:
             for file in group.files:
                 for form in group.forms:
                     yield group, file, form
 
 
-def _runs_of(form: Form, file: Path, seeds: tuple[int, ...] | None) -> Iterator[SuiteRun]:
+def _runs_of(form: RunVariant, file: Path, seeds: tuple[int, ...] | None) -> Iterator[SuiteRun]:
     """The runs of one experiment, which is validated once for all of its seeds."""
     experiment = form.resolve(file)
     overrides = tuple(override.text for override in form.overrides)
@@ -142,14 +142,14 @@ def _runs_of(form: Form, file: Path, seeds: tuple[int, ...] | None) -> Iterator[
         yield SuiteRun(file, overrides, seed, name, choice)
 
 
-def _attributed(problem: Problem, titles: list[str]) -> Problem:
+def _attributed(problem: ConfigProblem, titles: list[str]) -> ConfigProblem:
     """A problem with the experiments that have it."""
     first, *others = dict.fromkeys(titles)
     more = f" and {len(others)} more" if others else ""
     return replace(problem, text=f"{problem.text} (for {first}{more})")
 
 
-def _shared_names(suite: Path, runs: list[tuple[str, SuiteRun]]) -> Iterator[Problem]:
+def _shared_names(suite: Path, runs: list[tuple[str, SuiteRun]]) -> Iterator[ConfigProblem]:
     """A problem for each group with runs that are named like earlier ones."""
     owners: dict[str, str] = {}
     shared: dict[tuple[str, str], list[str]] = {}
@@ -163,14 +163,14 @@ def _shared_names(suite: Path, runs: list[tuple[str, SuiteRun]]) -> Iterator[Pro
             f"the run {show(names[0])}{more} is in {owner} already; leave it out of one, or put "
             "it under a variant with a name of its own"
         )
-        yield Problem(str(suite), key, text)
+        yield ConfigProblem(str(suite), key, text)
 
 
 Point = tuple[str, tuple[Override, ...]]
 """A name that a folder can have, and what the point sets."""
 
 
-def points(tree: Tree, place: str, grid: Mapping[str, Any]) -> list[Point]:
+def points(tree: ConfigTree, place: str, grid: Mapping[str, Any]) -> list[Point]:
     """Every combination of the grid's values, in the order of the file; one empty point without.
 
     **Arguments:** `place` is where the grid stands in the tree's file, such as `group.1.grid`. Of
@@ -239,10 +239,10 @@ class VariantSettings(Settings):
 class DefaultSettings(Settings):
     """What holds for every group that does not say otherwise."""
 
-    tasks: Annotated[Integers | None, Absent("each experiment's own")] = Field(
+    tasks: Annotated[Integers | None, DefaultText("each experiment's own")] = Field(
         default=None, examples=[[1, 2, 3, 4, 5]], description="sets `environment.task`"
     )
-    seeds: Annotated[Seeds | None, Absent("each experiment's own")] = Field(
+    seeds: Annotated[Seeds | None, DefaultText("each experiment's own")] = Field(
         default=None, examples=[[10001, 20002]], description="the seeds of each experiment and form"
     )
     set: Changes = Field(default=(), description=_SET)
@@ -256,7 +256,7 @@ class SharedSettings(DefaultSettings):
         description="`tuning`: the suite is to select settings, see "
         "[Selecting settings](sweeps.md#selecting-settings)",
     )
-    seeds_per_process: Annotated[PositiveInt | None, Absent("`1`")] = Field(
+    seeds_per_process: Annotated[PositiveInt | None, DefaultText("`1`")] = Field(
         default=None,
         examples=[4],
         description="so many seeds of one experiment on one task are trained together, as with "
@@ -267,7 +267,7 @@ class SharedSettings(DefaultSettings):
 class SelectedSettings(Settings):
     """`[selected]` of a tuning suite: on what the settings that it selects are run then."""
 
-    tasks: Annotated[Integers | None, Absent("each experiment's own")] = Field(
+    tasks: Annotated[Integers | None, DefaultText("each experiment's own")] = Field(
         default=None,
         examples=[[1, 2, 3, 4, 5]],
         description="on which the selected settings are run",
@@ -289,12 +289,12 @@ class GroupSettings(DefaultSettings):
         tuple[VariantSettings, ...],
         Strict(False),
         Allowed("tables [[group.variants]]"),
-        Absent("one form without a name"),
+        DefaultText("one form without a name"),
     ] = Field(default=(), description="the forms in which each experiment of the group is run")
     grid: Annotated[
         dict[str, Any],
         Allowed("a table [group.grid] of lists of values"),
-        Absent("no grid"),
+        DefaultText("no grid"),
     ] = Field(
         default={},
         description="every combination of the values is run, as a variant: "
@@ -329,9 +329,9 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
 
     **Raises:** `ConfigError` with every problem of the file.
     """
-    tree = Tree(find_suite(path))
+    tree = ConfigTree(find_suite(path))
     settings = validated(tree, SuiteSettings)
-    groups: tuple[Group, ...] = ()
+    groups: tuple[SuiteGroup, ...] = ()
     selected = None
     if settings is not None:
         last = tuple(Override(text) for text in overrides)
@@ -344,19 +344,23 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
 
 def is_suite_file(path: Path) -> bool:
     """Whether a file can be read and is a suite."""
-    return is_suite(read_toml(Tree(path), path, str(path), ""))
+    return is_suite(read_toml(ConfigTree(path), path, str(path), ""))
 
 
-def _groups(tree: Tree, settings: SuiteSettings, last: tuple[Override, ...]) -> Iterator[Group]:
+def _groups(
+    tree: ConfigTree, settings: SuiteSettings, last: tuple[Override, ...]
+) -> Iterator[SuiteGroup]:
     shared = settings.suite
     for number, group in enumerate(settings.group, start=1):
         key = f"group.{number}"
         seeds = shared.seeds if group.seeds is None else group.seeds
         forms = tuple(_forms(tree, key, shared, group, last))
-        yield Group(key, _files(tree, key, group.experiments), forms, seeds)
+        yield SuiteGroup(key, _files(tree, key, group.experiments), forms, seeds)
 
 
-def _selected(tree: Tree, settings: SuiteSettings, groups: Sequence[Group]) -> Selected | None:
+def _selected(
+    tree: ConfigTree, settings: SuiteSettings, groups: Sequence[SuiteGroup]
+) -> Selected | None:
     """What a tuning suite is for, with the complaint if its seeds are not fresh."""
     table, file = settings.selected, str(tree.file)
     if settings.suite.kind == "runs":
@@ -376,7 +380,7 @@ def _selected(tree: Tree, settings: SuiteSettings, groups: Sequence[Group]) -> S
     return Selected(table.tasks, table.seeds, table.set)
 
 
-def _files(tree: Tree, key: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
+def _files(tree: ConfigTree, key: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
     """The files that patterns match beside the suite, or else in the library, each once."""
     folder = tree.file.parent
     found: dict[Path, None] = {}
@@ -396,12 +400,12 @@ def _matches(folder: Path, pattern: str) -> list[Path]:
 
 
 def _forms(
-    tree: Tree,
+    tree: ConfigTree,
     key: str,
     shared: DefaultSettings,
     group: GroupSettings,
     last: tuple[Override, ...],
-) -> Iterator[Form]:
+) -> Iterator[RunVariant]:
     """Every variant and point of the grid on every task; what is nearer to the run comes later."""
     file = str(tree.file)
     owner = "suite" if group.tasks is None else key
@@ -420,7 +424,7 @@ def _forms(
     for (name, changes), (place, values), task in choices:
         choice = (*own, *changes, *values)
         title = "-".join(filter(None, (name, place))) or None
-        yield Form((*common, *task, *choice, *last), title, choice)
+        yield RunVariant((*common, *task, *choice, *last), title, choice)
 
 
 def _overrides(texts: tuple[str, ...], place: str) -> tuple[Override, ...]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from qamx._utils.files import TextError, read_text
 from qamx.config.library import HERE, SUITES, library, nearest
-from qamx.config.messages import Key, Problem, findings, show
+from qamx.config.messages import ConfigProblem, Key, field_errors, show
 from qamx.errors import suggestion
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -30,7 +30,7 @@ class Override(NamedTuple):
 
 
 @dataclass
-class Tree:
+class ConfigTree:
     """Values by section, the origin of each key, and what could not be read.
 
     `partial` says that a file of the experiment could not be read, so that what is absent
@@ -40,7 +40,7 @@ class Tree:
     file: Path
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, str] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[ConfigProblem] = field(default_factory=list)
     partial: bool = False
 
     def origin(self, key: Key) -> str:
@@ -51,7 +51,7 @@ class Tree:
 
     def complain(self, origin: str, key: str, text: str) -> None:
         """Notes a problem."""
-        self.problems.append(Problem(origin, key, text))
+        self.problems.append(ConfigProblem(origin, key, text))
 
     def put(self, key: Key, value: Any, origin: str) -> None:
         """Writes a value, a table key by key over the one that is there."""
@@ -80,9 +80,9 @@ class Tree:
         place.pop(last, None)
 
 
-def gather(file: Path, overrides: Sequence[Override], seed: int | None) -> Tree:
+def gather(file: Path, overrides: Sequence[Override], seed: int | None) -> ConfigTree:
     """Everything that an experiment says, the later over the earlier: base, file, overrides."""
-    tree = Tree(file)
+    tree = ConfigTree(file)
     own = read_toml(tree, file, str(file), "")
     extends = own.pop("extends", None)
     if extends is not None:
@@ -96,7 +96,7 @@ def gather(file: Path, overrides: Sequence[Override], seed: int | None) -> Tree:
     return tree
 
 
-def validated(tree: Tree, model: type[Model]) -> Model | None:
+def validated(tree: ConfigTree, model: type[Model]) -> Model | None:
     """The settings in the tree's file by themselves; None, with the problems noted, if wrong."""
     table = read_toml(tree, tree.file, str(tree.file), "")
     if tree.problems:
@@ -104,12 +104,12 @@ def validated(tree: Tree, model: type[Model]) -> Model | None:
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        for finding in findings(error, model, table):
-            tree.complain(str(tree.file), ".".join(finding.key), finding.text)
+        for problem in field_errors(error, model, table):
+            tree.complain(str(tree.file), ".".join(problem.key), problem.text)
         return None
 
 
-def read_toml(tree: Tree, path: Path, named_by: str, key: str) -> dict[str, Any]:
+def read_toml(tree: ConfigTree, path: Path, named_by: str, key: str) -> dict[str, Any]:
     """A file's table; an empty one, with a problem noted, where it cannot be read."""
     import tomli
 
@@ -145,7 +145,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> str:
     return "no such file" + (f"; {suggestion(path.name, near)}" if near else "")
 
 
-def _put_base(tree: Tree, extends: object) -> None:
+def _put_base(tree: ConfigTree, extends: object) -> None:
     origin = str(tree.file)
     if not isinstance(extends, str):
         tree.complain(origin, "extends", f'found {show(extends)}; write a path, e.g. "base.toml"')
@@ -163,7 +163,7 @@ def _put_base(tree: Tree, extends: object) -> None:
         tree.put((name,), value, str(path))
 
 
-def _put_override(tree: Tree, override: Override) -> None:
+def _put_override(tree: ConfigTree, override: Override) -> None:
     """Applies `a.b=value`; an empty value takes the key out."""
     dotted, equals, written = override.text.partition("=")
     if not equals or not _DOTTED_KEY.fullmatch(dotted.strip()):
@@ -180,7 +180,7 @@ def _put_override(tree: Tree, override: Override) -> None:
         _put_written(tree, key, written.strip(), override.origin)
 
 
-def _obstacle(tree: Tree, key: Key) -> str:
+def _obstacle(tree: ConfigTree, key: Key) -> str:
     """Why an override cannot set a key, if it cannot."""
     if key == ("extends",):
         return "stands in the file alone; name another file instead"
@@ -192,7 +192,7 @@ def _obstacle(tree: Tree, key: Key) -> str:
     return ""
 
 
-def _put_written(tree: Tree, key: Key, written: str, origin: str) -> None:
+def _put_written(tree: ConfigTree, key: Key, written: str, origin: str) -> None:
     import tomli
 
     try:

@@ -13,7 +13,7 @@ from qamx.deploy.executors import (
     RealTimeExecutor,
     RecedingHorizon,
     TemporalEnsemble,
-    Timed,
+    TimedAction,
 )
 from qamx.deploy.loading import ChunkPolicy, load_policy
 from qamx.deploy.metadata import Draw, Metadata, read_metadata
@@ -30,7 +30,7 @@ __all__ = [
     "RealTimeExecutor",
     "RecedingHorizon",
     "TemporalEnsemble",
-    "Timed",
+    "TimedAction",
     "check",
     "load_policy",
     "measure_latency",

@@ -15,7 +15,7 @@ from qamx.deploy.loading import ChunkPolicy, checked
 class Execution(Protocol):
     """When a chunk is asked for, and which action the chunks so far make."""
 
-    def due(self, age: int, horizon: int) -> bool:
+    def needs_chunk(self, age: int, horizon: int) -> bool:
         """Whether a chunk is asked for, `age` steps after the last one."""
         ...
 
@@ -28,7 +28,7 @@ class Execution(Protocol):
 class OpenLoop:
     """A chunk is played to its end, as it is in training and evaluations."""
 
-    def due(self, age: int, horizon: int) -> bool:
+    def needs_chunk(self, age: int, horizon: int) -> bool:
         return age >= horizon
 
     def action(self, proposals: Sequence[np.ndarray]) -> np.ndarray:
@@ -50,7 +50,7 @@ class RecedingHorizon:
         if self.steps < 1:
             raise ValueError(f"steps: found {self.steps}; write a positive integer")
 
-    def due(self, age: int, horizon: int) -> bool:
+    def needs_chunk(self, age: int, horizon: int) -> bool:
         return age >= min(self.steps, horizon)
 
     def action(self, proposals: Sequence[np.ndarray]) -> np.ndarray:
@@ -75,7 +75,7 @@ class TemporalEnsemble:
         if not (math.isfinite(self.decay) and self.decay >= 0):
             raise ValueError(f"decay: found {self.decay}; write 0 or a positive number")
 
-    def due(self, age: int, horizon: int) -> bool:
+    def needs_chunk(self, age: int, horizon: int) -> bool:
         return age >= 1
 
     def action(self, proposals: Sequence[np.ndarray]) -> np.ndarray:
@@ -104,7 +104,7 @@ class ChunkExecutor:
     def act(self, observation: np.ndarray) -> np.ndarray:
         """The action [act], in the environment's units, for an observation [obs]."""
         last = self._chunks[-1][0] if self._chunks else -self._horizon
-        if self._execution.due(self._step - last, self._horizon):
+        if self._execution.needs_chunk(self._step - last, self._horizon):
             chunk = self._policy.act(np.asarray(observation)[None], self._seed, self._calls)[0]
             self._chunks.append((self._step, chunk))
             self._calls += 1
@@ -116,7 +116,7 @@ class ChunkExecutor:
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedAction:
     """An action, and how fresh it is.
 
     **Arguments:** `age` is the number of steps since the observation that it was planned from,
@@ -181,7 +181,7 @@ class RealTimeExecutor:
         zeros = np.zeros(self._policy.metadata.action_size, np.float32)
         self._last = zeros if self._fallback is None else self._fallback
 
-    def act(self, observation: np.ndarray) -> Timed:
+    def act(self, observation: np.ndarray) -> TimedAction:
         """The action for an observation [obs]; returns within the budget.
 
         **Raises:** `ValueError` for an observation that cannot be, and whatever the policy raised;
@@ -189,7 +189,7 @@ class RealTimeExecutor:
         """
         # A copy: a driver may write the next observation into the same memory.
         rows = checked(self._policy.metadata, np.array(observation, np.float32)[None])
-        if self._running is None and self._due:
+        if self._running is None and self._needs_chunk:
             self._ask(rows)
         late = self._running is not None and not self._collect()
         if self._running is None and self._step - self._start >= len(self._chunk):
@@ -203,14 +203,14 @@ class RealTimeExecutor:
         elif self._fallback is not None:
             self._last = self._fallback
         self._step += 1
-        return Timed(self._last, index, late, held)
+        return TimedAction(self._last, index, late, held)
 
     def close(self) -> None:
         """Ends the thread that asks the policy, after the chunk that is being computed."""
         self._worker.shutdown(cancel_futures=True)
 
     @property
-    def _due(self) -> bool:
+    def _needs_chunk(self) -> bool:
         return not len(self._chunk) or self._step - self._start >= self._steps
 
     def _ask(self, rows: np.ndarray) -> None:

@@ -1,4 +1,4 @@
 """Playing trained policies: evaluations, paired ones, and videos.
 
-What is played is a `qamx.evaluation.policy_source.Subject`, wherever it comes from.
+What is played is a `qamx.evaluation.policy_source.PolicySource`, wherever it comes from.
 """

@@ -16,7 +16,7 @@ from qamx.config import EnvironmentSettings, Experiment, load
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
 from qamx.envs import close_players
 from qamx.errors import UserError
-from qamx.evaluation.policy_source import Subject, subject_of_export, subject_of_run, task_of
+from qamx.evaluation.policy_source import PolicySource, source_of_export, source_of_run, task_of
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.trained_policy import load_experiment
 from qamx.training.evaluator import Episode, Evaluator, Role, summarise
@@ -25,10 +25,10 @@ from qamx.training.plan import evaluation_seeds
 
 
 @dataclass(frozen=True)
-class Played:
+class EvaluationResult:
     """The episodes of a policy, or of its clone of the data, on a task."""
 
-    subject: Subject
+    source: PolicySource
     environment: EnvironmentSettings
     role: Role
     seed: int
@@ -42,8 +42,8 @@ class Played:
 
     @property
     def policy(self) -> str:
-        """Who played, in a word."""
-        return "behaviour" if self.role == "behaviour" else self.subject.method
+        """The method, or `behaviour`."""
+        return "behaviour" if self.role == "behaviour" else self.source.method
 
     @property
     def solved(self) -> int:
@@ -56,44 +56,44 @@ class Played:
         return np.array([episode.total_reward for episode in self.episodes])
 
 
-def settings_for(subject: Subject, tasks: Sequence[int]) -> list[EnvironmentSettings]:
+def settings_for(source: PolicySource, tasks: Sequence[int]) -> list[EnvironmentSettings]:
     """The environment for each task, or for the trained one where none is named."""
-    return [subject.for_task(task) for task in tasks or (None,)]
+    return [source.for_task(task) for task in tasks or (None,)]
 
 
-def roles_for(subject: Subject, behaviour: bool) -> tuple[Role, ...]:
+def roles_for(source: PolicySource, behaviour: bool) -> tuple[Role, ...]:
     """Who plays: the policy, and its clone of the data beside it if that is asked for.
 
     **Raises:** `UserError` if the method keeps no clone.
     """
-    if behaviour and not subject.has_behaviour:
+    if behaviour and not source.has_behaviour:
         raise UserError(
-            f"--behaviour: {subject.name} holds no clone of the data apart from the policy that "
+            f"--behaviour: {source.name} holds no clone of the data apart from the policy that "
             "acts; leave it out, or, of an exported policy, name its run"
         )
     return ("evaluate", "behaviour") if behaviour else ("evaluate",)
 
 
 def play(
-    subject: Subject, environment: EnvironmentSettings, roles: Sequence[Role], seed: int
-) -> Iterator[Played]:
-    """Plays the subject's number of episodes in each role, as its run's evaluations do.
+    source: PolicySource, environment: EnvironmentSettings, roles: Sequence[Role], seed: int
+) -> Iterator[EvaluationResult]:
+    """Plays the policy's number of episodes in each role, as its run's evaluations do.
 
     **Arguments:** `seed` determines the reset seeds and the policy's draws; with the run's own
     (and its environment and number of episodes) this is the evaluation of the run.
     """
-    evaluation, watchdog = subject.evaluation, Watchdog()
+    evaluation, watchdog = source.evaluation, Watchdog()
     seeds = evaluation_seeds(seed, evaluation.episodes)
     count = min(evaluation.environments, evaluation.episodes)
     players = open_watched_players(
-        subject.make_environment(environment), count, evaluation.workers, watchdog
+        source.make_environment(environment), count, evaluation.workers, watchdog
     )
     try:
         for role in roles:
             began = time.monotonic()
-            episodes = Evaluator(players).play(subject.policies.act(seed, role), seeds)
+            episodes = Evaluator(players).play(source.factory.act(seed, role), seeds)
             seconds = time.monotonic() - began
-            yield Played(subject, environment, role, seed, episodes, seconds)
+            yield EvaluationResult(source, environment, role, seed, episodes, seconds)
     finally:
         close_players(players)
         watchdog.close()
@@ -102,39 +102,39 @@ def play(
 HEADER = ("run", "step", "task", "policy", "success", "95%", "return", "length", "seconds")
 
 
-def show(found: Sequence[Played]) -> None:
+def show(found: Sequence[EvaluationResult]) -> None:
     """Prints a line for each."""
     one = found[0]
     title = f"{len(one.episodes)} episodes in {one.environment.id}, seed {one.seed}"
     if len({(len(p.episodes), p.environment.id, p.seed) for p in found}) > 1:
         title = "evaluations"
-    print_table(title, HEADER, [_row(played) for played in found])
+    print_table(title, HEADER, [_row(result) for result in found])
 
 
-def _row(played: Played) -> tuple[str, ...]:
-    means = summarise(played.episodes)
-    low, high = success_interval(played.solved, len(played.episodes))
+def _row(result: EvaluationResult) -> tuple[str, ...]:
+    means = summarise(result.episodes)
+    low, high = success_interval(result.solved, len(result.episodes))
     return (
-        played.subject.name,
-        f"{played.subject.step:,}",
-        _task(played),
-        played.policy,
-        f"{means['success']:.0%} ({played.solved}/{len(played.episodes)})",
+        result.source.name,
+        f"{result.source.step:,}",
+        _task(result),
+        result.policy,
+        f"{means['success']:.0%} ({result.solved}/{len(result.episodes)})",
         f"[{low:.0%}, {high:.0%}]",
         f"{means['return']:.1f}",
         f"{means['length']:.1f}",
-        f"{played.seconds:.1f}",
+        f"{result.seconds:.1f}",
     )
 
 
-def _task(played: Played) -> str:
-    trained = played.subject.trained_task
-    if played.task is None:
+def _task(result: EvaluationResult) -> str:
+    trained = result.source.trained_task
+    if result.task is None:
         return ""
-    return str(played.task) if played.task == trained else f"{played.task} (trained for {trained})"
+    return str(result.task) if result.task == trained else f"{result.task} (trained for {trained})"
 
 
-def show_pairing(one: Played, other: Played, pairing: Pairing) -> None:
+def show_pairing(one: EvaluationResult, other: EvaluationResult, pairing: Pairing) -> None:
     """Prints how two policies differ on the same reset seeds."""
     low, high = pairing.interval()
     gained = other.returns - one.returns
@@ -148,7 +148,7 @@ def show_pairing(one: Played, other: Played, pairing: Pairing) -> None:
         ("return", f"{gained.mean():+.2f}", f"[{least:+.2f}, {most:+.2f}]"),
     ]
     task = "" if one.task is None else f", task {one.task}"
-    title = f"{other.subject.name} less {one.subject.name}{task}"
+    title = f"{other.source.name} less {one.source.name}{task}"
     print_table(title, ("", "difference", "95%"), rows)
     print(
         f"seeds solved by both {pairing.both}, by the first only {pairing.first}, by the second "
@@ -168,34 +168,34 @@ def pairing_report(task: int | None, pairing: Pairing) -> dict[str, Any]:
     }
 
 
-def write_json(file: Path | None, found: Sequence[Played], **more: Any) -> None:
+def write_json(file: Path | None, found: Sequence[EvaluationResult], **more: Any) -> None:
     """Writes every evaluation with each of its episodes, if a file is named.
 
     **Raises:** `UserError` if it cannot be written.
     """
     if file is None:
         return
-    report = {"evaluations": [_report(played) for played in found], **more}
+    report = {"evaluations": [_report(result) for result in found], **more}
     try:
         file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--json {file}: cannot be written ({error.strerror})") from error
 
 
-def _report(played: Played) -> dict[str, Any]:
-    subject = played.subject
+def _report(result: EvaluationResult) -> dict[str, Any]:
+    source = result.source
     return {
-        "run": subject.name,
-        "step": subject.step,
-        "method": subject.method,
-        "environment": played.environment.id,
-        "task": played.task,
-        "trained_task": subject.trained_task,
-        "policy": played.role,
-        "seed": played.seed,
-        **summarise(played.episodes),
-        "interval": success_interval(played.solved, len(played.episodes)),
-        "seconds": played.seconds,
+        "run": source.name,
+        "step": source.step,
+        "method": source.method,
+        "environment": result.environment.id,
+        "task": result.task,
+        "trained_task": source.trained_task,
+        "policy": result.role,
+        "seed": result.seed,
+        **summarise(result.episodes),
+        "interval": success_interval(result.solved, len(result.episodes)),
+        "seconds": result.seconds,
         "episodes": [
             {
                 "seed": episode.seed,
@@ -203,13 +203,13 @@ def _report(played: Played) -> dict[str, Any]:
                 "return": episode.total_reward,
                 "length": episode.length,
             }
-            for episode in played.episodes
+            for episode in result.episodes
         ],
     }
 
 
 @dataclass(frozen=True)
-class Options:
+class EvaluationOptions:
     """How to play; what is None or empty is as in the run's own evaluations."""
 
     tasks: Sequence[int] = ()
@@ -219,23 +219,23 @@ class Options:
     workers: int | None = None
     behaviour: bool = False
 
-    def subject(self, directory: Path) -> Subject:
+    def source(self, directory: Path) -> PolicySource:
         """The policy of a run, to be played like this.
 
         **Raises:** `UserError` for a run or a number that cannot be.
         """
         if self.seed is not None:
             check_seed("--seed", self.seed)
-        return subject_of(directory, self.step).with_episodes(self.episodes, self.workers)
+        return find_source(directory, self.step).with_episodes(self.episodes, self.workers)
 
 
-def subject_of(folder: Path, step: int | None) -> Subject:
+def find_source(folder: Path, step: int | None) -> PolicySource:
     """The policy of a run, or one that was exported.
 
     **Raises:** `UserError` if the folder holds neither.
     """
     exported = (folder / FILE_NAME).is_file()
-    return (subject_of_export if exported else subject_of_run)(folder, step)
+    return (source_of_export if exported else source_of_run)(folder, step)
 
 
 def experiment_of(folder: Path) -> Experiment:
@@ -247,21 +247,21 @@ def experiment_of(folder: Path) -> Experiment:
     return load(folder / EXPERIMENT) if exported else load_experiment(folder)
 
 
-def evaluate(directories: Sequence[Path], options: Options, file: Path | None) -> int:
+def evaluate(directories: Sequence[Path], options: EvaluationOptions, file: Path | None) -> int:
     """Plays each run's policy on each task, and prints a line for each.
 
     **Raises:** `UserError` for a run, task or number that cannot be.
     """
     use_cpu()
     _check_folder(file)
-    subjects = [options.subject(directory) for directory in directories]
+    subjects = [options.source(directory) for directory in directories]
     plans = [(one, settings_for(one, options.tasks)) for one in subjects]
     roles = [roles_for(one, options.behaviour) for one in subjects]
-    found: list[Played] = []
+    found: list[EvaluationResult] = []
     try:
-        for (subject, environments), own in zip(plans, roles, strict=True):
+        for (source, environments), own in zip(plans, roles, strict=True):
             for environment in environments:
-                found += play(subject, environment, own, _seed(options, subject))
+                found += play(source, environment, own, _seed(options, source))
                 write_json(file, found)  # after each, so that an interruption loses one at most
     finally:
         if found:
@@ -269,7 +269,9 @@ def evaluate(directories: Sequence[Path], options: Options, file: Path | None) -
     return 0
 
 
-def evaluate_paired(directories: Sequence[Path], options: Options, file: Path | None) -> int:
+def evaluate_paired(
+    directories: Sequence[Path], options: EvaluationOptions, file: Path | None
+) -> int:
     """Plays two runs' policies on the same reset seeds, and prints how they differ.
 
     **Raises:** `UserError` as `evaluate`, and if the two act in different environments.
@@ -278,7 +280,7 @@ def evaluate_paired(directories: Sequence[Path], options: Options, file: Path | 
         raise UserError(f"--paired: found {len(directories)} runs; name two")
     use_cpu()
     _check_folder(file)
-    first, second = (options.subject(directory) for directory in directories)
+    first, second = (options.source(directory) for directory in directories)
     if options.behaviour:
         raise UserError("--behaviour: the two policies of --paired are compared; leave it out")
     tables = [settings_for(one, options.tasks) for one in (first, second)]
@@ -289,11 +291,11 @@ def evaluate_paired(directories: Sequence[Path], options: Options, file: Path | 
         )
     second = second.with_episodes(first.evaluation.episodes, None)
     seed = _seed(options, first)
-    found: list[Played] = []
+    found: list[EvaluationResult] = []
     try:
         for environment in tables[0]:
-            for subject in (first, second):
-                found += play(subject, environment, ("evaluate",), seed)
+            for source in (first, second):
+                found += play(source, environment, ("evaluate",), seed)
                 pairings = [pairing_report(one.task, pair) for one, _, pair in _pairs(found)]
                 write_json(file, found, pairings=pairings)
     finally:
@@ -304,14 +306,16 @@ def evaluate_paired(directories: Sequence[Path], options: Options, file: Path | 
     return 0
 
 
-def _pairs(found: Sequence[Played]) -> list[tuple[Played, Played, Pairing]]:
+def _pairs(
+    found: Sequence[EvaluationResult],
+) -> list[tuple[EvaluationResult, EvaluationResult, Pairing]]:
     """Each task's two evaluations, compared; one whose other is still to come is left out."""
     pairs = zip(found[::2], found[1::2], strict=False)
     return [(one, other, Pairing.of(_successes(one), _successes(other))) for one, other in pairs]
 
 
-def _successes(played: Played) -> np.ndarray:
-    return np.array([episode.success for episode in played.episodes])
+def _successes(result: EvaluationResult) -> np.ndarray:
+    return np.array([episode.success for episode in result.episodes])
 
 
 LEARNED = {"reward_scale", "reward_shift"}
@@ -335,8 +339,8 @@ def _shown(table: Mapping[str, Any], key: str) -> str:
     return "none" if table.get(key) is None else str(table[key])
 
 
-def _seed(options: Options, subject: Subject) -> int:
-    return subject.seed if options.seed is None else options.seed
+def _seed(options: EvaluationOptions, source: PolicySource) -> int:
+    return source.seed if options.seed is None else options.seed
 
 
 def _check_folder(file: Path | None) -> None:

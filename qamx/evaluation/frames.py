@@ -11,7 +11,7 @@ import numpy as np
 
 from qamx.envs.rendering import Image
 from qamx.errors import UserError
-from qamx.evaluation.replay import Again
+from qamx.evaluation.replay import EpisodeReplay
 
 SUCCESS, FAILURE = (40, 180, 80), (150, 110, 110)
 BACKGROUND, TEXT = (24, 26, 32), (235, 235, 235)
@@ -25,7 +25,7 @@ class Grid:
     cell in pixels.
     """
 
-    def __init__(self, cells: Sequence[Again], columns: int, size: int):
+    def __init__(self, cells: Sequence[EpisodeReplay], columns: int, size: int):
         self._cells, self._columns, self._size = cells, columns, size
         self._images = [self._fitted(cell.image()) for cell in cells]
         self._height = max(image.height for image in self._images)
@@ -43,7 +43,7 @@ class Grid:
         """The present state of all cells."""
         return np.asarray(self._canvas)
 
-    def look(self) -> None:
+    def redraw(self) -> None:
         """Draws anew every cell whose episode has gone on since."""
         for index, cell in enumerate(self._cells):
             if not self._done[index]:
@@ -77,11 +77,11 @@ class Grid:
             draw.rectangle(
                 (left, top, right, bottom), outline=colour, width=max(2, self._size // 60)
             )
-            _mark(draw, cell.episode.success, (right, top), self._size // 12)
+            _draw_outcome(draw, cell.episode.success, (right, top), self._size // 12)
 
-    def _caption(self, draw: Any, cell: Again, left: int, right: int, bottom: int) -> None:
-        task = "" if cell.played.task is None else f"task {cell.played.task}  "
-        text, step = f"{cell.played.policy}  {task}seed {cell.episode.seed}", f"step {cell.step}"
+    def _caption(self, draw: Any, cell: EpisodeReplay, left: int, right: int, bottom: int) -> None:
+        task = "" if cell.result.task is None else f"task {cell.result.task}  "
+        text, step = f"{cell.result.policy}  {task}seed {cell.episode.seed}", f"step {cell.step}"
         middle, edge = bottom - self._strip / 2, self._size // 40
         font = _font(draw, f"{text}  {step}", self._strip * 0.6, right - left - 2 * edge)
         draw.text((left + edge, middle), text, fill=TEXT, font=font, anchor="lm")
@@ -102,7 +102,7 @@ def _new(size: Sequence[int]) -> Any:
     return Pillow.new("RGB", (size[0], size[1]), BACKGROUND)
 
 
-def _mark(draw: Any, success: bool, corner: tuple[int, int], size: int) -> None:
+def _draw_outcome(draw: Any, success: bool, corner: tuple[int, int], size: int) -> None:
     """A tick or a cross on a disc, in the upper right corner of a cell."""
     x, y = corner[0] - size * 1.2, corner[1] + size * 0.2
     draw.ellipse((x, y, x + size, y + size), fill=SUCCESS if success else FAILURE)

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from pydantic import ValidationError
 
-from qamx.build import build_evaluation
+from qamx.building import MakeEnvironment, build_environment, build_evaluation, scaled_environment
 from qamx.config import EnvironmentSettings, load
-from qamx.config.messages import findings
+from qamx.config.messages import field_errors
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy, load_policy
 from qamx.deploy.metadata import EXPERIMENT
 from qamx.errors import UserError
@@ -19,10 +19,9 @@ from qamx.normalisation import Scaling
 from qamx.trained_policy import Snapshot, load_experiment, load_snapshot
 from qamx.training.evaluator import Act, Acting, Role
 from qamx.training.plan import Evaluation, keys_of
-from qamx.worlds import MakeEnvironment, build_environment, scaled_environment
 
 
-class Policies(Protocol):
+class PolicyFactory(Protocol):
     """What acts: action chunks for observations, both in the policy's units."""
 
     def act(self, seed: int, role: Role) -> Act:
@@ -31,7 +30,7 @@ class Policies(Protocol):
 
 
 @dataclass(frozen=True)
-class Subject:
+class PolicySource:
     """A policy and what it takes to play it.
 
     **Arguments:** `name` says where it comes from, `step` how long it was trained; `environment`
@@ -45,7 +44,7 @@ class Subject:
     environment: EnvironmentSettings
     scaling: Scaling
     evaluation: Evaluation
-    policies: Policies
+    factory: PolicyFactory
     has_behaviour: bool
 
     @property
@@ -72,10 +71,10 @@ class Subject:
         try:
             return settings.model_validate(table)
         except ValidationError as error:
-            said = "; ".join(finding.text for finding in findings(error, settings, table))
+            said = "; ".join(problem.text for problem in field_errors(error, settings, table))
             raise UserError(f"--task: {said}") from error
 
-    def with_episodes(self, episodes: int | None, workers: int | None) -> "Subject":
+    def with_episodes(self, episodes: int | None, workers: int | None) -> "PolicySource":
         """The same, judged by another number of episodes, or played in other processes.
 
         **Raises:** `UserError` for a number that cannot be.
@@ -97,7 +96,7 @@ def task_of(environment: EnvironmentSettings) -> int | None:
     return getattr(environment, "task", None)
 
 
-class RunPolicies:
+class RunPolicyFactory:
     """What acts in a run: the arrays of a checkpoint, with the draws of its evaluations."""
 
     def __init__(self, snapshot: Snapshot, acting: Acting):
@@ -109,14 +108,14 @@ class RunPolicies:
         return self._acting.in_evaluation(self._arrays, key, self._step, role)
 
 
-def subject_of_run(directory: Path, step: int | None = None) -> Subject:
+def source_of_run(directory: Path, step: int | None = None) -> PolicySource:
     """A run's policy at its newest checkpoint, or at that of `step`.
 
     **Raises:** `UserError` if the directory holds no run, or no such checkpoint.
     """
     experiment = load_experiment(directory)
     snapshot = load_snapshot(directory, step)
-    return Subject(
+    return PolicySource(
         name=str(directory),
         step=snapshot.step,
         method=experiment.agent.method,
@@ -124,12 +123,12 @@ def subject_of_run(directory: Path, step: int | None = None) -> Subject:
         environment=experiment.environment,
         scaling=Scaling.load(directory),
         evaluation=build_evaluation(experiment.evaluation),
-        policies=RunPolicies(snapshot, Acting(snapshot.agent, experiment.compute.precision)),
+        factory=RunPolicyFactory(snapshot, Acting(snapshot.agent, experiment.compute.precision)),
         has_behaviour=snapshot.agent.policy.behaviour is not None,
     )
 
 
-class ExportedPolicies:
+class ExportedPolicyFactory:
     """What acts in an exported program, with the draws of its run's evaluations.
 
     An ONNX model has draws of its own: they are of the same law, and not the same numbers.
@@ -151,7 +150,7 @@ class ExportedPolicies:
         return act
 
 
-def subject_of_export(folder: Path, step: int | None = None) -> Subject:
+def source_of_export(folder: Path, step: int | None = None) -> PolicySource:
     """The policy that `qamx export` wrote, in the environment of its run.
 
     It observes and acts in the environment's own units.
@@ -163,7 +162,7 @@ def subject_of_export(folder: Path, step: int | None = None) -> Subject:
     policy = load_policy(folder)
     experiment = load(folder / EXPERIMENT)
     trained = int(policy.metadata.policy["step"])
-    return Subject(
+    return PolicySource(
         name=str(folder),
         step=trained,
         method=experiment.agent.method,
@@ -171,7 +170,7 @@ def subject_of_export(folder: Path, step: int | None = None) -> Subject:
         environment=experiment.environment,
         scaling=Scaling(),
         evaluation=build_evaluation(experiment.evaluation),
-        policies=ExportedPolicies(policy, trained),
+        factory=ExportedPolicyFactory(policy, trained),
         has_behaviour=False,
     )
 

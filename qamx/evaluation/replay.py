@@ -15,25 +15,25 @@ from qamx.envs import Environment, Renderable, opened
 from qamx.envs.checked import checked_reset, checked_step, close, close_with
 from qamx.envs.rendering import Image
 from qamx.errors import RunError, UserError
-from qamx.evaluation.evaluate import Played
-from qamx.evaluation.policy_source import Subject
+from qamx.evaluation.evaluate import EvaluationResult
+from qamx.evaluation.policy_source import PolicySource
 from qamx.training.evaluator import Episode
 
 
-class Again:
+class EpisodeReplay:
     """An episode that was played, step by step once more, with images.
 
-    An episode is a function of its seed and its actions. So what is seen is what was played, no
+    An episode is a function of its seed and its actions. So what is seen is what was result, no
     matter with how many others and where, which is checked at each step.
 
     **Raises:** `UserError` if the environment draws nothing.
     """
 
-    def __init__(self, played: Played, episode: Episode, size: int):
-        self.played, self.episode, self._size = played, episode, size
+    def __init__(self, result: EvaluationResult, episode: Episode, size: int):
+        self.result, self.episode, self._size = result, episode, size
         self._started, self.step = Marked(), 0
         with self._started.ended_at_error(), self._started.noting():
-            self._env = _drawn(played.subject, played.environment)
+            self._env = _renderable(result.source, result.environment)
             self._check(checked_reset(self._env, episode.seed))
 
     @property
@@ -74,7 +74,7 @@ class Again:
 
 
 def check_draws(
-    subject: Subject, settings: EnvironmentSettings, size: int, trouble: str = ""
+    source: PolicySource, settings: EnvironmentSettings, size: int, trouble: str = ""
 ) -> None:
     """Draws the beginning of an episode, before any time is spent on playing.
 
@@ -83,10 +83,10 @@ def check_draws(
     **Raises:** `UserError` if the environment draws nothing, or MuJoCo cannot draw it.
     """
     try:
-        with warnings.catch_warnings(), opened(lambda: _drawn(subject, settings)) as env:
+        with warnings.catch_warnings(), opened(lambda: _renderable(source, settings)) as env:
             warnings.filterwarnings("ignore", message=r"\(\d+\) b'")  # GLFW's, before it fails
             env.reset(0)
-            cast(Drawn, env).render(size)
+            cast(RenderableEnv, env).render(size)
     except UserError:
         raise
     except Exception as error:
@@ -105,14 +105,14 @@ def _dismiss(error: Exception) -> None:
         sys.unraisablehook = hook
 
 
-class Drawn(Environment, Renderable, Protocol):
+class RenderableEnv(Environment, Renderable, Protocol):
     """An environment that draws itself."""
 
 
-def _drawn(subject: Subject, settings: EnvironmentSettings) -> Drawn:
+def _renderable(source: PolicySource, settings: EnvironmentSettings) -> RenderableEnv:
     """The environment, made so that it draws."""
     try:
-        env = subject.make_environment(_with_images(settings))()
+        env = source.make_environment(_with_images(settings))()
     except UserError as error:
         if not isinstance(settings, GymnasiumEnvironmentSettings):
             raise
@@ -125,7 +125,7 @@ def _drawn(subject: Subject, settings: EnvironmentSettings) -> Drawn:
             f"{settings.id} draws no images: give its environment a method render(size) that "
             "returns one, and an attribute steps_per_second"
         )
-    return cast(Drawn, env)
+    return cast(RenderableEnv, env)
 
 
 def _with_images(settings: EnvironmentSettings) -> EnvironmentSettings:

@@ -10,10 +10,17 @@ from qamx._utils.machine import use_cpu
 from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.envs.rendering import Image
 from qamx.errors import UserError
-from qamx.evaluation.evaluate import Options, Played, experiment_of, play, roles_for, settings_for
+from qamx.evaluation.evaluate import (
+    EvaluationOptions,
+    EvaluationResult,
+    experiment_of,
+    play,
+    roles_for,
+    settings_for,
+)
 from qamx.evaluation.frames import Encoder, Gif, Grid, Mp4, require_packages
-from qamx.evaluation.policy_source import Subject
-from qamx.evaluation.replay import Again, check_draws, choose_backend
+from qamx.evaluation.policy_source import PolicySource
+from qamx.evaluation.replay import EpisodeReplay, check_draws, choose_backend
 
 FORMATS = (".mp4", ".gif")
 USUAL_RATE = 20.0
@@ -22,7 +29,9 @@ WIDEST = 6
 """Cells in a row at most."""
 
 
-def video(directory: Path, options: Options, out: Path | None, size: int, fps: float | None) -> int:
+def video(
+    directory: Path, options: EvaluationOptions, out: Path | None, size: int, fps: float | None
+) -> int:
     """Plays episodes of a run's policy and writes what they look like.
 
     **Raises:** `UserError` for a run, task, number or file that cannot be, and where nothing can
@@ -36,16 +45,16 @@ def video(directory: Path, options: Options, out: Path | None, size: int, fps: f
     files = _files(out, directory)
     settings = experiment_of(directory).environment
     trouble = choose_backend(required=not isinstance(settings, GymnasiumEnvironmentSettings))
-    subject = options.subject(directory)
-    environments = settings_for(subject, options.tasks)
-    roles = roles_for(subject, options.behaviour)
-    check_draws(subject, environments[0], size, trouble)
-    seed = subject.seed if options.seed is None else options.seed
-    found = [list(play(subject, environment, roles, seed)) for environment in environments]
+    source = options.source(directory)
+    environments = settings_for(source, options.tasks)
+    roles = roles_for(source, options.behaviour)
+    check_draws(source, environments[0], size, trouble)
+    seed = source.seed if options.seed is None else options.seed
+    found = [list(play(source, environment, roles, seed)) for environment in environments]
     with _cells(found, size) as cells:
-        grid = Grid(cells, _columns(subject, len(found), len(roles)), size)
+        grid = Grid(cells, _columns(source, len(found), len(roles)), size)
         rate = fps or cells[0].steps_per_second or USUAL_RATE
-        film(files, rate, cells, grid)
+        write_videos(files, rate, cells, grid)
     solved = sum(cell.episode.success for cell in cells)
     for file in files:
         print(
@@ -78,28 +87,30 @@ def _files(out: Path | None, directory: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _cells(found: Sequence[Sequence[Played]], size: int) -> Iterator[list[Again]]:
+def _cells(found: Sequence[Sequence[EvaluationResult]], size: int) -> Iterator[list[EpisodeReplay]]:
     """Every episode, task by task; a policy's and its clone's of a seed are neighbours."""
-    cells: list[Again] = []
+    cells: list[EpisodeReplay] = []
     try:
         for of_task in found:
-            for episodes in zip(*(played.episodes for played in of_task), strict=True):
-                for played, episode in zip(of_task, episodes, strict=True):
-                    cells.append(Again(played, episode, size))
+            for episodes in zip(*(result.episodes for result in of_task), strict=True):
+                for result, episode in zip(of_task, episodes, strict=True):
+                    cells.append(EpisodeReplay(result, episode, size))
         yield cells
     finally:
         for cell in cells:
             cell.close()
 
 
-def _columns(subject: Subject, tasks: int, roles: int) -> int:
+def _columns(source: PolicySource, tasks: int, roles: int) -> int:
     """A row a task, or nearly a square of one task's episodes; roles stay side by side."""
-    episodes = subject.evaluation.episodes
+    episodes = source.evaluation.episodes
     wanted = episodes if tasks > 1 else math.ceil(math.sqrt(episodes / roles))
     return roles * max(1, min(wanted, WIDEST // roles))
 
 
-def _lockstep(cells: Sequence[Again], grid: Grid, every: int) -> Iterator[tuple[int, Image]]:
+def _lockstep(
+    cells: Sequence[EpisodeReplay], grid: Grid, every: int
+) -> Iterator[tuple[int, Image]]:
     """The grid after every so many steps, and at the end of the longest episode."""
     step = 0
     yield step, grid.image()
@@ -108,11 +119,13 @@ def _lockstep(cells: Sequence[Again], grid: Grid, every: int) -> Iterator[tuple[
         for cell in cells:
             cell.advance()
         if step % every == 0 or all(cell.over for cell in cells):
-            grid.look()
+            grid.redraw()
             yield step, grid.image()
 
 
-def film(files: Sequence[Path], rate: float, cells: Sequence[Again], grid: Grid) -> None:
+def write_videos(
+    files: Sequence[Path], rate: float, cells: Sequence[EpisodeReplay], grid: Grid
+) -> None:
     """Plays the episodes again into the files, which appear when all of it is drawn.
 
     Only what some file takes is drawn, and it is in no more than one place.

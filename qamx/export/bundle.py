@@ -13,8 +13,9 @@ from jaxtyping import Float
 
 from qamx._types import Key
 from qamx._utils.files import package_version, read_json_lines, sha256
-from qamx._utils.flops import Floor, count
+from qamx._utils.flops import MatmulLowerBound, count
 from qamx._utils.machine import use_cpu
+from qamx.building import build_environment
 from qamx.config import Experiment
 from qamx.deploy import metadata as files
 from qamx.deploy.check import Check, check
@@ -27,7 +28,6 @@ from qamx.export.program import PLATFORMS, export_sampler
 from qamx.normalisation import Scaling
 from qamx.trained_policy import TrainedPolicy, load_experiment, load_snapshot
 from qamx.training.plan import evaluation_seeds
-from qamx.worlds import build_environment
 
 EPISODES, CHUNKS = 4, 4
 """Recorded observations: the first of so many chunks in so many episodes."""
@@ -88,7 +88,7 @@ class Source:
         """Milliseconds that a chunk's matrix products take here, one after the other."""
         act = self.policy.agent.act_in_evaluation
         seen = self.policy.scaling.observations(self.observations[:1])
-        floor = Floor(count(lambda x, key: act(x, key), seen, self.key))
+        floor = MatmulLowerBound(count(lambda x, key: act(x, key), seen, self.key))
         for _ in range(FLOOR_ROUNDS):
             floor.round()
         return 1e3 * floor.seconds

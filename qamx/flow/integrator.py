@@ -36,7 +36,7 @@ class Integrator(eqx.Module):
     steps: int = eqx.field(static=True)
     solver: diffrax.AbstractSolver = eqx.field(static=True)
 
-    def __init__(self, steps: int = 10, solver: diffrax.AbstractSolver | None = None):
+    def __init__(self, steps: int, solver: diffrax.AbstractSolver | None = None):
         if steps < 1:
             raise ValueError(f"an integrator takes at least one step; found steps={steps}")
         self.steps = steps

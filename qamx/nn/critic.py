@@ -31,9 +31,9 @@ class EnsembleCritic(AbstractCritic):
         self,
         observation_size: int,
         dim: int,
-        hidden: Sequence[int] = (512, 512, 512, 512),
+        hidden: Sequence[int],
         *,
-        ensemble_size: int = 10,
+        ensemble_size: int,
         layer_norm: bool = True,
         key: Key,
     ):

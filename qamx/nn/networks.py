@@ -26,9 +26,9 @@ class Networks:
 
     observation_size: int
     action_dim: int
-    actor_hidden: tuple[int, ...] = (512, 512, 512, 512)
-    critic_hidden: tuple[int, ...] = (512, 512, 512, 512)
-    ensemble_size: int = 10
+    actor_hidden: tuple[int, ...]
+    critic_hidden: tuple[int, ...]
+    ensemble_size: int
     actor_layer_norm: bool = False
     critic_layer_norm: bool = True
 

@@ -13,6 +13,9 @@ from qamx.policies.base import (
     AbstractFlowPolicy,
     AbstractPolicy,
     Critic,
+    FlowRoute,
+    PolicyStage,
+    flow_stage,
 )
 from qamx.policies.behaviour_flow import BehaviourFlow, BehaviourFlowMetrics, SlowBehaviourFlow
 from qamx.policies.best_of_n import BestOfN
@@ -55,6 +58,7 @@ __all__ = [
     "EditMetrics",
     "EditPolicy",
     "FlowActor",
+    "FlowRoute",
     "GaussianPolicy",
     "GuidedFlow",
     "GuidedVelocity",
@@ -62,11 +66,13 @@ __all__ = [
     "MatchedPaths",
     "OneStepMetrics",
     "OneStepPolicy",
+    "PolicyStage",
     "ReversalFlow",
     "ScoreMatchedDiffusion",
     "SlowBehaviourFlow",
     "VariancePreserving",
     "clean_step",
     "clipped_step",
+    "flow_stage",
     "posterior_step",
 ]

@@ -23,7 +23,9 @@ from qamx.nn import AbstractCritic, AbstractVelocityField
 from qamx.policies.base import (
     AbstractDerivedFlow,
     Critic,
+    PolicyStage,
     clip_action,
+    flow_stage,
     row_gradient,
 )
 from qamx.policies.behaviour_flow import SlowBehaviourFlow
@@ -57,6 +59,10 @@ class AbstractFineTunedFlow(AbstractDerivedFlow):
         self, observation: Float[Array, "batch obs"], noise: Float[Array, "batch dim"]
     ) -> Float[Array, "batch dim"]:
         return clip_action(sample_ode(self.velocity, observation, noise, self.integrator))
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        own = flow_stage("fine-tuned flow", self.noise, self.velocity, self.integrator)
+        return [*self.base.stages(critic), own]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         base_key, fine_tuning_key = jax.random.split(key)

@@ -1,6 +1,8 @@
 """The interfaces of policies."""
 
 from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
 import equinox as eqx
@@ -9,11 +11,49 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.nn import AbstractCritic, FlowTimeCritic
+from qamx.flow import Integrator, sample_ode
+from qamx.nn import AbstractCritic, AbstractVelocityField, FlowTimeCritic
 from qamx.rl import AbstractCriticLearning
 
 Critic: TypeAlias = AbstractCriticLearning[Any]
 """The critic's half of an agent; policies use its `online` and `target` values."""
+
+Draw: TypeAlias = Callable[[Float[Array, "batch obs"], Key], Float[Array, "batch dim"]]
+"""Action chunks, or a flow's noise, for observations."""
+
+
+@dataclass(frozen=True)
+class FlowRoute:
+    """An ODE that transports draws of `start` along a velocity."""
+
+    start: Draw
+    velocity: AbstractVelocityField
+    integrator: Integrator
+
+
+@dataclass(frozen=True)
+class PolicyStage:
+    """A policy between the clone of the data and the one that acts.
+
+    **Arguments:** `draw` gives its chunks; `route` is the ODE that they come from, if there is
+    one. Stages that are given the same key start their flows from the same noise.
+    """
+
+    name: str
+    draw: Draw
+    route: FlowRoute | None = None
+
+
+def flow_stage(
+    name: str, start: Draw, velocity: AbstractVelocityField, integrator: Integrator
+) -> PolicyStage:
+    """The stage that acts by an ODE."""
+
+    def draw(observation: Array, key: Key) -> Array:
+        noise = start(observation, key)
+        return clip_action(sample_ode(velocity, observation, noise, integrator))
+
+    return PolicyStage(name, draw, FlowRoute(start, velocity, integrator))
 
 
 class AbstractPolicy(eqx.Module):
@@ -63,6 +103,14 @@ class AbstractPolicy(eqx.Module):
         """The policy as an evaluation samples it."""
         return self
 
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        """The policies that this one is made of, from the clone to itself, for inspection."""
+        return [self.own_stage(type(self).__name__, critic)]
+
+    def own_stage(self, name: str, critic: Critic) -> PolicyStage:
+        """The stage of this policy's own samples."""
+        return PolicyStage(name, lambda observation, key: self.sample(critic, observation, key))
+
 
 class AbstractDerivedPolicy(AbstractPolicy):
     """A policy built on another one, its `base`."""
@@ -91,6 +139,9 @@ class AbstractDerivedPolicy(AbstractPolicy):
 
     def for_evaluation(self) -> Self:
         return self._with_base(self.base.for_evaluation())
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [*self.base.stages(critic), self.own_stage(type(self).__name__, critic)]
 
     def _with_base(self, base: AbstractPolicy) -> Self:
         return eqx.tree_at(lambda policy: policy.base, self, base)

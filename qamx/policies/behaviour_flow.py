@@ -9,7 +9,13 @@ from jaxtyping import Array, Float
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.flow import Integrator, flow_matching_loss, sample_ode
 from qamx.nn import AbstractVelocityField
-from qamx.policies.base import AbstractFlowPolicy, Critic, clip_action
+from qamx.policies.base import (
+    AbstractFlowPolicy,
+    Critic,
+    PolicyStage,
+    clip_action,
+    flow_stage,
+)
 from qamx.rl import WithTarget
 
 
@@ -50,6 +56,9 @@ class BehaviourFlow(AbstractFlowPolicy):
         self, observation: Float[Array, "batch obs"], noise: Float[Array, "batch dim"]
     ) -> Float[Array, "batch dim"]:
         return clip_action(sample_ode(self.velocity, observation, noise, self.integrator))
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [flow_stage("behaviour flow", self.noise, self.velocity, self.integrator)]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         return self.cloning_loss(batch, key)
@@ -112,6 +121,9 @@ class SlowBehaviourFlow(AbstractFlowPolicy):
         self, observation: Float[Array, "batch obs"], noise: Float[Array, "batch dim"]
     ) -> Float[Array, "batch dim"]:
         return self.pair.target.transport(observation, noise)
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [flow_stage("behaviour flow", self.noise, self.velocity, self.integrator)]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         return self.behaviour.loss(critic, batch, key)

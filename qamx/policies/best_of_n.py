@@ -5,7 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.policies.base import AbstractDerivedPolicy, AbstractPolicy, Critic
+from qamx.policies.base import (
+    AbstractDerivedPolicy,
+    AbstractPolicy,
+    Critic,
+    PolicyStage,
+)
 
 
 class BestOfN(AbstractDerivedPolicy):
@@ -34,6 +39,9 @@ class BestOfN(AbstractDerivedPolicy):
         best = jnp.argmax(values.reshape(-1, self.draws), axis=1)
         rows = jnp.arange(observation.shape[0]) * self.draws + best
         return actions[rows]
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [*self.base.stages(critic), self.own_stage(f"best of {self.draws}", critic)]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         return self.base.loss(critic, batch, key)

@@ -8,7 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.policies.base import AbstractPolicy, Critic, clip_action
+from qamx.policies.base import (
+    AbstractPolicy,
+    Critic,
+    PolicyStage,
+    clip_action,
+)
 from qamx.rl import WithTarget, pessimistic_value
 
 NOISE_CLIP = 0.5
@@ -59,6 +64,9 @@ class DeterministicPolicy(AbstractPolicy):
         noise = self.noise_scale * jax.random.normal(key, (observation.shape[0], self.dim))
         noise = jnp.clip(noise, -NOISE_CLIP, NOISE_CLIP)
         return clip_action(self.actor.online(observation) + noise)
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [self.own_stage("deterministic policy", critic)]
 
     def for_backup(self) -> Self:
         return eqx.tree_at(lambda policy: policy.actor.online, self, self.actor.target)

@@ -12,7 +12,13 @@ from jaxtyping import Array, Float, Int
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import NoisePredictor
-from qamx.policies.base import AbstractPolicy, Critic, clip_action, row_gradient
+from qamx.policies.base import (
+    AbstractPolicy,
+    Critic,
+    PolicyStage,
+    clip_action,
+    row_gradient,
+)
 
 
 class VariancePreserving(eqx.Module):
@@ -127,6 +133,9 @@ class AbstractDiffusionPolicy(AbstractPolicy):
         noises = jax.vmap(lambda one: jax.random.normal(one, shape))(keys)
         x, _ = jax.lax.scan(step, jax.random.normal(start_key, shape), (steps, noises))
         return clip_action(x)
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [self.own_stage("diffusion policy", critic)]
 
     def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         noise, predicted, _, _ = self._predictions(batch, key)

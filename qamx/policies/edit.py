@@ -10,6 +10,7 @@ from qamx.policies.base import (
     AbstractDerivedPolicy,
     AbstractPolicy,
     Critic,
+    PolicyStage,
     clip_action,
     mean_value,
 )
@@ -62,6 +63,9 @@ class EditPolicy(AbstractDerivedPolicy):
         action = self.base.sample(critic, observation, policy_key)
         edited, _ = self._edit(observation, action, edit_key)
         return clip_action(edited)
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [*self.base.stages(critic), self.own_stage("edited", critic)]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         policy_key, action_key, edit_key = jax.random.split(key, 3)

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.policies.base import AbstractDerivedFlow, Critic, mean_value
+from qamx.policies.base import (
+    AbstractDerivedFlow,
+    Critic,
+    PolicyStage,
+    flow_stage,
+    mean_value,
+)
 from qamx.policies.behaviour_flow import BehaviourFlow, BehaviourFlowMetrics
 from qamx.rl import AdvantageLearning
 
@@ -32,6 +38,9 @@ class AbstractImprovedFlow(AbstractDerivedFlow):
         self, observation: Float[Array, "batch obs"], noise: Float[Array, "batch dim"]
     ) -> Float[Array, "batch dim"]:
         return self.base.transport(observation, noise)
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [flow_stage("flow", self.noise, self.base.velocity, self.base.integrator)]
 
 
 class FlowActor(AbstractImprovedFlow):

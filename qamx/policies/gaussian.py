@@ -9,7 +9,11 @@ from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import GaussianActor
-from qamx.policies.base import AbstractPolicy, Critic
+from qamx.policies.base import (
+    AbstractPolicy,
+    Critic,
+    PolicyStage,
+)
 from qamx.rl import EntropyTarget, pessimistic_value
 
 INSIDE = 1.0 - 1e-5
@@ -60,6 +64,9 @@ class GaussianPolicy(AbstractPolicy):
         self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
         return self._draw(observation, key)[0]
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [self.own_stage("Gaussian policy", critic)]
 
     def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         loss = self._surprise(batch)

@@ -12,7 +12,9 @@ from qamx.nn import AbstractVelocityField, FlowTimeCritic
 from qamx.policies.base import (
     AbstractDerivedPolicy,
     Critic,
+    PolicyStage,
     clip_action,
+    flow_stage,
     require_flow_time,
     row_gradient,
 )
@@ -77,6 +79,11 @@ class GuidedFlow(AbstractDerivedPolicy):
             self.guidance_scale,
             self.critic_time,
         )
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        velocity = self.guided(critic)
+        own = flow_stage("guided flow", self.base.noise, velocity, self.base.integrator)
+        return [*self.base.stages(critic), own]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         return self.base.loss(critic, batch, key)

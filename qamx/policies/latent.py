@@ -6,7 +6,13 @@ from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import EnsembleCritic, GaussianActor
-from qamx.policies.base import AbstractDerivedPolicy, AbstractFlowPolicy, Critic
+from qamx.policies.base import (
+    AbstractDerivedPolicy,
+    AbstractFlowPolicy,
+    Critic,
+    PolicyStage,
+    flow_stage,
+)
 from qamx.rl import EntropyTarget, frozen
 
 
@@ -58,6 +64,13 @@ class LatentPolicy(AbstractDerivedPolicy):
     ) -> Float[Array, "batch dim"]:
         """The noise c u that the flow is started from."""
         return self.noise_scale * self._draw(observation, key)[0]
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        base = self.base.stages(critic)
+        if (route := base[-1].route) is None:
+            return [*base, self.own_stage("steered", critic)]
+        own = flow_stage("steered flow", self.chosen_noise, route.velocity, route.integrator)
+        return [*base, own]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         base_key, noise_key, actor_key = jax.random.split(key, 3)

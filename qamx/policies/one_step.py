@@ -10,6 +10,7 @@ from qamx.policies.base import (
     AbstractDerivedFlow,
     AbstractFlowPolicy,
     Critic,
+    PolicyStage,
     clip_action,
     mean_value,
 )
@@ -53,6 +54,9 @@ class OneStepPolicy(AbstractDerivedFlow):
         self, observation: Float[Array, "batch obs"], noise: Float[Array, "batch dim"]
     ) -> Float[Array, "batch dim"]:
         return clip_action(self._map(observation, noise))
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [*self.base.stages(critic), self.own_stage("one-step policy", critic)]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         flow_key, noise_key = jax.random.split(key)

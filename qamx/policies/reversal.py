@@ -9,7 +9,13 @@ from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.flow import interpolate
-from qamx.policies.base import AbstractDerivedFlow, Critic, require_flow_time
+from qamx.policies.base import (
+    AbstractDerivedFlow,
+    Critic,
+    PolicyStage,
+    flow_stage,
+    require_flow_time,
+)
 from qamx.policies.behaviour_flow import SlowBehaviourFlow
 
 
@@ -65,6 +71,9 @@ class ReversalFlow(AbstractDerivedFlow):
             return x - step[:, None] * self.base.clone(observation, x, 1.0 - i * step)
 
         return jax.lax.fori_loop(0, self.base.integrator.steps, back, action)
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [flow_stage("flow", self.noise, self.base.clone, self.base.integrator)]
 
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         noise, t = self.base.behaviour.draw_points(batch, key)

@@ -7,6 +7,7 @@ from qamx.rl.state_value import AdvantageLearning, ImplicitQLearning, data_value
 from qamx.rl.target import Clock, Delayed, EntropyTarget, Fixed, WithTarget, frozen, trainable
 from qamx.rl.temporal_difference import (
     AbstractCriticLearning,
+    AbstractFlowTimeLearning,
     Actor,
     CriticMetrics,
     TemporalDifference,
@@ -14,6 +15,7 @@ from qamx.rl.temporal_difference import (
 
 __all__ = [
     "AbstractCriticLearning",
+    "AbstractFlowTimeLearning",
     "Actor",
     "AdvantageLearning",
     "Backup",

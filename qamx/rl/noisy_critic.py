@@ -11,7 +11,7 @@ from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import FlowTimeCritic
 from qamx.rl.backup import Backup
 from qamx.rl.target import WithTarget, frozen
-from qamx.rl.temporal_difference import AbstractCriticLearning, Actor
+from qamx.rl.temporal_difference import AbstractFlowTimeLearning, Actor
 
 NoisyLoss = Callable[
     [Float[Array, "ensemble batch"], Float[Array, "ensemble batch"], float],
@@ -50,7 +50,7 @@ def linex(
     return jnp.where(u > LINEX_CLIP, u, inside)
 
 
-class NoisyTemporalDifference(AbstractCriticLearning[Actor]):
+class NoisyTemporalDifference(AbstractFlowTimeLearning[Actor]):
     r"""TD at t = 1, and \(w\,\mathbb E\,l(Q(s, x_t, t), \bar Q(s, a, 1))\) at
     \(x_t=(1-t)z+ta\), so that the critic knows how good the end of a noised action will be.
 

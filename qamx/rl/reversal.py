@@ -11,7 +11,7 @@ from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import FlowTimeCritic
 from qamx.rl.backup import Backup, expectile_loss
 from qamx.rl.target import WithTarget, frozen
-from qamx.rl.temporal_difference import AbstractCriticLearning, CriticMetrics
+from qamx.rl.temporal_difference import AbstractFlowTimeLearning, CriticMetrics
 
 
 class Reversible(Protocol):
@@ -33,7 +33,7 @@ class Reversible(Protocol):
         ...
 
 
-class ReversalLearning(AbstractCriticLearning[Reversible]):
+class ReversalLearning(AbstractFlowTimeLearning[Reversible]):
     r"""Values Q(s, x, c) of flow states x at flow time c: the flow's steps are steps of the
     decision process, and each data action is a whole trajectory of them.
 

@@ -90,7 +90,7 @@ class WithTarget(eqx.Module, Generic[M]):
     rate: float
     clock: Clock | None
 
-    def __init__(self, online: M, rate: float = 0.005, clock: Clock | None = None):
+    def __init__(self, online: M, rate: float, clock: Clock | None = None):
         if not 0.0 < rate <= 1.0:
             raise ValueError(f"the target rate is in (0, 1]; found {rate}, try 0.005")
         self.online = online

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.nn import AbstractCritic
+from qamx.nn import AbstractCritic, FlowTimeCritic
 from qamx.rl.backup import Backup, td_loss
 from qamx.rl.target import WithTarget, frozen
 
@@ -64,6 +64,15 @@ class AbstractCriticLearning(eqx.Module, Generic[A]):
         loss = td_loss(values, target, batch.valid)
         return loss, CriticMetrics(loss, jnp.mean(values), jnp.min(values), jnp.max(values))
 
+    def along_flow(
+        self,
+        observation: Float[Array, "*batch obs"],
+        x: Float[Array, "*batch dim"],
+        t: Float[Array, ""],
+    ) -> Float[Array, "ensemble *batch"]:
+        """The target's values of a flow's states at flow time `t`, here taken for actions."""
+        return self.target(observation, jnp.clip(x, -1.0, 1.0))
+
     def td_target(
         self, backup: Backup, batch: Batch, policy: Actor, key: Key
     ) -> Float[Array, " batch"]:
@@ -71,6 +80,22 @@ class AbstractCriticLearning(eqx.Module, Generic[A]):
         next_actions = policy.sample(frozen(self), batch.next_observations, key)
         next_values = frozen(self.target)(batch.next_observations, next_actions)
         return backup.target(batch, next_values)
+
+
+class AbstractFlowTimeLearning(AbstractCriticLearning[A]):
+    """Learns the values of noised actions too, at all flow times."""
+
+    critic: eqx.AbstractVar[WithTarget[FlowTimeCritic]]
+
+    def along_flow(
+        self,
+        observation: Float[Array, "*batch obs"],
+        x: Float[Array, "*batch dim"],
+        t: Float[Array, ""],
+    ) -> Float[Array, "ensemble *batch"]:
+        # At t = 1 the state is the action that is played.
+        state = jnp.where(t < 1.0, x, jnp.clip(x, -1.0, 1.0))
+        return self.critic.target.at(observation, state, t)
 
 
 class TemporalDifference(AbstractCriticLearning[Actor]):

@@ -104,7 +104,7 @@ class TrustRegion(AbstractInverseTemperature):
     def __init__(
         self,
         kl_budget: float,
-        scale: float = 3.0,
+        scale: float,
         rate: float = 0.01,
         average_rate: float = 0.1,
     ):

@@ -13,7 +13,14 @@ from qamx._utils.backend import check_jax
 from qamx._utils.terminal import print_table
 from qamx.errors import UserError
 from qamx.nn import Precision
-from qamx.tools.bench_measure import SIZES, Effort, Figures, Problem, measure, settings_of
+from qamx.tools.bench_measure import (
+    SIZES,
+    BenchProblem,
+    Figures,
+    TimingBudget,
+    measure,
+    settings_of,
+)
 
 Device: TypeAlias = Literal["cpu", "gpu"]
 
@@ -48,7 +55,7 @@ def bench(
     backend = jax.default_backend()
     name = size or ("quickstart" if backend == "cpu" else "paper")
     chosen = SIZES[name]
-    effort = Effort(updates or (chosen.updates if backend == "cpu" else 100), rounds)
+    effort = TimingBudget(updates or (chosen.updates if backend == "cpu" else 100), rounds)
     surroundings = {
         "backend": backend,
         "device": jax.devices()[0].device_kind,
@@ -61,7 +68,7 @@ def bench(
     }
     found: list[Figures] = []
     for method in methods or METHODS:
-        problem = Problem(
+        problem = BenchProblem(
             settings_of(method, **chosen.agent),
             surroundings["observation"],
             surroundings["action"],

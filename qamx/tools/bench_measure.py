@@ -13,9 +13,9 @@ import optax
 
 from qamx import registry
 from qamx._types import Batch
-from qamx._utils.flops import Floor, count, elapsed, flops
+from qamx._utils.flops import MatmulLowerBound, count, elapsed, flops
 from qamx.agents import TrainState, create_state, update
-from qamx.assembly import build_agent, build_optimiser, build_sampling
+from qamx.building import build_agent, build_optimiser, build_sampling
 from qamx.config.agents import AgentSettings
 from qamx.data.replay import Replay, Sampling
 from qamx.data.transitions import Transitions
@@ -71,7 +71,7 @@ def settings_of(method: str, **values: Any) -> AgentSettings:
 
 
 @dataclass(frozen=True)
-class Problem:
+class BenchProblem:
     """What a training run needs, on random data."""
 
     settings: AgentSettings
@@ -116,7 +116,7 @@ class Problem:
 class SeedsTogether:
     """Several seeds of one method, trained by the runner's trainer as one program."""
 
-    def __init__(self, problem: Problem, seeds: int, precision: Precision):
+    def __init__(self, problem: BenchProblem, seeds: int, precision: Precision):
         state = eqx.filter_vmap(problem.state)(jax.random.split(jax.random.key(0), seeds))
         self._replay = problem.replay(members=seeds)
         self._trainer = Trainer(
@@ -135,7 +135,7 @@ class HostLoop:
     """What a plain script does: one compiled update (`equinox.filter_jit`) a call, on a batch that
     NumPy drew, and every metric fetched as a float."""
 
-    def __init__(self, problem: Problem, precision: Precision):
+    def __init__(self, problem: BenchProblem, precision: Precision):
         self._state, self._transitions = problem.state(jax.random.key(0)), problem.transitions()
         self._settings, self._rng = problem.settings, np.random.default_rng(0)
         self._optimiser = problem.optimiser
@@ -183,7 +183,7 @@ OBSERVATIONS = 10
 
 
 @dataclass(frozen=True)
-class Effort:
+class TimingBudget:
     """`updates` in a timed call; of `rounds` of calls the shortest counts."""
 
     updates: int
@@ -191,7 +191,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Together:
+class VectorisedTiming:
     """Seeds in one program: updates a second of all seeds, and over those of one seed alone."""
 
     seeds: int
@@ -224,11 +224,15 @@ class Figures:
     compile_s: float
     act_calls_per_second: float
     """Policy calls of an evaluation, each for `OBSERVATIONS` environments."""
-    together: tuple[Together, ...]
+    together: tuple[VectorisedTiming, ...]
 
 
 def measure(
-    method: str, problem: Problem, seeds: tuple[int, ...], precision: Precision, effort: Effort
+    method: str,
+    problem: BenchProblem,
+    seeds: tuple[int, ...],
+    precision: Precision,
+    effort: TimingBudget,
 ) -> Figures:
     """Compiles and times one method; compared times are taken in turn."""
     state, replay = problem.state(jax.random.key(0)), problem.replay()
@@ -246,7 +250,7 @@ def measure(
         return training.counted
 
     products = update_products(problem, replay, precision)
-    host, floor = HostLoop(problem, precision), Floor(products)
+    host, floor = HostLoop(problem, precision), MatmulLowerBound(products)
     observations = np.zeros((OBSERVATIONS, problem.observation), np.float32)
     updates, act_calls = effort.updates, 20
 
@@ -284,7 +288,7 @@ def measure(
     )
 
 
-def update_products(problem: Problem, replay: Replay, precision: Precision) -> Any:
+def update_products(problem: BenchProblem, replay: Replay, precision: Precision) -> Any:
     """The matrix products of one update."""
     arrays, static = eqx.partition(problem.state(jax.random.key(0)), eqx.is_array)
     batch = problem.sampling.draw(replay, jax.random.key(1))
@@ -298,12 +302,12 @@ def update_products(problem: Problem, replay: Replay, precision: Precision) -> A
 
 
 def _together(
-    problem: Problem,
+    problem: BenchProblem,
     seeds: int,
     precision: Precision,
-    effort: Effort,
+    effort: TimingBudget,
     alone: Callable[[int], Any],
-) -> Together:
+) -> VectorisedTiming:
     loop = SeedsTogether(problem, seeds, precision)
     updates = max(1, effort.updates // seeds)
     jax.block_until_ready(loop.run(1))
@@ -311,7 +315,7 @@ def _together(
     for _ in range(effort.rounds):
         together = min(together, elapsed(lambda: loop.run(updates)) / updates)
         one = min(one, elapsed(lambda: alone(updates)) / updates)
-    return Together(seeds, seeds / together, seeds * one / together)
+    return VectorisedTiming(seeds, seeds / together, seeds * one / together)
 
 
 def _compiled_flops(program: jax.stages.Compiled) -> float:

@@ -15,7 +15,7 @@ ABSENT = "-"
 """What is shown where a run has no such key."""
 
 
-class Difference(NamedTuple):
+class DifferingFact(NamedTuple):
     """One thing that two runs do not share: its kind, its key, and both values."""
 
     kind: str
@@ -24,7 +24,7 @@ class Difference(NamedTuple):
     other: str
 
 
-class Parting(NamedTuple):
+class FirstDifference(NamedTuple):
     """The first row in which two records differ."""
 
     step: int
@@ -43,21 +43,21 @@ def diff(one: Path, other: Path) -> int:
     found = differences(one, other)
     if found:
         print_table("what the runs were given", header, found)
-    partings = {name: parting(one / name, other / name) for name in RECORDS}
-    parted = [_parting_row(name, place) for name, place in partings.items() if place]
-    if parted:
-        print_table("where their records part", ("", "at", str(one), str(other)), parted)
+    first_differences = {name: first_difference(one / name, other / name) for name in RECORDS}
+    differing = [_difference_row(name, place) for name, place in first_differences.items() if place]
+    if differing:
+        print_table("where their records part", ("", "at", str(one), str(other)), differing)
     last = _last_evaluations(one, other)
-    if last and partings["evaluations.jsonl"]:
+    if last and first_differences["evaluations.jsonl"]:
         print_table("their last evaluations", ("", str(one), str(other)), last)
-    print(_verdict(bool(found), bool(parted)))
-    return 1 if found or parted else 0
+    print(_verdict(bool(found), bool(differing)))
+    return 1 if found or differing else 0
 
 
 RECORDS = ("metrics.jsonl", "evaluations.jsonl")
 
 
-def differences(one: Path, other: Path) -> list[Difference]:
+def differences(one: Path, other: Path) -> list[DifferingFact]:
     """What differs in the passports of two runs.
 
     **Raises:** `UserError` if a passport is missing or damaged.
@@ -65,10 +65,10 @@ def differences(one: Path, other: Path) -> list[Difference]:
     mine, theirs = (_facts(read(directory)) for directory in (one, other))
     keys = dict.fromkeys((*mine, *theirs))
     pairs = ((key, mine.get(key, ABSENT), theirs.get(key, ABSENT)) for key in keys)
-    return [Difference(*key, first, second) for key, first, second in pairs if first != second]
+    return [DifferingFact(*key, first, second) for key, first, second in pairs if first != second]
 
 
-def parting(one: Path, other: Path) -> Parting | None:
+def first_difference(one: Path, other: Path) -> FirstDifference | None:
     """The first row in which two files of JSON lines differ, or None.
 
     **Raises:** `UserError` if a line is not JSON.
@@ -79,7 +79,7 @@ def parting(one: Path, other: Path) -> Parting | None:
             earlier = min((row for row in (first, second) if row), key=lambda row: row["step"])
             differing = ("step",) if "step" in keys else tuple(keys)
             values = (row.get(differing[0], ABSENT) for row in (first, second))
-            return Parting(earlier["step"], earlier["phase"], differing, *values)
+            return FirstDifference(earlier["step"], earlier["phase"], differing, *values)
     return None
 
 
@@ -109,7 +109,7 @@ def _through(values: Iterator[Any]) -> str:
     return ", then ".join(str(value) for value, _ in itertools.groupby(values))
 
 
-def _parting_row(name: str, place: Parting) -> tuple[str, str, str, str]:
+def _difference_row(name: str, place: FirstDifference) -> tuple[str, str, str, str]:
     where = f"step {place.step:,} ({place.phase})"
     if place.keys == ("step",):  # one has a row there, the other goes on later, or has ended
         one, other = (

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from qamx.build import load_agent, run
 from qamx.config import Experiment, load
-from qamx.config.environments import WalkDataSettings
+from qamx.config.datasets import WalkDataSettings
 from qamx.data.ogbench.expert import Expert, Layer, expert_path, read_expert, write_expert
 from qamx.data.ogbench.rollout import Stamp, read_stamp
 from qamx.envs.locomotion import WalkEnvironment, Walker
 from qamx.errors import ExitCode, UserError
 from qamx.policies import GaussianPolicy
+from qamx.running import run
+from qamx.trained_policy import load_agent
 
 EPISODES = 10
 """How many episodes are walked to say how good an expert is."""

@@ -23,11 +23,11 @@ import numpy as np
 
 from qamx._utils.backend import check_jax
 from qamx._utils.terminal import print_table
-from qamx.build import build
 from qamx.config import Experiment, load
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.provenance import read
-from qamx.tools.diff import parting
+from qamx.running import build
+from qamx.tools.diff import first_difference
 from qamx.training.logs import Logs, last_row
 from qamx.training.loop import Runner
 from qamx.training.plan import RunPlan
@@ -244,7 +244,7 @@ def _compare_rows(name: str, runs: tuple[Path, Path], exact: bool) -> Compared:
     one, other = (file.read_text(encoding="utf-8").splitlines() for file in files)
     count = f"{len(one)} rows"
     if exact:
-        place = None if one == other else parting(*files)
+        place = None if one == other else first_difference(*files)
         where = f"from step {place.step:,} on: {place.keys[0]}" if place else "in their text"
         return Compared(name, count, "" if one == other else f"differ {where}")
     pairs = list(zip(map(json.loads, one), map(json.loads, other), strict=False))

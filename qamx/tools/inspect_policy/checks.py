@@ -1,21 +1,46 @@
-"""What a healthy policy shows, and what is said of one that does not."""
+"""Checks of `qamx inspect`: rows of measures, and a table of faults with their remedies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace as Numbers
+from typing import NamedTuple
 
 import numpy as np
 
 from qamx._utils.finding import Finding
+from qamx.data.inspection.value_checks import BOUND
 from qamx.data.transitions import AnyArray
-from qamx.tools.inspect_policy.report import Report
+from qamx.tools.inspect_policy.report import PolicyReport
 
-AT_BOUND = 0.999
-"""An entry of an action that is this far out is played at the bound."""
+Measure = Callable[[PolicyReport], Numbers | None]
+"""Named numbers of a policy; None for a method that has none of them."""
+
+DISAGREEMENT, DEAR, AT_BOUNDS, COLLAPSED, UNMATCHED = 3.0, 1.5, 0.7, 0.1, 0.85
+WEAK_TILT, STRONG_TILT = 0.1, 100.0
+
+
+class Row(NamedTuple):
+    """A measure with its name; the texts are formats of its numbers."""
+
+    name: str
+    found: str
+    healthy: str
+    measure: Measure
+
+
+class Fault(NamedTuple):
+    """A condition on a row's numbers, with the effect on training and the remedy."""
+
+    row: str
+    id: str
+    when: Callable[[Numbers], bool]
+    effect: str
+    remedy: str
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One thing that was looked at: what was found, what is healthy, and what is wrong, if so."""
+class CheckResult:
+    """A measured text, the healthy range, and the finding if the range is left."""
 
     name: str
     found: str
@@ -23,305 +48,310 @@ class Reading:
     finding: Finding | None = None
 
 
-def readings(report: Report) -> list[Reading]:
-    """All that can be said of this method."""
-    found = (check(report) for check in CHECKS)
-    return [reading for reading in found if reading is not None]
+ROWS: list[Row] = []
+"""The rows from the critic, on which the others depend, to the policy."""
 
 
-def findings(report: Report) -> list[Finding]:
-    """What is wrong, the gravest first."""
-    found = [reading.finding for reading in readings(report)]
-    return [finding for finding in found if finding is not None]
+def check_results(report: PolicyReport) -> list[CheckResult]:
+    """Every row that the method has; the first of a row's faults that holds is its finding."""
+    results = []
+    for row in ROWS:
+        numbers = row.measure(report)
+        if numbers is None:
+            continue
+        found, healthy = (text.format(**vars(numbers)) for text in (row.found, row.healthy))
+        faults = (fault for fault in FAULTS if fault.row == row.name and fault.when(numbers))
+        fault = next(faults, None)
+        finding = fault and Finding(
+            fault.id, "warn", f"{row.name}: {found}", fault.effect, fault.remedy
+        )
+        results.append(CheckResult(row.name, found, healthy, finding))
+    return results
+
+
+def findings(report: PolicyReport) -> list[Finding]:
+    """The findings of all rows, most fundamental first."""
+    return [result.finding for result in check_results(report) if result.finding is not None]
 
 
 def share_at_bound(actions: AnyArray) -> float:
-    """The share of the entries of actions that are at the bounds."""
-    return float(np.mean(np.abs(np.asarray(actions)) >= AT_BOUND))
+    """The share of action entries at ±1."""
+    return float(np.mean(np.abs(np.asarray(actions)) >= BOUND))
 
 
-def _warning(wrong: object, id: str, found: str, effect: str, remedy: str) -> Finding | None:
-    return Finding(id, "warn", found, effect, remedy) if wrong else None
+def _row(name: str, found: str, healthy: str) -> Callable[[Measure], Measure]:
+    def add(measure: Measure) -> Measure:
+        ROWS.append(Row(name, found, healthy, measure))
+        return measure
+
+    return add
 
 
-def _finite(report: Report) -> Reading:
-    broken = report.measures.broken
-    found = f"{len(broken):,} arrays are not" if broken else ("all" if report.finite else "not all")
-    return Reading(
-        "finite numbers",
-        found,
-        "all",
-        _warning(
-            not report.finite,
-            "not-finite",
-            f"not finite: {', '.join(broken[:3]) or 'what the networks give'}"
-            + (f" and {len(broken) - 3:,} more" if len(broken) > 3 else ""),
-            "nothing below means anything",
-            "lower the learning rate; the run's folder nonfinite/ has the update that broke it",
-        ),
-    )
+@_row("finite numbers", "{shown}", "all")
+def _finite(report: PolicyReport) -> Numbers:
+    broken = report.diagnostics.broken
+    names = ", ".join(broken[:3]) + (f" and {len(broken) - 3:,} more" if broken[3:] else "")
+    fault = f"not {names or 'the outputs of the networks'}"
+    return Numbers(finite=report.finite, shown="all" if report.finite else fault)
 
 
-def _change(report: Report) -> Reading | None:
-    kls, worths = report.path_kls, report.worth
-    if kls is None or worths is None:
-        return None
-    per_entry = float(np.mean(kls)) / report.measures.acting.actions.shape[-1]
-    total, worth = float(np.mean(kls)), float(np.mean(worths))
-    unchanged = _warning(
-        report.is_unchanged,
-        "unchanged",
-        "the fine-tuned flow is its base, bit by bit",
-        "nothing is refined: the policy clones the data",
-        "look at the phase: in a cloning phase this is as it should be",
-    )
-    far = _warning(
-        per_entry > 10.0,
-        "far-from-base",
-        f"the paths are {per_entry:.3g} nats apart for each entry of the action",
-        "the policy acts where the data say nothing, and the critic is guessing there",
-        "lower agent.inverse_temperature, or raise agent.pessimism",
-    )
-    dear = _warning(
-        total > 1.0 and total > 1.5 * worth,
-        "kl-without-gain",
-        f"{total:.3g} nats for what is worth {worth:.3g} (tau x gain)",
-        "the fine-tuning has not converged, or chases a critic that changes faster than it learns",
-        "train on; lower agent.inverse_temperature or agent.learning_rate",
-    )
-    return Reading(
-        "path KL",
-        f"{total:.3g} nats a chunk, {total / report.horizon:.3g} a step",
-        f"above 0, below tau x gain ({worth:.3g})",
-        unchanged or dear or far,
-    )
-
-
-def _tilt(report: Report) -> Reading | None:
-    paths, base = report.measures.found.paths, report.measures.base
-    if paths is None or base is None:
-        return None
-    tau = float(paths.inverse_temperature)
-    spread = float(np.mean(np.std(np.mean(base.values, axis=0), axis=-1)))
-    tilt = tau * spread
-    weak = _warning(
-        tilt < 0.1,
-        "tilt-weak",
-        f"tau = {tau:.3g}, and the base's actions differ by {spread:.3g} in value",
-        "exp(tau Q) prefers nothing: the policy stays a clone",
-        "raise agent.inverse_temperature; if the critic is flat, look at the rewards first",
-    )
-    strong = _warning(
-        tilt > 100.0,
-        "tilt-strong",
-        f"tau = {tau:.3g}, and the base's actions differ by {spread:.3g} in value",
-        "exp(tau Q) is a point: the policy plays the critic's largest error",
-        "lower agent.inverse_temperature",
-    )
-    return Reading(
-        "tilt, tau x spread of Q", f"{tilt:.3g} (tau {tau:.3g})", "1 to 30", weak or strong
-    )
-
-
-def _gain(report: Report) -> Reading | None:
-    gains = report.gains
-    if gains is None or report.is_unchanged:
-        return None
-    mean, error = float(np.mean(gains)), float(np.std(gains)) / np.sqrt(len(gains))
-    return Reading(
-        "critic's gain over the base",
-        f"{mean:+.3g} ± {2 * error:.2g}, at {np.mean(gains > 0):.0%} of states positive",
-        "positive",
-        _warning(
-            mean <= 2 * error,
-            "no-gain",
-            f"what acts is worth {mean:+.3g} ± {2 * error:.2g} more than what it was refined from",
-            "the critic does not prefer the policy's actions: nothing was extracted from it",
-            "compare with the tilt; if that is healthy, train on, or raise the learning rate",
-        ),
-    )
-
-
-def _bounds(report: Report) -> Reading:
-    acting, beside = share_at_bound(report.measures.acting.actions), _bound_of_data(report)
-    known = "" if beside is None else f" (data {beside:.0%})"
-    return Reading(
-        "acts at the bounds",
-        f"{acting:.0%} of the entries{known}",
-        "below 70%, or as the data",
-        _warning(
-            acting > 0.7 and acting > 1.5 * (beside or 0.0),
-            "saturated",
-            f"{acting:.0%} of the entries of actions are at ±1{known}",
-            "the policy is pushed out of the box, where the critic has no gradient to bring it in",
-            "lower agent.inverse_temperature; see that actions are scaled (data.scale_actions)",
-        ),
-    )
-
-
-def _bound_of_data(report: Report) -> float | None:
-    windows = report.windows
-    return None if windows is None else share_at_bound(windows.actions)
-
-
-def _diversity(report: Report) -> Reading | None:
-    base = report.measures.base
-    if base is None:
-        return None
-    acting, beside = (
-        float(np.mean(np.std(stage.actions, axis=1))) for stage in (report.measures.acting, base)
-    )
-    return Reading(
-        "diversity of actions",
-        f"{acting:.2g}, the base's {beside:.2g}",
-        "over a tenth of the base's",
-        _warning(
-            acting < 0.1 * beside,
-            "collapsed",
-            f"samples at a state deviate by {acting:.2g}, the base's by {beside:.2g}",
-            "one action a state: nothing is explored, and multimodal behaviour is lost",
-            "lower agent.inverse_temperature",
-        ),
-    )
-
-
-def _agreement(report: Report) -> Reading | None:
-    acting, found = report.measures.acting, report.measures.found
-    if len(acting.values) < 2:
-        return None
-    data = found.window_values
-    other, whose = (data, "data") if data is not None else (found.stages[0].values, "base")
-    mine, theirs = (float(np.mean(np.std(values, axis=0))) for values in (acting.values, other))
-    return Reading(
-        "disagreement of the critics",
-        f"{mine:.3g} at what acts, {theirs:.3g} at the {whose}'s actions",
-        "up to three times that",
-        _warning(
-            mine > 3.0 * theirs,
-            "critics-disagree",
-            f"the critics deviate by {mine:.3g} at the policy's actions, by {theirs:.3g} at the "
-            f"{whose}'s",
-            "the policy has found actions that the data do not cover: values are guesses",
-            "raise agent.pessimism or agent.ensemble_size, or lower agent.inverse_temperature",
-        ),
-    )
-
-
-def _range(report: Report) -> Reading | None:
+@_row(
+    "critic's values",
+    "{mean:.4g}, from {least:.4g} to {most:.4g}, {outside:.0%} outside",
+    "{low:.4g} to {high:.4g}: what rewards here add up to",
+)
+def _values(report: PolicyReport) -> Numbers | None:
     if report.attainable is None:
         return None
     low, high = report.attainable
-    values = np.mean(report.measures.acting.values, axis=0)
+    values = np.mean(report.diagnostics.acting.values, axis=0)
     margin = 0.1 * (high - low)
-    outside = float(np.mean((values < low - margin) | (values > high + margin)))
-    return Reading(
-        "critic's values",
-        f"{np.mean(values):.4g}, from {np.min(values):.4g} to {np.max(values):.4g}",
-        f"{low:.4g} to {high:.4g}: what rewards here add up to",
-        _warning(
-            outside > 0.05,
-            "values-impossible",
-            f"{outside:.0%} of the values are beyond what rewards of this size can add up to",
-            "the critic diverges, and the policy follows it",
-            "lower agent.learning_rate or agent.target_rate, raise agent.pessimism",
-        ),
-    )
+    outside = np.mean((values < low - margin) | (values > high + margin))
+    mean, least, most = np.mean(values), np.min(values), np.max(values)
+    return Numbers(mean=mean, least=least, most=most, low=low, high=high, outside=outside)
 
 
-def _calibration(report: Report) -> Reading | None:
-    windows, found = report.windows, report.measures.found
-    if windows is None or found.window_values is None or report.attainable is None:
+@_row(
+    "critic at the data",
+    "{value:.4g}; returns there {returns:.4g}",
+    "at or above the data's returns",
+)
+def _calibration(report: PolicyReport) -> Numbers | None:
+    windows, values = report.windows, report.diagnostics.raw.window_values
+    if windows is None or values is None or report.attainable is None:
         return None
     known = np.isfinite(windows.returns)
     if np.sum(known) < 10:
         return None
-    values = np.mean(found.window_values, axis=0)[known]
-    mean, returns = float(np.mean(values)), float(np.mean(windows.returns[known]))
-    width = report.attainable[1] - report.attainable[0]
-    return Reading(
-        "critic at the data",
-        f"{mean:.4g}; returns there {returns:.4g}",
-        "at or above the data's returns",
-        _warning(
-            mean < returns - 0.15 * width,
-            "values-low",
-            f"the critic says {mean:.4g} where the data's returns are {returns:.4g}",
-            "the critic has not learned yet, or pessimism adds up: good actions look bad",
-            "train on, or lower agent.pessimism",
-        ),
+    value, returns = np.mean(np.mean(values, axis=0)[known]), np.mean(windows.returns[known])
+    return Numbers(value=value, returns=returns, width=np.ptp(report.attainable))
+
+
+@_row(
+    "disagreement of the critics",
+    "{policy:.3g} at the policy's actions, {reference:.3g} at the {whose}'s",
+    f"up to {DISAGREEMENT:g} times that",
+)
+def _disagreement(report: PolicyReport) -> Numbers | None:
+    acting, raw = report.diagnostics.acting, report.diagnostics.raw
+    if len(acting.values) < 2:
+        return None
+    whose, values = "data", raw.window_values
+    if values is None:
+        whose, values = "base", raw.stages[0].values
+    policy, reference = (np.mean(np.std(each, axis=0)) for each in (acting.values, values))
+    return Numbers(policy=policy, reference=reference, whose=whose)
+
+
+@_row(
+    "tilt, tau x spread of Q",
+    "{tilt:.3g} (tau {tau:.3g}, deviation of Q {deviation:.3g})",
+    f"{WEAK_TILT:g} to {STRONG_TILT:g}, best 1 to 30",
+)
+def _tilt(report: PolicyReport) -> Numbers | None:
+    paths, base = report.diagnostics.raw.paths, report.diagnostics.base
+    if paths is None or base is None:
+        return None
+    tau = float(paths.inverse_temperature)
+    deviation = float(np.mean(np.std(np.mean(base.values, axis=0), axis=-1)))
+    return Numbers(tau=tau, deviation=deviation, tilt=tau * deviation)
+
+
+@_row(
+    "path KL",
+    "{total:.3g} nats a chunk, {per_step:.3g} a step, {per_entry:.3g} an entry",
+    f"above 0, below {DEAR:g} tau x gain ({{tau_gain:.3g}})",
+)
+def _path_kl(report: PolicyReport) -> Numbers | None:
+    if report.path_kls is None or report.tau_gain is None:
+        return None
+    total = float(np.mean(report.path_kls))
+    return Numbers(
+        unchanged=report.is_unchanged,
+        total=total,
+        per_step=total / report.horizon,
+        per_entry=total / report.diagnostics.acting.actions.shape[-1],
+        tau_gain=float(np.mean(report.tau_gain)),
     )
 
 
-def _adjoints(report: Report) -> Reading | None:
-    paths = report.measures.found.paths
+@_row(
+    "critic's gain over the base",
+    "{mean:+.3g} ± {error:.2g}, at {positive:.0%} of states positive",
+    "positive",
+)
+def _gain(report: PolicyReport) -> Numbers | None:
+    gains = report.gains
+    if gains is None or report.is_unchanged:
+        return None
+    error = 2 * np.std(gains) / np.sqrt(len(gains))
+    return Numbers(mean=np.mean(gains), error=error, positive=np.mean(gains > 0))
+
+
+@_row(
+    "acts at the bounds",
+    "{share:.0%} of the entries{known}",
+    f"below {AT_BOUNDS:.0%}, or as the data",
+)
+def _bounds(report: PolicyReport) -> Numbers:
+    share, data = share_at_bound(report.diagnostics.acting.actions), 0.0
+    if report.windows is None:
+        return Numbers(share=share, data=data, known="")
+    data = share_at_bound(report.windows.actions)
+    return Numbers(share=share, data=data, known=f" (data {data:.0%})")
+
+
+@_row(
+    "diversity of actions",
+    "{acting:.2g}, the base's {base:.2g}",
+    f"over {COLLAPSED:g} of the base's",
+)
+def _diversity(report: PolicyReport) -> Numbers | None:
+    if report.diagnostics.base is None:
+        return None
+    stages = report.diagnostics.acting, report.diagnostics.base
+    acting, base = (np.mean(np.std(stage.actions, axis=1)) for stage in stages)
+    return Numbers(acting=acting, base=base)
+
+
+@_row(
+    "adjoint |g|",
+    "{end:.3g} at t = 1, {start:.2g} at t = 0, top {most:.3g}; none in {blocked:.0%} of entries",
+    "not 0, largest near t = 1",
+)
+def _adjoint(report: PolicyReport) -> Numbers | None:
+    paths = report.diagnostics.raw.paths
     if paths is None or paths.adjoints is None:
         return None
-    norms, blocked = paths.adjoints.norms, float(np.mean(paths.adjoints.blocked))
-    sizes = np.mean(norms, axis=(1, 2))
-    start, most, end = float(sizes[0]), float(sizes.max()), float(sizes[-1])
-    zero = _warning(
-        end == 0.0,
-        "adjoint-zero",
-        "the critic's gradient is 0 at every path's end",
-        "there is nothing to learn from: the velocity is pulled back to its base",
-        "the critic is flat, or every action is outside the box: see the rows above",
-    )
-    exploding = _warning(
-        end > 0.0 and most > 10.0 * end,
-        "adjoint-explodes",
-        f"|g_t| grows from {end:.3g} at t = 1 to {most:.3g}",
-        "early steps are regressed onto amplified noise",
-        "the base flow is too steep: train it longer, or take more agent.flow_steps",
-    )
-    outside = _warning(
-        blocked > 0.7,
-        "gradient-blocked",
-        f"{blocked:.0%} of the entries at the paths' ends have no gradient: they are outside the "
-        "box",
-        "what is outside is not brought back by the critic, only by the base",
-        "lower agent.inverse_temperature",
-    )
-    return Reading(
-        "adjoint |g|",
-        f"{end:.3g} at t = 1, {start:.2g} at t = 0; none in {blocked:.0%} of entries",
-        "not 0, largest near t = 1",
-        zero or exploding or outside,
-    )
+    sizes, blocked = np.mean(paths.adjoints.norms, axis=(1, 2)), np.mean(paths.adjoints.blocked)
+    return Numbers(start=sizes[0], most=sizes.max(), end=sizes[-1], blocked=blocked)
 
 
-def _fit(report: Report) -> Reading | None:
-    paths = report.measures.found.paths
+@_row(
+    "adjoint matching leaves",
+    "{left:.3g} of |sigma g|² = {target:.3g}",
+    f"up to {UNMATCHED:g}, the noise of the paths",
+)
+def _residual(report: PolicyReport) -> Numbers | None:
+    paths = report.diagnostics.raw.paths
     if paths is None or paths.adjoints is None or report.is_unchanged:
         return None
-    target = float(np.mean(np.sum(paths.adjoints.targets, axis=0)))
-    if target == 0.0:
-        return None
-    left = float(np.mean(np.sum(paths.adjoints.residuals, axis=0))) / target
-    return Reading(
+    squares = paths.adjoints.targets, paths.adjoints.residuals
+    target, left = (float(np.mean(np.sum(square, axis=0))) for square in squares)
+    return None if target == 0.0 else Numbers(target=target, left=left / target)
+
+
+FAULTS = (
+    Fault(
+        "finite numbers",
+        "not-finite",
+        lambda n: not n.finite,
+        "no number below is meaningful",
+        "lower the learning rate; the run's folder nonfinite/ has the update that broke it",
+    ),
+    Fault(
+        "critic's values",
+        "values-impossible",
+        lambda n: n.outside > 0.05,
+        "the critic diverges, and the policy follows it",
+        "lower agent.learning_rate or agent.target_rate, raise agent.pessimism",
+    ),
+    Fault(
+        "critic at the data",
+        "values-low",
+        lambda n: n.value < n.returns - 0.15 * n.width,
+        "the critic has not learned yet, or pessimism adds up: good actions look bad",
+        "train on, or lower agent.pessimism",
+    ),
+    Fault(
+        "disagreement of the critics",
+        "critics-disagree",
+        lambda n: n.policy > DISAGREEMENT * n.reference,
+        "the policy has found actions that the data do not cover: values are guesses",
+        "raise agent.pessimism or agent.ensemble_size, or lower agent.inverse_temperature",
+    ),
+    Fault(
+        "tilt, tau x spread of Q",
+        "tilt-weak",
+        lambda n: n.tilt < WEAK_TILT,
+        "exp(tau Q) prefers nothing: the policy stays a clone",
+        "raise agent.inverse_temperature; if the critic is flat, look at the rewards first",
+    ),
+    Fault(
+        "tilt, tau x spread of Q",
+        "tilt-strong",
+        lambda n: n.tilt > STRONG_TILT,
+        "exp(tau Q) is a point: the policy plays the critic's largest error",
+        "lower agent.inverse_temperature",
+    ),
+    Fault(
+        "path KL",
+        "unchanged",
+        lambda n: n.unchanged,
+        "the fine-tuned flow is its base, bit by bit: the policy clones the data",
+        "look at the phase: in a cloning phase this is as it should be",
+    ),
+    Fault(
+        "path KL",
+        "kl-without-gain",
+        lambda n: n.total > 1.0 and n.total > DEAR * n.tau_gain,
+        "the fine-tuning has not converged, or chases a critic that changes faster than it learns",
+        "train on; lower agent.inverse_temperature or agent.learning_rate",
+    ),
+    Fault(
+        "path KL",
+        "far-from-base",
+        lambda n: n.per_entry > 10.0,
+        "the policy acts where there are no data, and the critic is guessing there",
+        "lower agent.inverse_temperature, or raise agent.pessimism",
+    ),
+    Fault(
+        "critic's gain over the base",
+        "no-gain",
+        lambda n: n.mean <= n.error,
+        "the critic does not prefer the policy's actions: nothing was extracted from it",
+        "compare with the tilt; if that is healthy, train on, or raise the learning rate",
+    ),
+    Fault(
+        "acts at the bounds",
+        "saturated",
+        lambda n: n.share > AT_BOUNDS and n.share > 1.5 * n.data,
+        "the policy is pushed out of the box, where the critic has no gradient to bring it in",
+        "lower agent.inverse_temperature; see that actions are scaled (data.scale_actions)",
+    ),
+    Fault(
+        "diversity of actions",
+        "collapsed",
+        lambda n: n.acting < COLLAPSED * n.base,
+        "one action a state: nothing is explored, and multimodal behaviour is lost",
+        "lower agent.inverse_temperature",
+    ),
+    Fault(
+        "adjoint |g|",
+        "adjoint-zero",
+        lambda n: n.end == 0.0,
+        "there is nothing to learn from: the velocity is pulled back to its base",
+        "the critic is flat, or every action is outside the box: see the rows above",
+    ),
+    Fault(
+        "adjoint |g|",
+        "adjoint-explodes",
+        lambda n: n.most > 10.0 * n.end,
+        "early steps are regressed onto amplified noise",
+        "the base flow is too steep: train it longer, or take more agent.flow_steps",
+    ),
+    Fault(
+        "adjoint |g|",
+        "gradient-blocked",
+        lambda n: n.blocked > 0.7,
+        "entries without a gradient are outside the box; only the base brings them back",
+        "lower agent.inverse_temperature",
+    ),
+    Fault(
         "adjoint matching leaves",
-        f"{left:.3g} of |sigma g|² = {target:.3g}",
-        "0.1 to 0.8, the noise of the paths",
-        _warning(
-            left > 0.85,
-            "not-matched",
-            f"{left:.3g} of what the velocity is regressed onto is left",
-            "the fine-tuned flow does not follow the critic",
-            "train on; if the tilt is strong lower it, if it is weak raise it",
-        ),
-    )
-
-
-CHECKS: tuple[Callable[[Report], Reading | None], ...] = (
-    _finite,
-    _range,
-    _calibration,
-    _agreement,
-    _tilt,
-    _change,
-    _gain,
-    _bounds,
-    _diversity,
-    _adjoints,
-    _fit,
+        "not-matched",
+        lambda n: n.left > UNMATCHED,
+        "the fine-tuned flow does not follow the critic",
+        "train on; if the tilt is strong lower it, if it is weak raise it",
+    ),
 )
-"""From the critic, which all else depends on, to what is made of it."""

@@ -1,104 +1,30 @@
 """Figures of `qamx inspect`: actions, flows, training."""
 
-import io
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from qamx.data.transitions import AnyArray
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
+from qamx._utils.html import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, SKY
+from qamx.data.transitions import AnyArray
 from qamx.nn import AbstractCritic
-from qamx.tools.inspect_policy.report import Report
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-from typing import TYPE_CHECKING
-
-from qamx.tools.inspect_policy.measure import Adjoints, Paths
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-import itertools
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-from qamx.tools.inspect_policy.states import Row, Subject
+from qamx.tools.inspect_policy.measure import Adjoints, Paths, StageDiagnostics
+from qamx.tools.inspect_policy.report import PolicyReport
+from qamx.tools.inspect_policy.states import InspectedRun, LogRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-BASE, ACTING, BETWEEN, DATA = "#0072b2", "#d55e00", "#cc79a7", "#6b6b6b"
-"""Of Okabe and Ito's palette, apart for colour-blind readers, and a grey for the data."""
-
-GREEN = "#009e73"
-
-_STYLE: dict[Any, Any] = {  # keys are of a type that matplotlib's stubs alone have
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.grid": True,
-    "grid.color": "#e5e5e5",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-}
+BASE, ACTING, BETWEEN, DATA = BLUE, ORANGE, PINK, GREY
 
 Draw = Callable[["Figure"], None]
 """Fills an empty figure."""
 
-
-def rendered(draw: Draw, height: float) -> bytes:
-    """A figure of a page's width and that height (inches) as PNG."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(9.5, height), layout="constrained")
-        draw(figure)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
-
-
-def colours(count: int) -> list[str]:
-    """A colour for each stage: the base's first, what acts last."""
-    middle = [BETWEEN] * max(count - 2, 0)
-    return [BASE, *middle, ACTING] if count > 1 else [ACTING]
-
-
-def band(axes: "Axes", x: AnyArray, rows: AnyArray, colour: str, label: str) -> None:
-    """The mean of each row, and the middle 80% as a band; what is not finite is left out."""
-    flat = np.where(np.isfinite(rows), rows, np.nan).reshape(len(x), -1)
-    if np.isnan(flat).all():
-        return
-    low, high = np.nanquantile(flat, (0.1, 0.9), axis=1)
-    axes.fill_between(np.asarray(x), low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(np.asarray(x), np.nanmean(flat, axis=1), "o-", color=colour, ms=3.5, label=label)
-
-
-def widen(axes: "Axes", values: AnyArray) -> None:
-    """A logarithmic axis for positive values that span much; where they span little, it would
-    have no ticks that can be read."""
-    flat = np.asarray(values, float).ravel()
-    flat = flat[np.isfinite(flat)]
-    if flat.size and flat.min() > 0 and flat.max() > 20 * flat.min():
-        axes.set_yscale("log")
-
+TIME = "flow time t (0 noise, 1 action)"
 
 SHOWN = 3
 """States with a panel."""
@@ -107,47 +33,73 @@ GRID = 41
 """Points along each side of a landscape."""
 
 
-def draw_actions(figure: "Figure", report: Report) -> None:
+def named_stages(report: PolicyReport) -> list[tuple[StageDiagnostics, str, str]]:
+    """Each stage with its name and colour: the base's first, the acting one last."""
+    names = report.diagnostics.names
+    middle = [BETWEEN] * max(len(names) - 2, 0)
+    colours = [BASE, *middle, ACTING] if len(names) > 1 else [ACTING]
+    return list(zip(report.diagnostics.raw.stages, names, colours, strict=True))
+
+
+def band(axes: "Axes", x: AnyArray, rows: AnyArray, colour: str, label: str) -> None:
+    """The mean of each row, and the middle 80% as a band, without non-finite entries."""
+    flat = np.where(np.isfinite(rows), rows, np.nan).reshape(len(x), -1)
+    if np.isnan(flat).all():
+        return
+    low, high = np.nanquantile(flat, (0.1, 0.9), axis=1)
+    axes.fill_between(np.asarray(x), low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(np.asarray(x), np.nanmean(flat, axis=1), "o-", color=colour, ms=3.5, label=label)
+
+
+def maybe_log_axis(axes: "Axes", values: AnyArray) -> None:
+    """A logarithmic axis for positive values over more than a factor of 20."""
+    flat = np.asarray(values, float).ravel()
+    flat = flat[np.isfinite(flat)]
+    if flat.size and flat.min() > 0 and flat.max() > 20 * flat.min():
+        axes.set_yscale("log")
+
+
+def draw_actions(figure: "Figure", report: PolicyReport) -> None:
     """A panel a state: the landscape of actions with two entries, else a panel a stage."""
     shown = min(SHOWN, len(report.states.names))
     if _is_planar(report):
         axes = figure.subplots(1, shown, sharex=True, sharey=True, squeeze=False)[0]
         _draw_landscapes(figure, axes, report, shown)
         return
-    stages = [0, -1] if len(report.measures.names) > 1 else [-1]
+    stages = [0, -1] if len(report.diagnostics.names) > 1 else [-1]
     axes = figure.subplots(len(stages), shown, sharex=True, sharey=True, squeeze=False)
     _draw_coloured(figure, axes, report, stages)
 
 
-def height_of_actions(report: Report) -> float:
+def height_of_actions(report: PolicyReport) -> float:
     """Of the figure, in inches."""
-    return 3.5 if _is_planar(report) or len(report.measures.names) < 2 else 5.6
+    return 3.5 if _is_planar(report) or len(report.diagnostics.names) < 2 else 5.6
 
 
-def caption_of_actions(report: Report) -> str:
-    """What the figure shows."""
+def caption_of_actions(report: PolicyReport) -> str:
+    """The caption of the figure of actions."""
     if _is_planar(report):
         return (
             "Sampled chunks by their first action. Shade: the pessimistic critic over first "
             "actions, the rest of the chunk as the policy's samples have it on average, darker is "
-            "worse. Crosses: what the data do at the nearest states. Healthy: the acting "
-            "policy's points lie where the critic is bright and where the data are."
+            "worse. Crosses: the data's actions at the nearest states. Healthy: the acting "
+            "policy's points lie where the critic is bright and among the crosses."
         )
     return (
         f"Sampled chunks in the two entries of the action that vary most ({_names(report)}), "
-        "coloured by the pessimistic critic, bright is good; a row a policy. Grey crosses: what "
-        "the data do at the nearest states. Healthy: below, points are brighter than above and "
+        "coloured by the pessimistic critic, bright is good; a row a policy. Grey crosses: the "
+        "data's actions at the nearest states. Healthy: below, points are brighter than above and "
         "still among the data's."
     )
 
 
-def _is_planar(report: Report) -> bool:
-    return report.measures.acting.actions.shape[-1] == 2 * report.horizon
+def _is_planar(report: PolicyReport) -> bool:
+    return report.diagnostics.acting.actions.shape[-1] == 2 * report.horizon
 
 
-def _entries(report: Report) -> np.ndarray:
-    """The two entries of a chunk that vary most, over all stages and the data near by."""
-    spread = np.mean([np.var(s.actions, axis=1) for s in report.measures.found.stages], (0, 1))
+def _entries(report: PolicyReport) -> np.ndarray:
+    """The two entries of a chunk that vary most, over all stages and the nearest data."""
+    spread = np.mean([np.var(s.actions, axis=1) for s in report.diagnostics.raw.stages], (0, 1))
     if report.states.near is not None:
         spread = spread + np.mean(np.var(report.states.near, axis=1), axis=0)
     if len(spread) < 2:
@@ -155,17 +107,17 @@ def _entries(report: Report) -> np.ndarray:
     return np.sort(np.argsort(spread)[-2:])
 
 
-def _name(report: Report, entry: int) -> str:
-    size = report.measures.acting.actions.shape[-1] // report.horizon
+def _name(report: PolicyReport, entry: int) -> str:
+    size = report.diagnostics.acting.actions.shape[-1] // report.horizon
     step, inside = divmod(int(entry), size)
     return f"action {step}, entry {inside}"
 
 
-def _names(report: Report) -> str:
+def _names(report: PolicyReport) -> str:
     return " and ".join(dict.fromkeys(_name(report, entry) for entry in _entries(report)))
 
 
-def _frame(axes: "Axes", report: Report, state: int) -> None:
+def _frame(axes: "Axes", report: PolicyReport, state: int) -> None:
     axes.set(xlim=(-1.12, 1.12), ylim=(-1.12, 1.12), aspect="equal")
     axes.set_title(report.states.names[state])
     axes.set_xticks((-1, 0, 1))
@@ -173,7 +125,7 @@ def _frame(axes: "Axes", report: Report, state: int) -> None:
     axes.grid(False)
 
 
-def _draw_data(axes: "Axes", report: Report, state: int, entries: np.ndarray) -> None:
+def _draw_data(axes: "Axes", report: PolicyReport, state: int, entries: np.ndarray) -> None:
     if report.states.near is not None:
         x, y = report.states.near[state][:, entries].T
         axes.plot(x, y, "x", color="white", ms=6, mew=2.6)
@@ -181,20 +133,14 @@ def _draw_data(axes: "Axes", report: Report, state: int, entries: np.ndarray) ->
         axes.plot(x, y, "x", color=DATA, ms=5, mew=1.2, label=label)
 
 
-# --- two entries an action ---
-
-
-def _draw_landscapes(figure: "Figure", axes: Any, report: Report, shown: int) -> None:
+def _draw_landscapes(figure: "Figure", axes: Any, report: PolicyReport, shown: int) -> None:
     first = np.array([0, 1])
     for state, panel in enumerate(axes):
         side, values = _landscape(report, state)
         image = panel.contourf(side, side, values, 14, cmap="Greys_r", alpha=0.75)
         _draw_bar(figure, image, [panel], last=state == shown - 1)
         _draw_data(panel, report, state, first)
-        stages = report.measures.found.stages
-        for stage, colour, name in zip(
-            stages, colours(len(stages)), report.measures.names, strict=True
-        ):
+        for stage, name, colour in named_stages(report):
             x, y = np.asarray(stage.actions)[state][:, first].T
             label = name if state == 0 else None
             panel.plot(x, y, "o", color=colour, mec="white", mew=0.5, ms=4.5, label=label)
@@ -205,7 +151,7 @@ def _draw_landscapes(figure: "Figure", axes: Any, report: Report, shown: int) ->
 
 
 def _draw_bar(figure: "Figure", image: Any, axes: "list[Axes]", last: bool) -> None:
-    """The scale of the colours beside a column of panels; the last one is named."""
+    """The colour scale of a column of panels; the last one is labelled."""
     from matplotlib.ticker import MaxNLocator
 
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02)
@@ -215,16 +161,16 @@ def _draw_bar(figure: "Figure", image: Any, axes: "list[Axes]", last: bool) -> N
         bar.set_label("pessimistic critic")
 
 
-def _landscape(report: Report, state: int) -> tuple[np.ndarray, np.ndarray]:
+def _landscape(report: PolicyReport, state: int) -> tuple[np.ndarray, np.ndarray]:
     """The grid's side and the pessimistic values of first actions, [entry 1, entry 0]."""
     side = np.linspace(-1, 1, GRID, dtype=np.float32)
     across, up = np.meshgrid(side, side)
-    mean = np.mean(np.asarray(report.measures.acting.actions)[state], axis=0)
+    mean = np.mean(np.asarray(report.diagnostics.acting.actions)[state], axis=0)
     rows = np.tile(mean, (GRID * GRID, 1))
     rows[:, 0], rows[:, 1] = across.ravel(), up.ravel()
     observation = np.tile(report.states.observations[state], (GRID * GRID, 1))
-    values = _values(report.anatomy.critic, jnp.asarray(observation), jnp.asarray(rows))
-    return side, report.measures.lower(np.asarray(values)).reshape(GRID, GRID)
+    values = _values(report.stages.critic, jnp.asarray(observation), jnp.asarray(rows))
+    return side, report.diagnostics.lower(np.asarray(values)).reshape(GRID, GRID)
 
 
 @eqx.filter_jit
@@ -232,14 +178,11 @@ def _values(critic: AbstractCritic, observation: Any, action: Any) -> Any:
     return critic(observation, action)
 
 
-# --- more ---
-
-
-def _draw_coloured(figure: "Figure", axes: Any, report: Report, stages: list[int]) -> None:
-    entries, found = _entries(report), report.measures.found.stages
-    names = report.measures.names
+def _draw_coloured(figure: "Figure", axes: Any, report: PolicyReport, stages: list[int]) -> None:
+    entries, found = _entries(report), report.diagnostics.raw.stages
+    names = report.diagnostics.names
     for state, column in enumerate(axes.T):
-        values = [report.measures.lower(found[stage].values)[state] for stage in stages]
+        values = [report.diagnostics.lower(found[stage].values)[state] for stage in stages]
         ends = float(np.min(values)), float(np.max(values))
         for row, stage in enumerate(stages):
             panel = column[row]
@@ -257,35 +200,25 @@ def _draw_coloured(figure: "Figure", axes: Any, report: Report, stages: list[int
         _draw_bar(figure, column[0].collections[0], list(column), last=state == axes.shape[1] - 1)
 
 
-TIME = "flow time t (0 noise, 1 action)"
-
-
-def draw_critic(figure: "Figure", report: Report) -> None:
+def draw_critic(figure: "Figure", report: PolicyReport) -> None:
     """The critic along each flow, from where each state's base starts."""
     axes = figure.subplots(1, 2, width_ratios=(1.6, 1))
-    stages, lower = report.measures.found.stages, report.measures.lower
-    for stage, name, colour in zip(
-        stages, report.measures.names, colours(len(stages)), strict=True
-    ):
-        if stage.along is None:
-            continue
-        values = lower(stage.along)
-        centred = values - _level(report)[None, :, None]
-        band(axes[0], np.linspace(0, 1, len(values)), centred, colour, name)
+    flows = [
+        (report.diagnostics.lower(stage.along), *style)
+        for stage, *style in named_stages(report)
+        if stage.along is not None
+    ]
+    level = np.mean(flows[0][0][0], axis=-1)[None, :, None]  # each state's mean at noise
+    for values, name, colour in flows:
+        band(axes[0], np.linspace(0, 1, len(values)), values - level, colour, name)
     axes[0].axhline(0, color=DATA, lw=0.8)
     axes[0].set(xlabel=TIME, ylabel="pessimistic critic,\nabove the state's mean at noise")
     axes[0].legend()
     _draw_ends(axes[1], report)
 
 
-def _level(report: Report) -> np.ndarray:
-    """What each state is worth: the first flow's mean at its noise."""
-    first = next(s.along for s in report.measures.found.stages if s.along is not None)
-    return np.mean(report.measures.lower(first)[0], axis=-1)
-
-
-def _draw_ends(axes: "Axes", report: Report) -> None:
-    """What each state gains, state by state."""
+def _draw_ends(axes: "Axes", report: PolicyReport) -> None:
+    """The critic's gain at each state, in order."""
     if report.gains is None:
         axes.set_visible(False)
         return
@@ -296,54 +229,54 @@ def _draw_ends(axes: "Axes", report: Report) -> None:
     axes.set(xlabel="states, in order", ylabel="critic's gain, acting less base", xticks=[])
 
 
-def draw_costs(figure: "Figure", report: Report, paths: Paths) -> None:
-    """Where along the flow, and at which states, the path KL arises."""
+def draw_costs(figure: "Figure", report: PolicyReport, paths: Paths) -> None:
+    """The path KL along the flow, and by state."""
     axes = figure.subplots(1, 2)
     costs = np.asarray(paths.costs)
     times = np.arange(len(costs)) / len(costs)
     band(axes[0], times, costs, ACTING, "a step's part of the path KL")
     axes[0].set(xlabel=TIME, ylabel="nats in a step of the flow", xlim=(-0.02, 1.0))
     axes[0].legend(loc="upper left")
-    kls, worth = report.path_kls, report.worth
+    kls, tau_gain = report.path_kls, report.tau_gain
     assert kls is not None
-    assert worth is not None
+    assert tau_gain is not None
     order, total = np.argsort(kls), float(np.mean(kls))
     axes[1].bar(np.arange(len(kls)), kls[order], color=ACTING, label="path KL")
     axes[1].plot(
-        worth[order], "D", color="black", ms=3.5, label="tau x gain: its bound at the solution"
+        tau_gain[order], "D", color="black", ms=3.5, label="tau x gain: its bound at the solution"
     )
     axes[1].axhline(total, color=DATA, ls="--", lw=1.2, label=f"mean {total:.3g} nats a chunk")
     axes[1].set(xlabel="states, in order", ylabel="nats a chunk", xticks=[])
-    top = max(kls.max(), worth.max())
-    axes[1].set_ylim(min(0.0, worth.min()), 1.4 * top if top > 0 else 1.0)
+    top = max(kls.max(), tau_gain.max())
+    axes[1].set_ylim(min(0.0, tau_gain.min()), 1.4 * top if top > 0 else 1.0)
     axes[1].legend(loc="upper left")
 
 
 def draw_adjoints(figure: "Figure", adjoints: Adjoints) -> None:
-    """The adjoint's size along the flow, and what the regression leaves of it."""
+    """The adjoint's norm along the flow, with the residuals of the regression."""
     axes = figure.subplots(1, 2)
     norms = np.asarray(adjoints.norms)
     band(axes[0], np.linspace(0, 1, len(norms)), norms, BETWEEN, "|g|")
     axes[0].set(xlabel=TIME, ylabel="norm of the adjoint |g|")
     steps = np.arange(len(adjoints.targets)) / len(adjoints.targets)
     parts = (
-        (adjoints.targets, BASE, "what is regressed onto, |sigma g|"),
-        (adjoints.residuals, ACTING, "what is left of it"),
+        (adjoints.targets, BASE, "regression target, |sigma g|"),
+        (adjoints.residuals, ACTING, "residual"),
     )
     for squares, colour, label in parts:
         band(axes[1], steps, np.sqrt(np.asarray(squares)), colour, label)
     axes[1].set(xlabel=TIME, ylabel="norm", xlim=(-0.02, 1.0))
     for panel in axes:
-        widen(panel, np.mean(norms, axis=(1, 2)))
+        maybe_log_axis(panel, np.mean(norms, axis=(1, 2)))
         panel.legend(loc="best")
 
 
-def draw_calibration(figure: "Figure", report: Report) -> None:
-    """The critic against returns, and where its values lie."""
+def draw_calibration(figure: "Figure", report: PolicyReport) -> None:
+    """The critic against returns, and the distribution of its values."""
     axes = figure.subplots(1, 2)
-    windows, found = report.windows, report.measures.found
+    windows, found = report.windows, report.diagnostics.raw
     assert windows is not None
-    values = report.measures.lower(np.asarray(found.window_values))
+    values = report.diagnostics.lower(np.asarray(found.window_values))
     known = np.isfinite(windows.returns)
     axes[0].plot(windows.returns[known], values[known], ".", color=DATA, ms=5, alpha=0.7)
     if known.any():
@@ -351,17 +284,14 @@ def draw_calibration(figure: "Figure", report: Report) -> None:
         axes[0].plot(ends, ends, color="black", lw=1, label="value = return")
         axes[0].legend(loc="best")
     axes[0].set(xlabel="return in the data", ylabel="pessimistic critic there")
-    axes[0].set_title(f"{np.mean(known):.0%} of {len(known)} windows: the others' end too early")
+    axes[0].set_title(f"{np.mean(known):.0%} of {len(known)} windows: the others end too early")
     _draw_values(axes[1], report, values)
 
 
-def _draw_values(axes: "Axes", report: Report, of_data: np.ndarray) -> None:
-    stages = report.measures.found.stages
+def _draw_values(axes: "Axes", report: PolicyReport, of_data: np.ndarray) -> None:
     groups = [(of_data, "data", DATA)] + [
-        (report.measures.lower(stage.values).ravel(), name, colour)
-        for stage, name, colour in zip(
-            stages, report.measures.names, colours(len(stages)), strict=True
-        )
+        (report.diagnostics.lower(stage.values).ravel(), name, colour)
+        for stage, name, colour in named_stages(report)
     ]
     everything = np.concatenate([values for values, *_ in groups])
     edges = np.linspace(everything.min(), everything.max() + 1e-6, 32)
@@ -377,7 +307,7 @@ def _draw_values(axes: "Axes", report: Report, of_data: np.ndarray) -> None:
 
 
 Panel = tuple[str, bool, tuple[tuple[str, str], ...]]
-"""A label, whether the axis is logarithmic, and the keys with what each is called."""
+"""A label, True for a logarithmic axis, and the keys with their names."""
 
 PANELS: tuple[Panel, ...] = (
     (
@@ -398,18 +328,18 @@ PANELS: tuple[Panel, ...] = (
     ("inverse temperature", True, (("adjoint_matching/inverse_temperature", "tau"),)),
     ("gradient norm", True, (("update/gradient_norm", "before clipping"),)),
 )
-"""What is shown where the run logs it, after the losses."""
+"""Panels after the losses, for keys that the run logs."""
 
-COLOURS = (ACTING, BASE, BETWEEN, GREEN, DATA, "#e69f00", "#56b4e9")
+COLOURS = (ACTING, BASE, BETWEEN, GREEN, DATA, AMBER, SKY)
 
 
-def panels_of(subject: Subject) -> list[Panel]:
+def panels_of(run: InspectedRun) -> list[Panel]:
     """The panels for which the run has logged something."""
-    logged = {key for row in subject.metrics for key in row}
+    logged = {key for row in run.metrics for key in row}
     losses = tuple((key, key.removesuffix("/loss")) for key in sorted(logged) if _is_loss(key))
     panels = [("losses", True, losses), *PANELS]
     kept = [(label, log, tuple(k for k in keys if k[0] in logged)) for label, log, keys in panels]
-    constant = {key for key in logged if len({row.get(key) for row in subject.metrics}) == 1}
+    constant = {key for key in logged if len({row.get(key) for row in run.metrics}) == 1}
     return [
         (label, log, keys)
         for label, log, keys in kept
@@ -421,33 +351,33 @@ def _is_loss(key: str) -> bool:
     return key.endswith("loss") and key != "update/loss"
 
 
-def draw_training(figure: "Figure", subject: Subject) -> None:
-    """Success above, what was logged below, over the run's steps."""
-    panels = panels_of(subject)
+def draw_training(figure: "Figure", run: InspectedRun) -> None:
+    """Success and logged metrics over the run's steps."""
+    panels = panels_of(run)
     count = len(panels) + 1
     axes = figure.subplots(-(-count // 2), 2, sharex=True, squeeze=False).ravel()
-    _draw_success(axes[0], subject.evaluations)
+    _draw_success(axes[0], run.evaluations)
     for axis, panel in zip(axes[1:], panels, strict=False):
-        _draw_panel(axis, panel, subject.metrics)
+        _draw_panel(axis, panel, run.metrics)
     for axis in axes[count:]:
         axis.set_visible(False)
     for axis in axes[:count]:
-        for border in borders(subject.metrics):
+        for border in phase_boundaries(run.metrics):
             axis.axvline(border, color="black", lw=0.9, ls=(0, (2, 2)))
-        axis.axvline(subject.step, color=GREEN, lw=1.2, ls=":")
+        axis.axvline(run.step, color=GREEN, lw=1.2, ls=":")
     for axis in axes[max(count - 2, 0) : count]:
         axis.set_xlabel("step")
         axis.tick_params(labelbottom=True)
 
 
-def borders(rows: list[Row]) -> Iterator[int]:
-    """The last step of each phase but the last, as far as it was logged."""
+def phase_boundaries(rows: list[LogRow]) -> Iterator[int]:
+    """The last logged step of each phase but the last."""
     for before, after in itertools.pairwise(rows):
         if before["phase"] != after["phase"]:
             yield before["step"]
 
 
-def _draw_success(axes: "Axes", rows: list[Row]) -> None:
+def _draw_success(axes: "Axes", rows: list[LogRow]) -> None:
     for key, colour, label in (
         ("success", ACTING, "policy"),
         ("behaviour_success", BASE, "clone of the data"),
@@ -460,14 +390,14 @@ def _draw_success(axes: "Axes", rows: list[Row]) -> None:
         axes.legend(loc="best")
 
 
-def _draw_panel(axes: "Axes", panel: Panel, rows: list[Row]) -> None:
+def _draw_panel(axes: "Axes", panel: Panel, rows: list[LogRow]) -> None:
     label, logarithmic, keys = panel
-    drawn = []
+    sample_rows = []
     for (key, name), colour in zip(keys, COLOURS, strict=False):
         points = np.array([(row["step"], row[key]) for row in rows if key in row], float)
         axes.plot(points[:, 0], points[:, 1], color=colour, lw=1.4, label=name)
-        drawn.append(points[:, 1])
+        sample_rows.append(points[:, 1])
     if logarithmic:
-        widen(axes, np.concatenate(drawn))
+        maybe_log_axis(axes, np.concatenate(sample_rows))
     axes.set_ylabel(label)
     axes.legend(loc="best")

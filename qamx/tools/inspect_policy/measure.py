@@ -14,20 +14,25 @@ from qamx.agents import AbstractAgent
 from qamx.data.transitions import AnyArray
 from qamx.flow import matching_residuals, ode_term, path_costs
 from qamx.nn import AbstractCritic
-from qamx.policies import AbstractFineTunedFlow, AdjointMatchedFlow, BackpropagatedFlow
+from qamx.policies import (
+    AbstractFineTunedFlow,
+    AdjointMatchedFlow,
+    BackpropagatedFlow,
+    PolicyStage,
+)
 from qamx.policies.base import clip_action
 from qamx.rl import pessimistic_value
-from qamx.tools.inspect_policy.stages import Anatomy, Stage, take_apart
+from qamx.tools.inspect_policy.stages import PolicyStages, policy_stages
 
 
 class Adjoints(eqx.Module):
     """The signal of adjoint matching, of the objective at price 1.
 
     - `norms`: |g_t| at t = 0, h, ..., 1.
-    - `targets`: |sigma_t g_t|^2, the size of what is regressed onto at t = 0, ..., 1 - h.
-    - `residuals`: what is left of it.
-    - `blocked`: the share of entries in which the critic's gradient is 0, as it is where the end
-      of a path lies outside the box.
+    - `targets`: |sigma_t g_t|^2, the squared regression target at t = 0, ..., 1 - h.
+    - `residuals`: the squared residuals of the regression.
+    - `blocked`: the share of entries with a critic's gradient of 0, as at the end of a path
+      outside the box.
     """
 
     norms: Float[AnyArray, "times rows"]
@@ -39,9 +44,9 @@ class Adjoints(eqx.Module):
 class Paths(eqx.Module):
     """Paths of the memoryless SDE of a fine-tuned flow.
 
-    `costs` is what each step adds to the path KL, in nats; `inverse_temperature` the tau for
-    which the flow is the solution, in units of such nats; `adjoints` None where the method has
-    no use for them.
+    `costs` are the steps' parts of the path KL, in nats; `inverse_temperature` is the tau for
+    which the flow is the solution, in units of such nats; `adjoints` is None for a method that
+    does not use them.
     """
 
     costs: Float[AnyArray, "steps rows"]
@@ -50,14 +55,14 @@ class Paths(eqx.Module):
 
 
 @functools.singledispatch
-def follow(
+def sde_diagnostics(
     policy: AbstractFineTunedFlow, critic: AbstractCritic, observation: Array, key: Key
 ) -> Paths | None:
-    """Draws a path for each observation; None for a flow whose objective is not known here."""
+    """A path for each observation; None for a flow whose objective is unknown."""
     return None
 
 
-@follow.register
+@sde_diagnostics.register
 def _(policy: AdjointMatchedFlow, critic: AbstractCritic, observation: Array, key: Key) -> Paths:
     paths = policy.draw_paths(critic, observation, key)
     price = policy.inverse_temperature.control_price()
@@ -75,7 +80,7 @@ def _(policy: AdjointMatchedFlow, critic: AbstractCritic, observation: Array, ke
     )
 
 
-@follow.register
+@sde_diagnostics.register
 def _(policy: BackpropagatedFlow, critic: AbstractCritic, observation: Array, key: Key) -> Paths:
     states = policy.sample_path(policy.velocity, observation, key)
     change, sigma = policy.change_along(observation, states[:-1])
@@ -84,53 +89,49 @@ def _(policy: BackpropagatedFlow, critic: AbstractCritic, observation: Array, ke
     return Paths(path_costs(change, sigma, h), jnp.asarray(h * policy.inverse_temperature), None)
 
 
-class StageMeasures(eqx.Module):
-    """A stage's chunks and their values.
-
-    `along` are the critics' values on the way of its flow, of the times 0, h, ..., 1; None
-    without a flow.
-    """
+class StageDiagnostics(eqx.Module):
+    """A stage's chunks and their values; `along` are values along its flow at 0, h, ..., 1."""
 
     actions: Float[AnyArray, "states samples dim"]
     values: Float[AnyArray, "ensemble states samples"]
     along: Float[AnyArray, "ensemble times states samples"] | None
 
 
-class Found(eqx.Module):
-    """What the compiled call gives.
+class RawDiagnostics(eqx.Module):
+    """Arrays of the compiled call.
 
-    `data_values` are the critics' at the data's chunks of the same states, `window_values` at
-    other windows of the data; `paths` is what the fine-tuning shows, None without any.
+    `data_values` are the critics' values of the data's chunks at the same states,
+    `window_values` of other windows of the data; `paths` are those of the fine-tuned flow.
     """
 
-    stages: tuple[StageMeasures, ...]
+    stages: tuple[StageDiagnostics, ...]
     data_values: Float[AnyArray, "ensemble states"] | None
     window_values: Float[AnyArray, "ensemble windows"] | None
     paths: Paths | None
 
 
 @dataclass(frozen=True)
-class Measures:
-    """`Found` on the host, with names: `stages` has an entry a stage, what acts last.
+class Diagnostics:
+    """`RawDiagnostics` on the host, with the names of the stages; the last one acts.
 
-    **Arguments:** `pessimism` is what the method's backup takes off the mean of the critics, in
-    deviations; `broken` names the agent's arrays that are not finite.
+    **Arguments:** `pessimism` is the backup's, in deviations of the critics; `broken` names the
+    agent's arrays that are not finite.
     """
 
     names: tuple[str, ...]
-    found: Found
+    raw: RawDiagnostics
     pessimism: float
     broken: tuple[str, ...]
 
     @property
-    def acting(self) -> StageMeasures:
-        """What acts in evaluations."""
-        return self.found.stages[-1]
+    def acting(self) -> StageDiagnostics:
+        """The stage that acts in evaluations."""
+        return self.raw.stages[-1]
 
     @property
-    def base(self) -> StageMeasures | None:
-        """What it was refined from, if anything."""
-        return self.found.stages[0] if len(self.names) > 1 else None
+    def base(self) -> StageDiagnostics | None:
+        """The stage that it was refined from, if there are several."""
+        return self.raw.stages[0] if len(self.names) > 1 else None
 
     def lower(self, values: Float[AnyArray, "ensemble *rows"]) -> Float[np.ndarray, "*rows"]:
         """The pessimistic value of an ensemble's."""
@@ -146,15 +147,15 @@ def measure(
     pessimism: float = 0.0,
     actions: Float[np.ndarray, "states dim"] | None = None,
     windows: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Measures:
-    """Draws `samples` chunks of every stage at every state, and follows them.
+) -> Diagnostics:
+    """Draws `samples` chunks of every stage at every state, and their paths.
 
     **Arguments:** `actions` are the data's chunks at the states, `windows` observations and
     chunks of other windows of the data.
     """
     found = jax.device_get(_measure(agent, observations, samples, key, actions, windows))
-    names = tuple(stage.name for stage in take_apart(agent).stages)
-    return Measures(names, found, pessimism, _broken(agent))
+    names = tuple(stage.name for stage in policy_stages(agent).stages)
+    return Diagnostics(names, found, pessimism, _broken(agent))
 
 
 def _broken(agent: AbstractAgent) -> tuple[str, ...]:
@@ -173,16 +174,16 @@ def _measure(
     key: Key,
     actions: AnyArray | None,
     windows: tuple[AnyArray, AnyArray] | None,
-) -> Found:
-    parts = take_apart(agent)
+) -> RawDiagnostics:
+    parts = policy_stages(agent)
     rows = jnp.repeat(jnp.asarray(observations), samples, axis=0)
     flow_key, path_key = jax.random.split(key)
     # Every stage has the same key: flows that follow each other start from the same noise.
     stages = tuple(_stage(parts, stage, rows, samples, flow_key) for stage in parts.stages)
     paths = None
     if parts.fine_tuned is not None:
-        paths = _by_state(follow(parts.fine_tuned, parts.critic, rows, path_key), samples)
-    return Found(
+        paths = _by_state(sde_diagnostics(parts.fine_tuned, parts.critic, rows, path_key), samples)
+    return RawDiagnostics(
         stages,
         None if actions is None else _values(parts, observations, actions),
         None if windows is None else _values(parts, *windows),
@@ -190,11 +191,13 @@ def _measure(
     )
 
 
-def _values(parts: Anatomy, observations: AnyArray, actions: AnyArray) -> Array:
+def _values(parts: PolicyStages, observations: AnyArray, actions: AnyArray) -> Array:
     return parts.critic(jnp.asarray(observations), jnp.asarray(actions))
 
 
-def _stage(parts: Anatomy, stage: Stage, rows: Array, samples: int, key: Key) -> StageMeasures:
+def _stage(
+    parts: PolicyStages, stage: PolicyStage, rows: Array, samples: int, key: Key
+) -> StageDiagnostics:
     if stage.route is None:
         actions, along = stage.draw(rows, key), None
     else:
@@ -204,11 +207,11 @@ def _stage(parts: Anatomy, stage: Stage, rows: Array, samples: int, key: Key) ->
             ode_term(route.velocity, rows), times, route.start(rows, key)
         )
         actions = clip_action(states[-1])
-        along = jax.lax.map(lambda now: parts.along(rows, *now), (states, times))
+        along = jax.lax.map(lambda now: parts.critic_along_flow(rows, *now), (states, times))
         along = jnp.moveaxis(along, 0, 1)
     values = parts.critic(rows, actions)
     actions = actions.reshape(-1, samples, actions.shape[-1])
-    return StageMeasures(actions, *_by_state((values, along), samples))
+    return StageDiagnostics(actions, *_by_state((values, along), samples))
 
 
 def _by_state(tree: PyTree, samples: int) -> PyTree:

@@ -1,6 +1,5 @@
 """`qamx inspect`: terminal, HTML and JSON."""
 
-import base64
 import dataclasses
 import json
 import math
@@ -14,46 +13,97 @@ import equinox as eqx
 import numpy as np
 
 from qamx._utils.finding import counted
-from qamx._utils.html import document, findings_table, require_matplotlib, table, write_text
+from qamx._utils.html import (
+    document,
+    findings_table,
+    image,
+    render,
+    require_matplotlib,
+    table,
+    titled_figure,
+    write_text,
+)
 from qamx._utils.machine import use_cpu
 from qamx._utils.seeds import check_seed
 from qamx._utils.terminal import print_findings, print_table
 from qamx.errors import ExitCode, UserError
-from qamx.tools.inspect_policy.checks import findings, readings, share_at_bound
-from qamx.tools.inspect_policy.figures import (
-    Draw,
-    caption_of_actions,
-    draw_actions,
-    draw_adjoints,
-    draw_calibration,
-    draw_costs,
-    draw_critic,
-    draw_training,
-    height_of_actions,
-    panels_of,
-    rendered,
-)
-from qamx.tools.inspect_policy.report import Report, inspect
-from qamx.tools.inspect_policy.states import find_subject, not_finite_at
+from qamx.tools.inspect_policy import figures
+from qamx.tools.inspect_policy.checks import check_results, findings, share_at_bound
+from qamx.tools.inspect_policy.report import PolicyReport, inspect
+from qamx.tools.inspect_policy.states import load_run, not_finite_at
+
+CHECK_HEADER = ("", "found", "healthy", "")
 
 
-def numbers(report: Report) -> dict[str, Any]:
-    """The report as JSON has it: arrays as lists, and None for what is not finite."""
-    subject, found = report.subject, report.measures.found
+def inspect_run(
+    directory: Path,
+    *,
+    flow: bool,
+    where: Sequence[str],
+    states: int,
+    samples: int,
+    seed: int,
+    out: Path | None,
+    file: Path | None,
+) -> int:
+    """Prints a report on a run's policy, and with `flow` writes its figures as a page.
+
+    **Arguments:** `where` names the states, or is empty for `states` of them; `out` is the
+    page's folder, by default next to the run's; `file` takes all numbers as JSON.
+
+    **Raises:** `UserError` if the run cannot be read, or an option is wrong.
+    """
+    check_seed("--seed", seed)
+    for name, number, least in (("--states", states, 1), ("--samples", samples, 2)):
+        if number < least:
+            raise UserError(f"{name}: found {number}; write an integer of at least {least}")
+    if flow:
+        require_matplotlib("--flow")
+    elif out is not None:
+        raise UserError("--out: there are no figures to write without --flow")
+    use_cpu()
+    run = load_run(directory)
+    out = out or directory.resolve().with_name(f"{directory.resolve().name}-inspect")
+    report = inspect(run, where, states, samples, seed)
+    print_report(report)
+    if file is not None:
+        write_text("--json", file, json.dumps(to_json(report)) + "\n")
+    if flow:
+        print(f"figures: {write_page(report, out)}")
+    return ExitCode.DONE
+
+
+def print_report(report: PolicyReport) -> None:
+    """Prints the run, its stages, the checks, findings and the verdict."""
+    print_table(str(report.run.directory), ("", ""), summary_rows(report))
+    print()
+    print_table("actions", *stage_table(report))
+    print()
+    print_table("policy and critic", CHECK_HEADER, check_rows(report))
+    if findings(report):
+        print()
+        print_findings(findings(report), "what it is, what it does, what to do")
+    print()
+    print(verdict(report))
+
+
+def to_json(report: PolicyReport) -> dict[str, Any]:
+    """The report as JSON: arrays as lists, None for non-finite numbers."""
+    run, found = report.run, report.diagnostics.raw
     return _plain(
         {
-            "run": str(subject.directory),
-            "method": subject.experiment.agent.method,
-            "step": subject.step,
-            "phase": subject.phase,
-            "evaluation": subject.evaluation,
+            "run": str(run.directory),
+            "method": run.experiment.agent.method,
+            "step": run.step,
+            "phase": run.phase,
+            "evaluation": run.evaluation,
             "seed": report.seed,
-            "not_finite": report.measures.broken,
-            "readings": [dataclasses.asdict(reading) for reading in readings(report)],
+            "not_finite": report.diagnostics.broken,
+            "readings": [dataclasses.asdict(result) for result in check_results(report)],
             "states": report.states,
             "stages": [
                 {"name": name, **vars(stage)}
-                for name, stage in zip(report.measures.names, found.stages, strict=True)
+                for name, stage in zip(report.diagnostics.names, found.stages, strict=True)
             ],
             "data_values": found.data_values,
             "windows": report.windows,
@@ -77,66 +127,57 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-READING_HEADER = ("", "found", "healthy", "")
-
-
-def subject_rows(report: Report) -> list[tuple[str, str]]:
-    """What was inspected."""
-    subject = report.subject
-    experiment = subject.experiment
+def summary_rows(report: PolicyReport) -> list[tuple[str, str]]:
+    """The run, its checkpoint and the states, a name and a text each."""
+    run = report.run
+    experiment = run.experiment
     environment = f"{experiment.environment.id} {experiment.environment.label}".rstrip()
+    states = f"{counted(len(report.states.names), 'state')}, {report.states.origin}"
+    evaluation = "none yet"
+    if (row := run.evaluation) is not None:
+        cloned = row.get("behaviour_success")
+        clone = "" if cloned is None else f" (behaviour cloning {cloned:.0%})"
+        evaluation = f"success {row['success']:.0%}{clone} at step {row['step']:,}"
     rows = [
         ("method", f"{experiment.agent.method} on {environment}"),
-        ("checkpoint", f"step {subject.step:,} ({subject.phase})"),
-        ("evaluation", _evaluation(report)),
-        ("looked at", _states(report)),
+        ("checkpoint", f"step {run.step:,} ({run.phase})"),
+        ("evaluation", evaluation),
+        ("states", f"{states}; {report.samples} samples each, seed {report.seed}"),
     ]
-    if broken := not_finite_at(subject.directory):
+    if broken := not_finite_at(run.directory):
         rows.append(("diverged", broken))
     return rows + [("absent", reason) for reason in absent(report)]
 
 
-def _evaluation(report: Report) -> str:
-    row = report.subject.evaluation
-    if row is None:
-        return "none yet"
-    cloned = row.get("behaviour_success")
-    beside = "" if cloned is None else f" (behaviour cloning {cloned:.0%})"
-    return f"success {row['success']:.0%}{beside} at step {row['step']:,}"
-
-
-def _states(report: Report) -> str:
-    count = counted(len(report.states.names), "state")
-    return f"{count}, {report.states.origin}; {report.samples} samples each, seed {report.seed}"
-
-
-def absent(report: Report) -> Iterator[str]:
-    """What this method, or this place, has not got, and why."""
-    parts, name = report.anatomy, type(report.subject.agent.policy).__name__
+def absent(report: PolicyReport) -> Iterator[str]:
+    """The parts of the report that the method or the machine lacks, with reasons."""
+    parts, name = report.stages, type(report.run.agent.policy).__name__
     if parts.base is None:
-        yield f"a base to compare with: {name} keeps no clone beside what it improves"
+        yield f"a base to compare with: {name} keeps no separate clone of the data"
     if not any(stage.route for stage in parts.stages):
         yield f"the critic along a flow: {name} has no ordinary differential equation"
-    if report.measures.found.paths is None:
+    if report.diagnostics.raw.paths is None:
         yield f"path KL and adjoints: {name} is not fine-tuned on the SDE of a base flow"
-    elif report.measures.found.paths.adjoints is None:
+    elif report.diagnostics.raw.paths.adjoints is None:
         yield f"adjoints: {name} is trained by backpropagation through its SDE"
-    if report.subject.data is None:
+    if report.run.data is None:
         yield "data actions and returns: the run's data files are not where it had them"
 
 
-def stage_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """A column a stage, and one of the data."""
-    stages, windows = report.measures.found.stages, report.windows
-    header = ("", *report.measures.names, *(("data",) if windows is not None else ()))
-    lower = report.measures.lower
+def stage_table(report: PolicyReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Values and actions: a column a stage, and one of the data."""
+    stages, windows = report.diagnostics.raw.stages, report.windows
+    header = ("", *report.diagnostics.names, *(("data",) if windows is not None else ()))
+    lower = report.diagnostics.lower
     rows: dict[str, list[str]] = {
-        "critic, pessimistic": [f"{np.mean(lower(one.values)):.4g}" for one in stages],
-        "deviation of the critics": [f"{np.mean(np.std(one.values, 0)):.3g}" for one in stages],
-        "entries at the bounds": [f"{share_at_bound(one.actions):.0%}" for one in stages],
-        "deviation of the samples": [f"{np.mean(np.std(one.actions, 1)):.3g}" for one in stages],
+        "critic, pessimistic": [f"{np.mean(lower(stage.values)):.4g}" for stage in stages],
+        "deviation of the critics": [f"{np.mean(np.std(stage.values, 0)):.3g}" for stage in stages],
+        "entries at the bounds": [f"{share_at_bound(stage.actions):.0%}" for stage in stages],
+        "deviation of the samples": [
+            f"{np.mean(np.std(stage.actions, 1)):.3g}" for stage in stages
+        ],
     }
-    values = report.measures.found.window_values
+    values = report.diagnostics.raw.window_values
     if windows is not None and values is not None:
         of_data = (
             f"{np.mean(lower(values)):.4g}",
@@ -149,198 +190,129 @@ def stage_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
     return header, [(name, *cells) for name, cells in rows.items()]
 
 
-def reading_rows(report: Report) -> list[tuple[str, str, str, str]]:
-    """What was found, and what is healthy."""
+def check_rows(report: PolicyReport) -> list[tuple[str, str, str, str]]:
+    """The checks with their verdicts."""
     return [
-        (one.name, one.found, one.healthy, "ok" if one.finding is None else "warning")
-        for one in readings(report)
+        (result.name, result.found, result.healthy, "warning" if result.finding else "ok")
+        for result in check_results(report)
     ]
 
 
-def verdict(report: Report) -> str:
+def verdict(report: PolicyReport) -> str:
     """One line at the end."""
     count = len(findings(report))
-    first = "; what comes first is the likeliest cause of the others" if count > 1 else ""
+    first = "; the first is the likeliest cause of the others" if count > 1 else ""
     return counted(count, "warning") + first if count else "nothing unusual"
 
 
 @dataclass(frozen=True)
-class Plate:
-    """A figure of the page, drawn when it is asked for."""
+class PageFigure:
+    """A figure of the page, drawn on request."""
 
     name: str
     title: str
     caption: str
-    draw: Draw
+    draw: figures.Draw
     height: float
 
+    def png(self) -> bytes:
+        """Draws the figure."""
+        return render(self.draw, self.height, "png", dpi=110)
 
-def write_page(report: Report, folder: Path) -> Path:
+
+def write_page(report: PolicyReport, folder: Path) -> Path:
     """Writes `index.html` and the figures; returns the page.
 
     **Raises:** `UserError` if the folder cannot be written.
     """
+    parts = [
+        f'<p class="verdict">{escape(verdict(report))}</p>',
+        findings_table(findings(report)),
+        "<h2>Run</h2>",
+        table((), summary_rows(report)),
+        "<h2>Actions</h2>",
+        table(*stage_table(report)),
+        "<h2>Policy and critic</h2>",
+        f'<div class="readings">{table(CHECK_HEADER, check_rows(report))}</div>',
+    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        figures = []
-        for plate in plates(report):
-            png = rendered(plate.draw, plate.height)
-            (folder / f"{plate.name}.png").write_bytes(png)
-            figures.append(_figure(plate, png))
+        for figure in page_figures(report):
+            png = figure.png()
+            (folder / f"{figure.name}.png").write_bytes(png)
+            embedded = image(png, "png", figure.title)
+            parts.append(titled_figure(figure.title, figure.caption, embedded))
     except OSError as error:
         raise UserError(f"--out: {folder}: cannot be written ({error.strerror})") from error
     page = folder / "index.html"
-    write_text("--out", page, _page(report, figures))
+    write_text("--out", page, document(str(report.run.directory), parts))
     return page
 
 
-def plates(report: Report) -> Iterator[Plate]:
-    """The figures that this method has; none but that of training where numbers are broken."""
+def page_figures(report: PolicyReport) -> Iterator[PageFigure]:
+    """The figures that the method has; only training where numbers are not finite."""
     if report.finite:
         yield from _of_policy(report)
-    if report.subject.metrics:
-        yield Plate(
+    if report.run.metrics:
+        yield PageFigure(
             "training",
             "Over training",
-            "What the run logged, means since the row before. Black dashes: a phase gives way to "
-            "the next; green dots: the checkpoint that is looked at. Healthy: values settle "
-            "inside what rewards can add up to, path KL and adjoints level off, and the gradient "
-            "norm does not grow without end.",
-            lambda figure: draw_training(figure, report.subject),
-            2.0 * (-(-(len(panels_of(report.subject)) + 1) // 2)) + 0.4,
+            "The run's log, means since the row before. Black dashes: a new phase; green dots: the "
+            "inspected checkpoint. Healthy: values settle inside the attainable range, path KL "
+            "and adjoints level off, and the gradient norm stays bounded.",
+            lambda figure: figures.draw_training(figure, report.run),
+            2.0 * (-(-(len(figures.panels_of(report.run)) + 1) // 2)) + 0.4,
         )
 
 
-def _of_policy(report: Report) -> Iterator[Plate]:
-    yield Plate(
+def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
+    yield PageFigure(
         "actions",
         "Action chunks",
-        caption_of_actions(report),
-        lambda figure: draw_actions(figure, report),
-        height_of_actions(report),
+        figures.caption_of_actions(report),
+        lambda figure: figures.draw_actions(figure, report),
+        figures.height_of_actions(report),
     )
-    found = report.measures.found
+    found = report.diagnostics.raw
     if any(stage.along is not None for stage in found.stages):
-        yield Plate(
+        yield PageFigure(
             "critic",
             "The critic along the flow",
             "Left: the pessimistic critic at the flow's states, clipped to the box; lines are "
             "means over states and samples, bands hold the middle 80%. Right: each state's gain. "
             "Healthy: the acting flow ends above its base, at most states.",
-            lambda figure: draw_critic(figure, report),
+            lambda figure: figures.draw_critic(figure, report),
             3.0,
         )
     if (paths := found.paths) is not None:
-        yield Plate(
+        yield PageFigure(
             "path_kl",
             "Path KL",
             "2h/sigma² |v - v_base|² along the memoryless SDE: how far the fine-tuned flow is "
             "from its base. Healthy: most of it late in the flow, where actions take shape, and "
-            "bars below the diamonds, which are what the critic pays for them.",
-            lambda figure: draw_costs(figure, report, paths),
+            "bars below the diamonds, their gain by the critic.",
+            lambda figure: figures.draw_costs(figure, report, paths),
             3.0,
         )
         if (adjoints := paths.adjoints) is not None:
-            yield Plate(
+            yield PageFigure(
                 "adjoints",
                 "Adjoints",
                 "Left: the lean adjoint along the paths, the critic's gradient carried back by "
                 "the base flow. Healthy: it fades towards t = 0, as the end of a memoryless path "
-                "does not depend on its start. Right: what the velocity is regressed onto and "
-                "what is left of it. Healthy: orange below blue.",
-                lambda figure: draw_adjoints(figure, adjoints),
+                "does not depend on its start. Right: the regression target "
+                "and the residual. Healthy: orange below blue.",
+                lambda figure: figures.draw_adjoints(figure, adjoints),
                 3.0,
             )
     if report.windows is not None:
-        yield Plate(
+        yield PageFigure(
             "calibration",
             "The critic at the data",
             "Left: values of the data's chunks against the returns that followed. A policy "
             "better than the data has values above the line; below it the critic underestimates. "
-            "Right: values of the data's chunks and of sampled ones, with the ends of what the "
-            "data's rewards can add up to. Healthy: between them.",
-            lambda figure: draw_calibration(figure, report),
+            "Right: values of the data's chunks and of sampled ones, with the ends of the "
+            "attainable range. Healthy: between them.",
+            lambda figure: figures.draw_calibration(figure, report),
             3.0,
         )
-
-
-def _figure(plate: Plate, png: bytes) -> str:
-    data = base64.b64encode(png).decode()
-    return (
-        f"<h2>{escape(plate.title)}</h2><figure><figcaption>{escape(plate.caption)}</figcaption>"
-        f'<img alt="{escape(plate.title)}" src="data:image/png;base64,{data}"></figure>'
-    )
-
-
-def _page(report: Report, figures: list[str]) -> str:
-    return document(
-        str(report.subject.directory),
-        [
-            f'<p class="verdict">{escape(verdict(report))}</p>',
-            findings_table(findings(report)),
-            "<h2>What was looked at</h2>",
-            table((), subject_rows(report)),
-            "<h2>Actions</h2>",
-            table(*stage_table(report)),
-            "<h2>Policy and critic</h2>",
-            f'<div class="readings">{table(READING_HEADER, reading_rows(report))}</div>',
-            *figures,
-        ],
-    )
-
-
-def print_report(report: Report) -> None:
-    """Prints what was looked at, what was found, and what is wrong."""
-    print_table(str(report.subject.directory), ("", ""), subject_rows(report))
-    print()
-    print_table("actions", *stage_table(report))
-    print()
-    print_table("policy and critic", READING_HEADER, reading_rows(report))
-    if findings(report):
-        print()
-        print_findings(findings(report), "what it is, what it does, what to do")
-    print()
-    print(verdict(report))
-
-
-def inspect_run(
-    directory: Path,
-    *,
-    flow: bool,
-    where: Sequence[str],
-    states: int,
-    samples: int,
-    seed: int,
-    out: Path | None,
-    file: Path | None,
-) -> int:
-    """Prints a report on a run's policy, and with `flow` writes its figures as a page.
-
-    **Arguments:** `where` names the states, or is empty for `states` of them; `out` is the
-    page's folder, beside the run's by default; `file` takes all numbers as JSON.
-
-    **Raises:** `UserError` if the run cannot be read, or an option is wrong.
-    """
-    _check(flow, states, samples, seed, out)
-    use_cpu()
-    subject = find_subject(directory)
-    out = out or directory.resolve().with_name(f"{directory.resolve().name}-inspect")
-    report = inspect(subject, where, states, samples, seed)
-    print_report(report)
-    if file is not None:
-        write_text("--json", file, json.dumps(numbers(report)) + "\n")
-    if flow:
-        print(f"figures: {write_page(report, out)}")
-    return ExitCode.DONE
-
-
-def _check(flow: bool, states: int, samples: int, seed: int, out: Path | None) -> None:
-    check_seed("--seed", seed)
-    limits = ("--states", states, 1), ("--samples", samples, 2)
-    for name, number, least in limits:
-        if number < least:
-            raise UserError(f"{name}: found {number}; write an integer of at least {least}")
-    if flow:
-        require_matplotlib("--flow")
-    elif out is not None:
-        raise UserError("--out: there are no figures to write without --flow")

@@ -9,63 +9,65 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from qamx.tools.inspect_policy.measure import Measures, measure
-from qamx.tools.inspect_policy.stages import Anatomy, take_apart
-from qamx.tools.inspect_policy.states import States, Subject, Windows, calibration, choose
+from qamx.tools.inspect_policy.measure import Diagnostics, measure
+from qamx.tools.inspect_policy.stages import PolicyStages, policy_stages
+from qamx.tools.inspect_policy.states import (
+    InspectedRun,
+    States,
+    Windows,
+    calibration,
+    select_states,
+)
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was measured of a run; `samples` chunks at each of `states`, of seed `seed`."""
+class PolicyReport:
+    """Diagnostics of a run's policy: `samples` chunks at each of `states`."""
 
-    subject: Subject
+    run: InspectedRun
     states: States
     windows: Windows | None
-    measures: Measures
+    diagnostics: Diagnostics
     samples: int
     seed: int
 
     @functools.cached_property
-    def anatomy(self) -> Anatomy:
-        """The agent taken apart."""
-        return take_apart(self.subject.agent)
+    def stages(self) -> PolicyStages:
+        """The stages of the agent's policy."""
+        return policy_stages(self.run.agent)
 
     @property
     def horizon(self) -> int:
         """Environment steps of a chunk."""
-        return self.subject.experiment.agent.horizon
+        return self.run.experiment.agent.horizon
 
     @property
     def finite(self) -> bool:
-        """Whether all numbers are."""
-        arrays = jax.tree.leaves(eqx.filter(self.measures.found, eqx.is_array_like))
-        return not self.measures.broken and all(np.isfinite(array).all() for array in arrays)
+        """True if all parameters and outputs are finite."""
+        arrays = jax.tree.leaves(eqx.filter(self.diagnostics.raw, eqx.is_array_like))
+        return not self.diagnostics.broken and all(np.isfinite(array).all() for array in arrays)
 
     @functools.cached_property
     def gains(self) -> Float[np.ndarray, " states"] | None:
-        """The pessimistic value of what acts less that of what it was refined from."""
-        one, other = self.measures.acting, self.measures.base
-        if other is None:
-            return None
-        lower = self.measures.lower
-        return np.mean(lower(one.values) - lower(other.values), axis=-1)
+        """The pessimistic value of the acting policy less its base's, by state."""
+        acting, base, lower = self.diagnostics.acting, self.diagnostics.base, self.diagnostics.lower
+        return None if base is None else np.mean(lower(acting.values) - lower(base.values), axis=-1)
 
     @functools.cached_property
     def path_kls(self) -> Float[np.ndarray, " states"] | None:
         """The path KL of the fine-tuned flow at each state, in nats a chunk."""
-        paths = self.measures.found.paths
+        paths = self.diagnostics.raw.paths
         return None if paths is None else np.mean(np.sum(paths.costs, axis=0), axis=-1)
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the fine-tuned flow is its base, bit by bit."""
+        """True if the fine-tuned flow equals its base bitwise."""
         return self.path_kls is not None and not np.any(self.path_kls)
 
     @functools.cached_property
-    def worth(self) -> Float[np.ndarray, " states"] | None:
-        """tau times what the mean critic gains from the fine-tuning: the most that the path KL is
-        at the solution, by Jensen's inequality."""
-        paths, stages = self.measures.found.paths, self.measures.found.stages
+    def tau_gain(self) -> Float[np.ndarray, " states"] | None:
+        """tau times the mean critic's gain, the bound of the path KL at the solution (Jensen)."""
+        paths, stages = self.diagnostics.raw.paths, self.diagnostics.raw.stages
         if paths is None:
             return None
         # A fine-tuned flow is the second stage: it follows its base.
@@ -75,30 +77,29 @@ class Report:
     @functools.cached_property
     def attainable(self) -> tuple[float, float] | None:
         """The returns that rewards like the data's can add up to; None without data."""
-        data, discount = self.subject.data, self.subject.experiment.agent.discount
+        data, discount = self.run.data, self.run.experiment.agent.discount
         if data is None or discount >= 1.0:
             return None
-        rewards = np.asarray(data.rewards)
-        bounds = [float(edge(rewards)) for edge in (np.min, np.max)]
-        return min(bounds[0], bounds[0] / (1 - discount)), max(
-            bounds[1], bounds[1] / (1 - discount)
-        )
+        low, high = float(np.min(data.rewards)), float(np.max(data.rewards))
+        return min(low, low / (1 - discount)), max(high, high / (1 - discount))
 
 
-def inspect(subject: Subject, where: Sequence[str], count: int, samples: int, seed: int) -> Report:
+def inspect(
+    run: InspectedRun, where: Sequence[str], count: int, samples: int, seed: int
+) -> PolicyReport:
     """Measures the policy of a run.
 
     **Raises:** `UserError` if the states that `where` names cannot be had.
     """
-    states = choose(subject, where, count, seed)
-    windows = calibration(subject, seed)
-    measures = measure(
-        subject.agent,
+    states = select_states(run, where, count, seed)
+    windows = calibration(run, seed)
+    diagnostics = measure(
+        run.agent,
         states.observations,
         samples,
         jax.random.key(seed),
-        pessimism=subject.experiment.agent.pessimism,
+        pessimism=run.experiment.agent.pessimism,
         actions=states.actions,
         windows=None if windows is None else (windows.observations, windows.actions),
     )
-    return Report(subject, states, windows, measures, samples, seed)
+    return PolicyReport(run, states, windows, diagnostics, samples, seed)

@@ -1,10 +1,10 @@
-"""The run that is inspected, and the states at which."""
+"""The inspected run, and the states of the inspection."""
 
 import json
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 
 from qamx._utils.files import read_json_lines
 from qamx.agents import AbstractAgent
+from qamx.building import build_data, build_environment
 from qamx.config import Experiment
-from qamx.data.source import scaled
+from qamx.data.source import normalise
 from qamx.data.transitions import Transitions
 from qamx.envs import opened
 from qamx.errors import UserError
@@ -22,18 +23,17 @@ from qamx.normalisation import ScaledEnvironment, Scaling
 from qamx.provenance import read
 from qamx.trained_policy import load_experiment, load_snapshot
 from qamx.training.plan import evaluation_seeds
-from qamx.worlds import build_data, build_environment
 
-Row = dict[str, Any]
-"""A line of the run's records."""
+LogRow = dict[str, Any]
+"""A row of `metrics.jsonl` or `evaluations.jsonl`."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class InspectedRun:
     """A run, and the agent of its newest intact checkpoint.
 
     **Arguments:** `step` is the checkpoint's; `data` is the first shard in the policy's units,
-    None where the files do not lie here; `metrics` and `evaluations` are the run's records.
+    None if the data files are not on this machine; `metrics` and `evaluations` are the log.
     """
 
     directory: Path
@@ -42,18 +42,18 @@ class Subject:
     step: int
     scaling: Scaling
     data: Transitions | None
-    metrics: list[Row]
-    evaluations: list[Row]
+    metrics: list[LogRow]
+    evaluations: list[LogRow]
 
     @property
     def phase(self) -> str:
-        """The phase in which the checkpoint was saved, as the log tells it."""
+        """The phase of the checkpoint, by the log."""
         later = [row["phase"] for row in self.metrics if row["step"] >= self.step]
         return [*later, *(row["phase"] for row in self.metrics[-1:]), "not logged yet"][0]
 
     @property
-    def evaluation(self) -> Row | None:
-        """The last evaluation that the checkpoint has seen."""
+    def evaluation(self) -> LogRow | None:
+        """The last evaluation before the checkpoint."""
         rows = [row for row in self.evaluations if row["step"] <= self.step]
         return rows[-1] if rows else None
 
@@ -62,7 +62,7 @@ class Subject:
         return ScaledEnvironment(build_environment(self.experiment.environment), self.scaling)
 
 
-def find_subject(directory: Path) -> Subject:
+def load_run(directory: Path) -> InspectedRun:
     """The run of a folder.
 
     **Raises:** `UserError` if the folder holds no run or no intact checkpoint, or its data are
@@ -75,7 +75,7 @@ def find_subject(directory: Path) -> Subject:
         broken = not_finite_at(directory)
         raise UserError(f"{error}{broken and f' (but: {broken})'}") from error
     scaling = Scaling.load(directory)
-    return Subject(
+    return InspectedRun(
         directory,
         experiment,
         agent,
@@ -88,7 +88,7 @@ def find_subject(directory: Path) -> Subject:
 
 
 def not_finite_at(directory: Path) -> str:
-    """What the run says of an update that brought numbers that are not finite; empty without."""
+    """The run's record of its last non-finite update; empty without one."""
     reports = [json.loads(p.read_bytes()) for p in directory.glob("nonfinite/step-*/report.json")]
     if not reports:
         return ""
@@ -100,19 +100,19 @@ def not_finite_at(directory: Path) -> str:
 
 
 def _data(directory: Path, experiment: Experiment, scaling: Scaling) -> Transitions | None:
-    """The data if all their files are where the run had them: nothing is made or downloaded."""
+    """The first shard; None if a file is missing, as nothing is generated or downloaded."""
     files = [Path(entry["file"]) for entry in read(directory)["data"]]
     if not all(file.exists() for file in files):
         return None
     source = build_data(experiment.data, experiment.environment)
-    return scaled(scaling, source.load(0))
+    return normalise(source.load(0), scaling)
 
 
 RESETS = "resets"
-"""The word for the first observations of evaluation episodes."""
+"""The name of the first observations of evaluation episodes."""
 
 NEAR, SEARCHED = 40, 20_000
-"""Chunks of the data that are shown beside a state's samples, and rows that are searched."""
+"""Nearest chunks of the data for each state, and the rows that are searched."""
 
 UNREADABLE = (
     OSError,
@@ -123,13 +123,13 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What NumPy raises of a file that is empty, cut, damaged, or no archive of numbers."""
+"""NumPy's errors for a file that is empty, truncated, damaged, or no numeric archive."""
 
 CALIBRATION = 400
-"""Windows of the data whose returns are held against the critic."""
+"""Windows of the data whose returns are compared with the critic."""
 
 TAIL = 0.05
-"""A return counts as known if what comes after the episode weighs less than this."""
+"""A return is known if rewards after the episode weigh less than this."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ class States:
 
     **Arguments:**
 
-    - `names` and `observations` have an entry a state; `origin` says what they are.
-    - `actions` are the data's chunks at these states, None for states that are not of the data.
+    - `names` and `observations` have an entry a state; `origin` describes them.
+    - `actions` are the data's chunks at these states, None for states outside the data.
     - `near` are the data's chunks at the nearest other states, None without data.
     """
 
@@ -152,36 +152,37 @@ class States:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of the data; `returns` are from their first row on, NaN where the episode ends too
-    early to tell."""
+    """Windows of the data; `returns` are from their first row, NaN if unknown."""
 
     observations: Float[np.ndarray, "windows obs"]
     actions: Float[np.ndarray, "windows dim"]
     returns: Float[np.ndarray, " windows"]
 
 
-def choose(subject: Subject, where: Sequence[str], count: int, seed: int) -> States:
+def select_states(run: InspectedRun, where: Sequence[str], count: int, seed: int) -> States:
     """The states that `where` names: rows of the data, `resets`, or a file.
 
-    By itself, `count` states drawn from the data; without data, resets.
+    An empty `where` draws `count` states from the data, or resets if there are no data.
 
-    **Raises:** `UserError` if they cannot be had.
+    **Raises:** `UserError` for states that do not exist.
     """
     if not where:
-        where = () if subject.data is not None else (RESETS,)
+        where = () if run.data is not None else (RESETS,)
     if list(where) == [RESETS]:
-        return _near(subject, _resets(subject, count))
+        return _with_nearest(run, _resets(run, count))
     if len(where) == 1 and where[0].endswith(".npz"):
-        return _near(subject, _of_file(subject, Path(where[0])))
-    return _near(subject, _of_data(subject, where, count, seed))
+        return _with_nearest(run, _of_file(run, Path(where[0])))
+    return _with_nearest(run, _of_data(run, where, count, seed))
 
 
-def _of_data(subject: Subject, where: Sequence[str], count: int, seed: int) -> States:
-    data, horizon = subject.data, subject.experiment.agent.horizon
+def _of_data(run: InspectedRun, where: Sequence[str], count: int, seed: int) -> States:
+    data, horizon = run.data, run.experiment.agent.horizon
     if data is None:
-        raise UserError("--state: the run's data are not here, so there are no rows; try resets")
+        raise UserError(
+            "--state: the run's data files are missing, so there are no rows; try resets"
+        )
     starts = whole_windows(data, horizon)
-    rows = _named_rows(where, starts) if where else drawn(starts, count, seed)
+    rows = _named_rows(where, starts) if where else sample_rows(starts, count, seed)
     return States(
         "rows of the data",
         tuple(f"row {row:,}" for row in rows),
@@ -208,14 +209,14 @@ def _named_rows(where: Sequence[str], starts: Int[np.ndarray, " starts"]) -> np.
     return rows
 
 
-def _resets(subject: Subject, count: int) -> States:
-    with opened(subject.open_environment) as env:
-        seen = [env.reset(seed) for seed in evaluation_seeds(subject.experiment.seed, count)]
+def _resets(run: InspectedRun, count: int) -> States:
+    with opened(run.open_environment) as env:
+        seen = [env.reset(seed) for seed in evaluation_seeds(run.experiment.seed, count)]
     names = tuple(f"episode {index}" for index in range(count))
     return States("first states of evaluation episodes", names, np.stack(seen), None, None)
 
 
-def _of_file(subject: Subject, path: Path) -> States:
+def _of_file(run: InspectedRun, path: Path) -> States:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = np.asarray(file["observations"], np.float32)
@@ -223,7 +224,7 @@ def _of_file(subject: Subject, path: Path) -> States:
         raise UserError(
             f"--state: {path}: cannot be read ({error}); write observations with numpy.savez"
         ) from error
-    size = _size(subject)
+    size = _size(run)
     if found.ndim != 2 or found.shape[1] != size or not len(found):
         raise UserError(
             f"--state: {path}: observations of shape {found.shape}; write (states, {size})"
@@ -232,26 +233,25 @@ def _of_file(subject: Subject, path: Path) -> States:
         row = np.flatnonzero(~np.isfinite(found).all(axis=1))[0]
         raise UserError(f"--state: {path}: row {row} has entries that are not finite; leave it out")
     names = tuple(f"{path.name} {index}" for index in range(len(found)))
-    return States(f"states of {path.name}", names, subject.scaling.observations(found), None, None)
+    return States(f"states of {path.name}", names, run.scaling.observations(found), None, None)
 
 
-def _size(subject: Subject) -> int:
-    with opened(subject.open_environment) as env:
+def _size(run: InspectedRun) -> int:
+    with opened(run.open_environment) as env:
         return env.observation_size
 
 
-# --- the data ---
-
-
 def whole_windows(data: Transitions, horizon: int) -> Int[np.ndarray, " starts"]:
-    """The rows at which a chunk begins that no episode's end cuts."""
+    """The first rows of chunks that lie inside an episode."""
     count = len(data) - horizon + 1
     ended = np.cumsum(np.append(0.0, np.asarray(data.ends)))
     return np.flatnonzero(ended[horizon - 1 : horizon - 1 + count] == ended[:count])
 
 
-def drawn(starts: Int[np.ndarray, " starts"], count: int, seed: int) -> Int[np.ndarray, " rows"]:
-    """Some of the rows."""
+def sample_rows(
+    starts: Int[np.ndarray, " starts"], count: int, seed: int
+) -> Int[np.ndarray, " rows"]:
+    """Up to `count` of the rows, without replacement."""
     if not len(starts):
         raise UserError("the data hold no whole chunk; qamx data inspect says more")
     return np.random.default_rng(seed).choice(starts, min(count, len(starts)), replace=False)
@@ -265,27 +265,27 @@ def chunks(
     return np.asarray(data.actions)[steps].reshape(len(rows), -1)
 
 
-def _near(subject: Subject, states: States) -> States:
-    """The same with the chunks of the nearest states in the data, in units of their spread."""
-    data, horizon = subject.data, subject.experiment.agent.horizon
+def _with_nearest(run: InspectedRun, states: States) -> States:
+    """Adds the chunks of the nearest states in the data, in units of their deviation."""
+    data, horizon = run.data, run.experiment.agent.horizon
     if data is None:
         return states
-    rows = drawn(whole_windows(data, horizon), SEARCHED, 0)
-    there = np.asarray(data.observations)[rows]
-    scale = np.where((spread := there.std(axis=0)) > 0, spread, 1.0)
-    found = []
+    rows = sample_rows(whole_windows(data, horizon), SEARCHED, 0)
+    candidates = np.asarray(data.observations)[rows]
+    scale = np.where((deviation := candidates.std(axis=0)) > 0, deviation, 1.0)
+    near = []
     for observation in states.observations:
-        distance = np.sum(((there - observation) / scale) ** 2, axis=1)
-        found.append(chunks(data, rows[np.argsort(distance)[:NEAR]], horizon))
-    return States(states.origin, states.names, states.observations, states.actions, np.stack(found))
+        distance = np.sum(((candidates - observation) / scale) ** 2, axis=1)
+        near.append(chunks(data, rows[np.argsort(distance)[:NEAR]], horizon))
+    return replace(states, near=np.stack(near))
 
 
-def calibration(subject: Subject, seed: int) -> Windows | None:
+def calibration(run: InspectedRun, seed: int) -> Windows | None:
     """Windows of the data with their returns; None without data."""
-    data, agent = subject.data, subject.experiment.agent
+    data, agent = run.data, run.experiment.agent
     if data is None:
         return None
-    rows = drawn(whole_windows(data, agent.horizon), CALIBRATION, seed + 1)
+    rows = sample_rows(whole_windows(data, agent.horizon), CALIBRATION, seed + 1)
     last = np.flatnonzero(np.append(np.asarray(data.ends)[:-1], 1))
     ends = last[np.searchsorted(last, rows)] + 1
     returns = [
@@ -301,9 +301,6 @@ def calibration(subject: Subject, seed: int) -> Windows | None:
 def discounted_return(
     rewards: Float[np.ndarray, " steps"], masks: Float[np.ndarray, " steps"], discount: float
 ) -> float:
-    """The return to the end of an episode, NaN if much may come after it.
-
-    A mask of 0 ends the return, as in a backup.
-    """
+    """The return to an episode's end, NaN if it is not `TAIL`-exact; a mask of 0 ends it."""
     reached = np.cumprod(np.append(1.0, discount * masks))
     return float(np.sum(reached[:-1] * rewards)) if reached[-1] < TAIL else float("nan")

@@ -1,4 +1,4 @@
-"""`qamx compare`: two groups of runs, or runs beside published numbers."""
+"""`qamx compare`: runs against other runs, or against published figures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,24 +7,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qamx._utils.html import BLUE, GREY
 from qamx._utils.terminal import print_table
 from qamx.errors import ExitCode, UserError
 from qamx.tools.results import report, significance, statistics
-from qamx.tools.results.figures import COLOURS, Curve, Style, curve, draw_curve, finish, panels
+from qamx.tools.results.figures import Curve, Style, curve, draw_curve, finish, panels, save
 from qamx.tools.results.published_results import SEEDS, SOURCE, published, steps
 from qamx.tools.results.report import Cell, Table, percent
 from qamx.tools.results.runs import (
     ALL,
-    Group,
     Run,
     Scores,
-    groups,
-    paired,
+    TaskGroup,
+    pair_runs,
     read_runs,
     scores_at,
     shared_steps,
+    task_groups,
 )
-from qamx.tools.results.statistics import Estimate, resample
+from qamx.tools.results.statistics import Estimate, points, resample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 
 
 LEVEL = 0.05
-"""How likely a comparison with any number of rows is to find a difference where there is none."""
+"""The probability of a false difference in a comparison, for any number of rows."""
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One comparison: a method on a group of tasks at a step.
 
-    `p` is the test's, `adjusted` holds for all rows together; `better` is the probability that
-    one of our runs beats one of theirs, where theirs are at hand.
+    `adjusted` is the p-value corrected for the number of rows; `better` is the probability that
+    one of our runs beats one of theirs, None against published figures.
     """
 
     label: str
@@ -55,34 +56,34 @@ class Row:
 
     @property
     def inside(self) -> bool:
-        """Whether our mean lies in their interval."""
+        """True if our mean lies in their interval."""
         return self.theirs.low <= self.ours.value <= self.theirs.high
 
     @property
     def differs(self) -> bool:
-        """Whether the difference is more than chance explains."""
+        """True if the difference is significant."""
         return self.adjusted < LEVEL
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows, and what could not be compared, a line each."""
+    """Rows, and a line for each comparison that could not be made."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     notes: tuple[str, ...]
 
 
 def against_published(runs: Sequence[Run], step: int | None) -> Comparison:
     """Compares runs with the published figures at the same step.
 
-    Tasks, domains with all of their tasks, and all domains together, each at the last step that
-    is published and that all of a method's runs on the group have reached, or at `step`.
+    Rows are tasks, domains with all of their tasks, and all domains, each at the last published
+    step that all of a method's runs on the group have reached, or at `step`.
     """
-    rows: list[Row] = []
+    rows: list[ComparisonRow] = []
     missing: dict[tuple[str, str], list[str]] = {}
-    for group in groups(runs):
+    for group in task_groups(runs):
         known, shared = steps(group.label, group.name), shared_steps(group.runs)
-        common = [one for one in known if one in shared and step in (None, one)]
+        common = [at for at in known if at in shared and step in (None, at)]
         if common:
             rows.append(_published_row(group, common[-1]))
         else:
@@ -94,28 +95,30 @@ def against_published(runs: Sequence[Run], step: int | None) -> Comparison:
 def against_runs(
     pairs: Sequence[tuple[str, Sequence[Run], Sequence[Run]]], step: int | None
 ) -> Comparison:
-    """Compares runs with others on the tasks that both have, at the last step that all reached.
+    """Compares runs with others on their common tasks, at the last common step.
 
     **Arguments:** `pairs` are a name, one side's runs, and the other's.
 
     **Raises:** `UserError` if neither side of a pair has two seeds on a task.
     """
     rows, notes = [], []
-    for name, one, other in pairs:
-        notes += _diverged((*one, *other))
-        for mine, theirs in _shared_groups(one, other):
+    for name, ours, others in pairs:
+        notes += _diverged((*ours, *others))
+        for mine, theirs in _shared_groups(ours, others):
             shared = sorted(shared_steps([*mine.runs, *theirs.runs]))
             common = [at for at in shared if step in (None, at)]
             if common:
                 rows.append(_row(name, mine, theirs, common[-1]))
             else:
-                reached = f"both sides at {_some(shared)}" if shared else "no step on both sides"
+                reached = (
+                    f"both sides at {_abbreviated(shared)}" if shared else "no step on both sides"
+                )
                 notes.append(f"{name} on {mine.name}: {reached}")
     return Comparison(_adjusted(rows), tuple(notes))
 
 
 def _joined(missing: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
-    """A line for each reason, with the groups that it holds for."""
+    """A line for each reason, with its groups."""
     for (label, reason), (first, *others) in missing.items():
         more = f" and {len(others)} more" if others else ""
         yield f"{label} on {first}{more}: {reason}"
@@ -125,16 +128,16 @@ def _diverged(runs: Sequence[Run]) -> list[str]:
     return [f"{run.folder}: {run.problem}" for run in runs if run.diverged is not None]
 
 
-def _shared_groups(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[Group, Group]]:
-    """The groups of the tasks that both sides have runs on."""
-    both = {run.task for run in one if run.diverged is None}
-    both &= {run.task for run in other if run.diverged is None}
-    sides = ([run for run in runs if run.task in both] for runs in (one, other))
-    mine, theirs = (groups(runs, whole=False) for runs in sides)
+def _shared_groups(ours: Sequence[Run], others: Sequence[Run]) -> list[tuple[TaskGroup, TaskGroup]]:
+    """The groups of the common tasks."""
+    both = {run.task for run in ours if run.diverged is None}
+    both &= {run.task for run in others if run.diverged is None}
+    sides = ([run for run in runs if run.task in both] for runs in (ours, others))
+    mine, theirs = (task_groups(runs, whole=False) for runs in sides)
     return list(zip(mine, theirs, strict=True))
 
 
-def _published_row(group: Group, step: int) -> Row:
+def _published_row(group: TaskGroup, step: int) -> ComparisonRow:
     label, name, tasks, runs = group
     figures = published()
     figure, scores = figures[label, name, step], scores_at(runs, step)
@@ -143,23 +146,25 @@ def _published_row(group: Group, step: int) -> Row:
         for task in tasks
         if (label, str(task), step) in figures
     }
-    ours = significance.side_of_runs(scores, tasks, _episodes(runs))
-    found = significance.difference(ours, significance.side_of_published(figure, single), tasks)
+    ours = significance.sample_of_runs(scores, tasks, _episodes(runs))
+    found = significance.difference(ours, significance.sample_of_published(figure, single), tasks)
     theirs = Estimate(figure.mean, figure.low, figure.high, SEEDS)
-    return Row(label, name, step, _mean(label, scores), theirs, _gap(found), float(found.p))
+    return ComparisonRow(
+        label, name, step, _mean(label, scores), theirs, _gap(found), float(found.p)
+    )
 
 
-def _row(name: str, mine: Group, theirs: Group, step: int) -> Row:
+def _row(name: str, mine: TaskGroup, theirs: TaskGroup, step: int) -> ComparisonRow:
     scores = [scores_at(group.runs, step) for group in (mine, theirs)]
     one, other = (
-        significance.side_of_runs(rates, mine.tasks, _episodes(group.runs))
+        significance.sample_of_runs(rates, mine.tasks, _episodes(group.runs))
         for rates, group in zip(scores, (mine, theirs), strict=True)
     )
     found = significance.difference(one, other, mine.tasks)
-    # Two sides of one method must not share their resamples: names of their own.
+    # Two sides of one method must not share their resamples, which the name seeds.
     ours, others = (_mean(side, rates) for side, rates in zip(SIDES, scores, strict=True))
     better = _better(scores)
-    return Row(name, mine.name, step, ours, others, _gap(found), float(found.p), better)
+    return ComparisonRow(name, mine.name, step, ours, others, _gap(found), float(found.p), better)
 
 
 SIDES = ("one", "other")
@@ -186,11 +191,11 @@ def _gap(found: significance.Difference) -> Estimate:
 
 
 def _episodes(runs: Sequence[Run]) -> int:
-    """Episodes of an evaluation; of runs that have different ones, the fewest."""
+    """Episodes of an evaluation, the fewest of all runs."""
     return min(run.episodes for run in runs)
 
 
-def _adjusted(rows: Sequence[Row]) -> tuple[Row, ...]:
+def _adjusted(rows: Sequence[ComparisonRow]) -> tuple[ComparisonRow, ...]:
     values = significance.holm([row.p for row in rows])
     return tuple(replace(row, adjusted=p) for row, p in zip(rows, values, strict=True))
 
@@ -199,20 +204,22 @@ def _why_not(known: Sequence[int], shared: set[int], step: int | None) -> str:
     if not known:
         return "no published figure"
     if step is not None and step in shared:
-        return f"no published figure at step {step:,}, but at {_some(known)}"
-    reached = f"all runs were evaluated at {_some(sorted(shared))}" if shared else "no shared step"
-    return f"published at {_some(known)}; {reached}"
+        return f"no published figure at step {step:,}, but at {_abbreviated(known)}"
+    reached = (
+        f"all runs were evaluated at {_abbreviated(sorted(shared))}" if shared else "no shared step"
+    )
+    return f"published at {_abbreviated(known)}; {reached}"
 
 
-def _some(numbers: Sequence[int]) -> str:
-    """A few numbers in full, of many the ends."""
+def _abbreviated(numbers: Sequence[int]) -> str:
+    """Up to three numbers in full, more by their range."""
     if len(numbers) > 3:
         return f"{len(numbers)} steps from {numbers[0]:,} to {numbers[-1]:,}"
     return " and ".join(f"{number:,}" for number in numbers)
 
 
 PUBLISHED = "published"
-"""What `--against` says for the figures that come with the package."""
+"""The value of `--against` for the published figures."""
 
 
 def compare(
@@ -234,14 +241,15 @@ def compare(
     if other is None:
         comparison, theirs = against_published(runs, step), f"published, {SOURCE}"
     else:
-        comparison, theirs = against_runs(paired(runs, other), step), str(against)
+        comparison, theirs = against_runs(pair_runs(runs, other), step), str(against)
     if not comparison.rows:
         raise UserError("nothing to compare:\n" + "\n".join(comparison.notes))
-    found = table(comparison, f"{', '.join(map(str, folders))} against {theirs}")
+    rows = table(comparison, f"{', '.join(map(str, folders))} against {theirs}")
     if out is not None:
-        _write(out, comparison, found, runs, other)
-    report.show(found)
-    _print_notes(comparison)
+        _write(out, comparison, rows, runs, other)
+    report.show(rows)
+    if comparison.notes:
+        print_table("not compared", ("",), [(note,) for note in comparison.notes])
     print(_verdict(comparison.rows))
     if out is not None:
         print(f"written to {out}")
@@ -261,7 +269,7 @@ def table(comparison: Comparison, title: str) -> Table:
     return Table(title, header, tuple(_cells(row) for row in comparison.rows))
 
 
-def _cells(row: Row) -> tuple[Cell, ...]:
+def _cells(row: ComparisonRow) -> tuple[Cell, ...]:
     last = ("yes" if row.inside else "no") if row.better is None else percent(row.better)
     texts = (
         row.label,
@@ -271,28 +279,23 @@ def _cells(row: Row) -> tuple[Cell, ...]:
         str(row.ours.runs),
         percent(row.theirs),
         str(row.theirs.runs),
-        _signed(row),
+        _with_interval(row.gap),
         last,
         f"{row.adjusted:.3f}",
     )
     return (*map(Cell, texts), Cell("differs" if row.differs else "compatible", row.differs))
 
 
-def _signed(row: Row) -> str:
-    value, low, high = (round(100 * end) for end in (row.gap.value, row.gap.low, row.gap.high))
-    return f"{value:+d} [{low:+d}, {high:+d}]"
+def _with_interval(gap: Estimate) -> str:
+    value, low, high = (points(end, "+.0f") for end in (gap.value, gap.low, gap.high))
+    return f"{value} [{low}, {high}]"
 
 
-def _print_notes(comparison: Comparison) -> None:
-    if comparison.notes:
-        print_table("not compared", ("",), [(note,) for note in comparison.notes])
-
-
-def _verdict(rows: Sequence[Row]) -> str:
+def _verdict(rows: Sequence[ComparisonRow]) -> str:
     different = sum(row.differs for row in rows)
-    told = f"{different} of {len(rows)} differ" if different else f"none of {len(rows)} differs"
+    count = f"{different} of {len(rows)} differ" if different else f"none of {len(rows)} differs"
     return (
-        f"{told} (p below {LEVEL}, corrected for the number of rows; the test counts the seeds of "
+        f"{count} (p below {LEVEL}, corrected for the number of rows; the test counts the seeds of "
         "both sides)"
     )
 
@@ -304,8 +307,6 @@ def _write(
     runs: Sequence[Run],
     other: Sequence[Run] | None,
 ) -> None:
-    from qamx.tools.results.figures import save
-
     figure = overlay(comparison.rows, runs, other)
     out.mkdir(parents=True, exist_ok=True)
     (out / "comparison.md").write_text(report.markdown(found, level=1), encoding="utf-8")
@@ -313,26 +314,28 @@ def _write(
     save(figure, out, "curves")
 
 
-def _comma_separated(rows: Sequence[Row]) -> str:
+def _comma_separated(rows: Sequence[ComparisonRow]) -> str:
     header = "method,group,step,seeds,mean,ci95_low,ci95_high,other_seeds,other_mean,"
     lines = [header + "other_ci95_low,other_ci95_high,difference,p,p_corrected,inside,differs"]
     for row in rows:
         numbers = [
-            f"{one.runs},{one.value:.4f},{one.low:.4f},{one.high:.4f}"
-            for one in (row.ours, row.theirs)
+            f"{side.runs},{side.value:.4f},{side.low:.4f},{side.high:.4f}"
+            for side in (row.ours, row.theirs)
         ]
         tests = f"{row.gap.value:.4f},{row.p:.4g},{row.adjusted:.4g},{row.inside},{row.differs}"
         lines.append(",".join((row.label, row.group, str(row.step), *numbers, tests)))
     return "\n".join(lines) + "\n"
 
 
-OURS, THEIRS = COLOURS[0], "#555555"
+OURS, THEIRS = BLUE, GREY
 
 
-def overlay(rows: Sequence[Row], runs: Sequence[Run], other: Sequence[Run] | None) -> "Figure":
-    """A panel for each row, but not for the tasks of a domain that has a panel.
+def overlay(
+    rows: Sequence[ComparisonRow], runs: Sequence[Run], other: Sequence[Run] | None
+) -> "Figure":
+    """A panel for each row, without the tasks of a domain that has a panel.
 
-    **Arguments:** `other` are the other side's runs; without them it is the published figures.
+    **Arguments:** `other` are the other side's runs, None for the published figures.
     """
     whole = {(row.label, row.group) for row in rows}
     shown = [row for row in rows if (row.label, row.group.rpartition(" task ")[0]) not in whole]
@@ -352,7 +355,7 @@ def overlay(rows: Sequence[Row], runs: Sequence[Run], other: Sequence[Run] | Non
     return figure
 
 
-def _draw(axis: "Axes", row: Row, other: Sequence[Run] | None) -> None:
+def _draw(axis: "Axes", row: ComparisonRow, other: Sequence[Run] | None) -> None:
     if other is not None:
         label = row.label.split(" - ")[-1]
         draw_curve(axis, curve(label, _of(row, label, other)), THEIRS, "--")
@@ -374,14 +377,14 @@ def _draw(axis: "Axes", row: Row, other: Sequence[Run] | None) -> None:
 
 
 def _published_curve(label: str, group: str) -> Curve:
-    """What is published of a group: of a domain a curve, of a task the ends of both phases."""
+    """The published figures of a group: a domain's curve, or a task's ends of both phases."""
     at = steps(label, group)
     rows = [published()[label, group, step] for step in at]
     mean, low, high = np.array([(row.mean, row.low, row.high) for row in rows]).T
     return Curve(np.array(at), mean, low, high)
 
 
-def _of(row: Row, label: str, runs: Sequence[Run]) -> list[Run]:
+def _of(row: ComparisonRow, label: str, runs: Sequence[Run]) -> list[Run]:
     """A row's runs that did not diverge."""
     return [
         run

@@ -16,7 +16,7 @@ from qamx.training.logs import FROZEN, last_row
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlanEntry:
     """What the sweep knows of a run: its process, its last step, the job that it is in.
 
     **Arguments:** `kind` is what runs that cost the same have in common, `job` Slurm's number.
@@ -29,7 +29,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class RunOrder:
+class RunSpec:
     """A run as its process is told of it."""
 
     file: str
@@ -48,7 +48,7 @@ class SweepFolder:
         self.directory = directory
         self.own = directory / "_sweep"
 
-    def entries(self) -> dict[str, Entry]:
+    def entries(self) -> dict[str, PlanEntry]:
         """The runs that were planned here, by name.
 
         **Raises:** `UserError` if the plan cannot be read.
@@ -56,7 +56,7 @@ class SweepFolder:
         path = self.own / "plan.json"
         try:
             table = json.loads(path.read_bytes())
-            return {name: Entry(**entry) for name, entry in table.items()}
+            return {name: PlanEntry(**entry) for name, entry in table.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -64,7 +64,7 @@ class SweepFolder:
                 f"{path}: cannot be read ({error}); remove it: qamx sweep writes a new one"
             ) from error
 
-    def plan(self, entries: Mapping[str, Entry]) -> None:
+    def plan(self, entries: Mapping[str, PlanEntry]) -> None:
         """Adds runs to the plan, or renews what it says of them."""
         _write(
             self.own / "plan.json",
@@ -82,44 +82,44 @@ class SweepFolder:
             }
         )
 
-    def order(self, process: str, runs: Sequence[RunOrder]) -> None:
+    def order(self, process: str, runs: Sequence[RunSpec]) -> None:
         """Writes down what a process is to carry out."""
-        _write(self.order_of(process), [asdict(run) for run in runs])
+        _write(self.specs_path(process), [asdict(run) for run in runs])
 
-    def order_of(self, process: str) -> Path:
+    def specs_path(self, process: str) -> Path:
         """The file of a process's order."""
         return self.own / "processes" / f"{process}.json"
 
-    def log_of(self, process: str) -> Path:
+    def log_path(self, process: str) -> Path:
         """The file of what a process prints."""
         return self.own / "logs" / f"{process}.log"
 
-    def code_of(self, process: str) -> int | None:
+    def exit_code_of(self, process: str) -> int | None:
         """What the process last ended with: an exit code, or less a signal; None without an end."""
         try:
             return int(self._code(process).read_text())
         except (FileNotFoundError, ValueError):
             return None
 
-    def began(self, process: str) -> None:
+    def clear_exit_code(self, process: str) -> None:
         """Forgets how the process ended before."""
         self._code(process).unlink(missing_ok=True)
 
-    def ended(self, process: str, code: int) -> None:
+    def record_exit_code(self, process: str, code: int) -> None:
         """Notes how a process ended."""
         self._code(process).write_text(f"{code}\n")
 
     def _code(self, process: str) -> Path:
-        return self.order_of(process).with_suffix(".code")
+        return self.specs_path(process).with_suffix(".code")
 
 
-def read_order(path: Path) -> list[RunOrder]:
+def read_specs(path: Path) -> list[RunSpec]:
     """The runs of a process.
 
     **Raises:** `UserError` if the file cannot be read.
     """
     try:
-        return [RunOrder(**run) for run in json.loads(path.read_bytes())]
+        return [RunSpec(**run) for run in json.loads(path.read_bytes())]
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); start the sweep again") from error
 
@@ -158,7 +158,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class _Mark:
+class _StepTime:
     time: float
     step: int
 
@@ -204,18 +204,18 @@ def planned_steps(directory: Path) -> int:
     return steps_of(table.get("schedule", {}))
 
 
-def _checkpoints(directory: Path) -> list[_Mark]:
+def _checkpoints(directory: Path) -> list[_StepTime]:
     """Every whole checkpoint, with the time of its manifest, in the order of the steps."""
     found = []
     for path in (directory / "checkpoints").glob("*/manifest.json"):
         if path.parent.name.isdecimal():
-            found.append(_Mark(path.stat().st_mtime, int(path.parent.name)))
+            found.append(_StepTime(path.stat().st_mtime, int(path.parent.name)))
     return sorted(found, key=lambda mark: mark.step)
 
 
-def _logged(directory: Path, step: int) -> list[_Mark]:
+def _logged(directory: Path, step: int) -> list[_StepTime]:
     path = directory / "metrics.jsonl"
-    return [_Mark(path.stat().st_mtime, step)] if step else []
+    return [_StepTime(path.stat().st_mtime, step)] if step else []
 
 
 def _starts(directory: Path) -> list[float]:
@@ -227,7 +227,9 @@ def _starts(directory: Path) -> list[float]:
         return []
 
 
-def _rate(checkpoints: list[_Mark], logged: list[_Mark], starts: list[float]) -> float | None:
+def _rate(
+    checkpoints: list[_StepTime], logged: list[_StepTime], starts: list[float]
+) -> float | None:
     """Steps a second since the last start, from the times at which files were written.
 
     The start itself counts only where less is known: data and compilation come after it.
@@ -237,11 +239,11 @@ def _rate(checkpoints: list[_Mark], logged: list[_Mark], starts: list[float]) ->
     before = [mark.step for mark in checkpoints if mark.time < start]
     rate = _slope(since)
     if rate is None and (before or len(starts) == 1):
-        rate = _slope([*since, _Mark(start, max(before, default=0))])
+        rate = _slope([*since, _StepTime(start, max(before, default=0))])
     return rate
 
 
-def _slope(marks: list[_Mark]) -> float | None:
+def _slope(marks: list[_StepTime]) -> float | None:
     """Steps a second between the first step of the marks and the last."""
     if not marks:
         return None
@@ -264,7 +266,7 @@ def _divergence(directory: Path, logged: int) -> str:
 
 
 @dataclass(frozen=True)
-class Planned:
+class ScheduledRun:
     """A run with its folder, its last step `total` and how far it is.
 
     **Arguments:** `experiment` is of any of the seeds that it shares its overrides with.
@@ -301,7 +303,7 @@ class Planned:
 class Process:
     """Runs that differ in their seeds alone, trained as one program; or one run."""
 
-    runs: tuple[Planned, ...]
+    runs: tuple[ScheduledRun, ...]
 
     @property
     def name(self) -> str:
@@ -320,7 +322,7 @@ class Process:
         return f"{self.runs[0].kind}, {len(self.runs)} together"
 
 
-def planned(runs: Sequence[SuiteRun], directory: Path) -> list[Planned]:
+def scheduled_runs(runs: Sequence[SuiteRun], directory: Path) -> list[ScheduledRun]:
     """The runs of a suite in a sweep's folder, each with its progress."""
     found = []
     for _, seeds in groupby(runs, key=lambda run: (run.file, run.overrides)):
@@ -329,11 +331,11 @@ def planned(runs: Sequence[SuiteRun], directory: Path) -> list[Planned]:
         total = steps_of(experiment.to_dict()["schedule"])
         for run in same:
             folder = directory / run.name
-            found.append(Planned(run, experiment, total, folder, progress_of(folder)))
+            found.append(ScheduledRun(run, experiment, total, folder, progress_of(folder)))
     return found
 
 
-def pack(runs: Sequence[Planned], seeds: int) -> list[Process]:
+def pack(runs: Sequence[ScheduledRun], seeds: int) -> list[Process]:
     """Processes of up to `seeds` runs that differ in their seeds alone.
 
     The same runs share a process each time: a group goes on as the group that it was. Runs that
@@ -348,7 +350,7 @@ def pack(runs: Sequence[Planned], seeds: int) -> list[Process]:
     return processes
 
 
-def _standing_together(group: Sequence[Planned]) -> Iterator[list[Planned]]:
+def _standing_together(group: Sequence[ScheduledRun]) -> Iterator[list[ScheduledRun]]:
     """The group, or those of it at each step where no kill of the group explains the distance."""
     going = [run for run in group if not run.progress.diverged]
     steps = [run.progress.saved for run in going]

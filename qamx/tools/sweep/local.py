@@ -19,7 +19,7 @@ MEMORY_SHARE = 0.9
 
 Say = Callable[[str], None]
 
-__all__ = ["Pool", "surroundings", "visible_gpus"]
+__all__ = ["Pool", "visible_gpus", "worker_env"]
 
 
 class Pool:
@@ -58,10 +58,10 @@ class Pool:
 
     def _start(self, process: str) -> None:
         place = next(place for place in range(self._width) if place not in self._running)
-        log = self._folder.log_of(process)
+        log = self._folder.log_path(process)
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._folder.began(process)
-        order = str(self._folder.order_of(process))
+        self._folder.clear_exit_code(process)
+        order = str(self._folder.specs_path(process))
         with log.open("ab") as output:
             # A session of its own: Ctrl-C in the terminal is for this process, which passes it on.
             child = subprocess.Popen(
@@ -70,7 +70,7 @@ class Pool:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **surroundings(place, self._width, self._gpus)},
+                env={**os.environ, **worker_env(place, self._width, self._gpus)},
             )
         self._running[place] = process, child
 
@@ -83,7 +83,7 @@ class Pool:
             if self._stop.made and -code in SCHEDULER:
                 code = ExitCode.INTERRUPTED  # it came before the process could hear it
             self._codes[process] = code
-            self._folder.ended(process, code)
+            self._folder.record_exit_code(process, code)
             ended = _OUTCOMES.get(code, f"failed (exit {code})")
             say(f"[{len(self._codes)}/{total}] {process}: {ended}")
 
@@ -98,7 +98,7 @@ _OUTCOMES: Mapping[int, str] = {
 }
 
 
-def surroundings(place: int, width: int, gpus: Sequence[str]) -> dict[str, str]:
+def worker_env(place: int, width: int, gpus: Sequence[str]) -> dict[str, str]:
     """The variables that put a place of the pool onto its GPU, with its share of the memory."""
     if not gpus:
         return {}

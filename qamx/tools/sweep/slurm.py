@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
 from qamx.config.fields import (
-    Absent,
     Allowed,
     Count,
+    DefaultText,
     PositiveFloat,
     PositiveInt,
     Settings,
@@ -26,7 +26,7 @@ from qamx.config.fields import (
     Text,
 )
 from qamx.config.messages import ConfigError, show, value_problem
-from qamx.config.toml import Tree, validated
+from qamx.config.toml import ConfigTree, validated
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.tools.sweep.jobs import SweepFolder
 from qamx.tools.sweep.local import Pool, visible_gpus
@@ -41,7 +41,7 @@ _TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
 Lines = Annotated[
     tuple[Text, ...], Strict(False), Allowed('a list of lines, e.g. ["module load cuda"]')
 ]
-SlurmText = Annotated[Text | None, Absent("Slurm's own")]
+SlurmText = Annotated[Text | None, DefaultText("Slurm's own")]
 
 
 class ClusterSettings(Settings):
@@ -70,7 +70,7 @@ class ClusterSettings(Settings):
     processes_per_gpu: PositiveInt = Field(
         default=1, description="processes on each GPU; without GPUs, in a job"
     )
-    seeds_per_process: Annotated[PositiveInt | None, Absent("the suite's")] = Field(
+    seeds_per_process: Annotated[PositiveInt | None, DefaultText("the suite's")] = Field(
         default=None, examples=[4], description="seeds trained together"
     )
     setup: Lines = Field(default=(), description="lines of shell, before the job's own command")
@@ -114,7 +114,7 @@ def load_cluster(path: str | Path) -> ClusterSettings:
 
     **Raises:** `ConfigError` with every problem of the file.
     """
-    tree = Tree(Path(path))
+    tree = ConfigTree(Path(path))
     settings = validated(tree, ClusterSettings)
     if settings is None:
         raise ConfigError(tree.problems)
@@ -150,9 +150,9 @@ class SweepJob:
         to go on later.
         """
         stop = StopRequest()
-        with _heeding(stop) as warned:
+        with _stop_on_signals(stop) as warned:
             folder = SweepFolder(self.directory)
-            left = [one for one in self.processes if folder.code_of(one) != ExitCode.DONE]
+            left = [one for one in self.processes if folder.exit_code_of(one) != ExitCode.DONE]
             code = Pool(folder, self.width, visible_gpus(), stop).run(left, _say)
         if code == ExitCode.INTERRUPTED:
             if warned.is_set():
@@ -181,7 +181,7 @@ def _warning() -> signal.Signals:
 
 
 @contextlib.contextmanager
-def _heeding(stop: StopRequest) -> Iterator[threading.Event]:
+def _stop_on_signals(stop: StopRequest) -> Iterator[threading.Event]:
     """Signals request the stop inside; the event says whether one was a warning, no SIGTERM.
 
     submitit's own answer to the warning ends the process at once. It is in force again after
@@ -203,7 +203,7 @@ def _heeding(stop: StopRequest) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-class Submits(Protocol):
+class ArrayExecutor(Protocol):
     """What of a submitit executor is needed."""
 
     def submit_array(self, fns: Sequence[SweepJob]) -> Sequence[Any]:
@@ -212,7 +212,7 @@ class Submits(Protocol):
 
 
 def submit(
-    jobs: Sequence[SweepJob], executor: Submits, cluster: ClusterSettings | None = None
+    jobs: Sequence[SweepJob], executor: ArrayExecutor, cluster: ClusterSettings | None = None
 ) -> dict[str, str]:
     """Submits jobs as arrays; the number of the job that each process is in.
 
@@ -220,7 +220,7 @@ def submit(
     `SBATCH_ACCOUNT` and its like.
     """
     numbers = {}
-    with _own_environment(cluster):
+    with _submission_environment(cluster):
         for first in range(0, len(jobs), LONGEST_ARRAY):
             part = jobs[first : first + LONGEST_ARRAY]
             for job, sent in zip(part, executor.submit_array(part), strict=True):
@@ -244,7 +244,7 @@ GRANTED = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES",
 
 
 @contextlib.contextmanager
-def _own_environment(cluster: ClusterSettings | None) -> Iterator[None]:
+def _submission_environment(cluster: ClusterSettings | None) -> Iterator[None]:
     """Hides what of this process's environment would change the jobs that it submits."""
     given = {} if cluster is None else cluster.model_dump(exclude_none=True)
     given |= given.get("options", {})
@@ -259,7 +259,7 @@ def _own_environment(cluster: ClusterSettings | None) -> Iterator[None]:
         os.environ.update(before)
 
 
-def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> Submits:
+def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> ArrayExecutor:
     """What submits to the Slurm of this machine, with the resources of a cluster file.
 
     **Raises:** `UserError` without submitit or Slurm.

@@ -9,7 +9,7 @@ from typing import Literal
 
 from qamx._utils.terminal import print_table
 from qamx.errors import ExitCode, UserError
-from qamx.tools.sweep.jobs import Entry, Progress, SweepFolder, planned_steps, progress_of
+from qamx.tools.sweep.jobs import PlanEntry, Progress, SweepFolder, planned_steps, progress_of
 from qamx.tools.sweep.slurm import active_jobs
 
 State = Literal["queued", "running", "stopped", "failed", "complete", "diverged"]
@@ -60,7 +60,7 @@ def status(directory: Path, as_json: bool) -> int:
     header = ("run", "state", "step", "of", "rate", "left", "success", "job")
     print_table(str(directory), header, rows)
     for one in found:
-        for line in _trouble(one):
+        for line in _failure_lines(one):
             print(line)
     counts = Counter(one.state for one in found)
     print(", ".join(f"{count:,} {state}" for state, count in counts.items()))
@@ -98,14 +98,14 @@ def _is_run(directory: Path) -> bool:
 
 
 def _status(
-    directory: Path, entry: Entry | None, plan: SweepFolder | None, jobs: dict[str, str]
+    directory: Path, entry: PlanEntry | None, plan: SweepFolder | None, jobs: dict[str, str]
 ) -> RunStatus:
     progress = progress_of(directory)
     total = planned_steps(directory) or (entry.total if entry else 0)
     word = jobs.get(entry.job) if entry and entry.job else None
-    code = plan.code_of(entry.process) if entry and plan else None
+    code = plan.exit_code_of(entry.process) if entry and plan else None
     state = _state(progress, total, code, word)
-    log = plan.log_of(entry.process) if entry and plan else None
+    log = plan.log_path(entry.process) if entry and plan else None
     running = state == "running" and progress.rate
     return RunStatus(
         run=directory.name,
@@ -164,7 +164,7 @@ def _row(one: RunStatus) -> tuple[str, ...]:
     )
 
 
-def _trouble(one: RunStatus) -> Sequence[str]:
+def _failure_lines(one: RunStatus) -> Sequence[str]:
     if one.state == "diverged":
         return (f"{one.run}: {one.why}",)
     if one.state != "failed":

@@ -8,10 +8,18 @@ from statistics import median
 from qamx.config import Suite, load_suite
 from qamx.errors import ExitCode, UserError
 from qamx.tools.sweep import slurm
-from qamx.tools.sweep.jobs import Entry, Planned, Process, RunOrder, SweepFolder, pack, planned
+from qamx.tools.sweep.jobs import (
+    PlanEntry,
+    Process,
+    RunSpec,
+    ScheduledRun,
+    SweepFolder,
+    pack,
+    scheduled_runs,
+)
 from qamx.tools.sweep.local import Pool, visible_gpus
 from qamx.tools.sweep.slurm import ClusterSettings, load_cluster
-from qamx.tools.sweep.tuning import select
+from qamx.tools.sweep.tuning import select_best
 from qamx.training.guards import StopRequest, locked
 
 PAPER_HOURS, PAPER_STEPS = 3.0, 1_500_000
@@ -50,7 +58,7 @@ def cost_of(process: Process, rates: Mapping[str, float]) -> Cost:
     return Cost(steps * PAPER_HOURS / PAPER_STEPS, measured=False)
 
 
-def explain(costs: Sequence[Cost]) -> str:
+def explain_costs(costs: Sequence[Cost]) -> str:
     """Where the hours of all processes come from."""
     measured = sum(cost.measured for cost in costs)
     parts = []
@@ -71,7 +79,7 @@ class Sweep:
 
     suite: Suite
     folder: SweepFolder
-    runs: list[Planned]
+    runs: list[ScheduledRun]
     processes: list[Process]
     queued: frozenset[str]
     """The runs whose job Slurm has already."""
@@ -120,7 +128,7 @@ def sweep(
     suite = load_suite(file, overrides)
     found = _gather(suite, out or Path("runs") / suite.file.stem, cluster)
     if selected is not None:
-        return select(found.suite, found.runs, selected)
+        return select_best(found.suite, found.runs, selected)
     if dry:
         return _show(found, cluster, on)
     print(_summary(found), flush=True)
@@ -138,7 +146,7 @@ def _gather(suite: Suite, directory: Path, cluster: ClusterSettings | None) -> S
     asked = suite.seeds_per_process
     if cluster is not None and cluster.seeds_per_process is not None:
         asked = cluster.seeds_per_process
-    runs = planned(suite.runs(), directory)
+    runs = scheduled_runs(suite.runs(), directory)
     return Sweep(suite, folder, runs, pack(runs, asked or 1), queued)
 
 
@@ -147,12 +155,12 @@ def _plan(sweep: Sweep) -> None:
     entries = {}
     for process in sweep.processes:
         for run in process.runs:
-            entries[run.run.name] = Entry(process.name, run.total, process.kind)
+            entries[run.run.name] = PlanEntry(process.name, run.total, process.kind)
     known = sweep.folder.entries()
     jobs = {name: entry.job for name, entry in known.items()}
     sweep.folder.plan(
         {
-            name: Entry(entry.process, entry.total, entry.kind, jobs.get(name))
+            name: PlanEntry(entry.process, entry.total, entry.kind, jobs.get(name))
             for name, entry in entries.items()
         }
     )
@@ -160,10 +168,10 @@ def _plan(sweep: Sweep) -> None:
         sweep.folder.order(process.name, [_order(run) for run in process.runs])
 
 
-def _order(run: Planned) -> RunOrder:
+def _order(run: ScheduledRun) -> RunSpec:
     one = run.run
     directory = run.directory.resolve()
-    return RunOrder(str(one.file.resolve()), one.overrides, one.seed, str(directory))
+    return RunSpec(str(one.file.resolve()), one.overrides, one.seed, str(directory))
 
 
 # --- here ---
@@ -203,7 +211,7 @@ def _submit(sweep: Sweep, cluster: ClusterSettings) -> int:
     ]
     executor = slurm.make_executor(directory, f"qamx-{sweep.suite.file.stem}", cluster)
     for name in names:
-        sweep.folder.began(name)
+        sweep.folder.clear_exit_code(name)
     numbers = slurm.submit(jobs, executor, cluster)
     sweep.folder.submitted(numbers)
     print(f"submitted {', '.join(sorted(set(numbers.values()), key=_in_order))}")
@@ -250,5 +258,5 @@ def _show(sweep: Sweep, cluster: ClusterSettings | None, on: str) -> int:
         hours = sum(cost.hours / (sharing if cost.measured else 1) for cost in costs)
         jobs = -(-len(waiting) // width)
         print(f"{len(waiting):,} processes in {jobs:,} jobs, about {hours:,.1f} GPU hours")
-        print(explain(costs))
+        print(explain_costs(costs))
     return ExitCode.DONE

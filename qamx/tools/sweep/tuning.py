@@ -10,7 +10,7 @@ from typing import Any
 
 from qamx.config import Suite
 from qamx.errors import ExitCode, UserError
-from qamx.tools.sweep.jobs import Planned
+from qamx.tools.sweep.jobs import ScheduledRun
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Candidate:
     diverged: int
 
 
-def select(suite: Suite, runs: Sequence[Planned], file: Path) -> int:
+def select_best(suite: Suite, runs: Sequence[ScheduledRun], file: Path) -> int:
     """Writes the suite of the best setting of each experiment, on fresh seeds.
 
     The best has the highest success at the end of its runs, as the mean over the tuning tasks of
@@ -58,31 +58,31 @@ def select(suite: Suite, runs: Sequence[Planned], file: Path) -> int:
     return ExitCode.DONE
 
 
-def _best(runs: Sequence[Planned]) -> Iterator[tuple[Candidate, int]]:
+def _best(runs: Sequence[ScheduledRun]) -> Iterator[tuple[Candidate, int]]:
     """The best candidate of each experiment, and how many there were."""
-    by_file: dict[Path, list[Planned]] = {}
+    by_file: dict[Path, list[ScheduledRun]] = {}
     for run in runs:
         by_file.setdefault(run.run.file, []).append(run)
     for of_file in by_file.values():
-        by_choice: dict[tuple[str, ...], list[Planned]] = {}
+        by_choice: dict[tuple[str, ...], list[ScheduledRun]] = {}
         for run in of_file:
             by_choice.setdefault(run.run.choice, []).append(run)
         candidates = [_candidate(choice, some) for choice, some in by_choice.items()]
         yield max(candidates, key=lambda candidate: candidate.success), len(candidates)
 
 
-def _candidate(choice: tuple[str, ...], runs: Sequence[Planned]) -> Candidate:
+def _candidate(choice: tuple[str, ...], runs: Sequence[ScheduledRun]) -> Candidate:
     ordered = sorted(runs, key=_task)
     tasks = [fmean(map(_success, some)) for _, some in groupby(ordered, key=_task)]
     diverged = sum(not run.complete for run in runs)
     return Candidate(runs[0].run.file, choice, fmean(tasks), diverged)
 
 
-def _task(run: Planned) -> str:
+def _task(run: ScheduledRun) -> str:
     return run.experiment.environment.label
 
 
-def _success(run: Planned) -> float:
+def _success(run: ScheduledRun) -> float:
     return (run.progress.success or 0.0) if run.complete else 0.0
 
 

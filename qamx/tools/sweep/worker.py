@@ -23,12 +23,12 @@ def _carry_out(order: Path) -> int:
     try:
         with leaving_at_once():  # a stop may come while modules are still being imported
             from qamx.config import load
-            from qamx.tools.sweep.jobs import read_order
+            from qamx.tools.sweep.jobs import read_specs
 
-            runs = read_order(order)
+            runs = read_specs(order)
             experiments = [load(run.file, run.overrides, run.seed) for run in runs]
 
-            from qamx.build import run_together
+            from qamx.running import run_together
 
             return run_together(experiments, [Path(run.directory) for run in runs])
     except Stopped:

@@ -1,0 +1,240 @@
+"""Runs: from an experiment to a finished run folder."""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from qamx._utils.backend import check_jax
+from qamx._utils.files import atomic_write
+from qamx.building import (
+    LearningTask,
+    build_agent,
+    build_evaluation,
+    build_optimiser,
+    build_sampling,
+    build_schedule,
+    build_task,
+)
+from qamx.config import Experiment, load
+from qamx.data.source import files_of
+from qamx.errors import ExitCode, RunError, UserError
+from qamx.normalisation import Scaling
+from qamx.provenance import stamp
+from qamx.trained_policy import start_from_run
+from qamx.training.guards import OutOfMemory, Stopped, leaving_at_once, locked
+from qamx.training.logs import JsonLines, Logs, Sink, WandbSink
+from qamx.training.loop import Runner
+from qamx.training.plan import Intervals, RunPlan
+from qamx.training.seed_group import Member
+
+LOGGER = logging.getLogger("qamx")
+
+NARROW = 32
+"""The widest layer with which seeds are trained together on a CPU."""
+
+CHANGEABLE = (
+    "logging.",
+    "checkpoint.",
+    "data.cache",
+    "data.directory",
+    "evaluation.workers",
+    "compute.updates_per_dispatch",
+)
+"""Keys that may change between the start of a run and its continuation."""
+
+
+def build(experiment: Experiment, task: LearningTask | None = None) -> RunPlan:
+    """The plan of an experiment's run, all objects built.
+
+    **Arguments:** `task` is its data and environment, where they have been built already.
+    """
+    agent, evaluation, compute = experiment.agent, experiment.evaluation, experiment.compute
+    task = task or build_task(experiment.data, experiment.environment, agent.horizon)
+    return RunPlan(
+        seed=experiment.seed,
+        make_agent=functools.partial(build_agent, agent),
+        optimiser=build_optimiser(agent),
+        sampling=build_sampling(agent),
+        schedule=build_schedule(experiment.schedule),
+        data=task.data,
+        make_environment=task.make_environment,
+        scale_rewards=task.scaling.rewards,
+        intervals=Intervals(
+            experiment.logging.every, evaluation.every, experiment.checkpoint.every
+        ),
+        evaluation=build_evaluation(evaluation),
+        keep_checkpoints=experiment.checkpoint.keep,
+        initialise=functools.partial(
+            start_from_run, run=agent.initialise_from, scaling=task.scaling
+        ),
+        precision=compute.precision,
+        updates_per_dispatch=(
+            None if compute.updates_per_dispatch == "auto" else compute.updates_per_dispatch
+        ),
+    )
+
+
+def run(experiment: Experiment, directory: Path) -> ExitCode:
+    """Run an experiment in a directory, or resume it there.
+
+    **Raises:** `UserError` if the directory holds a run of another configuration, or the data
+    cannot be had.
+    """
+    return run_together([experiment], [directory])
+
+
+def run_seeds(experiments: Sequence[Experiment], directories: Sequence[Path]) -> ExitCode:
+    """Run experiments one after the other; returns the worst of their exit codes.
+
+    A failure ends its own run alone, a stop all of them.
+    """
+    worst = ExitCode.DONE
+    for experiment, directory in zip(experiments, directories, strict=True):
+        try:
+            code = run(experiment, directory)
+        except RunError as error:
+            LOGGER.error("seed %d does not go on: %s", experiment.seed, error)
+            code = ExitCode.FAILED
+        if code == ExitCode.INTERRUPTED:
+            return code
+        worst = max(worst, code)
+    return worst
+
+
+def run_together(experiments: Sequence[Experiment], directories: Sequence[Path]) -> ExitCode:
+    """Run experiments that differ only in their seeds as one program.
+
+    Each has its own folder, as if it ran alone. One that diverges stops, and the others continue;
+    the exit code is then `FAILED`.
+
+    **Raises:** `UserError` as `run`, and if the folders stand at different steps.
+    """
+    check_jax()
+    with contextlib.ExitStack() as stack:
+        for experiment, directory in zip(experiments, directories, strict=True):
+            _lock_run_directory(experiment, directory, stack)
+        members: list[Member] = []
+        try:
+            with leaving_at_once():
+                members += _members(experiments, directories, stack)
+                runner = Runner(members)
+            code = runner.run()
+        except Stopped:
+            code = ExitCode.INTERRUPTED
+        except OutOfMemory as error:
+            raise RunError(f"{error}; {_memory_remedy(experiments[0])}") from error
+        rows = [JsonLines(directory / "evaluations.jsonl").rows() for directory in directories]
+    diverged = {member.directory for member in members if member.frozen is not None}
+    for directory, evaluations in zip(directories, rows, strict=True):
+        if directory not in diverged:
+            _log_result(code, evaluations, directory)
+    return code
+
+
+def _members(
+    experiments: Sequence[Experiment], directories: Sequence[Path], stack: contextlib.ExitStack
+) -> Iterator[Member]:
+    """The runs of a group, which share data and environment; their logs close with the stack."""
+    task = _task(experiments[0], directories[0])
+    plan, files = build(experiments[0], task), files_of(task.data)
+    for experiment, directory in zip(experiments, directories, strict=True):
+        task.scaling.save(directory)
+        stamp(directory, experiment, files, continued=holds_state(directory))
+        logs = Logs(directory, _sinks(experiment, directory))
+        stack.callback(logs.close)
+        yield Member(dataclasses.replace(plan, seed=experiment.seed), directory, logs)
+
+
+def _task(experiment: Experiment, directory: Path) -> LearningTask:
+    """Data and environment, in the units of the run that is resumed, if one is."""
+    scaling = Scaling.load(directory) if holds_state(directory) else None
+    return build_task(experiment.data, experiment.environment, experiment.agent.horizon, scaling)
+
+
+def vectorise(experiment: Experiment) -> bool:
+    """True if several seeds are expected to be faster as one program than one after the other:
+    on an accelerator, and on a CPU with tiny networks (measured in docs/performance.md).
+    """
+    check_jax()
+    agent = experiment.agent
+    narrow = max(*agent.actor_hidden, *agent.critic_hidden) <= NARROW
+    return jax.default_backend() != "cpu" or narrow
+
+
+def _lock_run_directory(
+    experiment: Experiment, directory: Path, stack: contextlib.ExitStack
+) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(locked(directory))
+        check_or_write_config(directory, experiment)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: cannot hold a run ({error.strerror}); name another with --out"
+        ) from error
+
+
+def _memory_remedy(experiment: Experiment) -> str:
+    agent = experiment.agent
+    return (
+        f"lower agent.batch_size ({agent.batch_size}), agent.ensemble_size "
+        f"({agent.ensemble_size}), agent.critic_hidden or actor_hidden, or, for the replay, the "
+        "schedule's online_steps; data that does not fit goes into a folder of smaller shards, of "
+        "which one is on the device at a time (data.updates_per_shard)"
+    )
+
+
+def check_or_write_config(directory: Path, experiment: Experiment) -> None:
+    """Write the resolved experiment into a new directory, or compare it with the one that is there.
+
+    **Raises:** `UserError` with every differing key.
+    """
+    path = directory / "config.toml"
+    if path.exists() and holds_state(directory):
+        differences = [
+            f"  {key}: {theirs!r} there, {mine!r} here"
+            for key, mine, theirs in experiment.differences(load(path))
+            if not key.startswith(CHANGEABLE) and not _extends_run(key, mine, theirs)
+        ]
+        if differences:
+            raise UserError(
+                f"{directory} holds a run of another configuration:\n"
+                + "\n".join(differences)
+                + "\nname another directory with --out, or delete this one"
+            )
+    atomic_write(path, experiment.to_toml())
+
+
+def holds_state(directory: Path) -> bool:
+    """True if a run can be resumed there; until then another configuration does no harm."""
+    checkpoints = directory / "checkpoints"
+    return checkpoints.is_dir() and any(checkpoints.iterdir())
+
+
+def _extends_run(key: str, mine: Any, theirs: Any) -> bool:
+    """True if only the last phase becomes longer, with which a finished run may continue."""
+    return key == "schedule.online_steps" and None not in (mine, theirs) and mine >= theirs
+
+
+def _sinks(experiment: Experiment, directory: Path) -> tuple[Sink, ...]:
+    mode, project = experiment.logging.wandb, experiment.logging.wandb_project
+    if mode == "disabled":
+        return ()
+    return (WandbSink(directory, project, experiment.run_name, mode, experiment.to_dict()),)
+
+
+def _log_result(code: ExitCode, rows: list[dict[str, Any]], directory: Path) -> None:
+    if code == ExitCode.INTERRUPTED:
+        LOGGER.info("stopped; all state is saved in %s. The same command continues.", directory)
+    elif rows:
+        last = rows[-1]
+        cloned = last.get("behaviour_success")
+        clone = "" if cloned is None else f", behaviour cloning {cloned:.0%}"
+        success = f"{last['success']:.0%}{clone} at step {last['step']:,}"
+        LOGGER.info("done: success %s; %s", success, directory)
