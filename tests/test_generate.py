@@ -1,5 +1,6 @@
 """Generated data: OGBench reads it, the same seed gives the same bytes, no file is incomplete."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -351,16 +352,18 @@ def test_a_directory_that_is_a_file(tmp_path):
         generate(MAZE, episodes=1, directory=tmp_path / "data")
 
 
-def test_progress_names_the_files_and_can_be_silent(tmp_path, capsys):
+def test_progress_names_the_files_and_can_be_silent(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "qamx")
     plan = short_plan(MAZE, episodes=20)
     train, held_out = make(plan, tmp_path, progress=True)
-    said = capsys.readouterr().out
-    assert f"{train}: 380 transitions" in said
-    assert f"{held_out}: 38 transitions" in said
+    assert f"{train}: 380 transitions" in caplog.text
+    assert f"{held_out}: 38 transitions" in caplog.text
+    caplog.clear()
     make(plan, tmp_path, progress=True)
-    assert "2 files are there already" in capsys.readouterr().out
+    assert "2 files are there already" in caplog.text
+    caplog.clear()
     make(plan, tmp_path, overwrite=True)
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
 
 
 # ---------------------------------------------------------------- the mazes

@@ -1,18 +1,17 @@
 """`qamx data generate`: worker pool, progress, files."""
 
 import contextlib
+import itertools
+import logging
 import os
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import filelock
 import numpy as np
@@ -34,7 +33,7 @@ from qamx.errors import UserError
 DrawEpisodes = Callable[[ShardSpec], Iterator[tuple[int, Episode]]]
 """Yields a file's episodes with their indices, as they become ready."""
 
-_SECONDS_BETWEEN_LINES = 30.0
+_LOG = logging.getLogger("qamx")
 
 
 def build_behaviour(dataset: Dataset, expert: Expert | None = None) -> ScriptedBehaviour:
@@ -88,7 +87,7 @@ def _as_completed(
     indices = iter(range(file.episodes))
     pending: dict[Future[Episode], int] = {}
     while True:
-        for index in islice(indices, limit - len(pending)):
+        for index in itertools.islice(indices, limit - len(pending)):
             pending[pool.submit(_draw_in_worker, file, index)] = index
         if not pending:
             return
@@ -108,66 +107,6 @@ def _start_worker(dataset: Dataset, expert: Expert | None) -> None:
 
 def _draw_in_worker(file: ShardSpec, index: int) -> Episode:
     return draw_episode(_worker_behaviour[0], file, index)
-
-
-class GenerationProgress:
-    """A bar on a terminal (`display`), else a line every half minute."""
-
-    def __init__(
-        self, name: str, episodes: int, log: Callable[[str], None], display: Any | None = None
-    ):
-        self._name, self._episodes, self._display = name, episodes, display
-        self.log = log
-        self._done = self._steps = 0
-        self._start = self._last_line = time.monotonic()
-        self._task = None if display is None else display.add_task(name, total=episodes, rate="")
-
-    def add_episode(self, steps: int) -> None:
-        """Counts an episode."""
-        self._done += 1
-        self._steps += steps
-        now = time.monotonic()
-        seconds = now - self._start
-        rate = f"{self._steps / seconds:,.0f} steps/s"
-        if self._display is not None:
-            self._display.update(self._task, advance=1, rate=rate)
-        elif now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            left = seconds / self._done * (self._episodes - self._done) / 60
-            self.log(
-                f"{self._name}: {self._done:,} of {self._episodes:,} episodes, {rate}, "
-                f"{left:.1f} min left"
-            )
-
-
-@contextlib.contextmanager
-def _show_progress(name: str, episodes: int, enabled: bool) -> Iterator[GenerationProgress]:
-    if not enabled:
-        yield GenerationProgress(name, episodes, lambda text: None)
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from qamx._utils.terminal import open_console
-
-    console, log = open_console(enabled=True)
-    if console is None or not console.is_terminal or not episodes:
-        yield GenerationProgress(name, episodes, log)
-        return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("episodes  {task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as display:
-        yield GenerationProgress(name, episodes, log, display)
 
 
 def generate(
@@ -200,7 +139,7 @@ def generate(
         process; with more, a script needs the guard `if __name__ == "__main__":`.
     - `directory`: by default `$QAMX_DATA`, else `~/.ogbench/data`.
     - `overwrite`: make all files again.
-    - `progress`: show a bar or lines.
+    - `progress`: show a bar, and log each file at level INFO.
 
     **Returns:** the files, training before validation, shard by shard.
 
@@ -236,34 +175,53 @@ def execute(
     lock = filelock.FileLock(directory / f".{name}.lock")
     with lock if missing else contextlib.nullcontext():
         missing = [file for file in missing if overwrite or not _exists(file, directory)]
-        episodes = sum(file.episodes for file in missing)
-        with _show_progress(name, episodes, progress) as display:
-            if kept := len(plan.files) - len(missing):
-                display.log(f"{kept} files are there already.")
-            if missing:
-                _make(missing, directory, expert, min(workers, episodes), display)
+        kept = len(plan.files) - len(missing)
+        if kept and progress:
+            _LOG.info(f"{kept} files are there already.")
+        if missing:
+            _make(missing, directory, expert, workers, progress)
     return [directory / file.path for file in plan.files]
 
 
 def _make(
-    files: list[ShardSpec],
-    directory: Path,
-    expert: Expert | None,
-    workers: int,
-    progress: GenerationProgress,
+    files: list[ShardSpec], directory: Path, expert: Expert | None, workers: int, progress: bool
 ) -> None:
-    with worker_pool(files[0].plan.dataset, expert, workers) as draw:
+    plan, episodes = files[0].plan, sum(file.episodes for file in files)
+    with (
+        worker_pool(plan.dataset, expert, min(workers, episodes)) as draw,
+        _show_progress(plan.dataset.name, episodes * plan.steps, progress) as add_steps,
+    ):
         for file in files:
             path = directory / file.path
-            write_archive(path, _collect(file, draw(file), progress), file.stamp)
-            # The last row of an episode has no successor.
-            transitions = file.episodes * (file.plan.steps - 1)
-            megabytes = path.stat().st_size / 1e6
-            progress.log(f"{path}: {transitions:,} transitions, {megabytes:,.1f} MB")
+            write_archive(path, _collect(file, draw(file), add_steps), file.stamp)
+            if progress:
+                # The last row of an episode has no successor.
+                transitions = file.episodes * (plan.steps - 1)
+                megabytes = path.stat().st_size / 1e6
+                _LOG.info(f"{path}: {transitions:,} transitions, {megabytes:,.1f} MB")
+
+
+@contextlib.contextmanager
+def _show_progress(name: str, total: int, enabled: bool) -> Iterator[Callable[[int], None]]:
+    """A function that adds steps to the progress."""
+    if not enabled:
+        yield lambda steps: None
+        return
+    from qamx._utils.terminal import Progress
+
+    done = 0
+    with Progress(total, unit="steps") as progress:
+
+        def add(steps: int) -> None:
+            nonlocal done
+            done += steps
+            progress.advance(done, name)
+
+        yield add
 
 
 def _collect(
-    file: ShardSpec, episodes: Iterable[tuple[int, Episode]], progress: GenerationProgress
+    file: ShardSpec, episodes: Iterable[tuple[int, Episode]], add_steps: Callable[[int], None]
 ) -> dict[str, np.ndarray]:
     """All rows of a file, with episodes in the order of their indices."""
     steps, arrays = file.plan.steps, {}
@@ -274,7 +232,7 @@ def _collect(
                 shape = (file.episodes * steps, *values.shape[1:])
                 arrays[name] = np.empty(shape, values.dtype)
             arrays[name][rows] = values
-        progress.add_episode(steps)
+        add_steps(steps)
     return arrays
 
 
