@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from qamx._utils.processes import ending_in_order
 from qamx._utils.seeds import check_seed
+from qamx._utils.terminal import print_log
 from qamx.errors import UserError, exit_code
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status, as `qamx.errors.exit_code` has it."""
     arguments = build_parser().parse_args(argv)
+    print_log()
     with ending_in_order():
         return exit_code(lambda: arguments.handler(arguments))
 

@@ -218,8 +218,7 @@ def test_data_generate_hands_over_its_options(monkeypatch):
         calls.append((name, options))
 
     module = types.SimpleNamespace(generate=generate)
-    monkeypatch.setitem(sys.modules, "qamx.data", types.SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "qamx.data.generate", module)
+    monkeypatch.setitem(sys.modules, "qamx.data.ogbench.generate", module)
     given = {"--episodes": "3", "--shards": "2", "--seed": "1", "--workers": "4"}
     words = [word for pair in given.items() for word in pair]
     words += ["--directory", "there", "--overwrite"]

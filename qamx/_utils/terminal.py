@@ -1,18 +1,16 @@
 """Terminal output: tables, findings and the progress of a run."""
 
+import logging
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from textwrap import indent
-from typing import Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from typing import Any, Protocol
 
 from qamx._utils.finding import LEVEL_WORDS, Finding
+
+_LOG = logging.getLogger("qamx")
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 """Colours of verdicts."""
@@ -23,6 +21,9 @@ LEVEL_STYLES = {"refuse": "bold red", "warn": "bold yellow", "note": "bold blue"
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a titled table; a header of empty names is left out."""
     if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
         table = _rich_table(title, header, show_header=any(header))
         for row in rows:
             table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
@@ -39,6 +40,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 def print_findings(findings: Sequence[Finding], header: str) -> None:
     """Prints findings; `header` is the title of a terminal's column."""
     if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
         table = _rich_table("findings", ("level", header), show_lines=True)
         for finding in findings:
             text = Text().append(finding.id, "bold")
@@ -56,7 +60,9 @@ def print_findings(findings: Sequence[Finding], header: str) -> None:
 
 def _rich_table(
     title: str, header: Sequence[str], show_header: bool = True, show_lines: bool = False
-) -> Table:
+) -> Any:
+    from rich.table import Table
+
     table = Table(
         title=title,
         title_justify="left",
@@ -67,6 +73,113 @@ def _rich_table(
     for name in header:
         table.add_column(name, overflow="fold", no_wrap=name == "level")
     return table
+
+
+LINE = "{label}: {done} of {total}, {rate}, {left:.0f} min left"
+
+
+class Progress:
+    """The progress of a long task: a bar where output is a terminal, else a line every 30 s.
+
+    Entered as a context; lines go to the log, so that they stand in order with other messages.
+
+    **Arguments:** `total` counts what there is to do, `first` what was done before; `unit` is the
+    plural of what is counted, `amount` shows a count; `line` is the template of a line.
+    """
+
+    SECONDS = 30.0
+    """Time between two lines, and the window of the rate."""
+
+    def __init__(
+        self,
+        total: float,
+        first: float = 0,
+        *,
+        unit: str = "",
+        amount: Callable[[float], str] = "{:,.0f}".format,
+        line: str = LINE,
+    ):
+        self._total, self._unit, self._amount, self._line = total, unit, amount, line
+        self._reached = deque([(time.monotonic(), first)])
+        self._shown = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> "Progress":
+        from rich.console import Console
+
+        if (console := Console()).is_terminal:
+            self._bar = _bar(console)
+            fields = {"amounts": "", "rate": "", "note": ""}
+            first = self._reached[0][1]
+            self._task = self._bar.add_task("start", total=self._total, completed=first, **fields)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, done: float, label: str = "") -> None:
+        """Shows that `done` of the total are done."""
+        now, rate = time.monotonic(), self._rate(done)
+        shown = f"{self._amount(rate)} {self._unit}/s".replace(" /", "/")
+        if self._bar is not None:
+            amounts = f"{self._amount(done)}/{self._amount(self._total)}"
+            fields = {"amounts": amounts, "rate": shown}
+            self._bar.update(self._task, completed=done, description=label, **fields)
+        elif now - self._shown >= self.SECONDS:
+            self._shown = now
+            left = (self._total - done) / rate / 60 if rate else float("inf")
+            amounts = {"done": self._amount(done), "total": self._amount(self._total)}
+            _LOG.info(self._line.format(label=label, rate=shown, left=left, **amounts))
+
+    def note(self, text: str) -> None:
+        """Shows a short text behind the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, note=text)
+
+    def _rate(self, done: float) -> float:
+        """The number a second over the last half minute."""
+        now = time.monotonic()
+        self._reached.append((now, done))
+        while len(self._reached) > 2 and now - self._reached[0][0] > self.SECONDS:
+            self._reached.popleft()
+        then, before = self._reached[0]
+        return (done - before) / (now - then) if now > then else 0.0
+
+
+def _bar(console: Any) -> Any:
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    return RichProgress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[amounts]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+class PlainHandler(logging.Handler):
+    """Prints log messages as plain lines: warnings to stderr, others to stdout."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        stream.write(f"{self.format(record)}\n")
+        stream.flush()
+
+
+def print_log() -> None:
+    """Prints what the library logs, from INFO on."""
+    _LOG.setLevel(logging.INFO)
+    if not any(isinstance(handler, PlainHandler) for handler in _LOG.handlers):
+        _LOG.addHandler(PlainHandler())
 
 
 class Display(Protocol):
@@ -87,6 +200,8 @@ class Display(Protocol):
 
 def make_display(total: int, first: int) -> Display:
     """A bar where output is a terminal, plain lines otherwise."""
+    from rich.console import Console
+
     console = Console()
     return Bar(console, total, first) if console.is_terminal else Lines(total, first)
 
@@ -94,8 +209,11 @@ def make_display(total: int, first: int) -> Display:
 class Bar:
     """A bar with phase, steps, rate, time, and the latest success rate."""
 
-    def __init__(self, console: Console, total: int, first: int):
-        self._progress = Progress(
+    def __init__(self, console: Any, total: int, first: int):
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._progress = RichProgress(
             TextColumn("[bold]{task.fields[phase]}"),
             BarColumn(),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
@@ -168,11 +286,3 @@ class Rate:
             self._marks.popleft()
         then, before = self._marks[0]
         return (step - before) / (now - then) if now > then else 0.0
-
-
-def open_console(enabled: bool) -> tuple[Console | None, Callable[[str], None]]:
-    """A console and a function that prints a line on it; nothing is printed if not `enabled`."""
-    if not enabled:
-        return None, lambda text: None
-    console = Console()
-    return console, lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False)

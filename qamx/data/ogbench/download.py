@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import threading
@@ -50,6 +51,8 @@ JOBS = 4
 
 _ATTEMPTS_BEFORE_NEXT_SERVER = 3
 _SECONDS_BETWEEN_LINES = 30.0
+
+_LOG = logging.getLogger("qamx")
 
 T = TypeVar("T")
 
@@ -553,18 +556,20 @@ def download(
         OGBench's server and, where that fails, a public copy of it.
     - `again`: fetch and record existing files again.
     - `retry_policy`: timeouts and attempts.
-    - `progress`: show bars or lines.
+    - `progress`: show bars, and log each file at level INFO.
 
     **Returns:** the files, training before validation, shard by shard.
 
     **Raises:** `UserError` with the remedy: an unknown name, a generated file, a file that differs
     from its record, a server that does not have it, fails or is out of reach, a full disk.
     """
-    from qamx._utils.terminal import open_console
-
     if jobs < 1:
         raise UserError(f"--jobs: found {jobs}; write a positive integer, e.g. {JOBS}")
-    console, log = open_console(progress)
+    console, log = None, _LOG.debug
+    if progress:
+        from rich.console import Console
+
+        console, log = Console(), _LOG.info
     directory = default_directory() if directory is None else directory.expanduser()
     datasets = list(dict.fromkeys(_find_dataset(name, shards, directory) for name in names))
     staging, policy = StagingDir(directory), retry_policy or RetryPolicy()
