@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from qamx.data.inspection.report import examine
+from qamx.data.inspection.report import run_checks
 from qamx.data.transitions import Transitions
 
 LENGTH = 1_000
@@ -35,7 +35,7 @@ def transitions(size: int, observation: int, action: int) -> Transitions:
 
 
 def main() -> None:
-    """Examines the same rows three times and prints the best."""
+    """Checks the same rows three times and prints the best."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--observation", type=int, default=55)
@@ -46,7 +46,7 @@ def main() -> None:
     seconds = []
     for _ in range(3):
         began = time.process_time()
-        examine(data, horizon=5)
+        run_checks(data, horizon=5)
         seconds.append(time.process_time() - began)
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held
     print(f"{min(seconds):.2f} s of processor time, {more / 1e3:.0f} MB beside the data")

@@ -29,7 +29,7 @@ from qamx.config.agents import AgentSettings
 from qamx.config.experiment import EvaluationSettings, ScheduleSettings, scheme_of
 from qamx.config.inverse_temperature import TemperatureSettings, build_temperature
 from qamx.data.replay import BalancedSampling, Sampling, UniformSampling
-from qamx.data.source import CheckedData, DataSource, ScaledData, extremes, moments
+from qamx.data.source import DataSource, NormalisedData, ValidatedData, mean_std, min_max
 from qamx.data.transitions import Transitions
 from qamx.envs import Environment, opened
 from qamx.envs.worker import AfterPlugins
@@ -138,7 +138,7 @@ def build_data(settings: DataSettings, environment: EnvironmentSettings) -> Data
 class LearningTask:
     """Data set and environment in the policy's units, with the normalisation."""
 
-    data: CheckedData
+    data: ValidatedData
     make_environment: MakeEnvironment
     scaling: Scaling
 
@@ -160,8 +160,8 @@ def build_task(
     if scaling is None:
         source, scaling = in_policy_units(source, make, data, environment)
     elif not scaling.is_identity:
-        source = ScaledData(source, scaling)
-    checked = CheckedData(source, data.source, horizon)
+        source = NormalisedData(source, scaling)
+    checked = ValidatedData(source, data.source, horizon)
     return LearningTask(checked, scaled_environment(make, scaling), scaling)
 
 
@@ -178,7 +178,7 @@ def in_policy_units(
     scaling, first, findings = _fit(source, make, data, environment)
     if scaling.is_identity:
         return source, scaling
-    return ScaledData(source, scaling, first, findings), scaling
+    return NormalisedData(source, scaling, first, findings), scaling
 
 
 def _fit(
@@ -195,9 +195,9 @@ def _fit(
     if data.normalise_observations or data.scale_actions == "data":
         first = source.load(0)
     if first is not None and data.normalise_observations:
-        mean, deviation, seen = moments(data.source, np.asarray(first.observations))
+        mean, deviation, seen = mean_std(data.source, np.asarray(first.observations))
     if first is not None and data.scale_actions == "data":
-        low, high, acted = extremes(data.source, np.asarray(first.actions))
+        low, high, acted = min_max(data.source, np.asarray(first.actions))
     elif data.scale_actions == "space" and not environment.unit_actions:
         low, high = _bounds(make, environment)
     return (

@@ -421,11 +421,13 @@ def _add_inspect(actions: Subparsers) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from qamx.tools.inspect_data.output import inspect_data
-    from qamx.tools.inspect_data.report import Options
+    from qamx.tools.inspect_data.target import SourceOptions
 
     return inspect_data(
         arguments.source,
-        Options(arguments.environment, arguments.task, arguments.horizon, arguments.directory),
+        SourceOptions(
+            arguments.environment, arguments.task, arguments.horizon, arguments.directory
+        ),
         shards=arguments.shards,
         html=arguments.html,
         file=arguments.json,

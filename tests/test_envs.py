@@ -10,7 +10,7 @@ import pytest
 
 from qamx.data.ogbench.dataset import OGBenchData, find_files
 from qamx.data.ogbench.generate import generate
-from qamx.data.source import CheckedData
+from qamx.data.source import ValidatedData
 from qamx.envs import ChunkExecutor, OGBenchEnvironment
 from qamx.envs.ogbench import Reward
 from qamx.errors import UserError
@@ -118,7 +118,7 @@ def test_transitions_equal_ogbench_s_own_relabelling(folder, name):
     made: Any = ogbench.make_env_and_datasets(task, dataset_dir=str(folder))
     _, theirs, apart = made
     files = find_files(f"{name}-v0", folder)
-    ours = CheckedData(OGBenchData(name, 1, "default", files), name, 5).load(0)
+    ours = ValidatedData(OGBenchData(name, 1, "default", files), name, 5).load(0)
     np.testing.assert_array_equal(ours.observations, theirs["observations"])
     np.testing.assert_array_equal(ours.next_observations, theirs["next_observations"])
     np.testing.assert_array_equal(ours.rewards, theirs["rewards"])

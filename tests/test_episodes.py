@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
-from qamx.data.formats.episodes import Episode, Reading
+from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.inspection.episode_checks import check_finite
 from qamx.envs.spaces import chosen, joined, named_leaves
 from qamx.errors import UserError
@@ -16,7 +16,7 @@ from qamx.errors import UserError
 LAST = np.array([0, 0, 1], bool)
 
 
-def episode(rows: int = 4, **changes) -> Episode:
+def episode(rows: int = 4, **changes) -> StoredEpisode:
     """Three steps; observations 0 to 3, the last of which follows the last action."""
     parts = {
         "observations": np.arange(rows, dtype=np.float64)[:, None],
@@ -24,11 +24,11 @@ def episode(rows: int = 4, **changes) -> Episode:
         "rewards": np.array([1.0, 2.0, 3.0]),
         "terminations": LAST,
     }
-    return Episode(**(parts | changes))
+    return StoredEpisode(**(parts | changes))
 
 
-def read(*episodes: Episode, **reading):
-    return Reading(**reading).transitions("data", episodes)
+def read(*episodes: StoredEpisode, **reading):
+    return EpisodeReader(**reading).transitions("data", episodes)
 
 
 def test_episodes_follow_each_other():
@@ -107,7 +107,10 @@ def test_what_ends_the_bootstrap():
     [
         ({"rewards": None}, r'rewards: missing; write environment.reward = "sparse"'),
         ({"rewards": np.ones(2)}, "rewards: 2 rows, and there are 3 actions"),
-        ({"rewards": np.ones((3, 2))}, r"rewards: shape \(3, 2\); write one number a step"),
+        (
+            {"rewards": np.ones((3, 2))},
+            r"rewards: found float64 of shape \(3, 2\); write one number a row",
+        ),
         ({"terminations": LAST[:1]}, "terminations: 1 rows"),
         ({"observations": np.zeros((5, 1))}, "observations: 5 rows"),
         ({"next_observations": np.zeros((2, 1))}, "next observations: 2 rows"),

@@ -11,7 +11,7 @@ import pytest
 
 from qamx.data.ogbench.dataset import OGBenchData
 from qamx.data.ogbench.generate import generate
-from qamx.data.source import CheckedData
+from qamx.data.source import ValidatedData
 from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 
@@ -49,7 +49,7 @@ def changed(array, row, value):
 def test_values_that_are_not_finite_name_the_first_row(arrays, tmp_path, name, value):
     broken = changed(changed(arrays[name], 1500, value), 1200, value)
     assert refusal(tmp_path, arrays, **{name: broken}).startswith(
-        f"{name}: found {value} in row 1,200; remove the episode"
+        f"{name}: found {value} in row 1,200 (2 rows in all); remove the episode"
     )
 
 
@@ -71,7 +71,7 @@ def test_rounding_beyond_the_range_is_clipped(arrays, tmp_path):
     path = tmp_path / f"{NAME}-v0.npz"
     np.savez(path, **(arrays | {"actions": changed(arrays["actions"], 7, 1.0005)}))
     source = OGBenchData(NAME, 1, "default", [path])
-    loaded = CheckedData(source, "mine", 1).load(0)
+    loaded = ValidatedData(source, "mine", 1).load(0)
     np.testing.assert_allclose(loaded.actions[7], 1 - 1e-5)
 
 
@@ -163,11 +163,11 @@ class Source:
 
 def test_a_plugin_s_data_are_checked_too(capsys):
     rewards = np.array([0, 0, np.nan] + [0] * 7, np.float32)
-    with pytest.raises(UserError, match="mine:x: rewards: not finite in row 2"):
-        CheckedData(Source(rewards=rewards), "mine:x", 3).load(0)
+    with pytest.raises(UserError, match="mine:x: rewards: found nan in row 2"):
+        ValidatedData(Source(rewards=rewards), "mine:x", 3).load(0)
     with pytest.raises(UserError, match="mine:x: actions: 10 of 10 rows lie outside"):
-        CheckedData(Source(actions=np.full((10, 2), 2, np.float32)), "mine:x", 3).load(0)
-    data = CheckedData(Source(), "mine:x", 3)
+        ValidatedData(Source(actions=np.full((10, 2), 2, np.float32)), "mine:x", 3).load(0)
+    data = ValidatedData(Source(), "mine:x", 3)
     data.load(0)
     data.load(0)
     assert capsys.readouterr().err.count("1 of 2 episodes are shorter") == 1

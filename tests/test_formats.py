@@ -660,7 +660,7 @@ def but(row: int, value: Any, rows: list[Any] = PAIRS) -> list[Any]:
         ([[0, 1, 9], [2], *PAIRS[2:]], LIST, (2,), "row 0 holds a list of 3, and .* a row has 2 n"),
         (but(5, [2]), LIST, (2,), "row 5 holds a list of 1, and by meta/info.json a row has 2"),
         (but(5, []), LARGE, (2,), "row 5 holds a list of 0"),
-        (but(2, None), LIST, (2,), "row 2 holds a null; mend the row, or drop its episode"),
+        (but(2, None), LIST, (2,), "row 2 holds a null; correct the row, or drop its episode"),
         (but(2, [1, None]), LIST, (2,), "row 2 holds a null"),
         (but(6, None), FIXED, (2,), "row 6 holds a null"),
         (PAIRS, FIXED, (3,), "row 0 holds a list of 2, and by meta/info.json a row has 3 numbers"),

@@ -14,7 +14,7 @@ from qamx.building import build_environment, in_policy_units
 from qamx.config import ConfigError, load
 from qamx.config.datasets import NpzDataSettings
 from qamx.config.environments import GymnasiumEnvironmentSettings
-from qamx.data.formats.episodes import Reading
+from qamx.data.formats.episodes import EpisodeReader
 from qamx.data.formats.source import EpisodicData
 from qamx.envs import Step, close_players, open_players
 from qamx.envs.gymnasium import GymnasiumEnvironment
@@ -557,7 +557,7 @@ def test_bounds_that_a_float32_cannot_span_are_none(bound):
             "arguments": {"low": -bound, "high": bound},
         }
     )
-    data, nowhere = NpzDataSettings(source="npz:none"), EpisodicData([], Reading())
+    data, nowhere = NpzDataSettings(source="npz:none"), EpisodicData([], EpisodeReader())
     with pytest.raises(UserError, match=r"data.scale_actions: .*Bounded have no bounds"):
         in_policy_units(nowhere, build_environment(settings), data, settings)
 

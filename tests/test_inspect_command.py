@@ -14,7 +14,7 @@ from qamx.cli import main
 from qamx.config import DataSettings
 from qamx.data.ogbench.dataset import OGBenchData
 from qamx.data.transitions import Transitions
-from qamx.tools.inspect_data.report import NOWHERE
+from qamx.tools.inspect_data.target import NO_ENVIRONMENT
 
 NAME = "pointmaze-medium-navigate"
 SOURCE = f"ogbench:{NAME}-v0"
@@ -223,9 +223,9 @@ def test_without_an_environment_the_sizes_alone_are_looked_at(tmp_path, scheme):
     assert ids(report) == {"actions-outside": "warn"}
     assert "--environment" in report["findings"][0]["remedy"]
     assert report["data"]["observation_size"] == 3
-    source = build_data(DataSettings(source="pendulums:three"), NOWHERE)
+    source = build_data(DataSettings(source="pendulums:three"), NO_ENVIRONMENT)
     assert isinstance(source, Pendulums)
-    assert source.environment is NOWHERE
+    assert source.environment is NO_ENVIRONMENT
 
 
 def test_an_environment_brings_its_bounds_and_sizes(tmp_path, scheme):

@@ -11,12 +11,18 @@ from samples import environment, settings_of
 
 from qamx._utils.finding import Finding, listed, ranked
 from qamx.building import in_policy_units
-from qamx.data.inspection.report import examine
-from qamx.data.inspection.statistics import Facts, episode_hashes, explained, row_hashes
-from qamx.data.source import CheckedData
+from qamx.data.inspection.report import run_checks
+from qamx.data.inspection.statistics import (
+    DatasetStatistics,
+    episode_hashes,
+    explained_variance,
+    row_hashes,
+)
+from qamx.data.source import ValidatedData
 from qamx.data.transitions import Transitions
 from qamx.errors import UserError
-from qamx.tools.inspect_data.report import Subject, inspect
+from qamx.tools.inspect_data.report import inspect
+from qamx.tools.inspect_data.target import InspectionTarget
 
 ROOT = Path(__file__).parents[1]
 HORIZON = 4
@@ -220,7 +226,7 @@ def source_of(planted):
 
 
 def inspected(source, horizon=HORIZON):
-    return inspect(Subject("mine:x", horizon, source, source, None, None))
+    return inspect(InspectionTarget("mine:x", horizon, source, source))
 
 
 def found(source, horizon=HORIZON):
@@ -229,7 +235,7 @@ def found(source, horizon=HORIZON):
 
 def loads(source):
     """Loads all shards as a run does."""
-    data = CheckedData(source, "mine:x", HORIZON)
+    data = ValidatedData(source, "mine:x", HORIZON)
     for shard in range(source.shards):
         data.load(shard)
 
@@ -265,11 +271,12 @@ def test_a_planted_defect_is_found_by_inspect_and_by_a_run(kind, capsys):
 
 
 def test_every_kind_of_finding_is_planted_here_or_in_a_file_and_documented():
-    places = [*(ROOT / "qamx" / "data" / "inspection").glob("*.py")]
-    places += (ROOT / "qamx" / "audit" / "data").glob("*.py")
+    folders = ("data", "data/inspection", "tools/inspect_data")
+    paths = [path for folder in folders for path in (ROOT / "qamx" / folder).glob("*.py")]
     named = {
-        name for path in places for name in re.findall(r'Finding\(\s*"(.+?)"', path.read_text())
+        name for path in paths for name in re.findall(r'Finding\(\s*"(.+?)"', path.read_text())
     }
+    assert named
     beside = {"validation-leak", "unreadable", "sizes", "units-unknown", "task-unsolved"}
     assert named | PLANTED.keys() == PLANTED.keys() | beside
     assert len(PLANTED) >= 20
@@ -297,7 +304,7 @@ def test_units_do_not_hide_what_hardly_varies(kind, keys, capsys):
     (finding,) = (one for one in inspected(source).findings if one.id == kind)
     assert (finding.level, finding.where) == ("warn", "shard 0")
     assert "; entry " in finding.found
-    CheckedData(source, "mine:x", HORIZON).load(0)
+    ValidatedData(source, "mine:x", HORIZON).load(0)
     assert f"warning: mine:x, shard 0: {finding.found}; " in capsys.readouterr().err
 
 
@@ -347,24 +354,24 @@ def test_a_shard_that_cannot_be_read_keeps_none_from_being_inspected():
         ("actions-saturated", "shard 1"),
     ]
     assert report.findings[0].found == "file.npz: actions: missing"
-    assert report.portrait is not None
+    assert report.summary is not None
 
 
 def test_a_run_is_warned_once_of_each_kind(capsys):
     source = Memory(some_short(), some_short())
-    data = CheckedData(source, "mine:x", HORIZON)
+    data = ValidatedData(source, "mine:x", HORIZON)
     for shard in (0, 1, 0):
         data.load(shard)
     said = capsys.readouterr().err.splitlines()
     assert sum("shorter than a chunk" in line for line in said) == 1
-    assert sum("stand in shard 0 already" in line for line in said) == 1
+    assert sum("are in shard 0 already" in line for line in said) == 1
 
 
 def test_short_episodes_are_warned_of_with_what_they_cost():
     ends = np.zeros(11, np.float32)
     ends[[1, 7, 10]] = 1
     facts = rows(np.arange(11))
-    findings = {f.id: f for f in examine(replace(facts, ends=ends), 4).findings}
+    findings = {f.id: f for f in run_checks(replace(facts, ends=ends), 4)[0]}
     # Windows start at rows 0 to 7; rows 2, 3 and 4 begin the three whole ones.
     said = findings["episodes-short"]
     assert said.found == "2 of 3 episodes are shorter than a chunk of 4 steps"
@@ -373,7 +380,7 @@ def test_short_episodes_are_warned_of_with_what_they_cost():
 
 def test_jumps_are_no_fault_where_the_environment_has_portals():
     class Portals(Memory):
-        jumps = True
+        has_teleports = True
 
     assert "observations-jump" in found(Memory(leaping()))
     assert "observations-jump" not in found(Portals(leaping()))
@@ -400,7 +407,7 @@ def test_the_actions_of_a_linear_system_explain_what_follows_in_closed_form():
     state = np.cumsum(np.vstack([[[0.0]], action]), axis=0)
     plain = np.zeros(5_000, np.float32)
     transitions = Transitions(state[:-1], action, plain, plain + 1, plain, state[1:])
-    shares = explained(Facts(transitions, 1))
+    shares = explained_variance(DatasetStatistics(transitions, 1))
     assert shares is not None
     assert shares.own == pytest.approx(1.0, abs=0.01)
     assert abs(shares.before) < 0.01

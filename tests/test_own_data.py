@@ -291,7 +291,7 @@ def test_a_resumed_run_with_normalisation_equals_an_uninterrupted_one(
     assert len(json_lines(tmp_path / "run" / "metrics.jsonl")) < len(metrics_of(whole))
     monkeypatch.setattr(Pendulum, "fails_after", 10**9)
     # The units are those that the run began with: they are not found out again.
-    monkeypatch.setattr("qamx.building.moments", None)
+    monkeypatch.setattr("qamx.building.mean_std", None)
     assert run(mine, tmp_path / "run") == ExitCode.DONE
     assert (tmp_path / "run" / "scaling.json").read_bytes() == kept
     assert metrics_of(tmp_path / "run") == metrics_of(whole)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from corner import Corner
 
-from qamx.data.source import extremes, moments, scaled
+from qamx.data.source import mean_std, min_max, normalise
 from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.normalisation import ScaledEnvironment, Scaling
@@ -53,15 +53,17 @@ def test_the_identity_changes_nothing():
 
 def test_mean_and_deviation_of_the_data_with_a_constant_entry():
     rows = np.array([[0.0, 5.0], [2.0, 5.0]], np.float32)
-    mean, deviation, findings = moments("data", rows)
+    mean, deviation, findings = mean_std("data", rows)
     np.testing.assert_array_equal(mean, [1, 5])
     np.testing.assert_array_equal(deviation, [1, 1])
-    low, high, found = extremes("data", rows)
+    low, high, found = min_max("data", rows)
     assert findings == found == ()
     np.testing.assert_array_equal([low, high], [[0, 5], [2, 5]])
     rows[1, 0] = np.nan
-    for find in (moments, extremes):
-        with pytest.raises(UserError, match=r"data: .*not finite in row 1; mend or drop"):
+    for find in (mean_std, min_max):
+        with pytest.raises(
+            UserError, match=r"data: .*found nan in row 1 \(1 row in all\); remove the episode"
+        ):
             find("data", rows)
 
 
@@ -90,7 +92,7 @@ JITTER = "observations: nearly constant in 1 of 2 entries (1); entry 1 deviates 
 )
 def test_an_entry_that_hardly_varies_is_centred_and_not_enlarged(entry, deviation, found, dtype):
     rows = np.stack([NORMAL, entry], axis=1).astype(dtype)
-    mean, deviations, findings = moments("data", rows)
+    mean, deviations, findings = mean_std("data", rows)
     np.testing.assert_allclose(deviations, [1, deviation], rtol=0.05)
     np.testing.assert_allclose(mean[1], entry.mean(), rtol=1e-6, atol=1e-8)
     assert [finding.found for finding in findings] == [found] * bool(found)
@@ -107,7 +109,7 @@ def test_an_entry_that_hardly_varies_is_centred_and_not_enlarged(entry, deviatio
 )
 def test_a_range_of_actions_that_is_hardly_one_is_found(entry, found):
     rows = np.stack([NORMAL, entry], axis=1)
-    low, high, findings = extremes("data", rows)
+    low, high, findings = min_max("data", rows)
     np.testing.assert_array_equal([low[1], high[1]], [entry.min(), entry.max()])
     assert [finding.id for finding in findings] == ["actions-nearly-constant"] * found
 
@@ -115,7 +117,7 @@ def test_a_range_of_actions_that_is_hardly_one_is_found(entry, found):
 def test_transitions_in_a_policy_s_units():
     rows = np.array([[2.0, 2.0]], np.float32)
     one = np.ones(1, np.float32)
-    found = scaled(SCALING, Transitions(rows, rows, -2 * one, one, one, rows + 1))
+    found = normalise(Transitions(rows, rows, -2 * one, one, one, rows + 1), SCALING)
     np.testing.assert_array_equal(found.observations, [[2, 1]])
     np.testing.assert_array_equal(found.next_observations, [[4, 1.25]])
     np.testing.assert_allclose(found.actions, [[1, -1 / 3]], rtol=1e-6)

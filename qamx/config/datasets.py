@@ -13,7 +13,7 @@ from qamx.data.ogbench.catalogue import DOMAIN_OF, SHARDED
 from qamx.errors import suggestion
 
 if TYPE_CHECKING:
-    from qamx.data.formats.episodes import Reading
+    from qamx.data.formats.episodes import EpisodeReader
     from qamx.data.source import DataSource
 
 
@@ -189,11 +189,11 @@ class EpisodicDataSettings(DataSettings):
         "it is solved, or nowhere",
     )
 
-    def reading(self, environment: EnvironmentSettings) -> "Reading":
+    def reading(self, environment: EnvironmentSettings) -> "EpisodeReader":
         """The rules by which episodes become transitions for an environment."""
-        from qamx.data.formats.episodes import Reading
+        from qamx.data.formats.episodes import EpisodeReader
 
-        return Reading(
+        return EpisodeReader(
             observation_keys=self.observation_keys,
             environment_keys=environment.observation_order,
             solved_at_last=self.success == "last",

@@ -1,58 +1,77 @@
-"""Data sources: the interface, normalised and validated data, locomotion rewards."""
+"""Data sources: the protocol, normalised and validated sources, random steps of a walker."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-from qamx.errors import UserError
-
-if TYPE_CHECKING:
-    from qamx._utils.finding import Finding
-    from qamx.data.transitions import Transitions
 import dataclasses
 import sys
-from typing import TypeAlias
+from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from qamx._utils.finding import Finding
-from qamx.data.inspection.episode_checks import Shards
-from qamx.data.inspection.report import examine
-from qamx.data.inspection.value_checks import nearly_constant_actions, nearly_constant_observations
+from qamx.data.inspection.episode_checks import ShardHistory
+from qamx.data.inspection.report import run_checks
+from qamx.data.inspection.value_checks import find_nearly_constant
 from qamx.data.transitions import Transitions
-from qamx.data.validation import SMALLEST_DEVIATION, nearly_constant, not_finite
+from qamx.data.validation import SMALLEST_DEVIATION, find_nonfinite, nearly_constant, refuse
 from qamx.envs.locomotion import WalkEnvironment, Walker
+from qamx.errors import UserError
 from qamx.normalisation import Scaling, Vector
+
+Findings: TypeAlias = tuple[Finding, ...]
+
+ACTION_LIMIT = 1.0 - 1e-5
+"""Data actions are clipped to this, so that a tanh policy can reach them."""
 
 
 class DataSource(Protocol):
     """A data set in one or more shards, of which one is in memory at a time.
 
-    A source that reads files may list them in an attribute `files`: they are then hashed for the
-    run's passport, and a continued run refuses others. Where states jump in the environment
-    itself, an attribute `jumps` says so. `qamx data inspect` also asks for two methods:
-    `load_validation() -> Transitions | None`, and `tasks(shard)`, which gives the number, rewards
-    and masks of every task that the shard's rows may be labelled for.
+    Optional members: `files`, the data files, which are hashed for the run's passport, so that a
+    resumed run refuses others; `has_teleports`, true where states jump in the environment itself;
+    `load_validation() -> Transitions | None`, and `tasks(shard)`, which yields the number, rewards
+    and masks of every task that the shard can be labelled for; `qamx data inspect` uses the last
+    two.
     """
 
     @property
     def shards(self) -> int:
-        """How many shards there are."""
+        """Number of shards."""
         ...
 
     @property
     def updates_per_shard(self) -> int | None:
-        """Updates after which the next shard takes the place of the present one."""
+        """Updates after which the next shard replaces the current one."""
         ...
 
-    def load(self, shard: int) -> "Transitions":
+    def load(self, shard: int) -> Transitions:
         """The transitions of a shard, as host arrays (float32), actions inside (-1, 1)."""
         ...
 
 
-class AbstractDataAround:
-    """Another source's shards, changed or looked at as they are loaded."""
+def files_of(source: DataSource) -> tuple[Path, ...]:
+    """The data files of a source, if it lists any."""
+    return tuple(Path(file) for file in getattr(source, "files", ()))
+
+
+def has_teleports(source: DataSource) -> bool:
+    """True where states jump inside an episode, as through a portal."""
+    return bool(getattr(source, "has_teleports", False))
+
+
+def findings_of(source: DataSource) -> Findings:
+    """Findings about the first shard that its normalisation hides."""
+    return getattr(source, "findings", ())
+
+
+def validation_of(source: DataSource) -> Transitions | None:
+    """The validation data of a source, if it has any."""
+    load = getattr(source, "load_validation", None)
+    return None if load is None else load()
+
+
+class AbstractWrappedData:
+    """Another source's shards, changed or validated as they are loaded."""
 
     def __init__(self, source: DataSource):
         self._source = source
@@ -70,48 +89,11 @@ class AbstractDataAround:
         return files_of(self._source)
 
 
-def files_of(source: DataSource) -> tuple[Path, ...]:
-    """The data files that a source reads: its attribute `files`, if it has one."""
-    return tuple(Path(file) for file in getattr(source, "files", ()))
-
-
-def require_equal_lengths(names: Sequence[str], lengths: Sequence[int]) -> None:
-    """Shards take each other's place in the buffer: they must be equally long.
-
-    **Raises:** `UserError` naming the first that is not.
-    """
-    for name, length in zip(names, lengths, strict=True):
-        if length != lengths[0]:
-            raise UserError(
-                f"{name}: {length:,} transitions, and {Path(names[0]).name} has {lengths[0]:,}; "
-                "shards of one data set must be equally long"
-            )
-
-
-def jumps_of(source: DataSource) -> bool:
-    """Whether states jump in mid-episode, as through a portal."""
-    return bool(getattr(source, "jumps", False))
-
-
-def findings_of(source: DataSource) -> "tuple[Finding, ...]":
-    """Findings about the first shard that it no longer shows, since its units were changed."""
-    return getattr(source, "findings", ())
-
-
-def validation_of(source: DataSource) -> "Transitions | None":
-    """The validation data that belong to a source, if it has any."""
-    load = getattr(source, "load_validation", None)
-    return None if load is None else load()
-
-
-Found: TypeAlias = tuple[Finding, ...]
-
-
-class ScaledData(AbstractDataAround):
+class NormalisedData(AbstractWrappedData):
     """A data source in a policy's units.
 
-    **Arguments:** `first` is the source's first shard, where it has been loaded already, and
-    `findings` came up when the units were found out.
+    **Arguments:** `first` is the source's first shard, if it is loaded already; `findings` were
+    made while the normalisation was computed.
     """
 
     def __init__(
@@ -119,25 +101,25 @@ class ScaledData(AbstractDataAround):
         source: DataSource,
         scaling: Scaling,
         first: Transitions | None = None,
-        findings: Found = (),
+        findings: Findings = (),
     ):
         super().__init__(source)
         self._scaling, self._first, self.findings = scaling, first, findings
 
     @property
-    def jumps(self) -> bool:
-        return jumps_of(self._source)
+    def has_teleports(self) -> bool:
+        return has_teleports(self._source)
 
     def load_validation(self) -> Transitions | None:
         raw = validation_of(self._source)
-        return None if raw is None else scaled(self._scaling, raw)
+        return None if raw is None else normalise(raw, self._scaling)
 
     def load(self, shard: int) -> Transitions:
         raw, self._first = self._first if shard == 0 else None, None
-        return scaled(self._scaling, self._source.load(shard) if raw is None else raw)
+        return normalise(self._source.load(shard) if raw is None else raw, self._scaling)
 
 
-def scaled(scaling: Scaling, raw: Transitions) -> Transitions:
+def normalise(raw: Transitions, scaling: Scaling) -> Transitions:
     """Transitions in a policy's units."""
     return dataclasses.replace(
         raw,
@@ -148,62 +130,58 @@ def scaled(scaling: Scaling, raw: Transitions) -> Transitions:
     )
 
 
-def moments(
+def mean_std(
     where: str, observations: Float[np.ndarray, "size obs"]
-) -> tuple[Vector, Vector, Found]:
-    """Mean and standard deviation of each entry; a deviation of at least 1 for one that hardly
-    varies, which its own would enlarge until any other value is a huge one.
+) -> tuple[Vector, Vector, Findings]:
+    """Mean and standard deviation of each entry; the deviation of a nearly constant entry is at
+    least 1, since dividing by its own would enlarge any other value.
 
-    **Arguments:** `where` is what messages call the data.
+    **Arguments:** `where` names the data in messages.
 
-    **Returns:** with them, the finding about entries that vary, but hardly.
+    **Returns:** also a finding if entries vary, but hardly.
 
     **Raises:** `UserError` for a value that is not finite.
     """
-    _require_finite(where, "observations", observations)
+    refuse(where, find_nonfinite("observations", observations))
     mean = observations.mean(axis=0, dtype=np.float64)
     deviation = observations.std(axis=0, dtype=np.float64)
     hardly = nearly_constant(mean, deviation)
-    # What varies by rounding alone is constant in a policy's units too, and found there.
+    # Entries that vary by rounding alone stay constant when normalised, and are found there.
     varied = observations.max(axis=0) - observations.min(axis=0) > SMALLEST_DEVIATION
-    findings = tuple(nearly_constant_observations(hardly & varied, mean, deviation))
+    findings = tuple(find_nearly_constant("observations", hardly & varied, mean, deviation))
     deviation = np.where(hardly, np.maximum(deviation, 1.0), deviation)
     return mean.astype(np.float32), deviation.astype(np.float32), findings
 
 
-def extremes(where: str, actions: Float[np.ndarray, "size act"]) -> tuple[Vector, Vector, Found]:
-    """The smallest and the largest value of each entry; `where` and findings as above.
+def min_max(where: str, actions: Float[np.ndarray, "size act"]) -> tuple[Vector, Vector, Findings]:
+    """Smallest and largest value of each entry; arguments and findings as for `mean_std`.
 
     **Raises:** `UserError` for a value that is not finite.
     """
-    _require_finite(where, "actions", actions)
+    refuse(where, find_nonfinite("actions", actions))
     low, high = actions.min(axis=0), actions.max(axis=0)
-    found = nearly_constant((low + high) / 2, (high - low) / 2) & (low < high)
+    middle, reach = (low + high) / 2, (high - low) / 2
+    hardly = nearly_constant(middle, reach) & (low < high)
+    findings = find_nearly_constant("actions", hardly, middle, reach)
     effect = (
         "scaled by their range, they are noise to be learned, and the policy can do nothing else "
         "with them in the environment"
     )
     remedy = 'leave them out of the action, or write data.scale_actions = "space"'
-    return low, high, tuple(nearly_constant_actions(found, low, high, effect, remedy))
+    return (
+        low,
+        high,
+        tuple(dataclasses.replace(one, effect=effect, remedy=remedy) for one in findings),
+    )
 
 
-def _require_finite(where: str, name: str, array: np.ndarray) -> None:
-    row = not_finite(array)
-    if row is not None:
-        raise UserError(f"{where}: {name}: not finite in row {row:,}; mend or drop the episode")
-
-
-ACTION_LIMIT = 1.0 - 1e-5
-"""Data actions are clipped to this, so that a tanh policy can reach them."""
-
-
-class CheckedData(AbstractDataAround):
+class ValidatedData(AbstractWrappedData):
     """A data source whose shards are inspected when they are first loaded.
 
-    Warnings go to the standard error stream, one line each, one of each kind.
+    Each kind of warning is issued once.
 
-    **Arguments:** `name` is what messages call the source, `horizon` the length of the windows
-    that will be drawn.
+    **Arguments:** `name` names the source in messages, `horizon` is the length of the windows that
+    will be drawn.
 
     **Raises:** on `load`, `UserError` with everything that a run refuses.
     """
@@ -213,7 +191,7 @@ class CheckedData(AbstractDataAround):
         self._name, self._horizon = name, horizon
         self._inspected: set[int] = set()
         self._warned: set[str] = set()
-        self._seen = Shards()
+        self._history = ShardHistory()
 
     def load(self, shard: int) -> Transitions:
         transitions = self._source.load(shard)
@@ -223,31 +201,28 @@ class CheckedData(AbstractDataAround):
         return dataclasses.replace(transitions, actions=actions)
 
     def _inspect(self, shard: int, transitions: Transitions) -> None:
-        examination = examine(transitions, self._horizon, jumps_of(self._source))
-        findings = [*(findings_of(self._source) if shard == 0 else ()), *examination.findings]
-        if examination.facts is not None:
-            findings += self._seen.compare(shard, examination.facts)
+        found, statistics = run_checks(transitions, self._horizon, has_teleports(self._source))
+        findings = [*(findings_of(self._source) if shard == 0 else ()), *found]
+        if statistics is not None:
+            findings += self._history.compare(shard, statistics)
         where = self._name if self.shards == 1 else f"{self._name}, shard {shard}"
         refused = [finding.line(where) for finding in findings if finding.level == "refuse"]
         if refused:
             raise UserError("\n".join(refused))
         self._inspected.add(shard)
-        self._warn(where, [finding for finding in findings if finding.level == "warn"])
-
-    def _warn(self, where: str, findings: list[Finding]) -> None:
         for finding in findings:
-            if finding.id not in self._warned:
+            if finding.level == "warn" and finding.id not in self._warned:
                 self._warned.add(finding.id)
                 print(f"warning: {finding.line(where)}", file=sys.stderr, flush=True)
 
 
-SEED = 0
+RANDOM_STEPS_SEED = 0
 
 
 class RandomSteps:
     """The first steps that OGBench's experts learn from: uniform random actions.
 
-    They are played when they are loaded, the same ones each time: a continued run needs no file.
+    They are played when they are loaded, always the same: a resumed run needs no file.
 
     **Arguments:** `steps` is their number; the last episode is cut there.
     """
@@ -262,13 +237,13 @@ class RandomSteps:
     def load(self, shard: int) -> Transitions:
         environment = WalkEnvironment(self._walker)
         try:
-            return _played(environment, self._steps)
+            return _play_randomly(environment, self._steps)
         finally:
             environment.close()
 
 
-def _played(environment: WalkEnvironment, steps: int) -> Transitions:
-    generator = np.random.default_rng(SEED)
+def _play_randomly(environment: WalkEnvironment, steps: int) -> Transitions:
+    generator = np.random.default_rng(RANDOM_STEPS_SEED)
     observation, episode, rows = environment.reset(0), 0, []
     for index in range(steps):
         action = generator.uniform(-1.0, 1.0, environment.action_size).astype(np.float32)

@@ -1,52 +1,52 @@
-"""Validation of arrays: finite values, ranges, marks, archives."""
+"""Checks of arrays and files, shared by readers, downloads and the inspection of data.
+
+The `find_*` functions yield findings, which `refuse` raises; the `require_*` functions raise
+`UserError` themselves.
+"""
 
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Int, Num
 
+from qamx._utils.finding import Finding, counted
 from qamx.errors import UserError
 
 LARGEST_ACTION = 1.0 + 1e-3
-"""Actions beyond this are refused; between it and 1 they are rounding, and clipped."""
+"""Actions beyond this are refused; between 1 and this they are rounding errors, and clipped."""
+
+SMALLEST_SHARE = 1e-4
+"""Deviation of an entry, relative to its mean, up to which it is nearly constant. It spans about a
+thousand float32 numbers, which are 6e-8 of their size apart; dividing by a smaller one would turn a
+value that differs by the entry's own size into more than 10,000."""
+
+SMALLEST_DEVIATION = float(np.finfo(np.float32).eps)
+"""Rounding error that is left where numbers of about 1 should cancel."""
+
+BROKEN = (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile, zlib.error)
+"""Exceptions of libraries for a file that is cut off, damaged, or of another format."""
+
+CROSSING = "action chunks and returns reach from one episode into another"
 
 
-@dataclass(frozen=True)
-class Outside:
-    """Actions beyond their range: how many rows of how many, and where the largest is."""
-
-    count: int
-    rows: int
-    row: int
-    largest: float
-
-    def text(self, row: int) -> str:
-        """The message, with the row as the reader counts it."""
-        return (
-            f"actions: {self.count:,} of {self.rows:,} rows lie outside [-1, 1], the farthest by "
-            f"an entry of {self.largest:.4g} in row {row:,}; scale the actions to [-1, 1], or have "
-            'their range scaled: data.scale_actions = "data"'
-        )
+# --- predicates ---
 
 
-def outside(actions: Float[np.ndarray, "size act"], limit: float) -> Outside | None:
-    """The actions with an entry beyond ±`limit`, if there are any."""
-    # No row is looked at where the extremes are inside: two passes without a copy.
-    if len(actions) == 0 or max(actions.max(), -actions.min()) <= limit:
-        return None
-    reach = np.abs(actions).max(axis=1)
-    row = int(np.argmax(reach))
-    largest = actions[row, np.argmax(np.abs(actions[row]))]
-    return Outside(int(np.sum(reach > limit)), len(actions), row, float(largest))
+def is_numeric(dtype: np.dtype) -> bool:
+    return dtype.kind in "fiub"
 
 
-def not_finite(array: np.ndarray) -> int | None:
+def first_row(marked: Bool[np.ndarray, " rows"]) -> int | None:
+    """The first marked row, or None."""
+    return int(np.argmax(marked)) if marked.any() else None
+
+
+def first_nonfinite(array: np.ndarray) -> int | None:
     """The first row with a NaN or an infinity, or None."""
     # A sum is finite only if all terms are; it costs one pass and no copy. (A sum may overflow
     # where no term is infinite: then the rows decide.)
@@ -56,73 +56,166 @@ def not_finite(array: np.ndarray) -> int | None:
     return first_row(np.any(~np.isfinite(array.reshape(len(array), -1)), axis=1))
 
 
-def require_marks(where: str, name: str, column: np.ndarray) -> None:
-    """Every row of a column says yes (above 0) or no.
-
-    **Raises:** `UserError` with the first row that holds a NaN or an infinity.
-    """
-    if (row := not_finite(column)) is not None:
-        raise UserError(
-            f"{where}: {name}: not finite in row {row:,}; write 1 for yes or 0 for no in each row"
-        )
-
-
-SMALLEST_SHARE = 1e-4
-"""Of its size, how much an entry must deviate to be told from a constant. In float32, numbers of
-that size are 6e-8 of it apart, so that a deviation has a thousand of them; below, normalising would
-turn a value that differs by the entry's own size into more than 10,000."""
-
-SMALLEST_DEVIATION = float(np.finfo(np.float32).eps)
-"""What rounding leaves of numbers about as large as 1 that should cancel: no entry varies less."""
-
-
 def nearly_constant(
     mean: Float[np.ndarray, " entries"], deviation: Float[np.ndarray, " entries"]
 ) -> Bool[np.ndarray, " entries"]:
-    """Which entries deviate too little from their mean for a unit of their own."""
+    """Marks entries that deviate too little from their mean to be divided by their deviation."""
     return deviation <= np.maximum(SMALLEST_SHARE * np.abs(mean), SMALLEST_DEVIATION)
 
 
 def constant(
     low: Float[np.ndarray, " entries"], high: Float[np.ndarray, " entries"]
 ) -> Bool[np.ndarray, " entries"]:
-    """Which entries never change, up to rounding; they are nearly constant too."""
+    """Marks entries that never change, up to rounding; they are nearly constant too."""
     return high - low <= np.maximum(1e-6 * np.abs(low), SMALLEST_DEVIATION)
 
 
-def first_row(marked: Bool[np.ndarray, " rows"]) -> int | None:
-    """The first marked row, or None."""
-    return int(np.argmax(marked)) if marked.any() else None
+# --- findings ---
+
+
+def refuse(where: Path | str, findings: Iterable[Finding]) -> None:
+    """Raises `UserError` for the first finding, with its remedy."""
+    for finding in findings:
+        raise UserError(f"{where}: {finding.found}; {finding.remedy}")
+
+
+def find_nonfinite(
+    name: str, array: np.ndarray, file_rows: Int[np.ndarray, " rows"] | None = None
+) -> Iterator[Finding]:
+    """Finds NaN and infinities.
+
+    **Arguments:** `file_rows` are the numbers of the rows in their file, by default their own.
+    """
+    first = first_nonfinite(array)
+    if first is None:
+        return
+    broken = ~np.isfinite(array.reshape(len(array), -1))
+    value = array.reshape(len(array), -1)[first][broken[first]][0]
+    row = first if file_rows is None else file_rows[first]
+    rows = counted(int(np.sum(broken.any(axis=1))), "row")
+    yield Finding(
+        f"{name.replace('_', '-')}-not-finite",
+        "refuse",
+        f"{name}: found {value} in row {row:,} ({rows} in all)",
+        "the first batch that holds one makes the loss NaN, and every weight after it",
+        "remove the episode, or make or download the data again",
+    )
+
+
+def find_out_of_range(
+    actions: Float[np.ndarray, "rows act"], file_rows: Int[np.ndarray, " rows"] | None = None
+) -> Iterator[Finding]:
+    """Finds actions outside [-1, 1]; `file_rows` as for `find_nonfinite`."""
+    # The extremes first: two passes without a copy.
+    if len(actions) == 0 or max(actions.max(), -actions.min()) <= LARGEST_ACTION:
+        return
+    reach = np.abs(actions).max(axis=1)
+    first = int(np.argmax(reach))
+    largest = actions[first, np.argmax(np.abs(actions[first]))]
+    row = first if file_rows is None else file_rows[first]
+    yield Finding(
+        "actions-outside",
+        "refuse",
+        f"actions: {np.sum(reach > LARGEST_ACTION):,} of {len(actions):,} rows lie outside "
+        f"[-1, 1], the farthest by an entry of {largest:.4g} in row {row:,}",
+        "policies act in [-1, 1], and can neither imitate nor evaluate such actions",
+        'scale the actions to [-1, 1], or have their range scaled: data.scale_actions = "data"',
+    )
+
+
+def find_bad_ends(name: str, ends: Num[np.ndarray, " rows"]) -> Iterator[Finding]:
+    """Finds ends of episodes that are not marked, by 1 on each last row and 0 elsewhere."""
+    odd = first_row((ends != 0) & (ends != 1))
+    if odd is not None:
+        yield Finding(
+            "ends-not-flags",
+            "refuse",
+            f"{name}: found {ends[odd]:g} in row {odd:,}",
+            "the ends of episodes are not known",
+            "write 1 on the last row of each episode, else 0",
+        )
+    elif not ends.any():
+        yield Finding(
+            "no-ends",
+            "refuse",
+            f"{name}: no row of {len(ends):,} ends an episode",
+            CROSSING,
+            "write 1 on the last row of each episode",
+        )
+    elif not ends[-1]:
+        yield Finding(
+            "cut-off",
+            "warn",
+            f"{name}: the last episode, from row {np.flatnonzero(ends)[-1] + 1:,} on, has no end",
+            "the data may have been cut off; the last row is taken for the end",
+            "make or download the data again, or write 1 on its last row",
+        )
+
+
+# --- arrays of a file ---
+
+
+def require_column(name: str, array: Any) -> Num[np.ndarray, " rows"]:
+    """An array with one number a row, as a vector; `name` names it in messages."""
+    array = np.asarray(array)
+    if not is_numeric(array.dtype) or array.ndim == 0 or array.size != len(array):
+        raise UserError(
+            f"{name}: found {array.dtype} of shape {array.shape}; write one number a row"
+        )
+    return array.reshape(-1)
+
+
+def require_flags(name: str, array: Any) -> Bool[np.ndarray, " rows"]:
+    """A column of flags, which hold where they are above 0."""
+    column = require_column(name, array)
+    if (row := first_nonfinite(column)) is not None:
+        raise UserError(
+            f"{name}: not finite in row {row:,}; write 1 for yes or 0 for no in each row"
+        )
+    return column > 0
+
+
+def require_rows(name: str, array: Any, allowed: Collection[int], reference: str) -> None:
+    """Refuses an array of another length; `reference` states the expected one in the message."""
+    if len(array) not in allowed:
+        raise UserError(
+            f"{name}: {len(array):,} rows, and {reference}; every array has one row a step"
+        )
+
+
+def require_equal_lengths(names: Iterable[str], lengths: Iterable[int]) -> None:
+    """Refuses shards that differ in length, since they replace each other in the buffer."""
+    pairs = [*zip(names, lengths, strict=True)]
+    first, expected = pairs[0]
+    for name, length in pairs:
+        if length != expected:
+            raise UserError(
+                f"{name}: {length:,} transitions, and {Path(first).name} has {expected:,}; "
+                "shards of one data set must be equally long"
+            )
 
 
 def refuse_dangling(path: Path) -> None:
-    """Nothing on the way to a path is a symbolic link that leads nowhere.
-
-    **Raises:** `UserError` with the link and where it leads.
-    """
-    for place in (path, *path.parents):
-        if os.path.islink(place) and not os.path.exists(place):
+    """Refuses a path that leads through a dangling symbolic link."""
+    for part in (path, *path.parents):
+        if os.path.islink(part) and not os.path.exists(part):
             raise UserError(
-                f"{place}: a symbolic link to {os.readlink(place)}, where there is nothing to be "
+                f"{part}: a symbolic link to {os.readlink(part)}, where there is nothing to be "
                 "read; mount or restore that, or remove the link"
             )
 
 
-REQUIRED = ("observations", "actions", "terminals")
+# --- npz files ---
 
 
-BROKEN = (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile, zlib.error)
-"""What libraries raise for a file that is cut off, damaged, or of another format."""
-
-
-class Header(NamedTuple):
-    """An array's shape and type, as its header in the archive says."""
+class NpyHeader(NamedTuple):
+    """Shape and type of an array, read without its content."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
 
-def read_headers(path: Path) -> dict[str, Header]:
+def read_headers(path: Path) -> dict[str, NpyHeader]:
     """The header of every array of an npz file.
 
     **Raises:** `UserError` for an array of Python objects: to read one is to run code;
@@ -140,20 +233,25 @@ def read_headers(path: Path) -> dict[str, Header]:
     return headers
 
 
-def _read_header(archive: zipfile.ZipFile, name: str) -> Header:
+def _read_header(archive: zipfile.ZipFile, name: str) -> NpyHeader:
     with archive.open(name) as member:
         version = np.lib.format.read_magic(member)
         if version == (1, 0):
             shape, _, dtype = np.lib.format.read_array_header_1_0(member)
         else:
             shape, _, dtype = np.lib.format.read_array_header_2_0(member)
-    return Header(shape, dtype)
+    return NpyHeader(shape, dtype)
 
 
-def check_arrays(path: Path, headers: Mapping[str, Header]) -> None:
-    """The arrays of a data set are there, hold numbers, and are equally long.
+REQUIRED = ("observations", "actions", "terminals")
 
-    **Raises:** `UserError` naming the file and the array.
+
+def check_headers(
+    path: Path, headers: Mapping[str, NpyHeader], sizes: tuple[int, int] | None = None
+) -> None:
+    """Refuses a file of OGBench's whose arrays are missing, unequally long or no numbers.
+
+    **Arguments:** `sizes` are those of the environment's observations and actions, if known.
     """
     for name in REQUIRED:
         if name not in headers:
@@ -161,7 +259,7 @@ def check_arrays(path: Path, headers: Mapping[str, Header]) -> None:
                 f"{path}: {name}: missing; the file has {', '.join(headers) or 'no arrays'}. Give "
                 "it OGBench's arrays: observations, actions, terminals, qpos"
             )
-        if headers[name].dtype.kind not in "fiub":
+        if not is_numeric(headers[name].dtype):
             raise UserError(f"{path}: {name}: found {headers[name].dtype}; store it as numbers")
     rows = headers["terminals"].shape
     for name in REQUIRED:
@@ -170,17 +268,7 @@ def check_arrays(path: Path, headers: Mapping[str, Header]) -> None:
                 f"{path}: {name}: shape {headers[name].shape}, and terminals has {rows}; every "
                 "array has one row a step"
             )
-
-
-def check_headers(path: Path, headers: Mapping[str, Header], sizes: tuple[int, int]) -> None:
-    """The arrays are there, equally long, and as wide as the environment's vectors.
-
-    **Arguments:** `sizes` are those of the environment's observations and actions.
-
-    **Raises:** `UserError` naming the file and the array.
-    """
-    check_arrays(path, headers)
-    for name, size in zip(REQUIRED, sizes, strict=False):
+    for name, size in zip(REQUIRED, sizes or (), strict=False):
         if headers[name].shape[1:] != (size,):
             raise UserError(
                 f"{path}: {name}: shape {headers[name].shape}, and the environment's {name} have "
@@ -188,64 +276,18 @@ def check_headers(path: Path, headers: Mapping[str, Header], sizes: tuple[int, i
             )
 
 
-def check_terminals(path: Path | str, terminals: Num[np.ndarray, " rows"]) -> None:
-    """The ends of episodes are marked: 1 on each last row, 0 elsewhere.
-
-    Without a mark, windows would reach from one episode into the next, and the last
-    observation would be followed by none.
-
-    **Raises:** `UserError` with the row.
-    """
-    odd = first_row((terminals != 0) & (terminals != 1))
-    if odd is not None:
-        raise UserError(
-            f"{path}: terminals: found {terminals[odd]} in row {odd:,}; write 1 on the last row of "
-            "each episode, else 0"
-        )
-    if len(terminals) == 0 or not terminals.any():
-        raise UserError(
-            f"{path}: terminals: no row of {len(terminals):,} ends an episode, so that action "
-            "chunks would reach from one episode into the next; write 1 on each episode's last row"
-        )
-    if not terminals[-1]:
-        last = int(np.flatnonzero(terminals)[-1])
-        raise UserError(
-            f"{path}: terminals: the last episode, from row {last + 1:,} on, has no end; the file "
-            "is cut off, or its last row lacks a 1"
-        )
-
-
 def check_values(
     path: Path, arrays: Mapping[str, Any], terminals: Num[np.ndarray, " rows"]
 ) -> None:
-    """Numbers are finite, and actions inside [-1, 1].
+    """Refuses values of a file of OGBench's that are not finite, and actions outside [-1, 1].
 
-    **Arguments:** `arrays` as OGBench's loader gives them: of an episode's last row, only the
-    observation is kept, as the one that follows.
-
-    **Raises:** `UserError` with the array and the row of the file.
+    **Arguments:** `arrays` as OGBench's loader returns them: of an episode's last row, only the
+    observation is kept, as the next observation of the row before.
     """
-    kept = np.flatnonzero(terminals == 0)
+    rows = np.flatnonzero(terminals == 0)
     for name, array in arrays.items():
-        if name == "next_observations":
-            continue
-        row = not_finite(array)
-        if row is not None:
-            raise UserError(_not_finite_text(path, name, array[row], int(kept[row])))
+        if name != "next_observations":
+            refuse(path, find_nonfinite(name, array, rows))
     last = np.flatnonzero(arrays["terminals"])
-    after = arrays["next_observations"][last]
-    row = not_finite(after)
-    if row is not None:
-        text = _not_finite_text(path, "observations", after[row], int(kept[last[row]]) + 1)
-        raise UserError(text)
-    wild = outside(arrays["actions"], LARGEST_ACTION)
-    if wild is not None:
-        raise UserError(f"{path}: {wild.text(int(kept[wild.row]))}")
-
-
-def _not_finite_text(path: Path, name: str, values: np.ndarray, row: int) -> str:
-    value = np.ravel(values)[~np.isfinite(np.ravel(values))][0]
-    return (
-        f"{path}: {name}: found {value} in row {row:,}; remove the episode, or download or make "
-        "the file again"
-    )
+    refuse(path, find_nonfinite("observations", arrays["next_observations"][last], rows[last] + 1))
+    refuse(path, find_out_of_range(arrays["actions"], rows))

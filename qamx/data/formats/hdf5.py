@@ -1,130 +1,55 @@
 """HDF5 files: robomimic's layout, a group for each demonstration, or D4RL's, one table."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qamx.data.formats import table
-from qamx.data.formats.episodes import Episode, Reading
+from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.formats.source import (
-    AbstractFilePart,
+    EpisodeShard,
     EpisodicData,
     existing,
     library,
     reading_file,
-    success_among,
+    select_success,
 )
+from qamx.data.formats.table import read_episodes
 from qamx.errors import UserError, suggestion
 
 VALIDATION = "valid"
-"""The filter key of what robomimic keeps apart from training."""
+"""robomimic's filter key of the demonstrations kept for validation."""
 
 
-@dataclass(frozen=True)
-class FlatFile(AbstractFilePart):
-    """A file in D4RL's layout, or another of `qamx.data.formats.table`."""
-
-    def episodes(self) -> Iterator[Episode]:
-        with _opened(self.path) as file:
-            yield from table.episodes(self.name, _datasets(file), self.success)
+def _read_table(path: Path, success: str | None) -> Iterator[StoredEpisode]:
+    with _open(path) as file:
+        yield from read_episodes(str(path), _datasets(file), success)
 
 
-@dataclass(frozen=True)
-class Demonstrations(AbstractFilePart):
-    """Some demonstrations of a file in robomimic's layout, in the order of their numbers.
-
-    **Arguments:** `names` are those of their groups.
-    """
-
-    names: tuple[str, ...]
-
-    def episodes(self) -> Iterator[Episode]:
-        with _opened(self.path) as file:
-            for name in self.names:
-                yield _demonstration(self.path, name, file["data"].get(name), self.success)
+def _read_demonstrations(
+    path: Path, names: Sequence[str], success: str | None
+) -> Iterator[StoredEpisode]:
+    with _open(path) as file:
+        for name in names:
+            yield _demonstration(f"{path}, {name}", name, file["data"].get(name), success)
 
 
-def hdf5_data(
-    place: str, success: str | None, reading: Reading, filter_key: str | None
-) -> EpisodicData:
-    """The data of a file in either layout, which its groups tell apart.
-
-    **Arguments:** `filter_key` selects the demonstrations that robomimic's `mask/NAME` lists; by
-    default all but those of `mask/valid`, which are kept for validation.
-
-    **Raises:** `UserError` if h5py or the file is missing, or it is of neither layout.
-    """
-    path = existing(Path(place))
-    with _opened(path) as file, reading_file(str(path), "an HDF5 file"):
-        if {"actions", "observations"} & {*file}:
-            if filter_key is not None:
-                raise UserError(
-                    f'data.filter: found "{filter_key}", but {path} has no demonstrations to '
-                    "choose from (it is one table); leave it out"
-                )
-            return EpisodicData([FlatFile(path, success)], reading)
-        if not isinstance(file.get("data"), Mapping) or not len(file["data"]):
-            raise UserError(
-                f"{path}: neither robomimic's layout (a group data with demonstrations) nor D4RL's "
-                f"(observations, actions, ...); the file has {', '.join(file) or 'nothing'}"
-            )
-        demonstrations = sorted(file["data"], key=_number)
-        masks = _masks(path, file.get("mask", {}))
-    chosen, apart = _split(path, demonstrations, masks, filter_key)
-    validation = Demonstrations(path, success, apart) if apart else None
-    return EpisodicData([Demonstrations(path, success, chosen)], reading, validation=validation)
-
-
-def _split(
-    path: Path, demonstrations: list[str], masks: dict[str, set[str]], filter_key: str | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The demonstrations to learn from, and those kept apart."""
-    if filter_key is not None and filter_key not in masks:
-        raise UserError(
-            f'data.filter: found "{filter_key}", which {path} does not have under mask; '
-            + (suggestion(filter_key, masks) if masks else "it has no filter keys: leave it out")
-        )
-    for name in filter(None, (filter_key, VALIDATION)):
-        _require_there(path, name, masks.get(name, set()), demonstrations)
-    valid = masks.get(VALIDATION, set())
-    wanted = masks[filter_key] if filter_key is not None else {*demonstrations} - valid
-    chosen = tuple(name for name in demonstrations if name in wanted)
-    if not chosen:
-        found = "lists none" if filter_key is not None else "lists all, to be kept apart"
-        raise UserError(
-            f"{path}: mask/{filter_key or VALIDATION}: of the demonstrations it {found}, so that "
-            "none is left to learn from; name another mask in data.filter, or correct this one"
-        )
-    return chosen, tuple(name for name in demonstrations if name in valid - {*chosen})
-
-
-def _require_there(path: Path, mask: str, names: set[str], demonstrations: list[str]) -> None:
-    missing = sorted(names - {*demonstrations}, key=_number)
-    if missing:
-        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
-        raise UserError(
-            f'{path}: mask/{mask}: names "{missing[0]}"{more}, and there is no such group in data; '
-            "take what is not there out of the mask, or copy the file anew"
-        )
-
-
-def _demonstration(path: Path, name: str, group: Any, success: str | None) -> Episode:
-    where = f"{path}, {name}"
+def _demonstration(where: str, name: str, group: Any, success: str | None) -> StoredEpisode:
     entries = _datasets(group)
-    _require_whole(where, name, group, entries)
+    _require_complete(where, name, group, entries)
     actions = entries["actions"][()]
-    said = group.attrs.get("num_samples", len(actions))
-    if np.any(np.asarray(said) != len(actions)):
+    stated = group.attrs.get("num_samples", len(actions))
+    if np.any(np.asarray(stated) != len(actions)):
         raise UserError(
-            f"{where}: actions: {len(actions):,} rows, and its attribute num_samples says {said}; "
-            f"the file was cut off or edited: copy or extract it anew, or {_left_out(name)}"
+            f"{where}: actions: {len(actions):,} rows, and its attribute num_samples says "
+            f"{stated}; the file was cut off or edited: copy or extract it again, or "
+            + _leave_out(name)
         )
-    solved = success_among(where, entries, success) if len(actions) else None
-    return Episode(
-        group["obs"],  # read where a key of it is chosen
+    solved = select_success(where, entries, success) if len(actions) else None
+    return StoredEpisode(
+        group["obs"],  # an entry is read when its key is chosen
         actions,
         rewards=entries["rewards"][()] if "rewards" in entries else None,
         terminations=entries["dones"][()] if "dones" in entries else None,
@@ -134,53 +59,117 @@ def _demonstration(path: Path, name: str, group: Any, success: str | None) -> Ep
     )
 
 
-def _require_whole(where: str, name: str, group: Any, entries: Mapping[str, Any]) -> None:
-    """A demonstration has observations and actions.
+def hdf5_data(
+    name: str, success: str | None, reader: EpisodeReader, filter_key: str | None
+) -> EpisodicData:
+    """The data of a file in either layout.
 
-    **Raises:** `UserError` that says what it lacks, and how to leave it out.
+    **Arguments:** `filter_key` selects the demonstrations that robomimic's `mask/NAME` lists; by
+    default all but those of `mask/valid`, which are kept for validation.
+
+    **Raises:** `UserError` if h5py or the file is missing, or it is of neither layout.
     """
+    path = existing(Path(name))
+    with _open(path) as file, reading_file(str(path), "an HDF5 file"):
+        if {"actions", "observations"} & {*file}:
+            if filter_key is not None:
+                raise UserError(
+                    f'data.filter: found "{filter_key}", but {path} has no demonstrations to '
+                    "choose from (it is one table); leave it out"
+                )
+            read = functools.partial(_read_table, path, success)
+            return EpisodicData([EpisodeShard.of_file(path, read)], reader)
+        if not isinstance(file.get("data"), Mapping) or not len(file["data"]):
+            raise UserError(
+                f"{path}: neither robomimic's layout (a group data with demonstrations) nor D4RL's "
+                f"(observations, actions, ...); the file has {', '.join(file) or 'nothing'}"
+            )
+        demonstrations = sorted(file["data"], key=_number)
+        masks = _masks(path, file.get("mask", {}))
+    chosen, apart = _split(path, demonstrations, masks, filter_key)
+
+    def shard(names: Sequence[str]) -> EpisodeShard:
+        read = functools.partial(_read_demonstrations, path, names, success)
+        return EpisodeShard.of_file(path, read)
+
+    return EpisodicData([shard(chosen)], reader, validation=shard(apart) if apart else None)
+
+
+def _split(
+    path: Path, demonstrations: list[str], masks: dict[str, set[str]], filter_key: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The demonstrations for training, and those for validation."""
+    if filter_key is not None and filter_key not in masks:
+        raise UserError(
+            f'data.filter: found "{filter_key}", which {path} does not have under mask; '
+            + (suggestion(filter_key, masks) if masks else "it has no filter keys: leave it out")
+        )
+    for name in filter(None, (filter_key, VALIDATION)):
+        missing = sorted(masks.get(name, set()) - {*demonstrations}, key=_number)
+        if missing:
+            more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+            raise UserError(
+                f'{path}: mask/{name}: names "{missing[0]}"{more}, and there is no such group in '
+                "data; take the missing names out of the mask, or copy the file again"
+            )
+    valid = masks.get(VALIDATION, set())
+    selected = masks[filter_key] if filter_key is not None else {*demonstrations} - valid
+    chosen = tuple(name for name in demonstrations if name in selected)
+    if not chosen:
+        found = "lists none" if filter_key is not None else "lists all, to be kept apart"
+        raise UserError(
+            f"{path}: mask/{filter_key or VALIDATION}: of the demonstrations it {found}, so that "
+            "none is left to learn from; name another mask in data.filter, or correct this one"
+        )
+    return chosen, tuple(name for name in demonstrations if name in valid - selected)
+
+
+def _require_complete(where: str, name: str, group: Any, entries: Mapping[str, Any]) -> None:
+    """Refuses a demonstration without observations or actions."""
     if not isinstance(group, Mapping):
         found = "a link to nothing" if group is None else "an array"
-        raise UserError(f"{where}: found {found}, and no group; {_left_out(name)}")
-    if not len(group):
-        raise UserError(f"{where}: the demonstration is empty; {_left_out(name)}")
-    there = ", ".join(group)
-    if "obs" not in group:
-        raise UserError(
-            f"{where}: obs: missing; there are {there}. Extract observations with robomimic's "
-            f"dataset_states_to_obs.py, or {_left_out(name)}"
+        problem = f"found {found}, and no group; "
+    elif not len(group):
+        problem = "the demonstration is empty; "
+    elif "obs" not in group:
+        problem = (
+            f"obs: missing; there are {', '.join(group)}. Extract observations with robomimic's "
+            "dataset_states_to_obs.py, or "
         )
-    if "actions" not in entries or not entries["actions"].shape:
-        raise UserError(
-            f"{where}: actions: missing, as an array with one row a step; there are {there}. Add "
-            f"it, or {_left_out(name)}"
+    elif "actions" not in entries or not entries["actions"].shape:
+        problem = (
+            "actions: missing, as an array with one row a step; there are "
+            f"{', '.join(group)}. Add it, or "
         )
+    else:
+        return
+    raise UserError(f"{where}: {problem}{_leave_out(name)}")
 
 
-def _left_out(name: str) -> str:
+def _leave_out(name: str) -> str:
     return (
         f"leave it out: delete the group data/{name}, or list the others in mask/NAME and write "
         'data.filter = "NAME"'
     )
 
 
-def _opened(path: Path) -> Any:
+def _open(path: Path) -> Any:
     h5py = library("h5py", "hdf5")
     with reading_file(str(path), "an HDF5 file"):
         return h5py.File(path, "r")
 
 
-def _datasets(group: Any, above: tuple[Any, ...] = ()) -> dict[str, Any]:
+def _datasets(group: Any, parents: tuple[Any, ...] = ()) -> dict[str, Any]:
     """The data sets inside a group by their paths, through links too, not yet read."""
-    found: dict[str, Any] = {}
+    datasets: dict[str, Any] = {}
     for name in group if isinstance(group, Mapping) else ():
         item = group.get(name)
         if getattr(item, "shape", None) is not None:
-            found[name] = item
-        elif item is not None and item not in (*above, group):
-            inner = _datasets(item, (*above, group))
-            found |= {f"{name}/{path}": leaf for path, leaf in inner.items()}
-    return found
+            datasets[name] = item
+        elif item is not None and item not in (*parents, group):
+            inner = _datasets(item, (*parents, group))
+            datasets |= {f"{name}/{path}": leaf for path, leaf in inner.items()}
+    return datasets
 
 
 def _number(name: str) -> tuple[int, str]:
@@ -196,9 +185,9 @@ def _masks(path: Path, group: Any) -> dict[str, set[str]]:
             f"{path}: mask: found an array, and no group; make it a group with an array of the "
             "names of demonstrations for each filter key, or delete it"
         )
-    return {name: _masked(mask) for name, mask in _datasets(group).items()}
-
-
-def _masked(mask: Any) -> set[str]:
-    names = np.ravel(mask[()])
-    return {name.decode() if isinstance(name, bytes) else str(name) for name in names}
+    return {
+        key: {
+            name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(mask[()])
+        }
+        for key, mask in _datasets(group).items()
+    }

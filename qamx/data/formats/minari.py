@@ -1,55 +1,38 @@
 """Minari's data sets, by name."""
 
+import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qamx.data.formats.episodes import Episode, Reading
-from qamx.data.formats.source import EpisodicData, files_below, library, reading_file, success_among
+from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
+from qamx.data.formats.source import (
+    EpisodeShard,
+    EpisodicData,
+    files_below,
+    library,
+    reading_file,
+    select_success,
+)
 from qamx.envs.spaces import named_leaves
 from qamx.errors import UserError, suggestion
 
 
-@dataclass(frozen=True)
-class MinariDataset:
-    """A data set that lies where Minari keeps them.
-
-    **Arguments:** `id` is Minari's name, `data` the data set that its library has opened,
-    `success` is the value of `data.success`, the name of an entry of `infos`.
-    """
-
-    id: str
-    data: Any
-    success: str | None
-
-    @property
-    def name(self) -> str:
-        return f"minari:{self.id}"
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        folder = Path(self.data.storage.data_path)
-        return tuple(files_below(folder))
-
-    def episodes(self) -> Iterator[Episode]:
-        stored = self.data.iterate_episodes()
-        for number in self.data.episode_indices:
-            where = f"{self.name}, episode {number}"
-            try:
-                with reading_file(where, "an episode"):
-                    episode = next(stored)
-            except AssertionError as error:  # the library's, of how the file is laid out
-                raise UserError(f"{where}: not an episode; make the data set again") from error
-            yield self._episode(where, episode)
-
-    def _episode(self, where: str, episode: Any) -> Episode:
+def _read(where: str, data: Any, success: str | None) -> Iterator[StoredEpisode]:
+    stored = data.iterate_episodes()
+    for number in data.episode_indices:
+        name = f"{where}, episode {number}"
+        try:
+            with reading_file(name, "an episode"):
+                episode = next(stored)
+        except AssertionError as error:  # Minari's, about the file's layout
+            raise UserError(f"{name}: not an episode; make the data set again") from error
         steps = len(episode.rewards)
-        infos = _entries(episode.infos)
-        solved = success_among(f"{where}: infos", infos, self.success) if steps else None
-        return Episode(
+        infos = named_leaves(episode.infos) if isinstance(episode.infos, Mapping) else {}
+        solved = select_success(f"{name}: infos", infos, success) if steps else None
+        yield StoredEpisode(
             episode.observations,
             np.asarray(episode.actions),
             rewards=episode.rewards,
@@ -60,36 +43,30 @@ class MinariDataset:
         )
 
 
-def minari_data(name: str, success: str | None, reading: Reading) -> EpisodicData:
-    """A data set among those in `$MINARI_DATASETS_PATH`, by default `~/.minari/datasets`.
+def minari_data(name: str, success: str | None, reader: EpisodeReader) -> EpisodicData:
+    """A data set in `$MINARI_DATASETS_PATH`, by default `~/.minari/datasets`.
 
-    **Raises:** `UserError` if Minari or the data set is missing, or has no vectors of actions.
+    **Raises:** `UserError` if Minari or the data set is missing, or its actions are no vectors.
     """
     minari = library("minari", "minari")
     where = f"minari:{name}"
     try:
         with reading_file(where, "a Minari data set"):
-            _require_local(minari, name)
+            local = minari.list_local_datasets()
+            if name not in local:
+                near = f" ({suggestion(name, local)})" if local else ""
+                raise UserError(
+                    f'data.source: found "{where}", which is not on this machine{near}; minari '
+                    f"download {name}, or set MINARI_DATASETS_PATH to the folder that has it"
+                )
             data = minari.load_dataset(name)
-    except ImportError as error:  # of what reads the data set's storage
+    except ImportError as error:  # of a library that reads the data set's storage
         raise UserError(f"{where}: {error}") from error
     if not isinstance(data.action_space, library("gymnasium", "minari").spaces.Box):
         raise UserError(
             f"{where}: actions are in {data.action_space}; name a data set whose actions are "
             "vectors of continuous numbers (a Box)"
         )
-    return EpisodicData([MinariDataset(name, data, success)], reading)
-
-
-def _require_local(minari: Any, name: str) -> None:
-    local = minari.list_local_datasets()
-    if name not in local:
-        near = f" ({suggestion(name, local)})" if local else ""
-        raise UserError(
-            f'data.source: found "minari:{name}", which is not on this machine{near}; '
-            f"minari download {name}, or set MINARI_DATASETS_PATH to the folder that has it"
-        )
-
-
-def _entries(infos: Any) -> dict[str, Any]:
-    return named_leaves(infos) if isinstance(infos, Mapping) else {}
+    files = tuple(files_below(Path(data.storage.data_path)))
+    read = functools.partial(_read, where, data, success)
+    return EpisodicData([EpisodeShard(where, files, read)], reader)

@@ -1,48 +1,40 @@
-"""NumPy archives of one's own: a file, or a folder of files as shards."""
+"""NumPy archives: a file, or a folder of files as shards."""
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qamx.data.formats.episodes import Episode, Reading
-from qamx.data.formats.source import AbstractFilePart, EpisodicData, existing, reading_file
-from qamx.data.formats.table import episodes
-from qamx.data.source import require_equal_lengths
-from qamx.data.validation import Header, read_headers
+from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
+from qamx.data.formats.source import EpisodeShard, EpisodicData, existing, reading_file
+from qamx.data.formats.table import read_episodes
+from qamx.data.validation import NpyHeader, read_headers, require_equal_lengths
 from qamx.errors import UserError
 
 VALIDATION = "-val"
-"""What is added to a file's name for the data that is kept apart from training."""
+"""Suffix of a file's name for its validation data."""
 
 
-@dataclass(frozen=True)
-class Archive(AbstractFilePart):
-    """An npz file in one of the layouts of `qamx.data.formats.table`."""
-
-    def episodes(self) -> Iterator[Episode]:
-        read_headers(self.path)  # refuses pickled objects, by name
-        with np.load(self.path, allow_pickle=False) as arrays:
-            yield from episodes(self.name, arrays, self.success)
-
-    def length(self, reading: Reading) -> int:
-        """How many transitions the file holds, without its observations and actions being read."""
-        with reading_file(self.name, "an npz file"):
-            headers = read_headers(self.path)
-            with np.load(self.path, allow_pickle=False) as arrays:
-                outline = _Outline(arrays, headers)
-                return len(
-                    reading.transitions(self.name, episodes(self.name, outline, self.success))
-                )
+def _read(path: Path, success: str | None) -> Iterator[StoredEpisode]:
+    read_headers(path)  # refuses pickled objects, by name
+    with np.load(path, allow_pickle=False) as arrays:
+        yield from read_episodes(str(path), arrays, success)
 
 
-class _Outline(Mapping[str, np.ndarray]):
-    """The arrays of a file, those with more than one number a row in outline only."""
+def _length(path: Path, success: str | None, reader: EpisodeReader) -> int:
+    """The number of transitions, found without reading observations and actions."""
+    with reading_file(str(path), "an npz file"), np.load(path, allow_pickle=False) as arrays:
+        lazy = LazyArrays(arrays, read_headers(path))
+        return len(reader.transitions(str(path), read_episodes(str(path), lazy, success)))
 
-    def __init__(self, arrays: Any, headers: Mapping[str, Header]):
+
+class LazyArrays(Mapping[str, np.ndarray]):
+    """The arrays of a file; those with several numbers a row are zeros of the right length."""
+
+    def __init__(self, arrays: Any, headers: Mapping[str, NpyHeader]):
         self._arrays, self._headers = arrays, headers
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -59,16 +51,16 @@ class _Outline(Mapping[str, np.ndarray]):
 
 
 def npz_data(
-    place: str, success: str | None, reading: Reading, updates_per_shard: int | None
+    name: str, success: str | None, reader: EpisodeReader, updates_per_shard: int | None
 ) -> EpisodicData:
     """The data of a file, or of a folder whose files are shards in the order of their names.
 
-    A file `NAME-val.npz` beside `NAME.npz` is kept for validation.
+    A file `NAME-val.npz` in the same folder as `NAME.npz` is kept for validation.
 
     **Raises:** `UserError` if there is no such file, shards differ in length, or
     `updates_per_shard` does not fit their number.
     """
-    path = existing(Path(place))
+    path = existing(Path(name))
     files = _shards(path) if path.is_dir() else [path]
     if len(files) > 1 and updates_per_shard is None:
         raise UserError(
@@ -80,12 +72,17 @@ def npz_data(
             f"data.updates_per_shard: found {updates_per_shard}, but {path} is one file; leave it "
             "out, or name a folder of files"
         )
-    parts = [Archive(file, success) for file in files]
-    if len(parts) > 1:
-        require_equal_lengths([p.name for p in parts], [p.length(reading) for p in parts])
+    if len(files) > 1:
+        require_equal_lengths(
+            [str(file) for file in files], [_length(file, success, reader) for file in files]
+        )
+
+    def shard(file: Path) -> EpisodeShard:
+        return EpisodeShard.of_file(file, functools.partial(_read, file, success))
+
     apart = files[0].with_name(f"{files[0].stem}{VALIDATION}.npz")
-    validation = Archive(existing(apart), success) if os.path.lexists(apart) else None
-    return EpisodicData(parts, reading, updates_per_shard, validation)
+    validation = shard(existing(apart)) if os.path.lexists(apart) else None
+    return EpisodicData([*map(shard, files)], reader, updates_per_shard, validation)
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -3,12 +3,12 @@
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
-from qamx.data.formats.episodes import Episode, Reading
+from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.transitions import Transitions
 from qamx.data.validation import BROKEN, refuse_dangling
 from qamx.envs.gymnasium import SUCCESS_KEYS
@@ -30,18 +30,17 @@ def library(module: str, extra: str) -> Any:
 
 
 def existing(path: Path) -> Path:
-    """The path, if there is something.
+    """The path, `~` expanded.
 
-    **Raises:** `UserError` with what lies beside the place instead, or with the symbolic link that
-    leads nowhere.
+    **Raises:** `UserError` if there is nothing, or a dangling symbolic link.
     """
     path = path.expanduser()
     refuse_dangling(path)
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        beside = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
-        near = f"; {suggestion(path.name, beside)}" if beside else ""
+        names = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
+        near = f"; {suggestion(path.name, names)}" if names else ""
         raise UserError(f"data.source: {path} does not exist (in {Path.cwd()}){near}") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", error)
@@ -50,24 +49,24 @@ def existing(path: Path) -> Path:
 
 
 def files_below(folder: Path, suffix: str = "") -> list[Path]:
-    """The files of a kind in a folder and those inside it, through symbolic links, sorted.
+    """The files in a folder and its subfolders, through symbolic links, sorted.
 
-    **Arguments:** without a `suffix`, such as `.parquet`, all files.
+    **Arguments:** `suffix` selects files, such as `.parquet`.
 
-    **Raises:** `UserError` for a link that leads nowhere, and may have led to such files.
+    **Raises:** `UserError` for a dangling link that may have led to such files.
     """
     refuse_dangling(folder)
     return sorted(_files(folder, suffix, frozenset(map(str, folder.resolve().parents))))
 
 
-def _files(folder: Path, suffix: str, above: frozenset[str]) -> Iterator[Path]:
-    """`above` are the folders that a link may not lead back to."""
+def _files(folder: Path, suffix: str, parents: frozenset[str]) -> Iterator[Path]:
+    """`parents` are the folders that a link may not lead back to."""
     real = os.path.realpath(folder)
-    if real in above or not os.path.isdir(folder):
+    if real in parents or not os.path.isdir(folder):
         return
     for path in folder.iterdir():
         if os.path.isdir(path):
-            yield from _files(path, suffix, above | {real})
+            yield from _files(path, suffix, parents | {real})
         elif path.suffix in (suffix or path.suffix, "") and not path.name.startswith("."):
             refuse_dangling(path)
             if path.suffix == suffix or not suffix:
@@ -75,96 +74,76 @@ def _files(folder: Path, suffix: str, above: frozenset[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def reading_file(where: str, what: str) -> Iterator[None]:
-    """Turns a library's complaint about a file into one message; `what` it should have been."""
+def reading_file(where: str, expected: str) -> Iterator[None]:
+    """Turns a library's exceptions into `UserError`; `expected` is the kind of file."""
     try:
         yield
     except BROKEN as error:
         raise UserError(
-            f"{where}: not {what} that can be read ({type(error).__name__}: {error}); make or "
+            f"{where}: not {expected} that can be read ({type(error).__name__}: {error}); make or "
             "download it again"
         ) from error
 
 
-def success_among(
+def select_success(
     where: str,
     entries: Mapping[str, Any],
     name: str | None,
-    usual: Sequence[str] = SUCCESS_KEYS,
+    defaults: Sequence[str] = SUCCESS_KEYS,
 ) -> Any | None:
-    """The entry that says whether the task is solved, or None.
+    """The entry that marks solved steps, or None.
 
-    **Arguments:** `name` is that of `data.success`; without one, the first of `usual` that
-    there is.
+    **Arguments:** `name` is the value of `data.success`; without one, the first of `defaults`
+    that exists is selected.
 
-    **Raises:** `UserError` for a name that there is not.
+    **Raises:** `UserError` for a name that does not exist.
     """
     if name == "last":
         return None
     if name is None:
-        return next((entries[key] for key in usual if key in entries), None)
+        return next((entries[key] for key in defaults if key in entries), None)
     if name not in entries:
         known = suggestion(name, entries) if entries else "there are no entries besides"
         raise UserError(f'{where}: data.success: found "{name}", which is not there; {known}')
     return entries[name]
 
 
-class Part(Protocol):
-    """What is read in one go: a file, a folder or a selection of its episodes."""
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        ...
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that are read."""
-        ...
-
-    def episodes(self) -> Iterator[Episode]:
-        """Its episodes, in the order in which they are stored."""
-        ...
-
-
 @dataclass(frozen=True)
-class AbstractFilePart:
-    """A part that is one file, or a selection from it.
+class EpisodeShard:
+    """Episodes that are read together: a file, a folder or a selection of its episodes.
 
-    **Arguments:** `success` is the value of `data.success`.
+    **Arguments:** `name` names it in messages; `episodes` reads it, in the order in which episodes
+    are stored.
     """
 
-    path: Path
-    success: str | None
+    name: str
+    files: tuple[Path, ...]
+    episodes: Callable[[], Iterator[StoredEpisode]]
 
-    @property
-    def name(self) -> str:
-        return str(self.path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (self.path,)
+    @classmethod
+    def of_file(cls, path: Path, episodes: Callable[[], Iterator[StoredEpisode]]) -> Self:
+        return cls(str(path), (path,), episodes)
 
 
 class EpisodicData:
-    """The transitions of a data set in whatever format, one part after the other.
+    """The transitions of a data set in any format, one shard at a time.
 
     **Arguments:**
 
     - `parts`: the shards, in the order in which they are used.
-    - `reading`: how their episodes become transitions.
-    - `updates_per_shard`: given for more than one part.
-    - `validation`: what is kept apart from training, where the format has such a thing.
+    - `reader`: turns their episodes into transitions.
+    - `updates_per_shard`: given for more than one shard.
+    - `validation`: the episodes kept for validation, where the format has some.
     """
 
     def __init__(
         self,
-        parts: Sequence[Part],
-        reading: Reading,
+        parts: Sequence[EpisodeShard],
+        reader: EpisodeReader,
         updates_per_shard: int | None = None,
-        validation: Part | None = None,
+        validation: EpisodeShard | None = None,
     ):
-        self._parts, self._reading, self._validation = parts, reading, validation
+        self._parts, self._reader, self._validation = parts, reader, validation
         self.updates_per_shard = updates_per_shard
 
     @property
@@ -176,20 +155,16 @@ class EpisodicData:
         return tuple(file for part in self._parts for file in part.files)
 
     def load(self, shard: int) -> Transitions:
-        """Reads a part.
+        """Reads a shard.
 
         **Raises:** `UserError` naming the file, and the array or episode at fault.
         """
-        return _transitions(self._reading, self._parts[shard])
+        return self._read(self._parts[shard])
 
     def load_validation(self) -> Transitions | None:
-        """The transitions that are kept apart from training, None where there are none.
+        """The transitions kept for validation, if any; raises as `load`."""
+        return None if self._validation is None else self._read(self._validation)
 
-        **Raises:** `UserError` as `load`.
-        """
-        return None if self._validation is None else _transitions(self._reading, self._validation)
-
-
-def _transitions(reading: Reading, part: Part) -> Transitions:
-    with reading_file(part.name, "data"):
-        return reading.transitions(part.name, part.episodes())
+    def _read(self, part: EpisodeShard) -> Transitions:
+        with reading_file(part.name, "data"):
+            return self._reader.transitions(part.name, part.episodes())

@@ -1,4 +1,4 @@
-"""All checks of a shard, and its summary statistics."""
+"""All checks of a shard, and the summary of its data and rewards."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -9,105 +9,76 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from qamx._utils.finding import Finding
-from qamx.data.inspection.episode_checks import (
-    check_duplicates,
-    check_ends,
-    check_finite,
-    check_lengths,
-    check_order,
-    check_shapes,
-    check_size,
-    mended,
-)
-from qamx.data.inspection.statistics import Facts, sample
-from qamx.data.inspection.value_checks import (
-    check_agreement,
-    check_causes,
-    check_constant_actions,
-    check_constant_observations,
-    check_jumps,
-    check_masks,
-    check_narrow,
-    check_nearly_constant_actions,
-    check_nearly_constant_observations,
-    check_outliers,
-    check_range,
-    check_rewards,
-    check_saturation,
-    check_scales,
-    check_still,
-)
+from qamx.data.inspection import episode_checks as episodes
+from qamx.data.inspection import value_checks as values
+from qamx.data.inspection.statistics import DatasetStatistics, sample
 from qamx.data.transitions import Transitions
 
-Check: TypeAlias = Callable[[Facts], Iterator[Finding]]
+Check: TypeAlias = Callable[[DatasetStatistics], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (
-    check_range,
-    check_ends,
-    check_lengths,
-    check_masks,
-    check_order,
-    check_causes,
-    check_outliers,
-    check_constant_observations,
-    check_nearly_constant_observations,
-    check_still,
-    check_rewards,
-    check_agreement,
-    check_scales,
-    check_jumps,
-    check_saturation,
-    check_narrow,
-    check_constant_actions,
-    check_nearly_constant_actions,
-    check_duplicates,
-    check_size,
+    values.check_range,
+    episodes.check_ends,
+    episodes.check_lengths,
+    values.check_masks,
+    episodes.check_order,
+    values.check_causes,
+    values.check_outliers,
+    values.check_constant_observations,
+    values.check_nearly_constant_observations,
+    values.check_still,
+    values.check_rewards,
+    values.check_consistent_masks,
+    values.check_scales,
+    values.check_jumps,
+    values.check_saturation,
+    values.check_narrow,
+    values.check_constant_actions,
+    values.check_nearly_constant_actions,
+    episodes.check_duplicates,
+    episodes.check_size,
 )
-"""From what spoils a run most to what costs it least, among findings of one level."""
+"""In the order in which findings of one level are reported, the most harmful first."""
+
+REWARD_CHECKS: tuple[Check, ...] = (
+    values.check_masks,
+    values.check_rewards,
+    values.check_consistent_masks,
+)
+"""The checks that depend on the task."""
 
 
-REWARD_CHECKS: tuple[Check, ...] = (check_masks, check_rewards, check_agreement)
-"""Those that depend on the task."""
+def run_checks(
+    transitions: Transitions,
+    horizon: int,
+    has_teleports: bool = False,
+    checks: Sequence[Check] = CHECKS,
+) -> tuple[tuple[Finding, ...], DatasetStatistics | None]:
+    """The findings about transitions, and their statistics unless the shapes of the arrays are
+    wrong.
 
-
-@dataclass(frozen=True)
-class Examination:
-    """What was found, and the facts if the form of the arrays allowed for any."""
-
-    findings: tuple[Finding, ...]
-    facts: Facts | None
-
-
-def examine(
-    transitions: Transitions, horizon: int, jumps: bool = False, checks: Sequence[Check] = CHECKS
-) -> Examination:
-    """Looks for everything that is wrong with transitions.
-
-    **Arguments:** `horizon` is the length of the windows that will be drawn; `jumps` says that
-    states do jump in this environment; `checks` are those beside form and finiteness.
+    **Arguments:** `horizon` is the length of the windows that will be drawn; `has_teleports` is
+    true where states jump in the environment itself; `checks` follow those of shapes and of finite
+    values.
     """
-    findings = tuple(check_shapes(transitions))
+    findings = tuple(episodes.check_shapes(transitions))
     if findings:
-        return Examination(findings, None)
-    findings = tuple(check_finite(transitions))
+        return findings, None
+    findings = tuple(episodes.check_finite(transitions))
     if findings:
-        transitions = mended(transitions)
-    facts = Facts(transitions, horizon, jumps)
-    return Examination(
-        (*findings, *(finding for check in checks for finding in check(facts))), facts
-    )
-
-
-Array = Float[np.ndarray, "rows entries"]
+        transitions = episodes.fill_nonfinite(transitions)
+    statistics = DatasetStatistics(transitions, horizon, has_teleports)
+    more = (finding for check in checks for finding in check(statistics))
+    return (*findings, *more), statistics
 
 
 @dataclass(frozen=True)
-class Rewarding:
-    """What a task rewards in the data.
+class RewardSummary:
+    """Rewards of a task in the data.
 
     **Arguments:**
 
-    - `counts`: how often each reward is given; empty if there are more than a few values.
+    - `counts`: rows of each reward; empty if there are more than a few values.
     - `rewards`: a sample of them.
     - `solved_rows`, `solved_episodes`: rows whose mask is 0, and episodes that have one.
     """
@@ -122,37 +93,36 @@ class Rewarding:
     solved_episodes: int
 
     @classmethod
-    def of(cls, facts: Facts) -> "Rewarding":
-        rewards, solved = facts.array("rewards"), facts.array("masks") == 0
+    def of(cls, data: DatasetStatistics) -> "RewardSummary":
+        rewards, solved = data.array("rewards"), data.array("masks") == 0
         return cls(
             rows=len(rewards),
-            episodes=len(facts.lengths),
-            counts=facts.reward_counts,
+            episodes=len(data.lengths),
+            counts=data.reward_counts,
             rewards=sample(rewards),
             low=float(rewards.min()),
             high=float(rewards.max()),
             solved_rows=int(solved.sum()),
-            solved_episodes=int(np.logical_or.reduceat(solved, facts.starts).sum()),
+            solved_episodes=int(np.logical_or.reduceat(solved, data.starts).sum()),
         )
 
     @classmethod
-    def merged(cls, parts: Sequence["Rewarding"]) -> "Rewarding":
-        """The rewards of several shards."""
-        few = all(part.counts for part in parts)
-        total = sum((Counter(part.counts) for part in parts), Counter()) if few else Counter()
+    def merge(cls, shards: Sequence["RewardSummary"]) -> "RewardSummary":
+        """The summary of several shards."""
+        few = all(shard.counts for shard in shards)
+        counts = sum((Counter(shard.counts) for shard in shards if few), Counter())
         return cls(
-            rows=sum(part.rows for part in parts),
-            episodes=sum(part.episodes for part in parts),
-            counts=dict(sorted(total.items())),
-            rewards=np.concatenate([part.rewards for part in parts]),
-            low=min(part.low for part in parts),
-            high=max(part.high for part in parts),
-            solved_rows=sum(part.solved_rows for part in parts),
-            solved_episodes=sum(part.solved_episodes for part in parts),
+            rows=sum(shard.rows for shard in shards),
+            episodes=sum(shard.episodes for shard in shards),
+            counts=dict(sorted(counts.items())),
+            rewards=np.concatenate([shard.rewards for shard in shards]),
+            low=min(shard.low for shard in shards),
+            high=max(shard.high for shard in shards),
+            solved_rows=sum(shard.solved_rows for shard in shards),
+            solved_episodes=sum(shard.solved_episodes for shard in shards),
         )
 
-    def summary(self) -> dict[str, Any]:
-        """The numbers for a script."""
+    def to_dict(self) -> dict[str, Any]:
         return {
             "rewards": {f"{value:g}": count for value, count in self.counts.items()},
             "lowest_reward": self.low,
@@ -164,68 +134,71 @@ class Rewarding:
 
 
 @dataclass(frozen=True)
-class Portrait:
+class DatasetSummary:
     """Sizes, ranges and samples of a data set.
 
     **Arguments:** `observations` and `actions` are samples of evenly spaced rows; the ranges are
-    those of all rows; `windows` counts those drawn, `whole` those that lie inside an episode.
+    those of all rows; `windows` counts those drawn, `whole_windows` those inside an episode.
     """
 
     lengths: Int[np.ndarray, " episodes"]
     windows: int
-    whole: int
-    observations: Array
+    whole_windows: int
+    observations: Float[np.ndarray, "rows obs"]
     observation_range: Float[np.ndarray, "2 obs"]
-    actions: Array
+    actions: Float[np.ndarray, "rows act"]
     action_range: Float[np.ndarray, "2 act"]
+
+    @classmethod
+    def of(cls, data: DatasetStatistics, rows: int) -> "DatasetSummary":
+        """The summary of a shard, with samples of about `rows` rows."""
+        observations, actions = data.observations, data.actions
+        return cls(
+            data.lengths,
+            data.windows,
+            data.whole_windows,
+            sample(data.array("observations"), rows).copy(),
+            np.stack([observations.low, observations.high]),
+            sample(data.array("actions"), rows).copy(),
+            np.stack([actions.low, actions.high]),
+        )
+
+    @classmethod
+    def merge(cls, shards: Sequence["DatasetSummary"]) -> "DatasetSummary":
+        """The summary of shards of one width."""
+        return cls(
+            np.concatenate([shard.lengths for shard in shards]),
+            sum(shard.windows for shard in shards),
+            sum(shard.whole_windows for shard in shards),
+            np.concatenate([shard.observations for shard in shards]),
+            _widest([shard.observation_range for shard in shards]),
+            np.concatenate([shard.actions for shard in shards]),
+            _widest([shard.action_range for shard in shards]),
+        )
 
     @property
     def rows(self) -> int:
         return int(self.lengths.sum())
 
-    @classmethod
-    def of(cls, facts: Facts, rows: int) -> "Portrait":
-        """The portrait of a shard, with samples of about so many rows."""
-        seen, acted = facts.observations, facts.actions
-        return cls(
-            facts.lengths,
-            max(len(facts.transitions) - facts.horizon + 1, 0),
-            facts.whole_windows,
-            sample(facts.array("observations"), rows).copy(),
-            np.stack([seen.low, seen.high]),
-            sample(facts.array("actions"), rows).copy(),
-            np.stack([acted.low, acted.high]),
-        )
-
-    @classmethod
-    def merged(cls, parts: Sequence["Portrait"]) -> "Portrait":
-        """The portrait of shards of one width."""
-        return cls(
-            np.concatenate([part.lengths for part in parts]),
-            sum(part.windows for part in parts),
-            sum(part.whole for part in parts),
-            np.concatenate([part.observations for part in parts]),
-            _outermost([part.observation_range for part in parts]),
-            np.concatenate([part.actions for part in parts]),
-            _outermost([part.action_range for part in parts]),
-        )
-
     @property
     def window_share(self) -> float:
         """The share of the windows drawn that lie inside an episode."""
-        return self.whole / max(self.windows, 1)
+        return self.whole_windows / max(self.windows, 1)
 
     @property
     def saturation(self) -> Float[np.ndarray, " act"]:
         """The share of rows in which each entry of the action is at ±1."""
-        return np.mean(np.abs(self.actions) >= 0.999, axis=0)
+        return np.mean(values.at_bound(self.actions), axis=0)
 
-    def summary(self) -> dict[str, Any]:
-        """The numbers for a script."""
+    def to_dict(self) -> dict[str, Any]:
         return {
             "rows": self.rows,
             "episodes": len(self.lengths),
-            "episode_lengths": _spread(self.lengths),
+            "episode_lengths": {
+                "shortest": int(self.lengths.min()),
+                "median": float(np.median(self.lengths)),
+                "longest": int(self.lengths.max()),
+            },
             "windows_whole": self.window_share,
             "observation_size": self.observations.shape[1],
             "observation_low": self.observation_range[0].tolist(),
@@ -237,14 +210,6 @@ class Portrait:
         }
 
 
-def _outermost(ranges: Sequence[np.ndarray]) -> np.ndarray:
+def _widest(ranges: Sequence[np.ndarray]) -> np.ndarray:
     stacked = np.stack(ranges)
     return np.stack([stacked[:, 0].min(axis=0), stacked[:, 1].max(axis=0)])
-
-
-def _spread(lengths: np.ndarray) -> dict[str, float]:
-    return {
-        "shortest": int(lengths.min()),
-        "median": float(np.median(lengths)),
-        "longest": int(lengths.max()),
-    }

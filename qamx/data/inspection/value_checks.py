@@ -6,163 +6,188 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from qamx._utils.finding import Finding, counted, listed
-from qamx.data.inspection.statistics import Columns, Facts, explained, sample
-from qamx.data.validation import LARGEST_ACTION, first_row, outside
+from qamx.data.inspection.statistics import DatasetStatistics, explained_variance, sample
+from qamx.data.validation import find_out_of_range, first_row
 
 LARGE = 100.0
 """Size of an entry beyond which networks hardly learn from raw units."""
 
 UNEVEN = 1e3
-"""How many times the typical entry's deviation another may have."""
+"""Deviation of an entry, in multiples of the typical entry's, that is uneven."""
 
 FAR = 100.0
-"""Distances from the middle, in widths of the middle 99%, that make an outlier."""
+"""Distance from the middle, in widths of the middle 99%, of an outlier among observations."""
 
 STILL_RUN, STILL_SHARE = 10, 0.01
-"""Rows in a row without any change, and the share of all rows in such runs, to warn from."""
+"""Consecutive rows without any change, and the share of all rows in such runs, to warn from."""
 
 LEAP, MOST_LEAPS = 2.0, 0.01
 """A jump, in multiples of the usual largest change, and the share of rows that may be jumps."""
 
+BOUND = 0.999
+"""Size from which an action counts as at its bound."""
 
-def check_constant_observations(facts: Facts) -> Iterator[Finding]:
+SATURATED, SWITCH = 0.7, 0.99
+"""Shares of the rows at a bound of a saturated entry, and of a switch."""
+
+NARROW = 0.05
+"""Reach below which an entry uses next to nothing of its range."""
+
+SHIFTED = 1.5
+"""Variance explained by a neighbouring step's action, over that of the row's own, to warn from."""
+
+LARGE_REWARD = 100.0
+"""Root mean square beyond which values are too large for an untrained critic."""
+
+FAR_REWARD = 1_000.0
+"""Distance from the middle, in widths of the middle 99%, of an outlier among rewards."""
+
+_UNKNOWN_ACTIONS = "the critic knows no other value, and a policy that climbs it will try them"
+
+
+def at_bound(actions: Float[np.ndarray, "rows act"]) -> Bool[np.ndarray, "rows act"]:
+    """Marks actions at ±1, up to rounding."""
+    return np.abs(actions) >= BOUND
+
+
+def _entries(marked: Bool[np.ndarray, " entries"]) -> str:
+    """`in 2 of 7 entries (0, 3)`."""
+    entries = np.flatnonzero(marked)
+    return f"in {len(entries)} of {len(marked)} entries ({listed(entries)})"
+
+
+# --- observations ---
+
+
+def check_constant_observations(data: DatasetStatistics) -> Iterator[Finding]:
     """Every entry varies."""
-    constant = np.flatnonzero(facts.observations.constant)
-    size = len(facts.observations.constant)
-    if len(constant):
+    constant = data.observations.constant
+    if constant.any():
         yield Finding(
             "observations-constant",
             "warn",
-            f"observations: constant in {len(constant)} of {size} entries ({listed(constant)})",
-            "they teach nothing, and a value that differs at test time drives the networks where "
-            "they were never trained"
-            if len(constant) < size
-            else "the policy is blind: it can learn no more than one action",
-            "leave them out, or see whether a sensor was off",
+            f"observations: constant {_entries(constant)}",
+            "the policy is blind: it can learn no more than one action"
+            if constant.all()
+            else "they teach nothing, and a value that differs at test time drives the networks "
+            "where they were never trained",
+            "leave them out, or check whether a sensor was off",
         )
 
 
-def check_nearly_constant_observations(facts: Facts) -> Iterator[Finding]:
+def check_nearly_constant_observations(data: DatasetStatistics) -> Iterator[Finding]:
     """Every entry that varies does so by more than rounding."""
-    columns = facts.observations
-    yield from nearly_constant_observations(
-        columns.nearly_constant, columns.mean, columns.deviation
+    columns = data.observations
+    return find_nearly_constant(
+        "observations", columns.nearly_constant, columns.mean, columns.deviation
     )
 
 
-def nearly_constant_observations(
-    found: Bool[np.ndarray, " obs"],
-    mean: Float[np.ndarray, " obs"],
-    deviation: Float[np.ndarray, " obs"],
+def find_nearly_constant(
+    name: str,
+    marked: Bool[np.ndarray, " entries"],
+    middle: Float[np.ndarray, " entries"],
+    deviation: Float[np.ndarray, " entries"],
 ) -> Iterator[Finding]:
-    """The finding about entries that hardly vary; their moments are those of the data's units."""
-    entries = np.flatnonzero(found)
-    if len(entries):
-        yield Finding(
-            "observations-nearly-constant",
-            "warn",
-            f"observations: nearly constant in {len(entries)} of {len(found)} entries "
-            f"({listed(entries)}); entry {entries[0]} deviates by {deviation[entries[0]]:.2g} from "
-            f"{mean[entries[0]]:.4g}",
-            "they teach next to nothing, and a value that differs at test time would drive the "
-            "networks where they were never trained: normalisation centres them, and does not "
-            "enlarge them",
-            "leave them out, or store them without their offset or in a smaller unit, in the data "
-            "and the environment",
-        )
+    """Reports entries of observations or actions that hardly vary, in the data's units."""
+    if not marked.any():
+        return
+    first = int(np.argmax(marked))
+    yield Finding(
+        f"{name}-nearly-constant",
+        "warn",
+        f"{name}: nearly constant {_entries(marked)}; entry {first} deviates by "
+        f"{deviation[first]:.2g} from {middle[first]:.4g}",
+        _UNKNOWN_ACTIONS
+        if name == "actions"
+        else "they teach next to nothing, and a value that differs at test time would drive the "
+        "networks where they were never trained: normalisation centres them, and does not "
+        "enlarge them",
+        "leave them out of the action, in the data and the environment"
+        if name == "actions"
+        else "leave them out, or store them without their offset or in a smaller unit, in the data "
+        "and the environment",
+    )
 
 
-def check_scales(facts: Facts) -> Iterator[Finding]:
+def check_scales(data: DatasetStatistics) -> Iterator[Finding]:
     """Entries are of comparable size."""
     # From the middle 99%: a single outlier is another fault.
-    low, middle, high = facts.observations.quantiles
+    low, middle, high = data.observations.quantiles
     deviation = (high - low) / 5.0
     varied = deviation[deviation > 0]
     if not len(varied):
         return
-    typical, uneven = np.hypot(middle, deviation), deviation > UNEVEN * np.median(varied)
-    large = np.flatnonzero((typical > LARGE) | uneven)
-    if not len(large):
+    typical = np.hypot(middle, deviation)
+    large = (typical > LARGE) | (deviation > UNEVEN * np.median(varied))
+    if not large.any():
         return
     most = int(np.argmax(typical))
     yield Finding(
         "observations-unscaled",
         "warn",
-        f"observations: far larger than 1 or than the others in {len(large)} of {len(typical)} "
-        f"entries ({listed(large)}); entry {most} is typically {typical[most]:.3g}",
+        f"observations: far larger than 1 or than the others {_entries(large)}; entry {most} is "
+        f"typically {typical[most]:.3g}",
         "large entries drown the others, and networks learn slowly or diverge",
         "write data.normalise_observations = true",
     )
 
 
-def check_outliers(facts: Facts) -> Iterator[Finding]:
-    """No value lies beyond all others."""
-    columns = facts.observations
-    far = _far(columns)
-    if not far.any():
-        return
-    entry = int(np.argmax(np.maximum(columns.high, -columns.low) * far))
-    value = columns.high[entry]
-    if -columns.low[entry] > value:
-        value = columns.low[entry]
-    column = facts.array("observations")[:, entry]
-    row = int(np.argmax(column == np.float32(value)))
-    low, _, high = columns.quantiles[:, entry]
-    yield Finding(
-        "observations-outliers",
-        "warn",
-        f"observations: {value:.4g} in row {row:,}, entry {entry}, where 99% lie between "
-        f"{low:.4g} and {high:.4g}" + _others(int(far.sum()) - 1),
-        "one such row makes a step of the optimiser that undoes many, and spoils the mean and "
-        "deviation of normalisation",
-        "mend or drop the episode",
-    )
-
-
-def _others(number: int) -> str:
-    return f"; {number} more entries have such values" if number else ""
-
-
-def _far(columns: Columns) -> Bool[np.ndarray, " entries"]:
-    """Entries with a value beyond all proportion to their own spread and the others'."""
+def check_outliers(data: DatasetStatistics) -> Iterator[Finding]:
+    """No value lies beyond all proportion to the entry's own spread and the typical one."""
+    columns = data.observations
     low, middle, high = columns.quantiles
     spread = high - low
     varied = spread[spread > 0]
     common = np.median(varied) if len(varied) else 0.0
     reach = np.maximum(columns.high - middle, middle - columns.low)
-    return reach > FAR * np.maximum(np.maximum(spread, common), 1e-6)
-
-
-def check_still(facts: Facts) -> Iterator[Finding]:
-    """Observations change from step to step."""
-    if facts.observations.constant.all():
+    far = reach > FAR * np.maximum(np.maximum(spread, common), 1e-6)
+    if not far.any():
         return
-    still = np.concatenate([[False], facts.motion.change == 0.0, [False]])
+    entry = int(np.argmax(np.maximum(columns.high, -columns.low) * far))
+    value = max(columns.high[entry], columns.low[entry], key=abs)
+    row = int(np.argmax(data.array("observations")[:, entry] == np.float32(value)))
+    more = int(far.sum()) - 1
+    yield Finding(
+        "observations-outliers",
+        "warn",
+        f"observations: {value:.4g} in row {row:,}, entry {entry}, where 99% lie between "
+        f"{low[entry]:.4g} and {high[entry]:.4g}"
+        + (f"; {more} more entries have such values" if more else ""),
+        "one such row makes a step of the optimiser that undoes many, and spoils the mean and "
+        "deviation of normalisation",
+        "correct the row or remove the episode",
+    )
+
+
+def check_still(data: DatasetStatistics) -> Iterator[Finding]:
+    """Observations change from step to step."""
+    if data.observations.constant.all():
+        return
+    still = np.concatenate([[False], data.changes.change == 0.0, [False]])
     turns = np.flatnonzero(still[1:] != still[:-1])
     begins, ends = turns[::2], turns[1::2]
     long = ends - begins >= STILL_RUN
-    rows = int(np.sum((ends - begins)[long]))
-    if rows <= STILL_SHARE * len(facts.transitions):
+    share = np.sum((ends - begins)[long]) / len(data.transitions)
+    if share <= STILL_SHARE:
         return
     yield Finding(
         "observations-frozen",
         "warn",
         f"observations: nothing changes in {counted(int(long.sum()), 'run')} of {STILL_RUN} rows "
-        f"or more, {rows / len(facts.transitions):.0%} of all, the first from row "
-        f"{int(begins[long][0]):,} on",
+        f"or more, {share:.0%} of all, the first from row {int(begins[long][0]):,} on",
         "actions seem to do nothing there: values spread over rows that a real state would tell "
         "apart",
         "cut the rows out where a sensor or the simulation stood still",
     )
 
 
-def check_jumps(facts: Facts) -> Iterator[Finding]:
-    """States follow from the ones before them, without leaps in mid-episode."""
-    if facts.jumps or len(facts.transitions) < 100:
+def check_jumps(data: DatasetStatistics) -> Iterator[Finding]:
+    """States do not jump inside an episode."""
+    if data.has_teleports or len(data.transitions) < 100:
         return
-    leap = facts.motion.leap
-    leaps = leap > LEAP
-    count, row = int(leaps.sum()), int(np.argmax(leap))
+    leap = data.changes.leap
+    count, row = int(np.sum(leap > LEAP)), int(np.argmax(leap))
     # Where many rows leap, that is how this environment moves; and shuffled rows are another fault.
     if not 0 < count <= MOST_LEAPS * len(leap):
         return
@@ -178,156 +203,103 @@ def check_jumps(facts: Facts) -> Iterator[Finding]:
     )
 
 
-BOUND = 0.999
-"""From where on an action counts as standing at its bound."""
-
-SATURATED, SWITCH = 0.7, 0.99
-"""Shares of the rows at a bound that make an entry saturated, and a switch."""
-
-NARROW = 0.05
-"""Reach below which an entry uses next to nothing of its range."""
-
-SHIFTED = 1.5
-"""How many times as much a neighbouring step's action must explain to be suspected."""
+# --- actions ---
 
 
-def check_range(facts: Facts) -> Iterator[Finding]:
+def check_range(data: DatasetStatistics) -> Iterator[Finding]:
     """Actions lie in [-1, 1]."""
-    wild = outside(facts.array("actions"), LARGEST_ACTION)
-    if wild is not None:
-        found, _, remedy = wild.text(wild.row).partition("; ")
-        yield Finding(
-            "actions-outside",
-            "refuse",
-            found,
-            "policies act in [-1, 1], and can neither imitate nor judge such actions",
-            remedy,
-        )
+    return find_out_of_range(data.array("actions"))
 
 
-def check_saturation(facts: Facts) -> Iterator[Finding]:
-    """Actions are not mostly at their bounds, but for a switch among them."""
-    share = np.mean(np.abs(sample(facts.array("actions"))) >= BOUND, axis=0)
-    saturated = np.flatnonzero(share > SATURATED)
-    if not len(saturated):
+def check_saturation(data: DatasetStatistics) -> Iterator[Finding]:
+    """Actions are not mostly at their bounds, except for switches."""
+    share = np.mean(at_bound(sample(data.array("actions"))), axis=0)
+    saturated = share > SATURATED
+    if not saturated.any():
         return
-    switches = bool(np.all(share[saturated] > SWITCH)) and 2 * len(saturated) <= len(share)
+    found = f"actions: at ±1 in {share[saturated].min():.0%} of the rows or more, "
+    found += _entries(saturated)
+    if np.all(share[saturated] > SWITCH) and 2 * saturated.sum() <= len(share):
+        effect = "none if it is a switch, such as a gripper"
+        yield Finding("actions-saturated", "note", found, effect)
+        return
     yield Finding(
         "actions-saturated",
-        "note" if switches else "warn",
-        f"actions: at ±1 in {share[saturated].min():.0%} of the rows or more, in "
-        f"{len(saturated)} of {len(share)} entries ({listed(saturated)})",
-        "none if it is a switch, such as a gripper"
-        if switches
-        else "what was clipped is lost, and policies that squash with tanh are driven to where "
+        "warn",
+        found,
+        "what was clipped is lost, and policies that squash with tanh are driven to where "
         "their gradient vanishes",
-        ""
-        if switches
-        else 'restore what was clipped, and have it scaled: data.scale_actions = "data"',
+        'restore what was clipped, and have it scaled: data.scale_actions = "data"',
     )
 
 
-def check_constant_actions(facts: Facts) -> Iterator[Finding]:
+def check_constant_actions(data: DatasetStatistics) -> Iterator[Finding]:
     """Every entry of the actions varies."""
-    constant = np.flatnonzero(facts.actions.constant)
-    if len(constant):
+    if data.actions.constant.any():
         yield Finding(
             "actions-constant",
             "warn",
-            f"actions: constant in {len(constant)} of {len(facts.actions.constant)} entries "
-            f"({listed(constant)})",
-            "the critic knows nothing of other values, and a policy that climbs it will try them",
+            f"actions: constant {_entries(data.actions.constant)}",
+            _UNKNOWN_ACTIONS,
             "leave them out of the action, in the data and the environment",
         )
 
 
-def check_nearly_constant_actions(facts: Facts) -> Iterator[Finding]:
+def check_nearly_constant_actions(data: DatasetStatistics) -> Iterator[Finding]:
     """Every entry of the actions that varies does so by more than rounding."""
-    columns = facts.actions
-    yield from nearly_constant_actions(
-        columns.nearly_constant,
-        columns.low,
-        columns.high,
-        "the critic knows nothing of other values, and a policy that climbs it will try them",
-        "leave them out of the action, in the data and the environment",
-    )
+    columns = data.actions
+    return find_nearly_constant("actions", columns.nearly_constant, columns.mean, columns.deviation)
 
 
-def nearly_constant_actions(
-    found: Bool[np.ndarray, " act"],
-    low: Float[np.ndarray, " act"],
-    high: Float[np.ndarray, " act"],
-    effect: str,
-    remedy: str,
-) -> Iterator[Finding]:
-    """The finding about entries that hardly vary."""
-    entries = np.flatnonzero(found)
-    if len(entries):
-        one = entries[0]
-        yield Finding(
-            "actions-nearly-constant",
-            "warn",
-            f"actions: nearly constant in {len(entries)} of {len(found)} entries "
-            f"({listed(entries)}); entry {one} lies within {(high[one] - low[one]) / 2:.2g} of "
-            f"{(high[one] + low[one]) / 2:.4g}",
-            effect,
-            remedy,
-        )
-
-
-def check_narrow(facts: Facts) -> Iterator[Finding]:
+def check_narrow(data: DatasetStatistics) -> Iterator[Finding]:
     """Actions use their range."""
-    columns = facts.actions
+    columns = data.actions
     reach = np.maximum(columns.high, -columns.low)
-    narrow = np.flatnonzero((reach < NARROW) & ~columns.constant & ~columns.nearly_constant)
-    if len(narrow):
+    narrow = (reach < NARROW) & ~columns.constant & ~columns.nearly_constant
+    if narrow.any():
         yield Finding(
             "actions-narrow",
             "warn",
-            f"actions: within ±{reach[narrow].max():.2g} in {len(narrow)} of {len(reach)} entries "
-            f"({listed(narrow)})",
-            "beside the noise that a flow starts from they are all one action",
+            f"actions: within ±{reach[narrow].max():.2g} {_entries(narrow)}",
+            "compared with the noise that a flow starts from, they are all one action",
             'have their range scaled: data.scale_actions = "data"',
         )
 
 
-def check_causes(facts: Facts) -> Iterator[Finding]:
-    """Actions explain what follows them, better than those of the step before or after."""
-    found = explained(facts)
-    if found is None:
+def check_causes(data: DatasetStatistics) -> Iterator[Finding]:
+    """Actions explain the change that follows them, better than the actions of a step before or
+    after."""
+    share = explained_variance(data)
+    if share is None:
         return
-    for steps, other, name in ((-1, found.before, "before"), (1, found.after, "after")):
-        if other > SHIFTED * max(found.own, found.chance):
+    for name, neighbour, shift in (("before", share.before, "on"), ("after", share.after, "back")):
+        if neighbour > SHIFTED * max(share.own, share.chance):
             yield Finding(
                 "actions-shifted",
                 "warn",
-                f"actions: the one a step {name} explains {other / max(found.own, 1e-9):.1f} times "
-                "as much of a change as the row's own",
+                f"actions: the one a step {name} explains {neighbour / max(share.own, 1e-9):.1f} "
+                "times as much of a change as the row's own",
                 "the critic learns what other actions did: chunks look backwards or ahead",
-                f"shift the actions by {'one row back' if steps > 0 else 'one row on'}: a row has "
-                "the action that was taken in its observation",
+                f"shift the actions by one row {shift}: a row has the action that was taken in its "
+                "observation",
             )
             return
-    if found.own < 3 * found.chance:
+    if share.own < 3 * share.chance:
         yield Finding(
             "actions-unrelated",
             "warn",
             "actions: they explain no more of what follows than chance would (by a linear model)",
             "the critic can learn nothing about actions",
-            "see that actions and observations are of the same episodes, in the same order",
+            "check that actions and observations are of the same episodes, in the same order",
         )
 
 
-LARGE_REWARD = 100.0
-"""Root mean square beyond which rewards make values too large for a network's first guess."""
-
-FAR_REWARD = 1_000.0
-"""Distance from the middle, in widths of the middle 99%, that makes an outlier."""
+# --- rewards and masks ---
 
 
-def check_masks(facts: Facts) -> Iterator[Finding]:
+def check_masks(data: DatasetStatistics) -> Iterator[Finding]:
     """Masks are 0 where nothing is bootstrapped, else 1, and mostly 1."""
-    masks = facts.array("masks")
+    masks = data.array("masks")
     odd = first_row((masks != 0) & (masks != 1))
     if odd is not None:
         yield Finding(
@@ -339,7 +311,7 @@ def check_masks(facts: Facts) -> Iterator[Finding]:
         )
         return
     zero = int(np.sum(masks == 0))
-    if zero <= len(masks) / 2 or len(facts.lengths) > len(masks) / 2:
+    if zero <= len(masks) / 2 or len(data.lengths) > len(masks) / 2:
         return
     yield Finding(
         "masks-inverted",
@@ -350,18 +322,16 @@ def check_masks(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def check_rewards(facts: Facts) -> Iterator[Finding]:
+def check_rewards(data: DatasetStatistics) -> Iterator[Finding]:
     """Rewards differ, and are of a size that can be learned."""
-    rewards = facts.array("rewards")
+    rewards = data.array("rewards")
     low, high = float(rewards.min()), float(rewards.max())
     if low == high:
-        yield from _constant(low, len(rewards), bool(np.any(facts.array("masks") == 0)))
+        yield from _constant_reward(low, data)
         return
     size = float(np.sqrt(np.mean(np.square(rewards, dtype=np.float64))))
-    middle = sample(rewards)
-    least, median, most = np.quantile(middle, (0.005, 0.5, 0.995))
-    reach = max(high - median, median - low)
-    if reach > FAR_REWARD * max(most - least, 1.0):
+    least, median, most = np.quantile(sample(rewards), (0.005, 0.5, 0.995))
+    if max(high - median, median - low) > FAR_REWARD * max(most - least, 1.0):
         row = int(np.argmax(np.abs(rewards - median)))
         yield Finding(
             "rewards-outliers",
@@ -369,7 +339,7 @@ def check_rewards(facts: Facts) -> Iterator[Finding]:
             f"rewards: {rewards[row]:.4g} in row {row:,}, where 99% lie between {least:.4g} and "
             f"{most:.4g}",
             "the critic fits that row and nothing else",
-            "mend the row or drop the episode",
+            "correct the row or remove the episode",
         )
     elif size > LARGE_REWARD:
         yield Finding(
@@ -381,14 +351,15 @@ def check_rewards(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _constant(reward: float, rows: int, terminates: bool) -> Iterator[Finding]:
-    """What is said of one reward throughout: nothing if it matters when an episode terminates."""
+def _constant_reward(reward: float, data: DatasetStatistics) -> Iterator[Finding]:
+    """Reports a single reward, unless the length of the episodes makes returns differ."""
+    terminates = bool(np.any(data.array("masks") == 0))
     if terminates and reward != 0:
         return
     yield Finding(
         "rewards-constant",
         "warn",
-        f"rewards: {reward:g} in all {rows:,} rows"
+        f"rewards: {reward:g} in all {len(data.transitions):,} rows"
         + ("" if terminates else ", and no row is marked as solved"),
         "every policy seems as good as every other: offline, there is nothing to learn but what "
         "the data does",
@@ -396,40 +367,34 @@ def _constant(reward: float, rows: int, terminates: bool) -> Iterator[Finding]:
     )
 
 
-def check_agreement(facts: Facts) -> Iterator[Finding]:
+def check_consistent_masks(data: DatasetStatistics) -> Iterator[Finding]:
     """Where few rewards occur and the best is rare, masks are 0 at the best alone.
 
     The rarely reached best reward is taken for success: sparse rewards, and counts of subtasks.
     """
-    counts = facts.reward_counts
-    if len(counts) < 2 or 2 * counts[max(counts)] > len(facts.transitions):
+    counts = data.reward_counts
+    if len(counts) < 2 or 2 * counts[max(counts)] > len(data.transitions):
         return
-    best = facts.array("rewards") == np.float32(max(counts))
-    stopped = facts.array("masks") == 0
-    if stopped.any():
-        astray = stopped & ~best
-        if astray.sum() > 0.01 * stopped.sum():
-            yield _astray(int(astray.sum()), int(stopped.sum()), int(np.argmax(astray)))
-        return
-    at_end = int(np.sum(best[facts.last]))
-    if at_end > 0.9 * best.sum():
+    best = data.array("rewards") == np.float32(max(counts))
+    stopped = data.array("masks") == 0
+    astray = stopped & ~best
+    if astray.sum() > 0.01 * stopped.sum():
+        yield Finding(
+            "masks-inconsistent",
+            "warn",
+            f"masks: 0 in {astray.sum():,} of {counted(int(stopped.sum()), 'row')} whose reward is "
+            f"not the best, the first is row {np.argmax(astray):,}",
+            "the return stops where nothing was reached; if that is no failure, such states seem "
+            "worse or better than they are",
+            "write 0 in the row whose reward says that the task is solved, or ended for good",
+        )
+    at_end = int(np.sum(best[data.last]))
+    if not stopped.any() and at_end > 0.9 * best.sum():
         yield Finding(
             "masks-never-zero",
             "warn",
-            f"masks: never 0, although {counted(at_end, 'episode')} of {len(facts.lengths):,} end "
+            f"masks: never 0, although {counted(at_end, 'episode')} of {len(data.lengths):,} end "
             f"with the best reward, {max(counts):g}",
             "values are bootstrapped beyond the end, from states in which nothing was ever done",
             'write 0 where the task is solved (data.terminal = "success")',
         )
-
-
-def _astray(astray: int, stopped: int, row: int) -> Finding:
-    return Finding(
-        "masks-inconsistent",
-        "warn",
-        f"masks: 0 in {astray:,} of {counted(stopped, 'row')} whose reward is not the best, the "
-        f"first is row {row:,}",
-        "the return stops where nothing was reached; if that is no failure, such states seem "
-        "worse or better than they are",
-        "write 0 in the row whose reward says that the task is solved, or ended for good",
-    )

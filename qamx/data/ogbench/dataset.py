@@ -14,15 +14,16 @@ from qamx.data.ogbench.download import StagingDir, check_recorded, download
 from qamx.data.ogbench.generate import generate
 from qamx.data.ogbench.rollout import is_generated
 from qamx.data.shards import TransitionCache
-from qamx.data.source import require_equal_lengths
 from qamx.data.transitions import Transitions
 from qamx.data.validation import (
     BROKEN,
     check_headers,
-    check_terminals,
     check_values,
+    find_bad_ends,
     read_headers,
+    refuse,
     refuse_dangling,
+    require_equal_lengths,
 )
 from qamx.envs.base import GlobalRandomness
 from qamx.envs.ogbench import Reward, make, sparse
@@ -71,8 +72,8 @@ class OGBenchData:
         return len(self.files)
 
     @property
-    def jumps(self) -> bool:
-        """Whether the maze has portals."""
+    def has_teleports(self) -> bool:
+        """True for mazes with portals."""
         return "teleport" in self._environment
 
     @functools.cached_property
@@ -95,7 +96,7 @@ class OGBenchData:
             headers = read_headers(path)
         check_headers(path, headers, (spaces[0].shape[0], spaces[1].shape[0]))
         terminals = self._terminals(path)
-        check_terminals(path, terminals)
+        refuse(path, find_bad_ends("terminals", terminals))
         return terminals
 
     def load_validation(self) -> Transitions | None:

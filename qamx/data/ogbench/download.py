@@ -41,7 +41,7 @@ from qamx.data.ogbench.http import (
     remote_size,
 )
 from qamx.data.ogbench.rollout import read_stamp
-from qamx.data.validation import BROKEN, check_arrays, read_headers
+from qamx.data.validation import BROKEN, check_headers, read_headers
 from qamx.errors import UserError
 
 RECORDS_FILE = "hashes.json"
@@ -274,7 +274,7 @@ def find_damage(path: Path) -> str | None:
     OGBench publishes no checksums; those inside the archive replace them the first time.
     """
     try:
-        check_arrays(path, read_headers(path))
+        check_headers(path, read_headers(path))
         with zipfile.ZipFile(path) as archive:
             member = archive.testzip()
     except (*BROKEN, UserError) as error:

@@ -15,7 +15,7 @@ from qamx._utils.files import read_json_lines
 from qamx.agents import AbstractAgent
 from qamx.building import build_data, build_environment
 from qamx.config import Experiment
-from qamx.data.source import scaled
+from qamx.data.source import normalise
 from qamx.data.transitions import Transitions
 from qamx.envs import opened
 from qamx.errors import UserError
@@ -105,7 +105,7 @@ def _data(directory: Path, experiment: Experiment, scaling: Scaling) -> Transiti
     if not all(file.exists() for file in files):
         return None
     source = build_data(experiment.data, experiment.environment)
-    return scaled(scaling, source.load(0))
+    return normalise(source.load(0), scaling)
 
 
 RESETS = "resets"
