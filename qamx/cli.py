@@ -6,6 +6,7 @@ needs is imported inside it, so that help and checks answer at once.
 
 import argparse
 import dataclasses
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,8 +42,25 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status, as `qamx.errors.exit_code` has it."""
     arguments = build_parser().parse_args(argv)
+    _log_to_terminal()
     with ending_in_order():
         return exit_code(lambda: arguments.handler(arguments))
+
+
+class _TerminalHandler(logging.Handler):
+    """Writes messages as plain lines, warnings and errors to stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stdout if record.levelno < logging.WARNING else sys.stderr
+        stream.write(f"{self.format(record)}\n")
+        stream.flush()
+
+
+def _log_to_terminal() -> None:
+    logger = logging.getLogger("qamx")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _TerminalHandler) for handler in logger.handlers):
+        logger.addHandler(_TerminalHandler())
 
 
 def build_parser() -> argparse.ArgumentParser:
