@@ -101,8 +101,8 @@ def read_records(directory: Path) -> dict[str, Record]:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: not a record of hashes ({error}); remove it: the next qamx data download "
-            "records the files that are there again"
+            f"{path}: not a record of hashes ({error}); remove it, and the next qamx data "
+            "download records the existing files"
         ) from error
 
 
