@@ -31,10 +31,10 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         return
     lines = [tuple(header), *map(tuple, rows)] if any(header) else [*map(tuple, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    print(title)
+    _write(title)
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print(f"  {'  '.join(cells)}".rstrip())
+        _write(f"  {'  '.join(cells)}".rstrip())
 
 
 def print_findings(findings: Sequence[Finding], header: str) -> None:
@@ -51,11 +51,15 @@ def print_findings(findings: Sequence[Finding], header: str) -> None:
             table.add_row(Text(LEVEL_WORDS[finding.level], LEVEL_STYLES[finding.level]), text)
         Console().print(table)
         return
-    print("findings")
+    _write("findings")
     for finding in findings:
-        print(f"  {LEVEL_WORDS[finding.level]}: {finding.id}")
+        _write(f"  {LEVEL_WORDS[finding.level]}: {finding.id}")
         for label, words in finding.paragraphs():
-            print(indent(f"{label}: {words}" if label else words, "    "))
+            _write(indent(f"{label}: {words}" if label else words, "    "))
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
 
 
 def _rich_table(

@@ -1,9 +1,9 @@
-"""Shards: the memory-mapped cache, and the one that training is on beside the next."""
+"""Shards: the memory-mapped cache, and double-buffered loading."""
 
 import functools
 import json
+import logging
 import shutil
-import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,21 +19,18 @@ from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 
 FOLDER = ".cache"
-"""The folder of all caches, beside the files that they are made from."""
+"""The folder of all caches, in that of their data files."""
 
 FORMAT = 1
 STAMP = "stamp.json"
 SPARE_BYTES = 2**30
-"""A cache is made only if the disk has this much left after it."""
+"""Space that must be left on the disk."""
 
 
 class TransitionCache:
-    """The cache of one data file.
+    """The cache of the data file `source`, valid while size and time of change of that file stay.
 
-    It holds only while the file has the size and time of change that it had when it was read.
-    Each file of the cache is written whole or not at all.
-
-    **Arguments:** `source` is the data file.
+    Files of the cache are written atomically.
     """
 
     def __init__(self, source: Path):
@@ -41,7 +38,7 @@ class TransitionCache:
         self._folder = source.parent / FOLDER / source.stem
 
     def read(self, label: str) -> Transitions | None:
-        """The transitions with the rewards and masks called `label`, None if they are not there."""
+        """The transitions with the rewards and masks called `label`, None if not cached."""
         shared, task = self._shared(), self._array(_task(label))
         if shared is None or task is None or task.shape != (2, len(shared.actions)):
             return None
@@ -52,22 +49,21 @@ class TransitionCache:
         )
 
     def write(self, label: str, transitions: Transitions) -> None:
-        """Keeps transitions; where that is not possible, says why, and the run goes on without.
+        """Caches transitions, or warns if that is not possible.
 
-        Their observations must follow each other: within an episode, what follows a transition is
-        what the next one begins with.
+        Within an episode, each next observation must be the observation of the next row.
         """
         try:
             self._write(label, transitions)
         except OSError as error:
-            _say(f"{self._folder}: not kept ({error.strerror or error}); shards are read anew")
+            _warn(f"{self._folder}: not cached ({error.strerror or error}); shards are read again")
 
     def _write(self, label: str, transitions: Transitions) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         task = np.stack([np.asarray(transitions.rewards), np.asarray(transitions.masks)])
         arrays = {_task(label): task.astype(np.float32)}
         if self._shared() is None:
-            # Of an older file, or damaged: its tasks must not be taken for the new one's.
+            # An older file's, or damaged: its tasks must not be taken for the new one's.
             for old in self._folder.iterdir():
                 old.unlink()
             ends = np.asarray(transitions.ends, np.float32)
@@ -86,7 +82,7 @@ class TransitionCache:
         atomic_write(self._folder / STAMP, json.dumps(self._stamp()))
 
     def _shared(self) -> "_Shared | None":
-        """What all tasks have, None where it is not whole or of another state of the file."""
+        """The arrays of all tasks, None if they are incomplete or out of date."""
         try:
             if json.loads((self._folder / STAMP).read_bytes()) != self._stamp():
                 return None
@@ -111,7 +107,7 @@ class TransitionCache:
             "format": FORMAT,
             "bytes": status.st_size,
             "changed": status.st_mtime_ns,
-            "ogbench": package_version("ogbench"),  # whose relabelling the rewards are
+            "ogbench": package_version("ogbench"),  # which computed the rewards
         }
 
 
@@ -145,17 +141,16 @@ def _observed(transitions: Transitions) -> np.ndarray:
 
 
 @functools.cache
-def _say(text: str) -> None:
-    """A warning, once a process."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+def _warn(text: str) -> None:
+    """Logs a warning once a process."""
+    logging.getLogger("qamx").warning(f"warning: {text}")
 
 
 class Shards:
     """A data set's shards in turn, each for the same number of updates.
 
-    While one is trained on, a thread reads and relabels the next and moves it to the device, so
-    that two shards are there at a time and a swap need not wait. (Reading, decompressing and
-    copying leave Python's lock to the loop.)
+    While one is trained on, a thread loads the next and moves it to the device, so that two are in
+    memory and a swap need not wait. (Reading, decompressing and copying release Python's lock.)
 
     **Arguments:** `updates` are those taken so far, `total` those of the whole run, after which no
     shard is needed.
@@ -170,43 +165,43 @@ class Shards:
 
     @property
     def ahead(self) -> int:
-        """How many shards are on the device besides the present one."""
+        """The number of shards on the device in addition to the current one."""
         return 0 if self._every is None or self._data.shards == 1 else 1
 
     def first(self) -> Transitions:
-        """Loads the shard of the present update; the runner puts it on the device."""
+        """Loads the shard of the current update, on the host."""
         transitions = self._data.load(self._present)
         self._length = len(transitions)
         return transitions
 
     def left(self, updates: int) -> int:
-        """Updates until the next shard takes the place of the present one."""
+        """Updates until the next shard replaces the current one."""
         return self._total if self._every is None else self._every - updates % self._every
 
     def is_due(self, updates: int) -> bool:
-        """Whether another shard than the present one is to be trained on."""
+        """True if the current shard must be replaced."""
         return self._at(updates) != self._present
 
     def prepare(self, updates: int) -> None:
-        """Begins to make the next shard ready, if the run comes to it."""
+        """Begins to load the next shard, if the run reaches it."""
         comes = updates + self.left(updates) < self._total
         if self.ahead and comes and self._next is None:
             self._next = self._begin(self._at(updates + self.left(updates)))
 
     def swap(self, updates: int) -> Transitions:
-        """Waits for the shard of the present update; it is on the device.
+        """Waits for the shard of the current update, on the device.
 
         **Raises:** what loading it raised; `UserError` if it has another number of transitions.
         """
         self._present = self._at(updates)
-        # Another one was made ready only if a step brings more updates than a shard is used for.
+        # Another one was prepared only if a step takes more updates than a shard is used for.
         if self._next is None or self._next[0] != self._present:
             self._next = self._begin(self._present)
         (_, loading), self._next = self._next, None
         return loading.result()
 
     def close(self) -> None:
-        """Waits for no shard any more."""
+        """Stops loading."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _at(self, updates: int) -> int:

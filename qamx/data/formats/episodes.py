@@ -1,7 +1,7 @@
 """Episodes as a format stores them, and the reader that turns them into transitions."""
 
 import functools
-import sys
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -44,8 +44,8 @@ class StoredEpisode:
 
 @functools.cache
 def note(text: str) -> None:
-    """Prints a note once a process: a shard is loaded many times."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    """Logs a note once a process: a shard is loaded many times."""
+    logging.getLogger("qamx").warning(f"note: {text}")
 
 
 @dataclass(frozen=True)
