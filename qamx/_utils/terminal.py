@@ -6,9 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from textwrap import indent
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qamx._utils.finding import LEVEL_WORDS, Finding
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _LOG = logging.getLogger("qamx")
 
@@ -60,7 +63,7 @@ def print_findings(findings: Sequence[Finding], header: str) -> None:
 
 def _rich_table(
     title: str, header: Sequence[str], show_header: bool = True, show_lines: bool = False
-) -> Any:
+) -> "Table":
     from rich.table import Table
 
     table = Table(
@@ -81,7 +84,7 @@ LINE = "{label}: {done} of {total}, {rate}, {left:.0f} min left"
 class Progress:
     """The progress of a long task: a bar where output is a terminal, else a line every 30 s.
 
-    Entered as a context; lines go to the log, so that they stand in order with other messages.
+    A context manager; lines go to the log, in order with other messages.
 
     **Arguments:** `total` counts what there is to do, `first` what was done before; `unit` is the
     plural of what is counted, `amount` shows a count; `line` is the template of a line.

@@ -4,7 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
-from qamx._utils.processes import ending_in_order
+from qamx._utils.processes import exit_cleanly
 from qamx.errors import ExitCode, exit_code
 from qamx.training.guards import SCHEDULER, Stopped, stop_immediately
 
@@ -12,7 +12,7 @@ from qamx.training.guards import SCHEDULER, Stopped, stop_immediately
 def main(order: Path) -> int:
     """Carries out, or continues, the runs of an order; returns an exit code."""
     try:
-        with ending_in_order():
+        with exit_cleanly():
             return exit_code(lambda: _carry_out(order))
     finally:
         for number in SCHEDULER:  # the outcome is settled: a stop does not change it any more
