@@ -1,13 +1,15 @@
-"""The first episode of each generated set, on record: what a generator's output is held against.
+"""The first episode of each generated data set, compared with a table.
 
-OGBench publishes no hashes, and a file's bytes depend on how much of a set was made. But the first
-training episode of seed 0 is in every file of that seed, whatever its size.
+OGBench publishes no checksums, and a file's bytes depend on its number of episodes. The first
+training episode of seed 0 is in every file of that seed, whatever its size. `python
+tests/reference_episodes.py` renews the table after an intended change.
 """
 
 import enum
 import functools
 import hashlib
 import json
+import platform
 import zipfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -17,36 +19,37 @@ from typing import Any
 import numpy as np
 
 from qamx.data.ogbench.catalogue import dataset_names, lookup
-from qamx.data.ogbench.generate import build_recipe
+from qamx.data.ogbench.generate import build_behaviour
 from qamx.data.ogbench.rollout import Episode, Plan, draw_episode, read_stamp
 
-_TABLE = Path(__file__).with_name("reference_episodes.json")
-_PLACE = {"seed": 0, "shard": 0, "split": "train"}
-_SOFTWARE = ("mujoco", "dm-control", "gymnasium", "numpy", "ogbench")
+TABLE = Path(__file__).with_name("golden") / "reference_episodes.json"
+STAMP = {"seed": 0, "shard": 0, "split": "train"}
+SOFTWARE = ("mujoco", "dm-control", "gymnasium", "numpy", "ogbench")
 
 
-class Likeness(enum.Enum):
-    """How near an episode is to the one on record; the value says so in words."""
+class ReferenceMatch(enum.Enum):
+    """Agreement of an episode with the reference."""
 
-    SAME = "the one on record, bit for bit"
-    CLOSE = "the one on record, up to rounding"
-    ALIKE = "like the one on record, as under other versions of the simulator"
-    OTHER = "not the one on record"
+    IDENTICAL = enum.auto()
+    ROUNDING = enum.auto()
+    SIMILAR = enum.auto()
+    """As under other versions of the simulator."""
+    DIFFERENT = enum.auto()
 
 
-def draw_standard(name: str) -> Episode:
+def draw_reference(name: str) -> Episode:
     """The first training episode of seed 0."""
-    portion = Plan.of(name, episodes=1, shards=None, seed=0).portions[0]
-    return draw_episode(build_recipe(lookup(name)), portion, 0)
+    spec = Plan.of(name, episodes=1, shards=None, seed=0).files[0]
+    return draw_episode(build_behaviour(lookup(name)), spec, 0)
 
 
 def read_first_episode(path: Path) -> Episode | None:
-    """The first episode of a generated file, if it is of the kind on record; no more is read.
+    """The first episode of a generated file with the reference's seed; no more is read.
 
     **Raises:** `OSError`, `ValueError`, `BadZipFile` or `zlib.error` if the file is damaged.
     """
     stamp = read_stamp(path)
-    if stamp is None or any(stamp.get(key) != value for key, value in _PLACE.items()):
+    if stamp is None or any(stamp.get(key) != value for key, value in STAMP.items()):
         return None
     with zipfile.ZipFile(path) as archive:
         return {
@@ -64,52 +67,51 @@ def _first_rows(archive: zipfile.ZipFile, member: str, rows: int) -> np.ndarray:
     return np.frombuffer(content, dtype).reshape(shape)
 
 
-def surroundings() -> dict[str, str]:
-    """What an episode's last bits depend on: the software, and what the processor can do."""
-    import platform
-
+def platform_info() -> dict[str, str]:
+    """Software versions and processor, which an episode's last bits depend on."""
     config: Any = np.__config__.show(mode="dicts")
-    found = config["SIMD Extensions"]["found"]
-    processor = {"machine": platform.machine(), "processor": " ".join(found)}
-    return {name: version(name) for name in _SOFTWARE} | processor
+    features = " ".join(config["SIMD Extensions"]["found"])
+    processor = {"machine": platform.machine(), "processor": features}
+    return {name: version(name) for name in SOFTWARE} | processor
 
 
 @functools.cache
-def record() -> Mapping[str, Any]:
-    """The table: `made_with`, and under `episodes` what is known of each set's first one."""
-    return json.loads(_TABLE.read_text(encoding="utf-8"))
+def read_table() -> Mapping[str, Any]:
+    """The table: `made_with`, and `episodes` by data set."""
+    return json.loads(TABLE.read_text(encoding="utf-8"))
 
 
-def compare(name: str, episode: Episode) -> Likeness | None:
-    """How near an episode is to the one on record, or `None` if there is none of that set."""
-    known = record()["episodes"].get(name)
-    if known is None:
+def compare(name: str, episode: Episode) -> ReferenceMatch | None:
+    """The agreement with the reference; `None` without one."""
+    reference = read_table()["episodes"].get(name)
+    if reference is None:
         return None
-    if _sha256(episode) == known["sha256"]:
-        return Likeness.SAME
-    found, expected = _described(episode), known["arrays"]
-    if {name: _form(array) for name, array in found.items()} != {
-        name: _form(array) for name, array in expected.items()
+    if _sha256(episode) == reference["sha256"]:
+        return ReferenceMatch.IDENTICAL
+    found, expected = _summary(episode), reference["arrays"]
+    if {key: _form(array) for key, array in found.items()} != {
+        key: _form(array) for key, array in expected.items()
     }:
-        return Likeness.OTHER
-    pairs = [(array, expected[name]) for name, array in found.items()]
-    if not all(_near(ours["first"], theirs["first"]) for ours, theirs in pairs):
-        return Likeness.OTHER
-    if all(_near(ours["last"], theirs["last"]) for ours, theirs in pairs):
-        return Likeness.CLOSE
-    return Likeness.ALIKE if all(_akin(*pair) for pair in pairs) else Likeness.OTHER
+        return ReferenceMatch.DIFFERENT
+    pairs = [(array, expected[key]) for key, array in found.items()]
+    if not all(_close(ours["first"], theirs["first"]) for ours, theirs in pairs):
+        return ReferenceMatch.DIFFERENT
+    if all(_close(ours["last"], theirs["last"]) for ours, theirs in pairs):
+        return ReferenceMatch.ROUNDING
+    similar = all(_similar(*pair) for pair in pairs)
+    return ReferenceMatch.SIMILAR if similar else ReferenceMatch.DIFFERENT
 
 
 def _form(array: Mapping[str, Any]) -> tuple[Any, Any]:
     return array["shape"], array["dtype"]
 
 
-def _near(ours: list[float], theirs: list[float]) -> bool:
+def _close(ours: list[float], theirs: list[float]) -> bool:
     return np.allclose(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
-def _akin(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    """Means within half a standard deviation, deviations within a factor of two."""
+def _similar(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Compares means within half a standard deviation, deviations within a factor of two."""
     spread = max(theirs["deviation"], 1e-3)
     return (
         abs(ours["mean"] - theirs["mean"]) <= spread / 2
@@ -125,7 +127,7 @@ def _sha256(episode: Episode) -> str:
     return digest.hexdigest()
 
 
-def _described(episode: Episode) -> dict[str, dict[str, Any]]:
+def _summary(episode: Episode) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "shape": list(values.shape),
@@ -143,15 +145,15 @@ def _rounded(value: Any) -> float:
     return float(f"{float(value):.5g}")
 
 
-def write_record() -> None:
-    """Draws the first episode of every set that takes no expert, and writes the table anew."""
+def write_table() -> None:
+    """Draws the first episode of every set that needs no expert, and writes the table."""
     episodes = {}
     for name in (name for name in dataset_names() if lookup(name).walker is None):
-        episode = draw_standard(name)
-        episodes[name] = {"sha256": _sha256(episode), "arrays": _described(episode)}
-    table = {"made_with": surroundings(), "episodes": episodes}
-    _TABLE.write_text(json.dumps(table, separators=(",", ":")) + "\n", encoding="utf-8")
+        episode = draw_reference(name)
+        episodes[name] = {"sha256": _sha256(episode), "arrays": _summary(episode)}
+    table = {"made_with": platform_info(), "episodes": episodes}
+    TABLE.write_text(json.dumps(table, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write_record()
+    write_table()

@@ -69,5 +69,5 @@ def collect(env: gymnasium.Env, name: str, episodes: int, seed: int = 0) -> list
 
 
 def columns(rows: list[tuple]) -> list[np.ndarray]:
-    """What `qamx.data.transitions.Transitions` holds, of rows of one's own."""
+    """The arrays of `qamx.data.transitions.Transitions`, of rows."""
     return [np.asarray(column, np.float32) for column in zip(*rows, strict=True)]

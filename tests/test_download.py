@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -56,7 +57,7 @@ from qamx.data.ogbench.http import (
 )
 from qamx.errors import UserError
 
-QUICK = RetryPolicy(connect=1.0, stall=0.3, attempts=3, pause=0.01)
+QUICK = RetryPolicy(connect=1.0, stall=0.5, attempts=3, pause=0.01)
 NAME = "pointmaze-medium-navigate"
 TRAIN, VAL = f"{NAME}-v0.npz", f"{NAME}-v0-val.npz"
 CUT = 2000
@@ -491,7 +492,7 @@ REFUSING = "http://127.0.0.1:9"
         ("silent", "cannot be reached ("),
         ([Answer(status=503)] * 9, "the server answers 503 Service Unavailable, 3 times in a row"),
         ([Answer(cut=0)] * 9, ", 3 times in a row; asking"),
-        ([Answer(stall=0)] * 9, "no byte came for 0.3 seconds, 3 times in a row"),
+        ([Answer(stall=0)] * 9, "no byte came for 0.5 seconds, 3 times in a row"),
         ([Answer(status=403)], "access is refused (the server answers 403"),
         ([Answer(status=404)], "not there (the server answers 404"),
         ([Answer(status=400)], "the server answers 400"),
@@ -504,8 +505,9 @@ REFUSING = "http://127.0.0.1:9"
     ],
 )
 def test_a_second_address_is_asked_where_the_first_fails(
-    tmp_path, server, copy, both, silent, capsys, first, said
+    tmp_path, server, copy, both, silent, caplog, first, said
 ):
+    caplog.set_level(logging.INFO, "qamx")
     url = {"silent": silent}.get(first, first) if isinstance(first, str) else server.url
     if isinstance(first, list):
         server.script[TRAIN] = list(first)
@@ -515,7 +517,7 @@ def test_a_second_address_is_asked_where_the_first_fails(
     assert (tmp_path / TRAIN).read_bytes() == TRAINING
     assert read_records(tmp_path)[TRAIN].source == f"{copy.url}/{TRAIN}"
     assert copy.sent(TRAIN) == [SIZE]
-    shown = capsys.readouterr().out
+    shown = caplog.text
     assert f"{url}/{TRAIN}: " in shown or f"{url}/{VAL}: " in shown
     assert said in shown
     assert f"; asking {copy.url}" in shown
@@ -795,7 +797,9 @@ def test_no_record_is_lost_between_many_writers(tmp_path):
 PROGRAM = """
 import signal, sys
 from pathlib import Path
+from qamx._utils.terminal import print_log
 from qamx.data.ogbench.download import RetryPolicy, download
+print_log()
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 directory, mirror, name = sys.argv[1:]
 policy = RetryPolicy(stall=120.0, pause=0.01)

@@ -1,4 +1,4 @@
-"""How episodes become transitions, and observations of dictionaries vectors."""
+"""Episodes read as transitions, and dictionary observations as vectors."""
 
 import warnings
 from typing import Any

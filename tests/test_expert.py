@@ -19,8 +19,14 @@ from qamx.config import load
 from qamx.data.ogbench.catalogue import lookup
 from qamx.data.ogbench.dataset import OGBenchData
 from qamx.data.ogbench.expert import SIZES, expert_path, read_expert, write_expert
-from qamx.data.ogbench.generate import build_recipe, carry_out, generate
-from qamx.data.ogbench.maze import ExploreGoals, MazeRecipe, RandomWays, ShortestWay, StitchGoals
+from qamx.data.ogbench.generate import build_behaviour, execute, generate
+from qamx.data.ogbench.maze import (
+    ExploreGoals,
+    MazeBehaviour,
+    OracleDirection,
+    RandomDirection,
+    StitchGoals,
+)
 from qamx.data.ogbench.rollout import Plan, draw_episode, read_stamp, seeded
 from qamx.data.source import RandomSteps
 from qamx.envs import WalkEnvironment
@@ -82,7 +88,7 @@ def short_plan(name, *, episodes=2, steps=STEPS):
 
 
 def make(plan, directory, workers=1):
-    return carry_out(plan, directory, workers=workers, overwrite=False, progress=False)
+    return execute(plan, directory, workers=workers, overwrite=False, progress=False)
 
 
 # ---------------------------------------------------------------- the task
@@ -259,9 +265,9 @@ def test_an_episode_does_not_depend_on_those_before_it(tmp_path, walker, name):
     arrays = np.load(train)
     # A direction takes the place of the position.
     assert (arrays["observations"].shape[1], arrays["actions"].shape[1]) == SIZES[walker]
-    walk = build_recipe(plan.dataset, expert)
+    walk = build_behaviour(plan.dataset, expert)
     for index in (1, 0, 1):
-        for key, values in draw_episode(walk, plan.portions[0], index).items():
+        for key, values in draw_episode(walk, plan.files[0], index).items():
             rows = slice(index * plan.steps, (index + 1) * plan.steps)
             np.testing.assert_array_equal(values, arrays[key][rows], err_msg=f"{key} of {index}")
 
@@ -281,7 +287,7 @@ def test_an_expert_sees_the_walker_without_its_place_and_the_way_to_the_next_cel
     env = gymnasium.make("ogbench.locomaze:antmaze-medium-v0", terminate_at_goal=False)
     maze: Any = env.unwrapped
     expert: Any = Recorder()
-    walk = MazeRecipe(env, StitchGoals(maze.maze_map), ShortestWay(), expert, 0.2)
+    walk = MazeBehaviour(env, StitchGoals(maze.maze_map), OracleDirection(), expert, 0.2)
     with seeded(np.random.SeedSequence(0)) as seeds:
         rows = list(walk.play(seeds, 40))
     noise = np.array([row["actions"] for row in rows])
@@ -294,7 +300,7 @@ def test_an_expert_sees_the_walker_without_its_place_and_the_way_to_the_next_cel
 
 
 def test_exploring_goes_ten_steps_in_each_of_many_directions():
-    generator, ways = np.random.default_rng(0), RandomWays()
+    generator, ways = np.random.default_rng(0), RandomDirection()
     found = [tuple(ways.direction(None, step, generator)) for step in range(300)]
     assert [len(set(found[i : i + 10])) for i in range(0, 300, 10)] == [1] * 30
     assert len(set(found)) == 30
@@ -306,8 +312,8 @@ def test_exploring_is_noisy_and_has_no_goal_after_the_first(tmp_path):
     expert = put_expert(tmp_path, "ant")
     dataset = lookup("antmaze-teleport-explore")
     assert (dataset.episodes, dataset.steps) == (10_000, 501)
-    explorer: Any = build_recipe(dataset, expert)
-    assert isinstance(explorer._heading, RandomWays)
+    explorer: Any = build_behaviour(dataset, expert)
+    assert isinstance(explorer.directions, RandomDirection)
     assert (explorer._noise, type(explorer.goals)) == (1.0, ExploreGoals)
     assert explorer.goals.after_success(np.random.default_rng(0)) is None
 
@@ -381,13 +387,12 @@ def test_walking_in_a_maze_needs_no_jax(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from qamx.data.generate import generate, Plan
-from qamx.data.generate.episode import draw_episode
-from qamx.data.generate.expert import find_expert
-from qamx.data.generate.crew import build_recipe
+from qamx.data.ogbench.expert import find_expert
+from qamx.data.ogbench.generate import build_behaviour
+from qamx.data.ogbench.rollout import Plan, draw_episode
 plan = Plan.of("antmaze-medium-stitch", episodes=1, shards=None, seed=0)
-recipe = build_recipe(plan.dataset, find_expert("ant", Path({str(tmp_path)!r})))
-print(len(draw_episode(recipe, plan.portions[0], 0)["actions"]), "jax" in sys.modules)
+behaviour = build_behaviour(plan.dataset, find_expert("ant", Path({str(tmp_path)!r})))
+print(len(draw_episode(behaviour, plan.files[0], 0)["actions"]), "jax" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["201", "False"]

@@ -29,7 +29,7 @@ def arrays(tmp_path_factory):
 
 
 def refusal(folder, arrays, **changes):
-    """What loading says when some arrays are others."""
+    """The message of loading a set with some arrays replaced."""
     path = folder / f"{NAME}-v0.npz"
     np.savez(path, **(arrays | changes))
     with pytest.raises(UserError) as refused:
@@ -56,15 +56,17 @@ def test_values_that_are_not_finite_name_the_first_row(arrays, tmp_path, name, v
 def test_the_last_observation_of_an_episode_is_looked_at_too(arrays, tmp_path):
     end = int(np.flatnonzero(arrays["terminals"])[0])
     broken = changed(arrays["observations"], end, np.nan)
-    said = refusal(tmp_path, arrays, observations=broken)
-    assert said.startswith(f"observations: found nan in row {end:,}")
+    message = refusal(tmp_path, arrays, observations=broken)
+    assert message.startswith(f"observations: found nan in row {end:,}")
 
 
 def test_actions_outside_their_range_are_counted(arrays, tmp_path):
     wild = changed(changed(arrays["actions"], 7, 1.5), 11, -3.0)
-    said = refusal(tmp_path, arrays, actions=wild)
-    assert said.startswith("actions: 2 of 2,000 rows lie outside [-1, 1], the farthest by an entry")
-    assert "-3 in row 11; scale the actions" in said
+    message = refusal(tmp_path, arrays, actions=wild)
+    assert message.startswith(
+        "actions: 2 of 2,000 rows lie outside [-1, 1], the farthest by an entry"
+    )
+    assert "-3 in row 11; scale the actions" in message
 
 
 def test_rounding_beyond_the_range_is_clipped(arrays, tmp_path):
@@ -77,14 +79,14 @@ def test_rounding_beyond_the_range_is_clipped(arrays, tmp_path):
 
 def test_a_set_without_ends_of_episodes_is_refused(arrays, tmp_path):
     none = np.zeros_like(arrays["terminals"])
-    said = refusal(tmp_path, arrays, terminals=none)
-    assert said.startswith("terminals: no row of 2,002 ends an episode")
+    message = refusal(tmp_path, arrays, terminals=none)
+    assert message.startswith("terminals: no row of 2,002 ends an episode")
 
 
 def test_a_cut_off_set_is_refused(arrays, tmp_path):
     cut = {name: array[:1900] for name, array in arrays.items()}
-    said = refusal(tmp_path, cut)
-    assert said.startswith("terminals: the last episode, from row 1,001 on, has no end")
+    message = refusal(tmp_path, cut)
+    assert message.startswith("terminals: the last episode, from row 1,001 on, has no end")
 
 
 def test_ends_are_marked_with_ones(arrays, tmp_path):
@@ -115,8 +117,8 @@ def test_python_objects_are_refused_unread(arrays, tmp_path):
             return (Path.touch, (tmp_path / "sprung",))
 
     trap = np.array([Trap()] * 2002, dtype=object)
-    said = refusal(tmp_path, arrays, observations=trap)
-    assert said.startswith("observations: holds Python objects (pickled)")
+    message = refusal(tmp_path, arrays, observations=trap)
+    assert message.startswith("observations: holds Python objects (pickled)")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -197,7 +199,7 @@ def test_every_mistake_of_a_file_comes_at_once_and_without_jax(tmp_path, command
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert time.monotonic() - began < 10  # 0.3 s on an idle machine; tests share theirs
-    for said in (
+    for message in (
         'plugins: plugin "not_there"',
         'environment.id: found "cube-duble-play"; did you mean "cube-double-play"?',
         'agent.method: unknown method "qan"',
@@ -205,7 +207,7 @@ def test_every_mistake_of_a_file_comes_at_once_and_without_jax(tmp_path, command
         "agent.discount: found nan",
         "agent.pessimism: found -1.0",
     ):
-        assert said in done.stderr
+        assert message in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -217,7 +219,7 @@ CALLS = {"eval", "exec", "compile", "__import__"}
 
 
 def unsafe(source):
-    """What in a module's source could run code that was loaded."""
+    """Parts of a module's source that could run code that was loaded."""
     for node in ast.walk(ast.parse(source)):
         names = []
         if isinstance(node, ast.Import):

@@ -380,8 +380,8 @@ def test_demonstrations_that_are_whole_or_without_a_step(tmp_path, capsys, chang
     # No step needs an array of successes.
     found = source_of(source, observation_keys=["object"], success="rewards").load(0)
     assert len(found) == steps
-    said = capsys.readouterr().err
-    assert said.endswith("holds no whole step: demo_2\n" if steps == 2 else "")
+    message = capsys.readouterr().err
+    assert message.endswith("holds no whole step: demo_2\n" if steps == 2 else "")
 
 
 @pytest.mark.parametrize(
@@ -793,8 +793,8 @@ def test_links_are_followed_and_those_to_nothing_are_named(linked, kind, part, t
     with pytest.raises(UserError) as caught:
         rows_of(kind, folder)
     if kind != "minari":  # whose library does not see such a data set
-        said = f"{folder / part}: a symbolic link to {place}, where there is nothing to be read"
-        assert str(caught.value).startswith(said)
+        message = f"{folder / part}: a symbolic link to {place}, where there is nothing to be read"
+        assert str(caught.value).startswith(message)
 
 
 def test_links_that_lead_in_circles_end(linked):

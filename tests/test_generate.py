@@ -1,5 +1,6 @@
-"""Generated data: OGBench reads them, the same seed makes the same bytes, nothing is left half."""
+"""Generated data: OGBench reads it, the same seed gives the same bytes, no file is incomplete."""
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -14,15 +15,14 @@ import ogbench
 import pytest
 from filelock import FileLock
 
-from qamx.data.ogbench import generate as crew_module
-from qamx.data.ogbench import generate as generation_module
+from qamx.data.ogbench import generate as generate_module
 from qamx.data.ogbench.catalogue import dataset_names, default_directory, lookup
-from qamx.data.ogbench.generate import build_recipe, carry_out, generate
+from qamx.data.ogbench.generate import build_behaviour, execute, generate
 from qamx.data.ogbench.manipulation import (
-    ManipulationRecipe,
+    ManipulationBehaviour,
     NoisyActions,
-    Undisturbed,
-    anything_goes,
+    NoNoise,
+    accept_all,
     cube_in_sight,
 )
 from qamx.data.ogbench.maze import StitchGoals, cells_at_distance, free_cells, vertex_cells
@@ -54,7 +54,7 @@ def short_plan(name, *, episodes=3, steps=20, shards=None, seed=0):
 
 
 def make(plan, directory, *, workers=1, overwrite=False, progress=False):
-    return carry_out(plan, directory, workers=workers, overwrite=overwrite, progress=progress)
+    return execute(plan, directory, workers=workers, overwrite=overwrite, progress=progress)
 
 
 def everything_in(directory):
@@ -117,7 +117,7 @@ def test_numbers_out_of_range(wrong, said, tmp_path):
 
 @pytest.mark.parametrize(("episodes", "held_out"), [(1, 1), (9, 1), (10, 1), (1000, 100)])
 def test_a_tenth_more_is_held_out_and_at_least_one(episodes, held_out):
-    train, held = Plan.of(MAZE, episodes=episodes, shards=None, seed=0).portions
+    train, held = Plan.of(MAZE, episodes=episodes, shards=None, seed=0).files
     assert (train.episodes, held.episodes) == (episodes, held_out)
 
 
@@ -125,13 +125,13 @@ def test_shards_have_a_million_transitions_unless_told_otherwise():
     name = "cube-quadruple-play"
     assert Plan.of(name, episodes=None, shards=None, seed=0).episodes == 5000
     sharded = Plan.of(name, episodes=None, shards=2, seed=0)
-    assert [str(portion.path) for portion in sharded.portions] == [
+    assert [str(file.path) for file in sharded.files] == [
         "cube-quadruple-play-100m-v0/cube-quadruple-play-v0-000.npz",
         "cube-quadruple-play-100m-v0/cube-quadruple-play-v0-000-val.npz",
         "cube-quadruple-play-100m-v0/cube-quadruple-play-v0-001.npz",
         "cube-quadruple-play-100m-v0/cube-quadruple-play-v0-001-val.npz",
     ]
-    assert [portion.episodes for portion in sharded.portions] == [1000, 100, 1000, 100]
+    assert [file.episodes for file in sharded.files] == [1000, 100, 1000, 100]
 
 
 def test_the_directory_comes_from_the_environment(monkeypatch, tmp_path):
@@ -143,7 +143,8 @@ def test_the_directory_comes_from_the_environment(monkeypatch, tmp_path):
 
 def test_the_names_are_there_without_a_simulator():
     code = (
-        "import sys, qamx.data.generate as g; g.dataset_names(); "
+        "import sys, qamx.data.ogbench.generate, qamx.data.ogbench.catalogue as c; "
+        "c.dataset_names(); "
         "print({'jax', 'mujoco', 'gymnasium', 'ogbench', 'rich'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -228,9 +229,9 @@ def test_bytes_depend_on_neither_workers_nor_time(made, tmp_path):
 def test_an_episode_does_not_depend_on_those_before_it(made, name):
     arrays = np.load(made[name][0])
     plan = short_plan(name, steps=STEPS[name])
-    recipe = build_recipe(plan.dataset)
+    behaviour = build_behaviour(plan.dataset)
     for index in (2, 0, 2):
-        episode = draw_episode(recipe, plan.portions[0], index)
+        episode = draw_episode(behaviour, plan.files[0], index)
         rows = slice(index * plan.steps, (index + 1) * plan.steps)
         for key, values in episode.items():
             np.testing.assert_array_equal(values, arrays[key][rows], err_msg=f"{key} of {index}")
@@ -265,11 +266,11 @@ class SecondTime:
 
 
 def test_a_refused_episode_is_drawn_again():
-    recipe, portion = SecondTime(), short_plan(MAZE).portions[0]
-    twice = [draw_episode(recipe, portion, 7)["observations"] for _ in range(2)]
-    assert recipe.played[0] != recipe.played[1]
+    behaviour, file = SecondTime(), short_plan(MAZE).files[0]
+    twice = [draw_episode(behaviour, file, 7)["observations"] for _ in range(2)]
+    assert behaviour.played[0] != behaviour.played[1]
     np.testing.assert_array_equal(twice[0], twice[1])
-    assert twice[0][0, 0] == np.float32(recipe.played[1])
+    assert twice[0][0, 0] == np.float32(behaviour.played[1])
 
 
 # ---------------------------------------------------------------- what is there already
@@ -278,12 +279,12 @@ def test_a_refused_episode_is_drawn_again():
 def test_an_interruption_leaves_whole_files_only_and_is_made_up_for(monkeypatch, tmp_path):
     plan = short_plan(MAZE, shards=2)
 
-    def interrupted(recipe, portion, index):
-        if (portion.shard, index) == (1, 2):
+    def interrupted(behaviour, file, index):
+        if (file.shard, index) == (1, 2):
             raise KeyboardInterrupt
-        return draw_episode(recipe, portion, index)
+        return draw_episode(behaviour, file, index)
 
-    monkeypatch.setattr(crew_module, "draw_episode", interrupted)
+    monkeypatch.setattr(generate_module, "draw_episode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make(plan, tmp_path)
     folder = f"{MAZE}-100m-v0"
@@ -300,7 +301,7 @@ def test_an_interruption_leaves_whole_files_only_and_is_made_up_for(monkeypatch,
 
 def test_a_set_is_made_by_one_process_at_a_time(made, tmp_path, monkeypatch):
     plan = short_plan(MAZE, steps=STEPS[MAZE])
-    monkeypatch.setattr(generation_module, "_make", lambda *_: pytest.fail("made twice"))
+    monkeypatch.setattr(generate_module, "_make", lambda *_: pytest.fail("made twice"))
     with ThreadPoolExecutor(1) as other:
         with FileLock(tmp_path / f".{MAZE}.lock"):  # a process that makes it
             second = other.submit(make, plan, tmp_path)
@@ -351,16 +352,18 @@ def test_a_directory_that_is_a_file(tmp_path):
         generate(MAZE, episodes=1, directory=tmp_path / "data")
 
 
-def test_progress_names_the_files_and_can_be_silent(tmp_path, capsys):
+def test_progress_names_the_files_and_can_be_silent(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "qamx")
     plan = short_plan(MAZE, episodes=20)
     train, held_out = make(plan, tmp_path, progress=True)
-    said = capsys.readouterr().out
-    assert f"{train}: 380 transitions" in said
-    assert f"{held_out}: 38 transitions" in said
+    assert f"{train}: 380 transitions" in caplog.text
+    assert f"{held_out}: 38 transitions" in caplog.text
+    caplog.clear()
     make(plan, tmp_path, progress=True)
-    assert "2 files are there already" in capsys.readouterr().out
+    assert "2 files are there already" in caplog.text
+    caplog.clear()
     make(plan, tmp_path, overwrite=True)
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
 
 
 # ---------------------------------------------------------------- the mazes
@@ -425,11 +428,11 @@ def test_a_stitch_goal_is_four_moves_away_or_at_the_start(grid):
 @pytest.mark.parametrize("name", ["pointmaze-medium-stitch", MAZE])
 def test_stitch_stays_where_navigate_goes_on(name):
     dataset = lookup(name)
-    portion = Plan.of(name, episodes=3, shards=None, seed=0).portions[0]
-    recipe = build_recipe(dataset)
+    file = Plan.of(name, episodes=3, shards=None, seed=0).files[0]
+    behaviour = build_behaviour(dataset)
     maze: Any = gymnasium.make(dataset.environment_id).unwrapped
     for index in range(3):
-        path = draw_episode(recipe, portion, index)["observations"]
+        path = draw_episode(behaviour, file, index)["observations"]
         cells = [maze.xy_to_ij(xy) for xy in path]
         assert all(maze.maze_map[cell] == 0 for cell in cells)
         if dataset.behaviour == "stitch":
@@ -442,8 +445,8 @@ def test_stitch_stays_where_navigate_goes_on(name):
 
 
 def test_the_plan_oracles_action_is_only_clipped():
-    disturb = Undisturbed().begin(np.random.default_rng(0))
-    np.testing.assert_allclose(disturb(lambda: np.array([0.3, -2.0])), [0.3, -1.0])
+    act = NoNoise().start(np.random.default_rng(0))
+    np.testing.assert_allclose(act(lambda: np.array([0.3, -2.0])), [0.3, -1.0])
 
 
 def test_noise_has_its_shape_and_random_actions_their_share():
@@ -453,14 +456,14 @@ def test_noise_has_its_shape_and_random_actions_their_share():
         asked.append(1)
         return np.zeros(5)
 
-    disturb = NoisyActions(random_action=0.0).begin(np.random.default_rng(1))
-    deviations = np.std([disturb(ask) for _ in range(4000)], axis=0)
+    act = NoisyActions(random_action=0.0).start(np.random.default_rng(1))
+    deviations = np.std([act(ask) for _ in range(4000)], axis=0)
     np.testing.assert_allclose(deviations[:4] / deviations[0], [1, 1, 1, 3], rtol=0.1)
     assert len(asked) == 4000
 
     asked.clear()
-    disturb = NoisyActions(random_action=0.2).begin(np.random.default_rng(2))
-    actions = np.array([disturb(ask) for _ in range(10_000)])
+    act = NoisyActions(random_action=0.2).start(np.random.default_rng(2))
+    actions = np.array([act(ask) for _ in range(10_000)])
     assert np.abs(actions).max() <= 1.0
     # Binomial, standard deviation 40: four of them either way.
     assert abs(len(asked) - 8000) < 160
@@ -470,8 +473,8 @@ def test_an_episodes_noise_is_uniform_up_to_a_tenth():
     noisy = NoisyActions(random_action=0.0)
     levels = []
     for seed in range(300):
-        disturb = noisy.begin(np.random.default_rng(seed))
-        levels.append(np.std([disturb(lambda: np.zeros(5))[:3] for _ in range(100)]))
+        act = noisy.start(np.random.default_rng(seed))
+        levels.append(np.std([act(lambda: np.zeros(5))[:3] for _ in range(100)]))
     # A uniform law on [0, 0.1] has mean 0.05 and standard deviation 0.029.
     assert np.mean(levels) == pytest.approx(0.05, abs=4 * 0.029 / np.sqrt(300))
     assert 0.09 < max(levels) < 0.12
@@ -509,9 +512,9 @@ class Retargeted:
 
 def test_an_oracle_sees_its_own_target_from_its_first_action():
     both = Retargeted()
-    recipe = ManipulationRecipe(both, {"cube": both}, Undisturbed(), (0.25, 0.5), anything_goes)
+    behaviour = ManipulationBehaviour(both, {"cube": both}, NoNoise(), (0.25, 0.5), accept_all)
     seeds = EpisodeSeeds(environment=0, generator=np.random.default_rng(0))
-    assert len(list(recipe.play(seeds, 6))) == 6
+    assert len(list(behaviour.play(seeds, 6))) == 6
     assert both.seen == [0, 0, 1, 1, 2, 2]
 
 

@@ -78,9 +78,9 @@ def test_a_report_counts_all_tasks_as_ogbench_relabels_them(folder, capsys):
         assert counted["rewards"] == {f"{v:g}": n for v, n in zip(values, counts, strict=True)}
         assert counted["masks_zero"] == np.sum(data.masks == 0)
     assert report["tasks"]["task 3"]["masks_zero"] > 0
-    said = capsys.readouterr().out
-    assert said.startswith(SOURCE)
-    assert "4 of 400 steps" in said
+    printed = capsys.readouterr().out
+    assert printed.startswith(SOURCE)
+    assert "4 of 400 steps" in printed
 
 
 def test_a_chosen_task_is_judged_alone(folder):
@@ -171,9 +171,9 @@ def test_a_terminal_gets_tables(folder, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     save(folder, actions=np.sign(ARRAYS["actions"]))
     run(folder)
-    said = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
-    assert "│ warning │ actions-saturated" in said
-    assert "a run starts with warnings" in said
+    printed = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    assert "│ warning │ actions-saturated" in printed
+    assert "a run starts with warnings" in printed
 
 
 # --- sources of any scheme that is registered ---

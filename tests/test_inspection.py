@@ -218,7 +218,7 @@ PLANTED = {
     "shards-unequal": unequal_shards,
     "shards-duplicate": one_shard_again,
 }
-"""What plants each kind of defect, by what it is to be called."""
+"""A data set with each kind of defect, by the id of its finding."""
 
 
 def source_of(planted):
@@ -266,8 +266,8 @@ def test_a_planted_defect_is_found_by_inspect_and_by_a_run(kind, capsys):
             assert "refuse" in levels.values()
             return
         lines = capsys.readouterr().err.splitlines()
-        said = next(f for f in inspected(source).findings if f.id == kind)
-        assert any(said.found in line and line.startswith("warning: mine:x") for line in lines)
+        finding = next(f for f in inspected(source).findings if f.id == kind)
+        assert any(finding.found in line and line.startswith("warning: mine:x") for line in lines)
 
 
 def test_every_kind_of_finding_is_planted_here_or_in_a_file_and_documented():
@@ -277,12 +277,12 @@ def test_every_kind_of_finding_is_planted_here_or_in_a_file_and_documented():
         name for path in paths for name in re.findall(r'Finding\(\s*"(.+?)"', path.read_text())
     }
     assert named
-    beside = {"validation-leak", "unreadable", "sizes", "units-unknown", "task-unsolved"}
-    assert named | PLANTED.keys() == PLANTED.keys() | beside
+    elsewhere = {"validation-leak", "unreadable", "sizes", "units-unknown", "task-unsolved"}
+    assert named | PLANTED.keys() == PLANTED.keys() | elsewhere
     assert len(PLANTED) >= 20
     page = (ROOT / "docs" / "inspect.md").read_text()
     documented = re.findall(r"^\| `([a-z-]+)`", page, re.MULTILINE)
-    assert sorted(documented) == sorted(PLANTED.keys() | beside)
+    assert sorted(documented) == sorted(PLANTED.keys() | elsewhere)
 
 
 def test_rows_shuffled_in_a_file_without_next_observations_are_warned_of():
@@ -362,9 +362,9 @@ def test_a_run_is_warned_once_of_each_kind(capsys):
     data = ValidatedData(source, "mine:x", HORIZON)
     for shard in (0, 1, 0):
         data.load(shard)
-    said = capsys.readouterr().err.splitlines()
-    assert sum("shorter than a chunk" in line for line in said) == 1
-    assert sum("are in shard 0 already" in line for line in said) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("shorter than a chunk" in line for line in lines) == 1
+    assert sum("are in shard 0 already" in line for line in lines) == 1
 
 
 def test_short_episodes_are_warned_of_with_what_they_cost():
@@ -373,9 +373,9 @@ def test_short_episodes_are_warned_of_with_what_they_cost():
     facts = rows(np.arange(11))
     findings = {f.id: f for f in run_checks(replace(facts, ends=ends), 4)[0]}
     # Windows start at rows 0 to 7; rows 2, 3 and 4 begin the three whole ones.
-    said = findings["episodes-short"]
-    assert said.found == "2 of 3 episodes are shorter than a chunk of 4 steps"
-    assert "62% of the windows drawn are cut" in said.effect
+    short = findings["episodes-short"]
+    assert short.found == "2 of 3 episodes are shorter than a chunk of 4 steps"
+    assert "62% of the windows drawn are cut" in short.effect
 
 
 def test_jumps_are_no_fault_where_the_environment_has_portals():

@@ -182,6 +182,7 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
 
 OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("architecture.md", "cli ", Shown("nothing", "the layers, which tests/test_layers.py checks")),
+    ("architecture.md", "a method: ", Shown("nothing", "parts of files")),
     ("experiments.md", "experiments/suites/mine", Shown(stage=stages.mistakes_of_a_suite)),
     ("experiments.md", "experiments/mine.toml: ", Shown(stage=stages.mistakes)),
     ("own_data.md", "step ", Shown("numbers", "rounding differs between processors")),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import threading
@@ -51,6 +52,8 @@ JOBS = 4
 _ATTEMPTS_BEFORE_NEXT_SERVER = 3
 _SECONDS_BETWEEN_LINES = 30.0
 
+_LOG = logging.getLogger("qamx")
+
 T = TypeVar("T")
 
 
@@ -98,8 +101,8 @@ def read_records(directory: Path) -> dict[str, Record]:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: not a record of hashes ({error}); remove it: the next qamx data download "
-            "records the files that are there again"
+            f"{path}: not a record of hashes ({error}); remove it, and the next qamx data "
+            "download records the existing files"
         ) from error
 
 
@@ -286,11 +289,9 @@ def _beginning_of_text(path: Path) -> str:
     """The first words of a text, such as a server's error page; empty for other files."""
     with path.open("rb") as file:
         beginning = file.read(200)
-    try:
-        text = " ".join(beginning.decode("ascii").split())
-    except UnicodeDecodeError:
-        return ""
-    return f"it begins {text[:60]!r}" if text.isprintable() and text else ""
+    text = " ".join(beginning.decode("ascii", errors="replace").split())
+    is_text = beginning.isascii() and text.isprintable() and text
+    return f"it begins {text[:60]!r}" if is_text else ""
 
 
 class FileSize(NamedTuple):
@@ -326,9 +327,8 @@ class DownloadProgress:
         self._start = self._last_line = time.monotonic()
         self._bars: dict[str, Any] = {}
         if display is not None:
-            self._all = display.add_task(
-                _count(len(sizes)), total=self._total, completed=self._first
-            )
+            total = {"total": self._total, "completed": self._first}
+            self._all = display.add_task(_count(len(sizes)), **total)
 
     def update(self, file: str, size: int, total: int | None) -> None:
         """Shows the received bytes of a file; `total` is `None` if it is unknown."""
@@ -371,23 +371,11 @@ def show_progress(
     if console is None or not console.is_terminal:
         yield DownloadProgress(sizes, log)
         return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich import progress as bars
 
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as display:
+    kinds = bars.BarColumn, bars.DownloadColumn, bars.TransferSpeedColumn, bars.TimeRemainingColumn
+    columns = (kind() for kind in kinds)
+    with bars.Progress("{task.description}", *columns, console=console) as display:
         yield DownloadProgress(sizes, log, display)
 
 
@@ -553,18 +541,20 @@ def download(
         OGBench's server and, where that fails, a public copy of it.
     - `again`: fetch and record existing files again.
     - `retry_policy`: timeouts and attempts.
-    - `progress`: show bars or lines.
+    - `progress`: show bars, and log each file at level INFO.
 
     **Returns:** the files, training before validation, shard by shard.
 
     **Raises:** `UserError` with the remedy: an unknown name, a generated file, a file that differs
     from its record, a server that does not have it, fails or is out of reach, a full disk.
     """
-    from qamx._utils.terminal import open_console
-
     if jobs < 1:
         raise UserError(f"--jobs: found {jobs}; write a positive integer, e.g. {JOBS}")
-    console, log = open_console(progress)
+    console, log = None, _LOG.debug
+    if progress:
+        from rich.console import Console
+
+        console, log = Console(soft_wrap=True), _LOG.info  # whole log lines above the bars
     directory = default_directory() if directory is None else directory.expanduser()
     datasets = list(dict.fromkeys(_find_dataset(name, shards, directory) for name in names))
     staging, policy = StagingDir(directory), retry_policy or RetryPolicy()
