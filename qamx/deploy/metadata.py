@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from qamx._utils.files import sha256
+from qamx._utils.units import Units
 from qamx.errors import UserError
-from qamx.normalisation import Units
 
 FILE_NAME = "bundle.json"
 VERSION = 1
