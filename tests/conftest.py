@@ -22,3 +22,11 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def printed_log():
+    """The library's messages are printed, as the command prints them."""
+    from qamx._utils.terminal import print_log
+
+    print_log()

@@ -1,18 +1,20 @@
 """Terminal output: tables, findings and the progress of a run."""
 
+import logging
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from textwrap import indent
-from typing import Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from qamx._utils.finding import LEVEL_WORDS, Finding
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_LOG = logging.getLogger("qamx")
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 """Colours of verdicts."""
@@ -23,6 +25,9 @@ LEVEL_STYLES = {"refuse": "bold red", "warn": "bold yellow", "note": "bold blue"
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a titled table; a header of empty names is left out."""
     if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
         table = _rich_table(title, header, show_header=any(header))
         for row in rows:
             table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
@@ -39,6 +44,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 def print_findings(findings: Sequence[Finding], header: str) -> None:
     """Prints findings; `header` is the title of a terminal's column."""
     if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
         table = _rich_table("findings", ("level", header), show_lines=True)
         for finding in findings:
             text = Text().append(finding.id, "bold")
@@ -60,7 +68,9 @@ def _write(line: str) -> None:
 
 def _rich_table(
     title: str, header: Sequence[str], show_header: bool = True, show_lines: bool = False
-) -> Table:
+) -> "Table":
+    from rich.table import Table
+
     table = Table(
         title=title,
         title_justify="left",
@@ -73,110 +83,118 @@ def _rich_table(
     return table
 
 
-class Display(Protocol):
-    """Shows how far a run is."""
-
-    def say(self, message: str, success: float) -> None:
-        """A line that stays, and the success rate that it reports."""
-        ...
-
-    def advance(self, phase: str, step: int) -> None:
-        """The run has reached `step`."""
-        ...
-
-    def close(self) -> None:
-        """Ends the display."""
-        ...
+LINE = "{label}: {done} of {total}, {rate}, {left:.0f} min left"
 
 
-def make_display(total: int, first: int) -> Display:
-    """A bar where output is a terminal, plain lines otherwise."""
-    console = Console()
-    return Bar(console, total, first) if console.is_terminal else Lines(total, first)
+class Progress:
+    """The progress of a long task: a bar where output is a terminal, else a line every 30 s.
 
+    Entered as a context; lines go to the log, so that they stand in order with other messages.
 
-class Bar:
-    """A bar with phase, steps, rate, time, and the latest success rate."""
-
-    def __init__(self, console: Console, total: int, first: int):
-        self._progress = Progress(
-            TextColumn("[bold]{task.fields[phase]}"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[success]}"),
-            console=console,
-        )
-        self._task = self._progress.add_task(
-            "run", total=total, completed=first, phase="start", rate="", success=""
-        )
-        self._rate = Rate(first)
-        self._progress.start()
-
-    def say(self, message: str, success: float) -> None:
-        self._progress.console.print(message, highlight=False)
-        self._progress.update(self._task, success=f"success {success:.2f}")
-
-    def advance(self, phase: str, step: int) -> None:
-        rate = f"{self._rate.update(step):,.0f} steps/s"
-        self._progress.update(self._task, completed=step, phase=phase, rate=rate)
-
-    def close(self) -> None:
-        self._progress.stop()
-
-
-class Lines:
-    """A line every half minute."""
+    **Arguments:** `total` counts what there is to do, `first` what was done before; `unit` is the
+    plural of what is counted, `amount` shows a count; `line` is the template of a line.
+    """
 
     SECONDS = 30.0
+    """Time between two lines, and the window of the rate."""
 
-    def __init__(self, total: int, first: int):
-        self._total, self._rate = total, Rate(first)
+    def __init__(
+        self,
+        total: float,
+        first: float = 0,
+        *,
+        unit: str = "",
+        amount: Callable[[float], str] = "{:,.0f}".format,
+        line: str = LINE,
+    ):
+        self._total, self._unit, self._amount, self._line = total, unit, amount, line
+        self._reached = deque([(time.monotonic(), first)])
         self._shown = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
 
-    def say(self, message: str, success: float) -> None:
-        print(message, flush=True)
+    def __enter__(self) -> "Progress":
+        from rich.console import Console
 
-    def advance(self, phase: str, step: int) -> None:
-        rate = self._rate.update(step)
+        if (console := Console()).is_terminal:
+            self._bar = _bar(console)
+            fields = {"amounts": "", "rate": "", "note": ""}
+            first = self._reached[0][1]
+            self._task = self._bar.add_task("start", total=self._total, completed=first, **fields)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, done: float, label: str = "") -> None:
+        """Shows that `done` of the total are done."""
+        now, rate = time.monotonic(), self._rate(done)
+        shown = f"{self._amount(rate)} {self._unit}/s".replace(" /", "/")
+        if self._bar is not None:
+            amounts = f"{self._amount(done)}/{self._amount(self._total)}"
+            fields = {"amounts": amounts, "rate": shown}
+            self._bar.update(self._task, completed=done, description=label, **fields)
+        elif now - self._shown >= self.SECONDS:
+            self._shown = now
+            left = (self._total - done) / rate / 60 if rate else float("inf")
+            amounts = {"done": self._amount(done), "total": self._amount(self._total)}
+            _LOG.info(self._line.format(label=label, rate=shown, left=left, **amounts))
+
+    def note(self, text: str) -> None:
+        """Shows a short text behind the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, note=text)
+
+    def _rate(self, done: float) -> float:
+        """The number a second over the last half minute."""
         now = time.monotonic()
-        if now - self._shown < self.SECONDS:
-            return
-        self._shown = now
-        left = (self._total - step) / rate / 60 if rate else float("inf")
-        print(
-            f"{phase}: step {step:,} of {self._total:,}, {rate:,.0f} steps/s, {left:.0f} min left",
-            flush=True,
-        )
-
-    def close(self) -> None:
-        pass
+        self._reached.append((now, done))
+        while len(self._reached) > 2 and now - self._reached[0][0] > self.SECONDS:
+            self._reached.popleft()
+        then, before = self._reached[0]
+        return (done - before) / (now - then) if now > then else 0.0
 
 
-class Rate:
-    """Steps a second over the last half minute."""
+def _bar(console: Any) -> Any:
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
 
-    WINDOW = 30.0
-
-    def __init__(self, first: int):
-        self._marks = deque([(time.monotonic(), first)])
-
-    def update(self, step: int) -> float:
-        """The rate after reaching `step`."""
-        now = time.monotonic()
-        self._marks.append((now, step))
-        while len(self._marks) > 2 and now - self._marks[0][0] > self.WINDOW:
-            self._marks.popleft()
-        then, before = self._marks[0]
-        return (step - before) / (now - then) if now > then else 0.0
+    return RichProgress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[amounts]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
 
 
-def open_console(enabled: bool) -> tuple[Console | None, Callable[[str], None]]:
+class PlainHandler(logging.Handler):
+    """Prints log messages as plain lines: warnings to stderr, others to stdout."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        stream.write(f"{self.format(record)}\n")
+        stream.flush()
+
+
+def print_log() -> None:
+    """Prints what the library logs, from INFO on."""
+    _LOG.setLevel(logging.INFO)
+    if not any(isinstance(handler, PlainHandler) for handler in _LOG.handlers):
+        _LOG.addHandler(PlainHandler())
+
+
+def open_console(enabled: bool) -> "tuple[Console | None, Callable[[str], None]]":
     """A console and a function that prints a line on it; nothing is printed if not `enabled`."""
     if not enabled:
         return None, lambda text: None
+    from rich.console import Console
+
     console = Console()
     return console, lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False)
