@@ -10,8 +10,8 @@ from typing import Any
 
 from qamx._utils.files import TextError, atomic_write, read_text
 from qamx.config import Experiment, SuiteRun
+from qamx.config.schedules import phase_steps
 from qamx.errors import UserError
-from qamx.tools.results.runs import phase_steps
 from qamx.training.guards import is_locked
 from qamx.training.logs import FROZEN, last_row
 
