@@ -24,7 +24,7 @@ from qamx.building import (
 from qamx.config import Experiment, load
 from qamx.data.source import files_of
 from qamx.errors import ExitCode, RunError, UserError
-from qamx.normalisation import Scaling
+from qamx.normalisation import Normalisation
 from qamx.provenance import stamp
 from qamx.trained_policy import start_from_run
 from qamx.training.guards import OutOfMemory, Stopped, locked, stop_immediately
@@ -167,7 +167,7 @@ def _members(
 
 def _task(experiment: Experiment, directory: Path) -> LearningTask:
     """Data and environment, in the units of the run that is resumed, if one is."""
-    scaling = Scaling.load(directory) if holds_state(directory) else None
+    scaling = Normalisation.load(directory) if holds_state(directory) else None
     return build_task(experiment.data, experiment.environment, experiment.agent.horizon, scaling)
 
 

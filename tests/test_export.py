@@ -45,7 +45,7 @@ from qamx.export.onnx import (
     with_draws_as_arguments,
 )
 from qamx.export.program import PLATFORMS, export_sampler
-from qamx.normalisation import VECTORS, Scaling, Units
+from qamx.normalisation import VECTORS, Normalisation, Units
 from qamx.tools.bench_measure import settings_of
 from qamx.trained_policy import TrainedPolicy
 
@@ -115,7 +115,7 @@ def loaded(agent: Any, folder: Path) -> JaxPolicy:
 @pytest.mark.parametrize("method", registry.agents.names())
 def test_every_method_acts_bitwise_as_in_training(method, tmp_path):
     agent = tiny_agent(method)
-    trained = TrainedPolicy(agent, Scaling(*(getattr(UNITS, v) for v in VECTORS)), HORIZON)
+    trained = TrainedPolicy(agent, Normalisation(*(getattr(UNITS, v) for v in VECTORS)), HORIZON)
     policy = loaded(agent, tmp_path)
     key = jax.random.key(3)
     for rows in (1, 4) if method == "qam" else (3,):  # one program for any number of observations

@@ -1,23 +1,27 @@
 """Units of observations and actions; NumPy alone, for exported policies."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 
+def _no_entries() -> np.ndarray:
+    return np.zeros(0, np.float32)
+
+
 @dataclass(frozen=True)
 class Units:
-    """Affine maps between environment units and policy units.
+    """Affine maps between an environment's units and a policy's.
 
     A policy sees (observation - mean) / deviation and acts in [-1, 1], where ±1 are the bounds of
     the environment's actions. An empty vector leaves observations, or actions, as they are.
     """
 
-    observation_mean: np.ndarray
-    observation_deviation: np.ndarray
-    action_low: np.ndarray
-    action_high: np.ndarray
+    observation_mean: np.ndarray = field(default_factory=_no_entries)
+    observation_deviation: np.ndarray = field(default_factory=_no_entries)
+    action_low: np.ndarray = field(default_factory=_no_entries)
+    action_high: np.ndarray = field(default_factory=_no_entries)
 
     def observations(self, raw: np.ndarray) -> np.ndarray:
         """Observations [..., obs] as a policy sees them."""
@@ -45,6 +49,6 @@ class Units:
 
     @functools.cached_property
     def reach(self) -> np.ndarray:
-        """Half the range of the bounds; 1 for an entry that cannot move."""
+        """The distance of the bounds from the middle; 1 for an entry that cannot move."""
         half = self.action_high / 2 - self.action_low / 2
         return np.where(half > 0, half, 1.0)

@@ -7,7 +7,7 @@ import what they need when they run, so that help and checks answer at once.
 import argparse
 from collections.abc import Callable, Sequence
 
-from qamx._utils.processes import ending_in_order
+from qamx._utils.processes import exit_cleanly
 from qamx.cli import data, policy, results, run
 from qamx.cli.options import Subparsers
 from qamx.errors import exit_code
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from qamx._utils.terminal import print_log
 
     print_log()
-    with ending_in_order():
+    with exit_cleanly():
         return exit_code(lambda: handler(**options))
 
 

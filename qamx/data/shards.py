@@ -1,9 +1,9 @@
-"""Shards: the memory-mapped cache, and the one that training is on beside the next."""
+"""Shards: memory-mapped cache and double-buffered loading."""
 
 import functools
 import json
+import logging
 import shutil
-import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,19 +19,18 @@ from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 
 FOLDER = ".cache"
-"""The folder of all caches, beside the files that they are made from."""
+"""The folder of all caches, in that of the data files."""
 
 FORMAT = 1
 STAMP = "stamp.json"
 SPARE_BYTES = 2**30
-"""A cache is made only if the disk has this much left after it."""
+"""Free space that a cache must leave on the disk."""
 
 
 class TransitionCache:
     """The cache of one data file.
 
-    It holds only while the file has the size and time of change that it had when it was read.
-    Each file of the cache is written whole or not at all.
+    It is valid while the file's size and modification time do not change.
 
     **Arguments:** `source` is the data file.
     """
@@ -41,33 +40,32 @@ class TransitionCache:
         self._folder = source.parent / FOLDER / source.stem
 
     def read(self, label: str) -> Transitions | None:
-        """The transitions with the rewards and masks called `label`, None if they are not there."""
+        """The transitions with the rewards and masks of a `label`, None if they are not cached."""
         shared, task = self._shared(), self._array(_task(label))
         if shared is None or task is None or task.shape != (2, len(shared.actions)):
             return None
-        first, observed = _places(shared.ends), shared.observed
+        first, observed = _observation_rows(shared.ends), shared.observed
         rewards, masks = task
         return Transitions(
             observed[first], shared.actions, rewards, masks, shared.ends, observed[first + 1]
         )
 
     def write(self, label: str, transitions: Transitions) -> None:
-        """Keeps transitions; where that is not possible, says why, and the run goes on without.
+        """Caches transitions, or warns of the reason for which that is not possible.
 
-        Their observations must follow each other: within an episode, what follows a transition is
-        what the next one begins with.
+        Within an episode, a transition's next observation must be the observation of the next.
         """
         try:
             self._write(label, transitions)
         except OSError as error:
-            _say(f"{self._folder}: not kept ({error.strerror or error}); shards are read anew")
+            _warn(f"{self._folder}: not kept ({error.strerror or error}); shards are read anew")
 
     def _write(self, label: str, transitions: Transitions) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         task = np.stack([np.asarray(transitions.rewards), np.asarray(transitions.masks)])
         arrays = {_task(label): task.astype(np.float32)}
         if self._shared() is None:
-            # Of an older file, or damaged: its tasks must not be taken for the new one's.
+            # Of an older file, or damaged: its tasks must not be read as the new one's.
             for old in self._folder.iterdir():
                 old.unlink()
             ends = np.asarray(transitions.ends, np.float32)
@@ -86,7 +84,7 @@ class TransitionCache:
         atomic_write(self._folder / STAMP, json.dumps(self._stamp()))
 
     def _shared(self) -> "_Shared | None":
-        """What all tasks have, None where it is not whole or of another state of the file."""
+        """The arrays of all tasks, None if they are not whole or of an older file."""
         try:
             if json.loads((self._folder / STAMP).read_bytes()) != self._stamp():
                 return None
@@ -96,7 +94,9 @@ class TransitionCache:
         if observed is None or actions is None or ends is None or not len(ends):
             return None
         shared = _Shared(observed, actions, np.asarray(ends))
-        whole = len(actions) == len(ends) and _places(shared.ends)[-1] + 2 == len(observed)
+        whole = len(actions) == len(ends) and _observation_rows(shared.ends)[-1] + 2 == len(
+            observed
+        )
         return shared if whole else None
 
     def _array(self, name: str) -> np.ndarray | None:
@@ -123,8 +123,8 @@ class _Shared(NamedTuple):
     ends: np.ndarray
 
 
-def _places(ends: Num[np.ndarray, " size"]) -> Int[np.ndarray, " size"]:
-    """The row of each transition among the observations: an episode has one more of these."""
+def _observation_rows(ends: Num[np.ndarray, " size"]) -> Int[np.ndarray, " size"]:
+    """The row of each transition's observation: an episode has one more of these."""
     ended = ends > 0
     return np.arange(len(ends)) + np.cumsum(ended) - ended
 
@@ -137,7 +137,7 @@ def _observed(transitions: Transitions) -> np.ndarray:
     """The observations of all episodes, each with the one that follows its last transition."""
     before, after = np.asarray(transitions.observations), np.asarray(transitions.next_observations)
     ends = np.asarray(transitions.ends) > 0
-    places = _places(ends)
+    places = _observation_rows(ends)
     observed = np.empty((len(before) + int(ends.sum()), before.shape[1]), np.float32)
     observed[places] = before
     observed[places[ends] + 1] = after[ends]
@@ -145,20 +145,18 @@ def _observed(transitions: Transitions) -> np.ndarray:
 
 
 @functools.cache
-def _say(text: str) -> None:
-    """A warning, once a process."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+def _warn(text: str) -> None:
+    """Warns, once a process."""
+    logging.getLogger("qamx").warning(f"warning: {text}")
 
 
 class Shards:
-    """A data set's shards in turn, each for the same number of updates.
+    """Double-buffered loading of a data set's shards, each for the same number of updates.
 
-    While one is trained on, a thread reads and relabels the next and moves it to the device, so
-    that two shards are there at a time and a swap need not wait. (Reading, decompressing and
-    copying leave Python's lock to the loop.)
+    During training on a shard, a thread reads and relabels the next and moves it to the device, so
+    that a swap need not wait. (Reading, decompressing and copying release Python's lock.)
 
-    **Arguments:** `updates` are those taken so far, `total` those of the whole run, after which no
-    shard is needed.
+    **Arguments:** `updates` are those done so far, `total` those of the whole run.
     """
 
     def __init__(self, data: DataSource, updates: int, total: int):
@@ -170,7 +168,7 @@ class Shards:
 
     @property
     def ahead(self) -> int:
-        """How many shards are on the device besides the present one."""
+        """The number of shards on the device besides the present one."""
         return 0 if self._every is None or self._data.shards == 1 else 1
 
     def first(self) -> Transitions:
@@ -180,33 +178,34 @@ class Shards:
         return transitions
 
     def left(self, updates: int) -> int:
-        """Updates until the next shard takes the place of the present one."""
+        """Updates until the next shard replaces the present one."""
         return self._total if self._every is None else self._every - updates % self._every
 
-    def is_due(self, updates: int) -> bool:
-        """Whether another shard than the present one is to be trained on."""
+    def needs_swap(self, updates: int) -> bool:
+        """True if the update needs another shard than the present one."""
         return self._at(updates) != self._present
 
     def prepare(self, updates: int) -> None:
-        """Begins to make the next shard ready, if the run comes to it."""
-        comes = updates + self.left(updates) < self._total
-        if self.ahead and comes and self._next is None:
+        """Begins to load the next shard, if the run reaches it."""
+        reached = updates + self.left(updates) < self._total
+        if self.ahead and reached and self._next is None:
             self._next = self._begin(self._at(updates + self.left(updates)))
 
     def swap(self, updates: int) -> Transitions:
-        """Waits for the shard of the present update; it is on the device.
+        """Waits for the shard of the present update, on the device.
 
-        **Raises:** what loading it raised; `UserError` if it has another number of transitions.
+        **Raises:** the exception of loading it; `UserError` if it has another number of
+        transitions.
         """
         self._present = self._at(updates)
-        # Another one was made ready only if a step brings more updates than a shard is used for.
+        # Another one was loaded only if a step brings more updates than a shard is used for.
         if self._next is None or self._next[0] != self._present:
             self._next = self._begin(self._present)
         (_, loading), self._next = self._next, None
         return loading.result()
 
     def close(self) -> None:
-        """Waits for no shard any more."""
+        """Cancels loading."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _at(self, updates: int) -> int:

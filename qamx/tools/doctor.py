@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 
 from qamx._utils.files import package_version
 from qamx._utils.machine import find_gpus
-from qamx._utils.processes import DEVICE, ENVIRONMENT, drawing, probe
+from qamx._utils.processes import DEVICE, ENVIRONMENT, find_renderer, probe
 from qamx._utils.terminal import print_table
 from qamx.data.ogbench.catalogue import default_directory
 
@@ -68,7 +68,7 @@ def device() -> Diagnosis:
 
 def rendering() -> Diagnosis:
     """MuJoCo's rendering, which training does not need."""
-    result = drawing()
+    result = find_renderer()
     if not result.remedy:
         return Diagnosis("rendering", "ok", result.said)
     remedy = f"training goes on without; for videos: {result.remedy}"

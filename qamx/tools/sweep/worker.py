@@ -4,7 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
-from qamx._utils.processes import ending_in_order
+from qamx._utils.processes import exit_cleanly
 from qamx.errors import ExitCode, exit_code
 from qamx.training.guards import SCHEDULER, Stopped, stop_immediately
 
@@ -12,7 +12,7 @@ from qamx.training.guards import SCHEDULER, Stopped, stop_immediately
 def main(specs: Path) -> int:
     """Starts or resumes the runs of a specification; returns an exit code."""
     try:
-        with ending_in_order():
+        with exit_cleanly():
             return exit_code(lambda: _execute(specs))
     finally:
         for number in SCHEDULER:  # the outcome is settled, and a stop cannot change it
