@@ -285,8 +285,8 @@ def test_a_bundle_acts_without_the_training_dependencies(bundle):
     assert done.returncode == 0, done.stderr
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert said["bitwise"] == "True"
-    parts = ["backend", "cores", "errors", "hashing", "units"]
-    assert said["training"] == str([f"qamx.{part}" for part in parts])
+    utils = ["", ".backend", ".files", ".machine", ".units"]
+    assert said["training"] == str([*(f"qamx._utils{name}" for name in utils), "qamx.errors"])
 
 
 def test_an_older_bundle_is_still_read():
