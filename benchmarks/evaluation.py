@@ -21,8 +21,8 @@ from qamx import build_agent
 from qamx._utils.machine import usable_cores
 from qamx.config import load
 from qamx.config.agents import AgentSettings
-from qamx.envs import OGBenchEnvironment, Player, open_players
-from qamx.training.evaluator import Act, Episode, Evaluator
+from qamx.envs import EnvHandle, OGBenchEnvironment, open_envs
+from qamx.training.evaluator import Act, Evaluator, PlayedEpisode
 
 LIMIT_SECONDS = 600.0
 
@@ -39,8 +39,8 @@ def policy(settings: AgentSettings, observation: int, action: int) -> Act:
 
 
 def timed(
-    players: list[Player], act: Act, episodes: int
-) -> tuple[float, list[Episode], list[float]]:
+    players: list[EnvHandle], act: Act, episodes: int
+) -> tuple[float, list[PlayedEpisode], list[float]]:
     """Seconds, the episodes, and the seconds of each call of the policy."""
     calls: list[float] = []
 
@@ -60,7 +60,7 @@ def measure(name: str, arguments: argparse.Namespace) -> str:
     make = functools.partial(OGBenchEnvironment, name, 1)
     settings = load(arguments.experiment, arguments.set).agent
     sets = [
-        open_players(make, arguments.players, workers, LIMIT_SECONDS)
+        open_envs(make, arguments.players, workers, LIMIT_SECONDS)
         for workers in (0, arguments.workers)
     ]
     act = policy(settings, sets[0][0].observation_size, sets[0][0].action_size)

@@ -25,7 +25,7 @@ from qamx.data.ogbench.rollout import write_archive
 from qamx.data.shards import FOLDER
 from qamx.training.logs import Logs
 from qamx.training.loop import Runner
-from qamx.training.seed_group import Member
+from qamx.training.seed_group import SeedRun
 
 NAME, STEPS, DRAWN_FROM = "cube-quadruple-play", 1001, 8
 SMALL = ("actor_hidden=[64, 64]", "critic_hidden=[64, 64]", "ensemble_size=2", "flow_steps=5")
@@ -79,7 +79,7 @@ def measure(arguments: argparse.Namespace, cached: bool, ahead: bool) -> dict[st
     waits: list[float] = []
     memory: list[float] = []
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        runner = Runner([Member(plan, Path(folder), Logs(Path(folder)))])
+        runner = Runner([SeedRun(plan, Path(folder), Logs(Path(folder)))])
         runner._training = runner._trainer.run(runner._training, runner._replay, 1)  # compiles
         shards = runner._shards
         swap, prepare = shards.swap, shards.prepare

@@ -16,10 +16,10 @@ from typing import Any
 
 from qamx import build
 from qamx.config import load
-from qamx.training.async_evaluation import Evaluations
+from qamx.training.async_evaluation import AsyncEvaluations
 from qamx.training.logs import Logs
 from qamx.training.loop import Runner
-from qamx.training.seed_group import Member
+from qamx.training.seed_group import SeedRun
 
 CASES = {"in this process": 0, "in workers": None, "none": None}
 
@@ -38,7 +38,7 @@ def measure(arguments: argparse.Namespace, name: str) -> tuple[float, float, flo
         changes.append(f"evaluation.workers={CASES[name]}")
     plan, waited, ended = build(load(arguments.experiment, changes)), [0.0], [0.0]
 
-    class Timed(Evaluations):
+    class Timed(AsyncEvaluations):
         def begin(self, stop: Any) -> Any:
             return self._timed(lambda: super(Timed, self).begin(stop))
 
@@ -58,7 +58,7 @@ def measure(arguments: argparse.Namespace, name: str) -> tuple[float, float, flo
             return result
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        runner = Runner([Member(plan, Path(folder), Logs(Path(folder)))])
+        runner = Runner([SeedRun(plan, Path(folder), Logs(Path(folder)))])
         runner._evaluations.__class__ = Timed
         runner._training = runner._trainer.run(runner._training, runner._replay, 1)  # compiles
         began = time.perf_counter()

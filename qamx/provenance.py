@@ -71,7 +71,7 @@ def read(directory: Path) -> dict[str, Any]:
 
 
 def _begun(experiment: Experiment, data: list[dict[str, Any]]) -> dict[str, Any]:
-    from qamx.training.collector import EVALUATION_STREAM, TRAINING_STREAM
+    from qamx._utils.seeds import EVALUATION_STREAM, TRAINING_STREAM
 
     return {
         "run": experiment.run_name,

@@ -27,11 +27,11 @@ from qamx.errors import ExitCode, RunError, UserError
 from qamx.normalisation import Scaling
 from qamx.provenance import stamp
 from qamx.trained_policy import start_from_run
-from qamx.training.guards import OutOfMemory, Stopped, leaving_at_once, locked
+from qamx.training.guards import OutOfMemory, Stopped, locked, stop_immediately
 from qamx.training.logs import JsonLines, Logs, Sink, WandbSink
 from qamx.training.loop import Runner
 from qamx.training.plan import Intervals, RunPlan
-from qamx.training.seed_group import Member
+from qamx.training.seed_group import SeedRun
 
 LOGGER = logging.getLogger("qamx")
 
@@ -119,9 +119,9 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
     with contextlib.ExitStack() as stack:
         for experiment, directory in zip(experiments, directories, strict=True):
             _lock_run_directory(experiment, directory, stack)
-        members: list[Member] = []
+        members: list[SeedRun] = []
         try:
-            with leaving_at_once():
+            with stop_immediately():
                 members += _members(experiments, directories, stack)
                 runner = Runner(members)
             code = runner.run()
@@ -130,7 +130,7 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
         except OutOfMemory as error:
             raise RunError(f"{error}; {_memory_remedy(experiments[0])}") from error
         rows = [JsonLines(directory / "evaluations.jsonl").rows() for directory in directories]
-    diverged = {member.directory for member in members if member.frozen is not None}
+    diverged = {member.directory for member in members if member.diverged is not None}
     for directory, evaluations in zip(directories, rows, strict=True):
         if directory not in diverged:
             _log_result(code, evaluations, directory)
@@ -139,7 +139,7 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
 
 def _members(
     experiments: Sequence[Experiment], directories: Sequence[Path], stack: contextlib.ExitStack
-) -> Iterator[Member]:
+) -> Iterator[SeedRun]:
     """The runs of a group, which share data and environment; their logs close with the stack."""
     task = _task(experiments[0], directories[0])
     plan, files = build(experiments[0], task), files_of(task.data)
@@ -148,7 +148,7 @@ def _members(
         stamp(directory, experiment, files, continued=holds_state(directory))
         logs = Logs(directory, _sinks(experiment, directory))
         stack.callback(logs.close)
-        yield Member(dataclasses.replace(plan, seed=experiment.seed), directory, logs)
+        yield SeedRun(dataclasses.replace(plan, seed=experiment.seed), directory, logs)
 
 
 def _task(experiment: Experiment, directory: Path) -> LearningTask:

@@ -117,7 +117,7 @@ def _read(directory: Path, step: int | None) -> Saved:
         raise UserError(f"{directory}: no checkpoint yet; let the run go on")
     checkpoints = Checkpoints(directory)
     try:
-        saved = checkpoints.newest_unmoved() if step is None else _of_step(checkpoints, step)
+        saved = checkpoints.latest_readonly() if step is None else _of_step(checkpoints, step)
     except Damaged as damage:
         raise UserError(f"{damage}; name another step, or leave --step out") from damage
     finally:

@@ -19,7 +19,7 @@ from qamx.policies import (
     LatentPolicy,
     OneStepPolicy,
     ReversalFlow,
-    SlowBehaviourFlow,
+    TargetBehaviourFlow,
 )
 from qamx.rl import EntropyTarget, WithTarget
 from qamx.schedules import Constant
@@ -201,7 +201,7 @@ def rql(start: AbstractVelocityField, settings: Settings) -> Variant:
 
     def build(key: Any) -> ReversalFlow:
         flow = WithTarget(BehaviourFlow(start, Integrator(10), DIM), 0.005)
-        return ReversalFlow(SlowBehaviourFlow(flow), 1.0)
+        return ReversalFlow(TargetBehaviourFlow(flow), 1.0)
 
     def place(policy: Any, weight: Any) -> Any:
         return eqx.tree_at(lambda p: p.bc_weight, policy, weight)

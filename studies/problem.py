@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.flow import Integrator
 from qamx.nn import AbstractCritic, AbstractVelocityField, FlowTimeCritic
-from qamx.policies import BehaviourFlow, SlowBehaviourFlow
+from qamx.policies import BehaviourFlow, TargetBehaviourFlow
 from qamx.rl import AbstractCriticLearning, Fixed, WithTarget
 from studies.mixture import Mixture, MixtureVelocity, QuadraticCritic
 
@@ -93,9 +93,9 @@ def behaviour_flow(steps: int) -> BehaviourFlow:
     return BehaviourFlow(KnownVelocity(BASE), Integrator(steps), DIM)
 
 
-def slow_behaviour_flow(steps: int) -> SlowBehaviourFlow:
+def slow_behaviour_flow(steps: int) -> TargetBehaviourFlow:
     """The same, with the slow copy that some methods refine."""
-    return SlowBehaviourFlow(WithTarget(behaviour_flow(steps), 0.005))
+    return TargetBehaviourFlow(WithTarget(behaviour_flow(steps), 0.005))
 
 
 class KnownCritic(AbstractCriticLearning[Any]):

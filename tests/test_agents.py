@@ -13,7 +13,7 @@ import qamx
 from qamx import Backup, Batch, Integrator, Networks, Parts, registry
 from qamx.agents import Agent, adam, best_of_n, clone, create_state, update
 from qamx.policies import AdvantageWeightedFlow, BehaviourFlow, GuidedFlow
-from qamx.schedules import Constant, Linear
+from qamx.schedules import Constant, LinearSchedule
 from qamx.training.state import flatten
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -271,7 +271,7 @@ def test_the_boundary_grows_with_the_inverse_temperature():
 
 def test_temperature_schedules_advance_with_updates():
     optimiser = adam(3e-4)
-    state = create_state(with_temperature(Linear(0.0, 4.0, 4)), optimiser, KEY)
+    state = create_state(with_temperature(LinearSchedule(0.0, 4.0, 4)), optimiser, KEY)
     step = eqx.filter_jit(update)
     for _ in range(3):
         state, _ = step(state, make_batch(), optimiser)

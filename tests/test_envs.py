@@ -11,7 +11,7 @@ import pytest
 from qamx.data.ogbench.dataset import OGBenchData, find_files
 from qamx.data.ogbench.generate import generate
 from qamx.data.source import ValidatedData
-from qamx.envs import ChunkExecutor, OGBenchEnvironment
+from qamx.envs import ActionQueue, OGBenchEnvironment
 from qamx.envs.ogbench import Reward
 from qamx.errors import UserError
 
@@ -94,7 +94,7 @@ def test_rewards_of_the_default_and_the_sparse_kind():
 
 
 def test_a_chunk_is_played_whole():
-    executor = ChunkExecutor(2)
+    executor = ActionQueue(2)
     assert executor.needs_chunk
     executor.load(np.arange(6))
     np.testing.assert_array_equal(executor.pop(), [0, 1])

@@ -29,7 +29,7 @@ from qamx.evaluation.replay import EpisodeReplay, check_draws
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.evaluation.video import write_videos
 from qamx.normalisation import ScaledEnvironment, Scaling
-from qamx.training.evaluator import Episode
+from qamx.training.evaluator import PlayedEpisode
 from qamx.training.plan import Evaluation
 
 
@@ -312,7 +312,7 @@ def test_an_interval_of_a_mean_difference_by_hand():
 
 
 def cell(success: bool, length: int, colour: int) -> Any:
-    episode = Episode(0, 1, success)
+    episode = PlayedEpisode(0, 1, success)
     result = SimpleNamespace(policy="qam", task=1)
     drawn = np.full((30, 60, 3), colour, np.uint8)
     return SimpleNamespace(

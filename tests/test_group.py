@@ -14,7 +14,8 @@ from qamx.cli import main
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.training.logs import Logs
 from qamx.training.loop import Runner
-from qamx.training.seed_group import Member
+from qamx.training.seed_group import SeedRun
+from qamx.training.stacking import Stacked
 
 SEEDS = (1, 2, 3)
 
@@ -33,7 +34,7 @@ def start(directory, seeds=SEEDS, **changes):
         own = directory / f"seed{seed}"
         own.mkdir(exist_ok=True, parents=True)
         settings: dict[str, Any] = {"make_agent": make_edit_agent, "seed": seed, **changes}
-        members.append(Member(make_plan(**settings), own, Logs(own)))
+        members.append(SeedRun(make_plan(**settings), own, Logs(own)))
     return Runner(members)
 
 
@@ -73,12 +74,12 @@ def test_each_seed_has_records_as_if_alone(group, alone):
 
 
 def test_the_first_environment_steps_are_those_of_the_seed_alone(group, alone):
-    together = group[1].replay.online_rows(0, 3, 1)
+    together = group[1].replay.online_rows(0, 3, (1,))
     by_itself = alone[1].replay.online_rows(0, 3)
     np.testing.assert_array_equal(together.observations[0], by_itself.observations[0])
     np.testing.assert_allclose(together.actions, by_itself.actions, atol=0.02)
     for member in range(len(SEEDS)):
-        played = group[1].replay.online_rows(0, 40, member)
+        played = group[1].replay.online_rows(0, 40, (member,))
         continued = played.ends[:-1] == 0
         np.testing.assert_array_equal(
             played.observations[1:][continued], played.next_observations[:-1][continued]
@@ -89,12 +90,12 @@ def test_a_checkpoint_of_a_group_is_one_of_a_run(group, tmp_path):
     # A member goes on by itself.
     shutil.copytree(group[0] / "seed2", tmp_path, dirs_exist_ok=True)
     plan = make_plan(seed=2, make_agent=make_edit_agent)
-    runner = Runner([Member(plan, tmp_path, Logs(tmp_path))])
-    assert runner._saved is not None
+    runner = Runner([SeedRun(plan, tmp_path, Logs(tmp_path))])
+    assert runner._saved
     runner._restore(runner._saved)
     for one, other in zip(
         jax.tree.leaves(runner.training.state.agent),
-        jax.tree.leaves(group[1].training.of(1).state.agent),
+        jax.tree.leaves(Stacked(3).of(group[1].training, 1).state.agent),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
@@ -107,18 +108,18 @@ class Killed(Exception):
 @pytest.mark.parametrize("step", [35, 67])
 def test_a_killed_group_continues_to_the_same_end(group, tmp_path, monkeypatch, step):
     runner = start(tmp_path)
-    events = runner._events
+    finish = runner._finish_step
 
-    def die(phase, end, display):
-        events(phase, end, display)
+    def die(event):
+        finish(event)
         if runner._step >= step:
             raise Killed
 
-    monkeypatch.setattr(runner, "_events", die)
+    monkeypatch.setattr(runner, "_finish_step", die)
     with pytest.raises(Killed):
         runner.run()
-    for member in runner._members:
-        member.logs.close()
+    for run in runner._group.runs:
+        run.logs.close()
     again = start(tmp_path)
     assert again.run() == ExitCode.DONE
     for seed in SEEDS:
@@ -131,12 +132,12 @@ def test_a_group_killed_between_two_saves_goes_back_to_the_common_step(
     group, tmp_path, monkeypatch
 ):
     runner = start(tmp_path)
-    last = runner._members[2].checkpoints
+    last = runner._group.runs[2].checkpoints
     save = last.save
 
     def die(step, *arguments):
         if step == 50:
-            runner._members[0].checkpoints.wait()
+            runner._group.runs[0].checkpoints.wait()
             raise Killed
         save(step, *arguments)
 
@@ -173,7 +174,7 @@ class Unstable(Corner):
 
 
 def test_a_seed_that_diverges_is_frozen_and_the_others_go_on(group, tmp_path, monkeypatch, capsys):
-    from qamx.training.collector import TRAINING_STREAM, derived_seed
+    from qamx._utils.seeds import TRAINING_STREAM, derived_seed
 
     bad = {derived_seed(2, TRAINING_STREAM, episode) for episode in range(9)}
     monkeypatch.setattr(Unstable, "bad", bad)

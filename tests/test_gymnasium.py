@@ -16,9 +16,9 @@ from qamx.config.datasets import NpzDataSettings
 from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.data.formats.episodes import EpisodeReader
 from qamx.data.formats.source import EpisodicData
-from qamx.envs import Step, close_players, open_players
+from qamx.envs import Step, close_envs, open_envs
 from qamx.envs.gymnasium import GymnasiumEnvironment
-from qamx.envs.protocol import PlayError
+from qamx.envs.protocol import EnvError
 from qamx.envs.spaces import is_image
 from qamx.errors import UserError
 from qamx.normalisation import Units
@@ -439,7 +439,7 @@ def test_what_else_a_step_returns_is_refused(part, value, message):
     ],
 )
 def test_what_is_not_finite_is_the_environment_s_failure(part, value, message):
-    with pytest.raises(PlayError, match=rf"its step returned .*{message}, which is not finite"):
+    with pytest.raises(EnvError, match=rf"its step returned .*{message}, which is not finite"):
         says(part, value, success_return=1.0)
 
 
@@ -648,9 +648,9 @@ def test_an_id_that_a_plugin_registers_is_known_in_other_processes(tmp_path, nam
     registry.load_plugin("registers_walk", tmp_path)
     try:
         settings = GymnasiumEnvironmentSettings.model_validate({"id": f"gymnasium:{name}"})
-        players = open_players(build_environment(settings), 1, 1, 20.0)
+        players = open_envs(build_environment(settings), 1, 1, 20.0)
         assert players[0].observation_size == walk().observation_size
-        close_players(players)
+        close_envs(players)
     finally:
         sys.modules.pop("registers_walk")
 
@@ -662,7 +662,7 @@ def test_an_id_of_a_script_alone_is_said_to_be_unknown_elsewhere():
     make = build_environment(settings)
     make().close()
     with pytest.raises(UserError, match=r"known here, and not in the processes .*under plugins"):
-        open_players(make, 1, 1, 20.0)
+        open_envs(make, 1, 1, 20.0)
 
 
 @pytest.mark.usefixtures("tidy")
@@ -682,8 +682,8 @@ def test_a_plugin_that_fails_elsewhere_is_named_where_it_is_needed(tmp_path, mon
     )
     try:
         with pytest.raises(UserError, match=r'plugin "registers_once" does not import in the proc'):
-            open_players(needed, 1, 1, 20.0)
-        close_players(open_players(not_needed, 1, 1, 20.0))
+            open_envs(needed, 1, 1, 20.0)
+        close_envs(open_envs(not_needed, 1, 1, 20.0))
     finally:
         sys.modules.pop("registers_once")
 

@@ -16,6 +16,7 @@ from test_agents import ACT, AGENTS, HORIZON, KEY, OBS
 from test_inspect_command import NAME, walk
 
 from qamx import Backup, Integrator, create_state, load
+from qamx._utils.seeds import derived_seed
 from qamx.agents import Agent, adam
 from qamx.building import build_agent
 from qamx.cli import main
@@ -28,7 +29,7 @@ from qamx.policies import (
     AbstractPolicy,
     AdjointMatchedFlow,
     BehaviourFlow,
-    SlowBehaviourFlow,
+    TargetBehaviourFlow,
     flow_stage,
 )
 from qamx.provenance import stamp
@@ -47,7 +48,6 @@ from qamx.tools.inspect_policy.states import (
     whole_windows,
 )
 from qamx.training.checkpoint import Checkpoints
-from qamx.training.collector import derived_seed
 from qamx.training.guards import locked
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -85,7 +85,7 @@ def affine_agent(offset):
     """A critic and a flow whose base and change are known."""
     flow = BehaviourFlow(Affine(jnp.array(SLOPE), jnp.zeros(2)), Integrator(STEPS), 2)
     policy = AdjointMatchedFlow(
-        SlowBehaviourFlow(WithTarget(flow, 0.005)),
+        TargetBehaviourFlow(WithTarget(flow, 0.005)),
         Affine(jnp.array(SLOPE), offset),
         Constant(TAU),
         horizon=2,
@@ -280,9 +280,14 @@ class HalvedFlow(Halved):
     """The same, whose chunks come from an ODE that it names."""
 
     def stages(self, critic):
-        *before, last = self.base.stages(critic)
-        noise, route = (lambda *arguments: last.route.start(*arguments) / 2), last.route
-        return [*before, last, flow_stage("halved", noise, route.velocity, route.integrator)]
+        before = self.base.stages(critic)
+        route = before[-1].route
+        assert route is not None
+
+        def start(observation, key):
+            return route.start(observation, key) / 2
+
+        return [*before, flow_stage("halved", start, route.velocity, route.integrator)]
 
 
 @pytest.mark.parametrize(

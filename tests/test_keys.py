@@ -63,7 +63,7 @@ def test_no_key_is_used_twice_by_a_run(name, monkeypatch):
     state = create_state(agent, optimiser := adam(1e-3), keys.update)
     sampler = BalancedSampling if name == "RLPD" else UniformSampling
     trainer = Trainer(state, optimiser, sampler(8, HORIZON, DISCOUNT))
-    replay = Replay.create(WALKS, room=8)
+    replay = Replay.create(WALKS, capacity=8)
     arrays, key = eqx.filter(state, eqx.is_array), keys.batch
     one = jax.jit(trainer._one)
     for _ in range(UPDATES):

@@ -15,10 +15,10 @@ from gymnasium.spaces import Box
 from samples import collect, columns
 
 from qamx import load_agent, run
+from qamx._utils.seeds import TRAINING_STREAM, derived_seed
 from qamx.building import build_task
 from qamx.config import load
 from qamx.errors import ExitCode, RunError, UserError
-from qamx.training.collector import TRAINING_STREAM, derived_seed
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

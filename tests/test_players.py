@@ -36,7 +36,7 @@ from corner import (
     simulators,
 )
 
-from qamx.envs import LocalPlayer, OGBenchEnvironment, close_players, open_players
+from qamx.envs import LocalEnv, OGBenchEnvironment, close_envs, open_envs
 from qamx.envs.gymnasium import GymnasiumEnvironment
 from qamx.errors import RunError, UserError, no_exit
 from qamx.training.async_evaluation import BackgroundEvaluation
@@ -46,8 +46,8 @@ from qamx.training.guards import (
     Stopped,
     StopRequest,
     Watchdog,
-    leaving_at_once,
-    open_watched_players,
+    open_watched_envs,
+    stop_immediately,
 )
 
 CHUNK, SEEDS = 3, (5, 6, 7, 8, 9, 10, 11)
@@ -62,12 +62,12 @@ def act(observations, call):
 
 @pytest.fixture
 def open_them():
-    """`open_players` whose players are closed; no process of theirs may remain."""
+    """`open_envs` whose players are closed; no process of theirs may remain."""
     opened = []
     others.update(children())
 
     def open_them(make, count=3, workers=2, limit=20.0):
-        opened.append(open_players(make, count, workers, limit))
+        opened.append(open_envs(make, count, workers, limit))
         return opened[-1]
 
     yield open_them
@@ -116,7 +116,7 @@ def test_a_player_knows_the_time_limit_if_its_environment_does(open_them, worker
 
 
 def test_no_player_is_idle_while_seeds_are_left():
-    players = [LocalPlayer(Corner()) for _ in range(4)]
+    players = [LocalEnv(Corner()) for _ in range(4)]
     shapes, began = [], []
     for slot, player in enumerate(players):
         player.reset = note_reset(player.reset, began, slot, shapes)
@@ -246,7 +246,7 @@ def stop_in_an_import():
 
 
 def tried(place):
-    (player,) = open_players(functools.partial(Doing, place, stop), 1, 0, 20.0)
+    (player,) = open_envs(functools.partial(Doing, place, stop), 1, 0, 20.0)
     validate_environment(player, 5)
     player.close()
 
@@ -260,7 +260,7 @@ def tried(place):
     ],
 )
 def test_a_stop_while_an_environment_is_tried_is_no_failure_of_it(trying):
-    with pytest.raises(Stopped), leaving_at_once():
+    with pytest.raises(Stopped), stop_immediately():
         trying()
 
 
@@ -281,7 +281,7 @@ def leave():
 )
 def test_an_environment_that_calls_exit_does_not_end_the_run(place, said):
     with pytest.raises(RunError, match=said):
-        Evaluator(open_players(functools.partial(Doing, place, leave), 1, 0, 20.0)).play(act, (5,))
+        Evaluator(open_envs(functools.partial(Doing, place, leave), 1, 0, 20.0)).play(act, (5,))
 
 
 class Unreadable(Exception):
@@ -315,7 +315,7 @@ def test_whatever_an_environment_raises_is_one_message(
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_close_that_calls_exit_is_a_warning(workers, capfd):
-    close_players(open_players(functools.partial(Doing, "close", leave), 1, workers, 20.0))
+    close_envs(open_envs(functools.partial(Doing, "close", leave), 1, workers, 20.0))
     said = capfd.readouterr().err
     assert "failed while it was closed: RuntimeError: it called sys.exit(0) (" in said
 
@@ -350,13 +350,13 @@ def wait_for_none(seconds=0.0):
 @pytest.mark.parametrize("kind", SIMULATORS)
 @pytest.mark.usefixtures("sleeping")
 def test_simulators_end_with_the_players(kind, workers):
-    players = open_watched_players(
+    players = open_watched_envs(
         functools.partial(Simulated, kind), 2, workers, watchdog := Watchdog(20.0)
     )
     wait_for(2)
     players[0].reset(3)
     players[0].observation()
-    close_players(players)
+    close_envs(players)
     watchdog.close()
     wait_for_none()
 
@@ -368,10 +368,10 @@ def test_a_simulator_ends_wherever_it_was_started(kind, place):
     others.update(children())
     start = forked if kind == "forked" else SIMULATORS[kind]
     make = functools.partial(Doing, place, start)
-    players = open_watched_players(make, 1, 0, watchdog := Watchdog(20.0))
+    players = open_watched_envs(make, 1, 0, watchdog := Watchdog(20.0))
     Evaluator(players).play(act, SEEDS[:1])
     assert children() or kind in ("orphan", "daemon")
-    close_players(players)
+    close_envs(players)
     watchdog.close()
     wait_for_none()
     assert not any(map(is_alive, children()))
@@ -393,13 +393,13 @@ def test_a_simulator_ends_wherever_it_was_started(kind, place):
 @pytest.mark.usefixtures("sleeping")
 def test_simulators_end_with_an_environment_that_fails(end, workers, said, kind):
     make = functools.partial(Simulated, kind, end)
-    players = open_watched_players(
+    players = open_watched_envs(
         make, 1, workers, watchdog := Watchdog(2.0 if end == "hang" else 20.0)
     )
     wait_for(1)
     with pytest.raises(RunError, match=said):
         Evaluator(players).play(act, SEEDS)
-    close_players(players)
+    close_envs(players)
     watchdog.close()
     wait_for_none()
 
@@ -408,7 +408,7 @@ def test_simulators_end_with_an_environment_that_fails(end, workers, said, kind)
 @pytest.mark.usefixtures("sleeping")
 def test_an_environment_that_does_not_close_is_a_warning(workers, capfd):
     make = functools.partial(Simulated, "child", "bad close")
-    close_players(open_watched_players(make, 1, workers, watchdog := Watchdog(20.0)))
+    close_envs(open_watched_envs(make, 1, workers, watchdog := Watchdog(20.0)))
     watchdog.close()
     wait_for_none()
     said = capfd.readouterr().err
@@ -421,11 +421,11 @@ def test_an_environment_that_does_not_close_is_a_warning(workers, capfd):
 @pytest.mark.usefixtures("sleeping")
 def test_an_environment_can_end_its_simulator(kind, workers):
     with StopRequest().listening():
-        players = open_players(functools.partial(Restarting, kind), 1, workers, 20.0)
+        players = open_envs(functools.partial(Restarting, kind), 1, workers, 20.0)
         for seed in range(5):
             players[0].reset(seed)
             assert players[0].observation().shape == (2,)
-    close_players(players)
+    close_envs(players)
 
 
 @pytest.mark.parametrize("kind", ["child", "orphan", "daemon"])
@@ -452,7 +452,7 @@ os.kill(os.getpid(), 9)
 SCRIPT = """
 import os, sys
 import numpy as np
-from qamx.envs import open_players
+from qamx.envs import open_envs
 from corner import Corner
 
 class Own(Corner):
@@ -460,7 +460,7 @@ class Own(Corner):
         assert "jax" not in sys.modules
         assert os.environ["OMP_NUM_THREADS"] == "1"
 
-player, = open_players(Own, 1, 1, 20.0)
+player, = open_envs(Own, 1, 1, 20.0)
 player.reset(3)
 print(player.observation().shape, player._process._process.pid, flush=True)
 {end}
@@ -520,7 +520,7 @@ def test_collection_goes_on_from_where_it_was_taken(open_them, taken):
     collect(restored, act)
     restored.restore(position, np.concatenate(actions))
     for one in (collector, restored):
-        further = Collector(LocalPlayer(Corner()), 3)
+        further = Collector(LocalEnv(Corner()), 3)
         further.restore(position, np.concatenate(actions))
         assert_same_rows(
             [collect(one, act) for _ in range(40)], [collect(further, act) for _ in range(40)]
@@ -530,7 +530,7 @@ def test_collection_goes_on_from_where_it_was_taken(open_them, taken):
 
 def test_collectors_share_a_batched_call(open_them):
     collectors = [Collector(player, seed) for seed, player in enumerate(open_them(Corner))]
-    alone = [Collector(LocalPlayer(Corner()), seed) for seed in range(3)]
+    alone = [Collector(LocalEnv(Corner()), seed) for seed in range(3)]
     for _ in range(40):
         due = [one for one in collectors if one.needs_chunk]
         for one in due:

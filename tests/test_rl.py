@@ -24,6 +24,7 @@ from qamx.rl import (
 )
 from qamx.schedules import (
     Constant,
+    LinearSchedule,
     Offline,
     Online,
     Schedule,
@@ -31,7 +32,6 @@ from qamx.schedules import (
     is_due,
     next_due,
 )
-from qamx.schedules import Linear as LinearSchedule
 
 
 def batch(**changes):

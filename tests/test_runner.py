@@ -28,16 +28,16 @@ from toy import (
 from qamx.agents import adam, create_state, update
 from qamx.data.replay import Replay, UniformSampling
 from qamx.data.transitions import windows
-from qamx.envs import LocalPlayer
+from qamx.envs import LocalEnv
 from qamx.errors import ExitCode, UserError
 from qamx.schedules import Cloning, Offline, Online, Schedule
 from qamx.training.collector import Collector
-from qamx.training.divergence import Divergence
 from qamx.training.evaluator import Evaluator, summarise
+from qamx.training.guards import Divergence
 from qamx.training.logs import Logs
-from qamx.training.loop import Runner
+from qamx.training.loop import Runner, events
 from qamx.training.plan import Evaluation, Intervals
-from qamx.training.seed_group import Member
+from qamx.training.seed_group import SeedRun
 from qamx.training.state import Trainer
 
 WALKS = RandomWalks().load(0)
@@ -49,7 +49,7 @@ def rows(path):
 
 def start(plan, directory):
     directory.mkdir(exist_ok=True)
-    return Runner([Member(plan, directory, Logs(directory))])
+    return Runner([SeedRun(plan, directory, Logs(directory))])
 
 
 class Killed(Exception):
@@ -58,13 +58,13 @@ class Killed(Exception):
 
 def after_events(monkeypatch, runner, action):
     """Calls `action` with the step when all of a step is done."""
-    events = runner._events
+    finish = runner._finish_step
 
-    def then(phase, end, display):
-        events(phase, end, display)
+    def then(event):
+        finish(event)
         action(runner._step)
 
-    monkeypatch.setattr(runner, "_events", then)
+    monkeypatch.setattr(runner, "_finish_step", then)
 
 
 def kill_at(monkeypatch, runner, last):
@@ -72,7 +72,7 @@ def kill_at(monkeypatch, runner, last):
 
     def die(step):
         if step >= last:
-            runner._members[0].checkpoints.wait()
+            runner._group.runs[0].checkpoints.wait()
             raise Killed
 
     after_events(monkeypatch, runner, die)
@@ -101,6 +101,29 @@ def assert_same_end(whole, directory, runner):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     for name in ("metrics.jsonl", "evaluations.jsonl"):
         assert (directory / name).read_bytes() == (expected_directory / name).read_bytes()
+
+
+def test_events_are_a_function_of_schedule_intervals_and_step():
+    schedule = Schedule((Cloning(5), Offline(0), Offline(10), Online(12, 4, 2)))
+    intervals = Intervals(logging=4, evaluation=20, checkpoint=6)
+    found = list(events(schedule, intervals, 0))
+    due = {
+        event.step: "".join(
+            letter
+            for letter, is_so in zip("les", (event.log, event.evaluate, event.save), strict=True)
+            if is_so
+        )
+        for event in found
+    }
+    assert due == {
+        **{4: "l", 5: "les"},
+        **{6: "s", 8: "l", 12: "ls", 15: "les"},
+        **{16: "l", 18: "s", 20: "le", 24: "ls", 27: "les"},
+    }
+    names = [event.phase.name for event in found]
+    assert names == ["cloning"] * 2 + ["offline"] * 4 + ["online"] * 5
+    for step in range(28):  # a resumed run has the events that are left
+        assert [*events(schedule, intervals, step)] == [e for e in found if e.step > step]
 
 
 def test_events_come_when_they_are_due(whole):
@@ -189,7 +212,7 @@ def test_a_run_that_began_with_cloning_continues_to_the_same_end(
 
 def test_a_run_killed_inside_a_save_continues_to_the_same_end(whole, tmp_path, monkeypatch):
     runner = start(full_plan(), tmp_path)
-    checkpoints = runner._members[0].checkpoints
+    checkpoints = runner._group.runs[0].checkpoints
     save = checkpoints.save
 
     def die_between_rows_and_checkpoint(step, tree, position, prepare, beside):
@@ -224,12 +247,12 @@ def test_a_stop_does_not_wait_for_an_evaluation(whole, tmp_path, monkeypatch, ev
     runner = start(full_plan(every=every), tmp_path)
     begin, calls = runner._evaluations._act, []
 
-    def stop_in_the_middle(due, member, role):
-        act = begin(due, member, role)
+    def stop_in_the_middle(pending, run, role):
+        act = begin(pending, run, role)
 
         def stopping(observations, call):
-            calls.append(due.step)
-            if due.step == 60 and call == 2:
+            calls.append(pending.step)
+            if pending.step == 60 and call == 2:
                 runner.stop.make()
                 assert runner._evaluations._background._cancelled.wait(30.0)
             return act(observations, call)
@@ -513,7 +536,7 @@ def test_data_shorter_than_a_chunk_is_refused(tmp_path):
 
 
 def players(count):
-    return [LocalPlayer(Corner()) for _ in range(count)]
+    return [LocalEnv(Corner()) for _ in range(count)]
 
 
 def test_evaluation_calls_the_policy_once_a_chunk():
@@ -550,14 +573,14 @@ def test_collection_is_restored_in_mid_chunk():
     def act(observation, call):
         return np.random.default_rng(call).uniform(-1, 1, (1, 2 * HORIZON))
 
-    collector, played = Collector(LocalPlayer(Corner()), seed=3), []
+    collector, played = Collector(LocalEnv(Corner()), seed=3), []
     for _ in range(LAST := 2 * 17 + 8):
         played.append(collect(collector, act))
     position = json.loads(json.dumps(collector.position()))
     assert position["length"] == LAST - 34
     assert len(position["chunk"]) == 3 * HORIZON - LAST % 17
     actions = np.concatenate([t.actions for t in played[-position["length"] :]])
-    restored = Collector(LocalPlayer(Corner()), seed=3)
+    restored = Collector(LocalEnv(Corner()), seed=3)
     restored.restore(position, actions)
     for _ in range(30):
         one, other = collect(collector, act), collect(restored, act)

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from qamx.flow import Integrator, sample_ode
-from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
+from qamx.policies import AdjointMatchedFlow, BehaviourFlow, TargetBehaviourFlow
 from qamx.rl import WithTarget
 from qamx.schedules import Constant
 from studies.mixture import MixtureVelocity, QuadraticCritic
@@ -32,7 +32,7 @@ STEPS, BATCH, UPDATES = 60, 256, 600
 def train(linear, quadratic) -> MixtureVelocity:
     """The velocity after training by the policy's own adjoint-matching loss, from the base."""
     exact = MixtureVelocity(BASE)
-    base = SlowBehaviourFlow(WithTarget(BehaviourFlow(exact, Integrator(STEPS), 2), 0.005))
+    base = TargetBehaviourFlow(WithTarget(BehaviourFlow(exact, Integrator(STEPS), 2), 0.005))
     policy = AdjointMatchedFlow(base, exact, Constant(TAU))
     critic = QuadraticCritic(jnp.asarray(linear, jnp.float32), jnp.asarray(quadratic, jnp.float32))
     observation = jnp.zeros((BATCH, 1))

@@ -8,7 +8,7 @@ from qamx import QAM, QAMFQL, Backup, Integrator, Networks, Parts, QAMEdit
 from qamx.agents import adam
 from qamx.data.replay import UniformSampling
 from qamx.data.transitions import Transitions
-from qamx.schedules import Constant, Linear, Offline, Online, Schedule
+from qamx.schedules import Constant, LinearSchedule, Offline, Online, Schedule
 from qamx.training.plan import Evaluation, Intervals, RunPlan
 
 HORIZON, DISCOUNT = 3, 0.9
@@ -54,7 +54,7 @@ def make_strong_agent(observation_size, action_size, key):
 
 
 def make_edit_agent(observation_size, action_size, key):
-    parts, tau = make_parts(observation_size, action_size), Linear(0.0, 2.0, 50)
+    parts, tau = make_parts(observation_size, action_size), LinearSchedule(0.0, 2.0, 50)
     return QAMEdit(
         parts, inverse_temperature=tau, edit_scale=0.2, target_entropy_scale=0.5, key=key
     )

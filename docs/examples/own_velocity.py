@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 import qamx
 from qamx.nn import AbstractVelocityField, Linear
-from qamx.policies import AdjointMatchedFlow, BehaviourFlow, SlowBehaviourFlow
+from qamx.policies import AdjointMatchedFlow, BehaviourFlow, TargetBehaviourFlow
 from qamx.schedules import Constant
 from qamx.training.state import flatten
 
@@ -50,7 +50,7 @@ def make_agent(parts: qamx.Parts, key: Array) -> qamx.Agent:
     behaviour_velocity = FiLMVelocity(OBSERVATION_SIZE, DIM, 64, 2, key=behaviour_key)
     velocity = FiLMVelocity(OBSERVATION_SIZE, DIM, 64, 2, key=velocity_key)
     behaviour = BehaviourFlow(behaviour_velocity, parts.integrator, DIM)
-    base = SlowBehaviourFlow(parts.with_target(behaviour))
+    base = TargetBehaviourFlow(parts.with_target(behaviour))
     policy = AdjointMatchedFlow(base, velocity, Constant(3.0))
     return qamx.Agent(parts.temporal_difference(critic_key), policy)
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, Rectangle
 
 from qamx import load, load_agent
-from qamx.envs import LocalPlayer, OGBenchEnvironment
+from qamx.envs import LocalEnv, OGBenchEnvironment
 from qamx.envs.ogbench import make
 from qamx.training.evaluator import Episode, Evaluator
 
@@ -29,7 +29,7 @@ def play(agent_act, env: OGBenchEnvironment, seed: int) -> list[Episode]:
     def chunk(observations: np.ndarray, call: int) -> np.ndarray:
         return np.asarray(act(observations, jax.random.key(seed + call)))
 
-    return Evaluator([LocalPlayer(env)]).play(chunk, range(seed, seed + EPISODES))
+    return Evaluator([LocalEnv(env)]).play(chunk, range(seed, seed + EPISODES))
 
 
 def draw(axes: Axes, maze, episodes: list[Episode], title: str) -> None:

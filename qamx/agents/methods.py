@@ -24,7 +24,7 @@ from qamx.policies import (
     OneStepPolicy,
     ReversalFlow,
     ScoreMatchedDiffusion,
-    SlowBehaviourFlow,
+    TargetBehaviourFlow,
     VariancePreserving,
     clean_step,
     clipped_step,
@@ -405,4 +405,4 @@ class RQL(AbstractAgent[ReversalLearning, ReversalFlow]):
             parts.integrator.steps,
         )
         flow = WithTarget(parts.behaviour_flow(flow_key), actor_target_rate)
-        self.policy = ReversalFlow(SlowBehaviourFlow(flow), bc_weight)
+        self.policy = ReversalFlow(TargetBehaviourFlow(flow), bc_weight)

@@ -16,7 +16,7 @@ from qamx.policies import (
     BehaviourFlow,
     EditPolicy,
     OneStepPolicy,
-    SlowBehaviourFlow,
+    TargetBehaviourFlow,
 )
 from qamx.rl import Backup, Clock, EntropyTarget, TemporalDifference, WithTarget
 from qamx.schedules.inverse_temperature import AbstractInverseTemperature
@@ -61,9 +61,9 @@ class Parts:
         """A flow-matching clone of the data."""
         return BehaviourFlow(self.networks.velocity(key), self.integrator, self.action_dim)
 
-    def slow_behaviour_flow(self, key: Key) -> SlowBehaviourFlow:
+    def slow_behaviour_flow(self, key: Key) -> TargetBehaviourFlow:
         """A flow-matching clone of the data that acts by its target."""
-        return SlowBehaviourFlow(self.with_target(self.behaviour_flow(key)))
+        return TargetBehaviourFlow(self.with_target(self.behaviour_flow(key)))
 
     def adjoint_matched_flow(
         self, inverse_temperature: AbstractInverseTemperature, key: Key

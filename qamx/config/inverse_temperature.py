@@ -73,9 +73,9 @@ class LinearTemperature(TemperatureSettings):
     updates: PositiveInt = Field(description="updates from `start` to `stop`")
 
     def build(self) -> "AbstractInverseTemperature":
-        from qamx.schedules import Linear
+        from qamx.schedules import LinearSchedule
 
-        return Linear(self.start, self.stop, self.updates)
+        return LinearSchedule(self.start, self.stop, self.updates)
 
 
 @registry.temperatures.add(

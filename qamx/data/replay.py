@@ -16,11 +16,11 @@ from qamx.data.transitions import Transitions, windows
 
 
 class Replay(eqx.Module):
-    """Offline transitions and, behind them, room for online ones, on the device.
+    """Offline transitions followed by capacity for online ones, on the device.
 
-    The two parts are arrays of their own, so that runs of several seeds share the first and a
-    shard takes another's place without a copy. All methods return the changed buffer; `append`
-    gives up the old one's memory.
+    The two parts are separate arrays, so that runs of several seeds share the first and a shard
+    replaces another without a copy. All methods return the changed buffer; `append` donates the
+    old one's memory.
 
     **Arguments:** `size` counts the filled rows of both parts. In a group of seeds the leaves of
     `online` have a leading axis, one entry a seed.
@@ -31,14 +31,14 @@ class Replay(eqx.Module):
     size: Int[Array, ""]
 
     @classmethod
-    def create(cls, offline: Transitions, room: int, members: int | None = None) -> Self:
-        """A buffer that holds `offline` and has room for `room` more transitions.
+    def create(cls, offline: Transitions, capacity: int, axes: tuple[int, ...] = ()) -> Self:
+        """A buffer of `offline` with capacity for more transitions.
 
-        **Arguments:** `members`, where given, is the number of seeds that share it.
+        **Arguments:** `axes` are leading axes of the online part, of the seeds that share the
+        offline one.
         """
-        axes = () if members is None else (members,)
-        # An empty array has no rows to gather from, not even ones that are not used.
-        shape = (*axes, max(room, 1))
+        # An empty array has no rows to gather from, not even unused ones.
+        shape = (*axes, max(capacity, 1))
         online = jax.tree.map(lambda a: jnp.zeros((*shape, *a.shape[1:]), jnp.float32), offline)
         return cls(on_device(offline), online, jnp.asarray(len(offline), jnp.int32))
 
@@ -59,7 +59,7 @@ class Replay(eqx.Module):
         return jax.tree.map(pick, self.offline, self.online)
 
     def append(self, new: Transitions) -> "Replay":
-        """The buffer with the rows of `new` behind its filled ones (room is not checked).
+        """The buffer with the rows of `new` behind its filled ones (capacity is not checked).
 
         In a group `new` has a leading axis, one entry a seed.
         """
@@ -67,26 +67,27 @@ class Replay(eqx.Module):
         return Replay(self.offline, online, size)
 
     def replace_offline(self, offline: Transitions) -> "Replay":
-        """The buffer with another shard, which `on_device` made, in the place of the offline rows.
+        """The buffer with another shard, which `on_device` made, as its offline rows.
 
-        Its number of transitions must be the first one's; nothing is copied.
+        It must hold as many transitions as the first; nothing is copied.
         """
         return Replay(offline, self.online, self.size)
 
-    def online_rows(self, first: int, last: int, member: int | None = None) -> Transitions:
-        """A host copy of the online transitions `first` to `last` (exclusive), of one seed."""
-        place = (slice(first, last),) if member is None else (member, slice(first, last))
-        return jax.tree.map(lambda array: np.array(array[place]), self.online)
+    def online_rows(self, first: int, last: int, place: tuple[int, ...] = ()) -> Transitions:
+        """A host copy of the online transitions `first` to `last` (exclusive).
 
-    def member_axes(self) -> Any:
-        """For `jax.vmap` over the seeds of a group: what they share, and what each has."""
+        **Arguments:** `place` is a seed's index in the leading axes.
+        """
+        rows = (*place, slice(first, last))
+        return jax.tree.map(lambda array: np.array(array[rows]), self.online)
+
+    def seed_axes(self) -> Any:
+        """Axes for `jax.vmap` over the seeds of a group: only the online rows have one."""
         return eqx.tree_at(lambda r: (r.offline, r.online, r.size), self, (None, 0, None))
 
-    def of(self, member: int | None) -> "Replay":
-        """The buffer as one seed of the group sees it."""
-        if member is None:
-            return self
-        return Replay(self.offline, jax.tree.map(lambda a: a[member], self.online), self.size)
+    def of(self, place: tuple[int, ...]) -> "Replay":
+        """The buffer of the seed at an index of the leading axes."""
+        return Replay(self.offline, jax.tree.map(lambda a: a[place], self.online), self.size)
 
 
 def on_device(offline: Transitions) -> Transitions:

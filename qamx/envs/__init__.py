@@ -1,22 +1,22 @@
 """Environments: the interface that the runner needs, OGBench's tasks, and action chunks."""
 
-from qamx.envs.base import ChunkExecutor, Environment, Step
+from qamx.envs.base import ActionQueue, Environment, Step
 from qamx.envs.checked import opened
 from qamx.envs.locomotion import WalkEnvironment
 from qamx.envs.ogbench import OGBenchEnvironment
 from qamx.envs.rendering import Renderable
-from qamx.envs.vector import LocalPlayer, Player, close_players, open_players
+from qamx.envs.vector import EnvHandle, LocalEnv, close_envs, open_envs
 
 __all__ = [
-    "ChunkExecutor",
+    "ActionQueue",
+    "EnvHandle",
     "Environment",
-    "LocalPlayer",
+    "LocalEnv",
     "OGBenchEnvironment",
-    "Player",
     "Renderable",
     "Step",
     "WalkEnvironment",
-    "close_players",
-    "open_players",
+    "close_envs",
+    "open_envs",
     "opened",
 ]

@@ -83,7 +83,7 @@ class GlobalRandomness:
         self._lock.release()
 
 
-class ChunkExecutor:
+class ActionQueue:
     """Hands out the actions of a chunk one by one; a new chunk is due when none is left.
 
     **Arguments:** `action_size` is the size of one action.

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from qamx._utils.processes import Marked
 from qamx.envs.base import Environment, Step
-from qamx.envs.protocol import PlayError, described
+from qamx.envs.protocol import EnvError, format_exception
 from qamx.envs.spaces import named_leaves
 from qamx.errors import UserError, no_exit
 
@@ -30,7 +30,7 @@ def checked_reset(environment: Environment, seed: int) -> Float[np.ndarray, " ob
 def checked_step(environment: Environment, action: Float[np.ndarray, " act"]) -> Step:
     """A step of plain numbers; neither action nor observation is shared with the environment.
 
-    **Raises:** `UserError` for anything but a `Step` of numbers and flags, `PlayError` for
+    **Raises:** `UserError` for anything but a `Step` of numbers and flags, `EnvError` for
     numbers that are not finite.
     """
     step = environment.step(np.array(action, np.float32))
@@ -76,7 +76,7 @@ def number(call: str, what: str, value: Any) -> float:
 
     **Arguments:** `call` is what returned it, `what` what it is called in messages.
 
-    **Raises:** `UserError` for anything else, `PlayError` if it is not finite in float32.
+    **Raises:** `UserError` for anything else, `EnvError` if it is not finite in float32.
     """
     array = numbers(value)
     if array is None or array.shape not in ((), (1,)):
@@ -103,7 +103,7 @@ def vector(
 ) -> Float[np.ndarray, " entries"]:
     """A flat copy in float32 of an array of numbers of this shape; arguments as of `number`.
 
-    **Raises:** `UserError` for anything else, `PlayError` if an entry is not finite in float32.
+    **Raises:** `UserError` for anything else, `EnvError` if an entry is not finite in float32.
     """
     array = numbers(value)
     if array is None or array.shape != shape:
@@ -150,8 +150,8 @@ def shown(value: Any) -> str:
     return " ".join(f"{reprlib.repr(value)} ({type(value).__name__})".split())
 
 
-def _not_finite(call: str, what: str) -> PlayError:
-    return PlayError(f"its {call} returned {what}, which is not finite in float32")
+def _not_finite(call: str, what: str) -> EnvError:
+    return EnvError(f"its {call} returned {what}, which is not finite in float32")
 
 
 CLOSE_SECONDS = 3.0
@@ -165,7 +165,7 @@ def close(environment: Environment) -> None:
             environment.close()
     except Exception as error:
         print(
-            f"warning: the environment failed while it was closed: {described(error)}",
+            f"warning: the environment failed while it was closed: {format_exception(error)}",
             file=sys.stderr,
             flush=True,
         )

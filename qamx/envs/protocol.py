@@ -23,7 +23,7 @@ from qamx.envs.base import Environment, Step
 from qamx.errors import RunError, UserError, named
 
 
-class PlayError(Exception):
+class EnvError(Exception):
     """An environment's error in another process; its text is that of `described`."""
 
 
@@ -62,7 +62,7 @@ class Play:
     together: bool
 
 
-class Leave:
+class Shutdown:
     """The last message."""
 
 
@@ -86,7 +86,7 @@ class Failure:
     def of(cls, error: BaseException) -> "Failure":
         """What tells of an error."""
         by_user = isinstance(error, UserError)
-        return cls(str(error) if by_user else described(error), by_user)
+        return cls(str(error) if by_user else format_exception(error), by_user)
 
 
 Value: TypeAlias = Step | Float[np.ndarray, " obs"] | Sizes | Failure
@@ -102,9 +102,9 @@ class Answer:
     value: Value
 
 
-def described(error: BaseException) -> str:
+def format_exception(error: BaseException) -> str:
     """Type, message and place of an error, e.g. `ValueError: unstable (arm.py:12)`."""
-    if isinstance(error, PlayError):
+    if isinstance(error, EnvError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
@@ -126,7 +126,7 @@ NOT_FOR_WORKERS = (
 )
 
 
-def unanswered(seconds: float, call: str) -> str:
+def timeout_message(seconds: float, call: str) -> str:
     """The message about a call of an environment that does not return."""
     return f"the environment did not answer for {seconds:,.0f} s in {call}. {CONTINUES}"
 
@@ -215,7 +215,7 @@ class WorkerProcess:
 
     def _leave(self) -> None:
         with contextlib.suppress(OSError):
-            self._connection.send(Leave())
+            self._connection.send(Shutdown())
 
     def _wait(self, seconds: float | None = None) -> int:
         """The exit code of the process, killed if it takes too long; what it started is ended."""
@@ -240,7 +240,7 @@ class WorkerProcess:
                     raise self._gone()
                 if time.monotonic() > deadline:
                     self._wait(0.0)
-                    raise RunError(unanswered(self._limit, call))
+                    raise RunError(timeout_message(self._limit, call))
             return self._connection.recv()
         except (EOFError, OSError) as error:
             raise self._gone() from error
@@ -286,6 +286,5 @@ def environment_failure(error: Exception, where: str, seed: int) -> RunError | U
         return error
     if isinstance(error, UserError):
         return UserError(f"{error} (in {where}, reset seed {seed})")
-    return RunError(
-        f"the environment failed in {where}, reset seed {seed}: {described(error)}. {CONTINUES}"
-    )
+    cause = format_exception(error)
+    return RunError(f"the environment failed in {where}, reset seed {seed}: {cause}. {CONTINUES}")

@@ -10,19 +10,19 @@ from jaxtyping import Float
 from qamx.envs.base import Environment, Step, step_limit
 from qamx.envs.checked import checked_reset, checked_step, close
 from qamx.envs.protocol import (
+    EnvError,
     Failure,
     Play,
-    PlayError,
     Reset,
     Sizes,
     WorkerProcess,
-    described,
+    format_exception,
     pickled,
 )
 from qamx.errors import RunError, UserError, no_exit
 
 
-class Player(Protocol):
+class EnvHandle(Protocol):
     """An environment that is told what to play, and asked later what came of it.
 
     The order is `reset`, `observation`, then `play` and a `step` for each action up to the end
@@ -59,7 +59,7 @@ class Player(Protocol):
         ...
 
 
-class LocalPlayer:
+class LocalEnv:
     """An environment in this process, which plays when it is asked what came of it."""
 
     def __init__(self, environment: Environment):
@@ -87,10 +87,10 @@ class LocalPlayer:
         close(self._environment)
 
 
-class RemotePlayer:
+class RemoteEnv:
     """The environment number `index` of a process, played as soon as it is told to.
 
-    An error of the environment is raised as a `PlayError`, the end or silence of the process as
+    An error of the environment is raised as a `EnvError`, the end or silence of the process as
     a `RunError`.
     """
 
@@ -142,13 +142,13 @@ class RemotePlayer:
     def _receive(self, call: str) -> Step | Float[np.ndarray, " obs"] | Sizes:
         value = self._process.receive(self._index, self._ticket, call).value
         if isinstance(value, Failure):
-            raise UserError(value.text) if value.by_user else PlayError(value.text)
+            raise UserError(value.text) if value.by_user else EnvError(value.text)
         return value
 
 
-def open_players(
+def open_envs(
     make_environment: Callable[[], Environment], count: int, workers: int, limit: float
-) -> list[Player]:
+) -> list[EnvHandle]:
     """Players of `count` environments, in this process or in others.
 
     **Arguments:** `workers` is the number of processes, 0 for this one; a process that does not
@@ -166,34 +166,34 @@ def open_players(
         for i in range(workers):
             processes.append(WorkerProcess(factory, len(range(i, count, workers)), limit))
         # All processes start before the first is waited for; neighbours play in different ones.
-        return [RemotePlayer(processes[i % workers], i // workers) for i in range(count)]
+        return [RemoteEnv(processes[i % workers], i // workers) for i in range(count)]
     except BaseException as error:
         for process in processes:
             with contextlib.suppress(Exception):
                 process.end()
-        if isinstance(error, PlayError):
+        if isinstance(error, EnvError):
             raise RunError(f"the environment cannot be made: {error}") from error
         raise
 
 
-def close_players(players: Sequence[Player]) -> None:
+def close_envs(players: Sequence[EnvHandle]) -> None:
     """Closes players; the processes of those that have one end side by side."""
     for player in players:
-        if isinstance(player, RemotePlayer):
+        if isinstance(player, RemoteEnv):
             player.leave()
     for player in players:
         player.close()
 
 
-def _open_here(make_environment: Callable[[], Environment], count: int) -> list[Player]:
-    players: list[Player] = []
+def _open_here(make_environment: Callable[[], Environment], count: int) -> list[EnvHandle]:
+    players: list[EnvHandle] = []
     try:
         for _ in range(count):
             with no_exit():
-                players.append(LocalPlayer(make_environment()))
+                players.append(LocalEnv(make_environment()))
     except BaseException as error:
-        close_players(players)
+        close_envs(players)
         if isinstance(error, UserError | RunError) or not isinstance(error, Exception):
             raise
-        raise RunError(f"the environment cannot be made: {described(error)}") from error
+        raise RunError(f"the environment cannot be made: {format_exception(error)}") from error
     return players

@@ -21,10 +21,10 @@ from qamx.envs.protocol import (
     NOT_FOR_WORKERS,
     Answer,
     Failure,
-    Leave,
     Play,
     Reset,
     Setup,
+    Shutdown,
     Sizes,
     Value,
 )
@@ -37,7 +37,7 @@ LOOK_SECONDS = 1.0
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Plays until the parent says `Leave` or is gone, and ends what the environments started.
+    """Plays until the parent says `Shutdown` or is gone, and ends what the environments started.
 
     What they start hears signals and does not hold the connection: a simulator can be ended, and
     the parent notices this process's end.
@@ -55,8 +55,8 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def serve(connection: Connection, parent: int) -> None:
-    """Answers messages until the other end says `Leave` or is gone."""
-    messages: queue.SimpleQueue[Setup | Reset | Play | Leave] = queue.SimpleQueue()
+    """Answers messages until the other end says `Shutdown` or is gone."""
+    messages: queue.SimpleQueue[Setup | Reset | Play | Shutdown] = queue.SimpleQueue()
     # In threads, so that the other end never waits in a send while this one does, and that a
     # process whose parent died leaves in mid-simulation too.
     for target, argument in ((_listen, connection), (_watch, parent)):
@@ -69,7 +69,7 @@ def serve(connection: Connection, parent: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if not _make(setup, environments, connection):
                 return
-            while not isinstance(message := messages.get(), Leave):
+            while not isinstance(message := messages.get(), Shutdown):
                 if isinstance(message, Reset | Play):
                     _answer(environments[message.index], message, connection)
     finally:
@@ -80,7 +80,7 @@ def serve(connection: Connection, parent: int) -> None:
 
 def _listen(connection: Connection, messages: queue.SimpleQueue) -> None:
     with contextlib.suppress(EOFError, OSError):
-        while not isinstance(message := connection.recv(), Leave):
+        while not isinstance(message := connection.recv(), Shutdown):
             messages.put(message)
     _leave(messages)
 
@@ -93,7 +93,7 @@ def _watch(parent: int, messages: queue.SimpleQueue) -> None:
 
 
 def _leave(messages: queue.SimpleQueue) -> None:
-    messages.put(Leave())
+    messages.put(Shutdown())
     time.sleep(GRACE_SECONDS)
     _end_started()
     os._exit(0)

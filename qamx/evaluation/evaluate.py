@@ -16,7 +16,7 @@ from qamx._utils.seeds import check_seed
 from qamx._utils.terminal import print_table
 from qamx.config import EnvironmentSettings, Experiment, load
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
-from qamx.envs import close_players
+from qamx.envs import close_envs
 from qamx.errors import UserError
 from qamx.evaluation.policy_source import (
     PolicySource,
@@ -26,8 +26,8 @@ from qamx.evaluation.policy_source import (
 )
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.trained_policy import load_experiment
-from qamx.training.evaluator import Episode, Evaluator, Role, summarise
-from qamx.training.guards import Watchdog, open_watched_players
+from qamx.training.evaluator import Evaluator, PlayedEpisode, Role, summarise
+from qamx.training.guards import Watchdog, open_watched_envs
 from qamx.training.plan import evaluation_seeds
 
 
@@ -64,7 +64,7 @@ class EvaluationResult:
     environment: EnvironmentSettings
     role: Role
     seed: int
-    episodes: list[Episode]
+    episodes: list[PlayedEpisode]
     seconds: float
 
     @property
@@ -184,7 +184,7 @@ def play(
     evaluation, watchdog = source.evaluation, Watchdog()
     seeds = evaluation_seeds(seed, evaluation.episodes)
     count = min(evaluation.environments, evaluation.episodes)
-    players = open_watched_players(
+    players = open_watched_envs(
         source.make_environment(environment), count, evaluation.workers, watchdog
     )
     try:
@@ -194,7 +194,7 @@ def play(
             seconds = time.monotonic() - began
             yield EvaluationResult(source, environment, role, seed, episodes, seconds)
     finally:
-        close_players(players)
+        close_envs(players)
         watchdog.close()
 
 

@@ -17,7 +17,7 @@ from qamx.envs.rendering import Image
 from qamx.errors import RunError, UserError
 from qamx.evaluation.evaluate import EvaluationResult
 from qamx.evaluation.policy_source import PolicySource
-from qamx.training.evaluator import Episode
+from qamx.training.evaluator import PlayedEpisode
 
 
 class EpisodeReplay:
@@ -29,7 +29,7 @@ class EpisodeReplay:
     **Raises:** `UserError` if the environment draws nothing.
     """
 
-    def __init__(self, result: EvaluationResult, episode: Episode, size: int):
+    def __init__(self, result: EvaluationResult, episode: PlayedEpisode, size: int):
         self.result, self.episode, self._size = result, episode, size
         self._started, self.step = Marked(), 0
         with self._started.ended_at_error(), self._started.noting():

@@ -17,7 +17,7 @@ from qamx.policies.base import (
     PolicyStage,
     flow_stage,
 )
-from qamx.policies.behaviour_flow import BehaviourFlow, BehaviourFlowMetrics, SlowBehaviourFlow
+from qamx.policies.behaviour_flow import BehaviourFlow, BehaviourFlowMetrics, TargetBehaviourFlow
 from qamx.policies.best_of_n import BestOfN
 from qamx.policies.deterministic import DeterministicPolicy
 from qamx.policies.diffusion import (
@@ -69,7 +69,7 @@ __all__ = [
     "PolicyStage",
     "ReversalFlow",
     "ScoreMatchedDiffusion",
-    "SlowBehaviourFlow",
+    "TargetBehaviourFlow",
     "VariancePreserving",
     "clean_step",
     "clipped_step",

@@ -28,7 +28,7 @@ from qamx.policies.base import (
     flow_stage,
     row_gradient,
 )
-from qamx.policies.behaviour_flow import SlowBehaviourFlow
+from qamx.policies.behaviour_flow import TargetBehaviourFlow
 from qamx.rl import frozen, pessimistic_value
 from qamx.schedules.inverse_temperature import AbstractInverseTemperature
 
@@ -37,7 +37,7 @@ class AbstractFineTunedFlow(AbstractDerivedFlow):
     """A velocity that starts as another flow than its base and is bent by the critic; acts by its
     ODE. The base is frozen in the fine-tuning and trained by its own loss."""
 
-    base: eqx.AbstractVar[SlowBehaviourFlow]
+    base: eqx.AbstractVar[TargetBehaviourFlow]
     velocity: eqx.AbstractVar[AbstractVelocityField]
 
     @abstractmethod
@@ -135,7 +135,7 @@ class AdjointMatchedFlow(AbstractFineTunedFlow):
     **Source:** Li and Levine, arXiv 2601.14234, algorithm 1.
     """
 
-    base: SlowBehaviourFlow
+    base: TargetBehaviourFlow
     velocity: AbstractVelocityField
     inverse_temperature: AbstractInverseTemperature
     horizon: int = eqx.field(static=True, default=1)
@@ -209,7 +209,7 @@ class BackpropagatedFlow(AbstractFineTunedFlow):
     **Source:** Li and Levine, arXiv 2601.14234, the BAM baseline.
     """
 
-    base: SlowBehaviourFlow
+    base: TargetBehaviourFlow
     velocity: AbstractVelocityField
     inverse_temperature: float
     pessimism: float

@@ -83,7 +83,7 @@ class BehaviourFlow(AbstractFlowPolicy):
         return noise, jax.random.uniform(time_key, batch.valid.shape)
 
 
-class SlowBehaviourFlow(AbstractFlowPolicy):
+class TargetBehaviourFlow(AbstractFlowPolicy):
     """A behaviour flow that acts, and is refined, by the slow copy of what it trains.
 
     **Source:** Li and Levine, arXiv 2601.14234, the target of v_b.
@@ -100,8 +100,8 @@ class SlowBehaviourFlow(AbstractFlowPolicy):
         return self.behaviour.velocity
 
     def start_from(self, clone: AbstractVelocityField) -> Self:
-        restarted = self.pair.restarted(self.behaviour.start_from(clone))
-        return eqx.tree_at(lambda flow: flow.pair, self, restarted)
+        pair = self.pair.reset_target(self.behaviour.start_from(clone))
+        return eqx.tree_at(lambda flow: flow.pair, self, pair)
 
     @property
     def action_dim(self) -> int:

@@ -56,7 +56,7 @@ class DeterministicPolicy(AbstractPolicy):
         return self.actor.online
 
     def start_from(self, clone: PyTree) -> Self:
-        return eqx.tree_at(lambda policy: policy.actor, self, self.actor.restarted(clone))
+        return eqx.tree_at(lambda policy: policy.actor, self, self.actor.reset_target(clone))
 
     def sample(
         self, critic: Critic, observation: Float[Array, "batch obs"], key: Key

@@ -18,7 +18,7 @@ from qamx.policies.base import (
     require_flow_time,
     row_gradient,
 )
-from qamx.policies.behaviour_flow import SlowBehaviourFlow
+from qamx.policies.behaviour_flow import TargetBehaviourFlow
 
 
 class GuidedVelocity(AbstractVelocityField):
@@ -58,7 +58,7 @@ class GuidedFlow(AbstractDerivedPolicy):
     **Source:** CGQL (Li and Levine, arXiv 2601.14234); Dhariwal and Nichol, arXiv 2105.05233.
     """
 
-    base: SlowBehaviourFlow
+    base: TargetBehaviourFlow
     inverse_temperature: float
     guidance_scale: float
     critic_time: Callable[[Array], Array] = eqx.field(static=True)

@@ -16,7 +16,7 @@ from qamx.policies.base import (
     flow_stage,
     require_flow_time,
 )
-from qamx.policies.behaviour_flow import SlowBehaviourFlow
+from qamx.policies.behaviour_flow import TargetBehaviourFlow
 
 
 class ReversalMetrics(Metrics):
@@ -43,7 +43,7 @@ class ReversalFlow(AbstractDerivedFlow):
     **Source:** RQL (Oberai, Park and Levine, arXiv 2606.17551).
     """
 
-    base: SlowBehaviourFlow
+    base: TargetBehaviourFlow
     bc_weight: float
 
     @property

@@ -66,7 +66,7 @@ class Clock(eqx.Module):
             raise ValueError(f"a period is at least 1 update; found {period}")
         self.period, self.count = period, jnp.zeros((), jnp.int32)
 
-    def due(self) -> Bool[Array, ""]:
+    def fires(self) -> Bool[Array, ""]:
         """Whether it happens on the present update; it does on the first."""
         return self.count % self.period == 0
 
@@ -102,7 +102,7 @@ class WithTarget(eqx.Module, Generic[M]):
         """The slow copy."""
         return self.copy.value
 
-    def restarted(self, online: Any) -> "WithTarget[M]":
+    def reset_target(self, online: Any) -> "WithTarget[M]":
         """The pair with another online part, from which the copy starts anew."""
         return eqx.tree_at(
             lambda pair: (pair.online, pair.copy.value), self, (online, _copied(online))
@@ -110,7 +110,7 @@ class WithTarget(eqx.Module, Generic[M]):
 
     def advance(self) -> "WithTarget[M]":
         """The pair after one step of the slow copy towards the online part."""
-        rate = self.rate if self.clock is None else jnp.where(self.clock.due(), self.rate, 0.0)
+        rate = self.rate if self.clock is None else jnp.where(self.clock.fires(), self.rate, 0.0)
 
         def blend(slow, fast):
             if not eqx.is_inexact_array(slow):

@@ -3,7 +3,7 @@
 from qamx.schedules.inverse_temperature import (
     AbstractInverseTemperature,
     Constant,
-    Linear,
+    LinearSchedule,
     TrustRegion,
 )
 from qamx.schedules.phases import Cloning, Offline, Online, Phase, Schedule, is_due, next_due
@@ -12,7 +12,7 @@ __all__ = [
     "AbstractInverseTemperature",
     "Cloning",
     "Constant",
-    "Linear",
+    "LinearSchedule",
     "Offline",
     "Online",
     "Phase",

@@ -50,7 +50,7 @@ class Constant(AbstractInverseTemperature):
         return self
 
 
-class Linear(AbstractInverseTemperature):
+class LinearSchedule(AbstractInverseTemperature):
     """From `start` to `stop` in equal steps over `updates` updates, `stop` from then on.
 
     **Raises:** `ValueError` if an end is negative or `updates` is not positive.

@@ -20,6 +20,7 @@ from qamx.config.agents import AgentSettings
 from qamx.data.replay import Replay, Sampling
 from qamx.data.transitions import Transitions
 from qamx.nn import Precision, matmul_precision
+from qamx.training.stacking import Stacked
 from qamx.training.state import Trainer, flatten
 
 EPISODE = 1_000
@@ -108,9 +109,9 @@ class BenchProblem:
             rng.standard_normal((rows, self.observation), np.float32),
         )
 
-    def replay(self, members: int | None = None) -> Replay:
+    def replay(self, axes: tuple[int, ...] = ()) -> Replay:
         """The data on the device, for one seed or a group of them."""
-        return Replay.create(self.transitions(), 0, members)
+        return Replay.create(self.transitions(), 0, axes)
 
 
 class SeedsTogether:
@@ -118,9 +119,9 @@ class SeedsTogether:
 
     def __init__(self, problem: BenchProblem, seeds: int, precision: Precision):
         state = eqx.filter_vmap(problem.state)(jax.random.split(jax.random.key(0), seeds))
-        self._replay = problem.replay(members=seeds)
+        self._replay = problem.replay((seeds,))
         self._trainer = Trainer(
-            state, problem.optimiser, problem.sampling, update, precision, seeds
+            state, problem.optimiser, problem.sampling, update, precision, Stacked(seeds)
         )
         keys = jax.random.split(jax.random.key(1), seeds)
         self._training = self._trainer.begin(state, self._replay, keys)

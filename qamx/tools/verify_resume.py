@@ -31,7 +31,7 @@ from qamx.tools.diff import first_difference
 from qamx.training.logs import Logs, last_row
 from qamx.training.loop import Runner
 from qamx.training.plan import RunPlan
-from qamx.training.seed_group import Member
+from qamx.training.seed_group import SeedRun
 
 STEPS, WARMUP, SAVE_EVERY, EVALUATE_EVERY = 120, 10, 15, 60
 """Of the short version: steps a phase, of them warm-up, between checkpoints and evaluations."""
@@ -203,7 +203,7 @@ def _state(plan: RunPlan, directory: Path) -> dict[str, dict[str, np.ndarray]]:
     """The arrays of a finished run as its last checkpoint brings them back."""
     with contextlib.redirect_stdout(io.StringIO()):
         logs = Logs(directory)
-        runner = Runner([Member(plan, directory, logs)])
+        runner = Runner([SeedRun(plan, directory, logs)])
         code = runner.run()
         logs.close()
     if code != ExitCode.DONE:

@@ -1,4 +1,4 @@
-"""Evaluations beside training: the queue and its thread."""
+"""Evaluations that run in a thread while training continues."""
 
 import threading
 from collections import deque
@@ -12,48 +12,48 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.agents import AbstractAgent
-from qamx.envs import Player, close_players
+from qamx.envs import EnvHandle, close_envs
 from qamx.training.checkpoint import Saved
-from qamx.training.evaluator import Act, Episode, Evaluator, Role, summarise
+from qamx.training.evaluator import Act, Evaluator, PlayedEpisode, Role, summarise
 from qamx.training.guards import Stopped, StopRequest
-from qamx.training.seed_group import Member
-from qamx.training.state import Trainer, member_of, stacked
+from qamx.training.seed_group import SeedGroup, SeedRun
+from qamx.training.state import Trainer
 
 SLICE_SECONDS = 0.1
-"""How often a wait looks whether a stop was requested."""
+"""Interval at which a wait checks for a requested stop."""
 CLOSE_SECONDS = 5.0
-"""How long a chunk in progress is waited for before its players are closed."""
+"""Timeout for a chunk in progress before its environments are closed."""
 
 Job = tuple[Act, Sequence[int]]
 """A policy and the reset seeds of its episodes."""
 
 
 class BackgroundEvaluation:
-    """Plays evaluations in a thread, with players of its own.
+    """Plays evaluations in a thread.
 
-    The players should be those of other processes: the thread does little but wait for them. The
-    policies that it is given must not depend on what training changes or donates.
+    The environments should be those of other processes: the thread does little but wait for them.
+    The policies must not depend on arrays that training changes or donates.
     """
 
-    def __init__(self, players: Sequence[Player]):
-        self._players = players
+    def __init__(self, environments: Sequence[EnvHandle]):
+        self._environments = environments
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
-        self._episodes: list[list[Episode]] | None = None
+        self._episodes: list[list[PlayedEpisode]] | None = None
         self._error: BaseException | None = None
 
     @property
     def running(self) -> bool:
-        """Whether an evaluation goes on."""
+        """True while an evaluation is in progress."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Begins to play the jobs, one after the other.
 
-        **Raises:** `ValueError` if those before still go on.
+        **Raises:** `ValueError` while earlier ones are in progress.
         """
         if self.running:
-            raise ValueError("an evaluation goes on; wait for it or cancel it first")
+            raise ValueError("an evaluation is in progress; wait for it or cancel it first")
         self._cancelled.clear()
         self._episodes, self._error = None, None
         self._thread = threading.Thread(
@@ -61,10 +61,10 @@ class BackgroundEvaluation:
         )
         self._thread.start()
 
-    def result(self) -> list[list[Episode]] | None:
+    def result(self) -> list[list[PlayedEpisode]] | None:
         """The episodes of each job, or None while they are played and after `cancel`.
 
-        **Raises:** what ended the evaluation, such as a `RunError` of an environment.
+        **Raises:** the exception that ended the evaluation, such as a `RunError`.
         """
         if self.running:
             return None
@@ -72,10 +72,10 @@ class BackgroundEvaluation:
             raise self._error
         return self._episodes
 
-    def wait(self, stop: StopRequest | None = None) -> list[list[Episode]] | None:
-        """Waits for the end of the jobs and returns what `result` does.
+    def wait(self, stop: StopRequest | None = None) -> list[list[PlayedEpisode]] | None:
+        """Waits for the end of the jobs and returns their `result`.
 
-        **Raises:** `Stopped` if a stop is requested meanwhile; the jobs go on until `cancel`.
+        **Raises:** `Stopped` if a stop is requested meanwhile; the jobs continue until `cancel`.
         """
         while self._thread is not None and self.running:
             if stop is not None:
@@ -90,41 +90,41 @@ class BackgroundEvaluation:
             self._thread.join()
 
     def close(self) -> None:
-        """Ends the evaluation and its players, within seconds even if a player hangs."""
+        """Ends the evaluation and closes its environments, within seconds even if one hangs."""
         self._cancelled.set()
         if self._thread is not None:
             self._thread.join(CLOSE_SECONDS)
-        close_players(self._players)
+        close_envs(self._environments)
 
     def _play(self, jobs: list[Job]) -> None:
-        evaluator = Evaluator(self._players)
+        evaluator = Evaluator(self._environments)
         try:
-            self._episodes = [evaluator.play(self._heeding(act), seeds) for act, seeds in jobs]
+            self._episodes = [evaluator.play(self._cancellable(act), seeds) for act, seeds in jobs]
         except Stopped:
             self._episodes = None
         except BaseException as error:
             self._error = error
 
-    def _heeding(self, act: Act) -> Act:
-        """The policy, but for a call after `cancel`."""
+    def _cancellable(self, act: Act) -> Act:
+        """The policy; raises `Stopped` after `cancel`."""
 
-        def heeding(
+        def act_unless_cancelled(
             observations: Float[np.ndarray, "batch obs"], call: int
         ) -> Float[np.ndarray, "batch dim"]:
             if self._cancelled.is_set():
                 raise Stopped
             return act(observations, call)
 
-        return heeding
+        return act_unless_cancelled
 
 
 PREFIX = ".evaluating"
-"""Of the arrays, in a checkpoint, of a policy that is being evaluated."""
+"""Prefix, in a checkpoint, of the arrays of a policy whose evaluation has not ended."""
 
 
 @dataclass(frozen=True)
-class Due:
-    """An evaluation: `agents` are the policies' arrays as they were at `step`."""
+class PendingEvaluation:
+    """An evaluation that has not ended; `agents` are the policies' arrays of its step."""
 
     step: int
     phase: str
@@ -132,118 +132,122 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What one member's policy reached at a step."""
+class SeedEvaluation:
+    """The row of an evaluation of one run's policy."""
 
-    member: Member
+    run: SeedRun
     row: dict[str, Any]
 
 
-class Evaluations:
-    """Plays the evaluations that are due, one after the other, beside training.
+class AsyncEvaluations:
+    """Queue of evaluations, played one after the other while training continues.
 
-    A snapshot of the policies is evaluated, so that training waits only where an evaluation is
-    due before the one before it has ended. What an evaluation brings is a function of snapshot,
-    step and seed; one that is interrupted is begun again.
+    A snapshot of the policies is evaluated, so that training waits only where an evaluation
+    begins before the one before it has ended. The result is a function of snapshot, step and seed;
+    an interrupted evaluation is repeated.
 
-    **Arguments:** `players` are the environments (where the plan has them in this process,
-    training waits for an evaluation's end), `members` the runs, `trainer` what acts for them.
+    **Arguments:** `environments` are those of the evaluation (where the plan has them in this
+    process, training waits for an evaluation's end), `trainer` acts for the runs.
     """
 
-    def __init__(self, players: Sequence[Player], members: Sequence[Member], trainer: Trainer):
-        evaluation = members[0].plan.evaluation
-        self._members, self._trainer = members, trainer
+    def __init__(self, environments: Sequence[EnvHandle], group: SeedGroup, trainer: Trainer):
+        evaluation = group.runs[0].plan.evaluation
+        self._group, self._trainer = group, trainer
         self._roles: tuple[Role, ...] = (
             ("evaluate", "behaviour") if evaluation.behaviour else ("evaluate",)
         )
         self._inline = evaluation.workers == 0
-        self._background = BackgroundEvaluation(players)
-        self._due: deque[Due] = deque()
-        self._playing: list[Member] = []
+        self._background = BackgroundEvaluation(environments)
+        self._pending: deque[PendingEvaluation] = deque()
+        self._playing: list[SeedRun] = []
 
-    def add(self, due: Due) -> None:
-        """Puts an evaluation behind those that are due."""
-        self._due.append(due)
+    def add(self, pending: PendingEvaluation) -> None:
+        """Appends an evaluation to the queue."""
+        self._pending.append(pending)
 
-    def begin(self, stop: StopRequest) -> list[Result]:
-        """Begins the last evaluation that is due; returns the results of those before it.
+    def begin(self, stop: StopRequest) -> list[SeedEvaluation]:
+        """Begins the last evaluation of the queue; returns the results of those before it.
 
-        **Raises:** `Stopped` if a stop is requested before; what is due stays due.
+        **Raises:** `Stopped` if a stop is requested before; the queue is kept.
         """
         results = self.finish(stop, left=0 if self._inline else 1)
         self._start()
         return results
 
-    def poll(self) -> list[Result]:
-        """The results that have come in."""
+    def poll(self) -> list[SeedEvaluation]:
+        """The results that have arrived."""
         played = self._background.result() if self._playing else None
         return [] if played is None else self._take(played)
 
-    def finish(self, stop: StopRequest, left: int = 0) -> list[Result]:
-        """Waits until no more than `left` evaluations are due.
+    def finish(self, stop: StopRequest, left: int = 0) -> list[SeedEvaluation]:
+        """Waits until no more than `left` evaluations are pending.
 
         **Raises:** `Stopped` if a stop is requested before.
         """
-        results: list[Result] = []
-        while len(self._due) > left:
+        results: list[SeedEvaluation] = []
+        while len(self._pending) > left:
             self._start()
             results += self._take(self._background.wait(stop) or [])
         return results
 
     def position(self) -> list[dict[str, Any]]:
-        """What is due, for a checkpoint."""
-        return [{"step": due.step, "phase": due.phase} for due in self._due]
+        """The queue, for a checkpoint."""
+        return [{"step": pending.step, "phase": pending.phase} for pending in self._pending]
 
-    def waiting(self, step: int, member: int | None) -> dict[str, AbstractAgent]:
-        """The policies that a checkpoint of `step` must hold besides its own."""
+    def arrays(self, step: int, run: SeedRun) -> dict[str, AbstractAgent]:
+        """The pending policies that a checkpoint of `step` must hold besides its own."""
         return {
-            f"{PREFIX}{due.step}": member_of(due.agents, member)
-            for due in self._due
-            if due.step != step
+            f"{PREFIX}{pending.step}": self._group.stacking.of(pending.agents, run.index)
+            for pending in self._pending
+            if pending.step != step
         }
 
-    def restore(self, saved: Mapping[int | None, Saved], agents: Sequence[AbstractAgent]) -> None:
-        """Takes what is due from checkpoints; `agents` are the members' present arrays."""
+    def restore(self, saved: Mapping[int, Saved], agents: Sequence[AbstractAgent]) -> None:
+        """Restores the queue from checkpoints; `agents` are the runs' present arrays."""
         first = next(iter(saved.values()))
-        for due in first.position.get("evaluations_due", []):
+        for pending in first.position.get("evaluations_due", []):
             parts = []
-            for member, agent in zip(self._members, agents, strict=True):
-                one = saved.get(member.index)
-                if one is not None and due["step"] != one.step:
-                    agent = one.fit(agent, prefix=f"{PREFIX}{due['step']}")
+            for run, agent in zip(self._group.runs, agents, strict=True):
+                own = saved.get(run.index)
+                if own is not None and pending["step"] != own.step:
+                    agent = own.fit(agent, prefix=f"{PREFIX}{pending['step']}")
                 parts.append(agent)
-            # A copy: training goes on from the same arrays and gives up its buffers.
-            joined = jax.tree.map(jnp.copy, parts[0]) if len(parts) == 1 else stacked(parts)
-            self._due.append(Due(due["step"], due["phase"], joined))
+            # A copy: training continues from the same arrays and donates them.
+            joined = jax.tree.map(jnp.copy, self._group.stacking.join(parts))
+            self.add(PendingEvaluation(pending["step"], pending["phase"], joined))
 
     def close(self) -> None:
-        """Leaves what is being played, and ends the environments."""
+        """Cancels the evaluation in progress, and closes the environments."""
         self._background.close()
 
     def _start(self) -> None:
-        if self._due and not self._playing:
-            self._playing = [member for member in self._members if member.frozen is None]
+        if self._pending and not self._playing:
+            self._playing = self._group.active
             self._background.start(
                 [
-                    (self._act(self._due[0], member, role), member.evaluation_seeds())
-                    for member in self._playing
+                    (self._act(self._pending[0], run, role), run.evaluation_seeds())
+                    for run in self._playing
                     for role in self._roles
                 ]
             )
 
-    def _act(self, due: Due, member: Member, role: Role) -> Act:
-        agent = member_of(due.agents, member.index)
-        acting = self._trainer.acting
-        return acting.in_evaluation(agent, member.evaluation_key, due.step, role)
+    def _act(self, pending: PendingEvaluation, run: SeedRun, role: Role) -> Act:
+        agent = self._group.stacking.of(pending.agents, run.index)
+        key = run.keys.evaluation
+        return self._trainer.acting.in_evaluation(agent, key, pending.step, role)
 
-    def _take(self, played: list[list[Episode]]) -> list[Result]:
-        due, members, self._playing = self._due.popleft(), self._playing, []
-        results, parts = [], iter(played)
-        for member in members:
-            row: dict[str, Any] = {"step": due.step, "phase": due.phase, **summarise(next(parts))}
+    def _take(self, played: list[list[PlayedEpisode]]) -> list[SeedEvaluation]:
+        pending, runs, self._playing = self._pending.popleft(), self._playing, []
+        results, jobs = [], iter(played)
+        for run in runs:
+            row: dict[str, Any] = {
+                "step": pending.step,
+                "phase": pending.phase,
+                **summarise(next(jobs)),
+            }
             if "behaviour" in self._roles:
-                cloned = summarise(next(parts))
+                cloned = summarise(next(jobs))
                 row |= {f"behaviour_{name}": value for name, value in cloned.items()}
-            results.append(Result(member, row))
+            results.append(SeedEvaluation(run, row))
         self._start()
         return results

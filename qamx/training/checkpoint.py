@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from jaxtyping import PyTree
 from qamx._utils.files import describe_write_error, fsync, sha256
 from qamx.errors import RunError, UserError
 
+_LOG = logging.getLogger("qamx")
+
 Schema: TypeAlias = dict[str, tuple[list[int], str]]
 """Shape and dtype of every array, by name."""
 
@@ -28,7 +29,7 @@ NAME = "manifest.json"
 
 
 class Damaged(Exception):
-    """A file is not what was saved; the message names it and says what was found."""
+    """A file that is not what was saved; the message names it and its difference."""
 
 
 def schema_of(arrays: dict[str, np.ndarray]) -> Schema:
@@ -37,7 +38,7 @@ def schema_of(arrays: dict[str, np.ndarray]) -> Schema:
 
 
 def write_manifest(directory: Path, schema: Schema) -> None:
-    """Hashes every file in `directory` and writes the manifest beside them, all of it durably."""
+    """Hashes every file in `directory` and writes its manifest, all of it durably."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     for path in (*files, *(path for path in directory.rglob("*") if path.is_dir())):
         fsync(path)
@@ -48,7 +49,7 @@ def write_manifest(directory: Path, schema: Schema) -> None:
         "schema": schema,
     }
     path = directory / NAME
-    # The manifest's own hash: a flipped bit in it must not pass for a flaw of what it describes.
+    # The manifest's own hash: a flipped bit in it must not pass for damage of another file.
     path.write_text(json.dumps({"sha256": _digest(content), **content}), encoding="utf-8")
     fsync(path)
     fsync(directory)
@@ -87,7 +88,7 @@ def verify_file(path: Path, size: int, digest: str) -> None:
 
 
 def verify_schema(schema: Schema, arrays: dict[str, np.ndarray]) -> None:
-    """Checks the form of what was read.
+    """Checks the shapes and dtypes that were read.
 
     **Raises:** `Damaged` at the first array that is missing, was added, or has another form.
     """
@@ -130,7 +131,7 @@ def to_host(tree: PyTree, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def fitted(arrays: dict[str, np.ndarray], template: PyTree, prefix: str = "") -> PyTree:
-    """The arrays in the places of the template's leaves.
+    """The template with the arrays as its leaves.
 
     **Arguments:** `prefix` is the path of `template` inside the tree that was saved.
 
@@ -166,14 +167,14 @@ def _fitted(name: str, arrays: dict[str, np.ndarray], leaf: Any) -> Any:
 
 
 class Background:
-    """One job at a time on a thread of its own; a failed one raises in who asks for it."""
+    """A single-worker thread; a job's exception is re-raised on the next call."""
 
     def __init__(self):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._job: Future[None] | None = None
 
     def start(self, job: Callable[[], None]) -> None:
-        """Waits for the job before, then starts this one."""
+        """Waits for the previous job, then starts this one."""
         self.wait()
         self._job = self._thread.submit(job)
 
@@ -183,7 +184,7 @@ class Background:
             self.wait()
 
     def wait(self) -> None:
-        """Returns when nothing is left to do."""
+        """Waits for the job."""
         job, self._job = self._job, None
         if job is not None:
             job.result()
@@ -196,7 +197,7 @@ class Background:
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save at length.
 
 QUARANTINE = "quarantine"
-"""The folder, beside the steps, of checkpoints that are not what was saved."""
+"""The folder of damaged checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -216,14 +217,14 @@ class Saved:
 
 
 Prepare = Callable[[], dict[str, Any]]
-"""What a save does first, on its thread; the result is added to the position."""
+"""The first part of a save, on its thread; the result is added to the position."""
 
 
 class Checkpoints:
     """Checkpoints in a folder a step: Orbax's arrays, `position.json`, and the manifest.
 
-    A checkpoint is written under another name, and gets its own when its manifest is on the
-    disk. So a folder with the name of a step is whole, or was damaged later.
+    A checkpoint is written under a temporary name, and renamed when its manifest is on the disk.
+    So a folder with the name of a step is whole, or was damaged later.
 
     **Arguments:** `directory` holds the latest `keep` checkpoints (or all).
     """
@@ -244,18 +245,18 @@ class Checkpoints:
         tree: PyTree,
         position: dict[str, Any],
         prepare: Prepare = dict,
-        beside: Mapping[str, PyTree] = MappingProxyType({}),
+        extra: Mapping[str, PyTree] = MappingProxyType({}),
     ) -> None:
-        """Copies the tree and saves it in the background; the save before is waited for.
+        """Copies the tree and saves it in the background, after the previous save.
 
-        **Arguments:** `beside` are further trees, by the prefix of their arrays' names.
+        **Arguments:** `extra` are further trees, by the prefix of their arrays' names.
 
-        **Raises:** `RunError` if the save before failed.
+        **Raises:** `RunError` if the previous save failed.
         """
         self._background.wait()
         arrays = to_host(tree)
-        for prefix, other in beside.items():
-            arrays |= to_host(other, prefix)
+        for prefix, part in extra.items():
+            arrays |= to_host(part, prefix)
         self._background.start(
             lambda: self._write(step, arrays, json.loads(json.dumps(position)), prepare)
         )
@@ -279,7 +280,7 @@ class Checkpoints:
     def newest(
         self, check: Callable[[Saved], None] = lambda saved: None, limit: int | None = None
     ) -> Saved | None:
-        """The newest checkpoint that is what was saved; damaged ones move to `quarantine`.
+        """The newest intact checkpoint; damaged ones move to `quarantine`.
 
         **Arguments:** `check` may find more that is `Damaged`; steps after `limit` do not count.
 
@@ -293,7 +294,7 @@ class Checkpoints:
                 saved = self.read(step)
                 check(saved)
             except Damaged as damage:
-                self._put_aside(step, damage)
+                self._quarantine(step, damage)
             else:
                 return saved
         if (self._directory / QUARANTINE).is_dir():
@@ -304,8 +305,8 @@ class Checkpoints:
             )
         return None
 
-    def newest_unmoved(self) -> Saved | None:
-        """The same for a reader beside the run, which moves nothing: warns and goes on."""
+    def latest_readonly(self) -> Saved | None:
+        """The newest intact checkpoint, without moving damaged ones: the run may be in progress."""
         for step in self.steps():
             try:
                 return self.read(step)
@@ -314,7 +315,7 @@ class Checkpoints:
         return None
 
     def drop_after(self, step: int) -> None:
-        """Removes the checkpoints of later steps: the run goes there again."""
+        """Removes the checkpoints of later steps, which the resumed run repeats."""
         for later in self.steps():
             if later > step:
                 self._remove(self._directory / str(later))
@@ -345,7 +346,7 @@ class Checkpoints:
             partial.rename(self._directory / str(step))
             fsync(self._directory)
         except Exception as error:
-            shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room
+            shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the space
             last = next(iter(self.steps()), 0)
             reason = describe_write_error(error, self._directory.parent)
             raise RunError(
@@ -365,16 +366,16 @@ class Checkpoints:
         for path in self._directory.glob("*.partial"):
             shutil.rmtree(path)
 
-    def _put_aside(self, step: int, damage: Damaged) -> None:
+    def _quarantine(self, step: int, damage: Damaged) -> None:
         quarantine = self._directory / QUARANTINE
         quarantine.mkdir(exist_ok=True)
-        place, count = quarantine / str(step), 1
-        while place.exists():
+        target, count = quarantine / str(step), 1
+        while target.exists():
             count += 1
-            place = quarantine / f"{step}-{count}"
-        (self._directory / str(step)).rename(place)
-        _warn(f"{damage}; the checkpoint of step {step:,} is now {place}")
+            target = quarantine / f"{step}-{count}"
+        (self._directory / str(step)).rename(target)
+        _warn(f"{damage}; the checkpoint of step {step:,} is now {target}")
 
 
 def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    _LOG.warning(f"warning: {message}")

@@ -1,81 +1,83 @@
-"""Collecting transitions in the environment, chunk by chunk."""
+"""Collecting transitions in the environments, chunk by chunk."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from qamx._utils.seeds import TRAINING_STREAM, derived_seed
 from qamx.data.transitions import Transitions
-from qamx.envs import ChunkExecutor, Player, Step
+from qamx.envs import ActionQueue, EnvHandle, Step, close_envs
 from qamx.envs.protocol import environment_failure
 from qamx.errors import RunError, UserError
+from qamx.training.checkpoint import Saved
+from qamx.training.seed_group import SeedGroup, SeedRun
+from qamx.training.state import Trainer, Training
 
+_LOG = logging.getLogger("qamx")
 
-def derived_seed(*parts: int) -> int:
-    """A reset seed that is a function of the run's seed, a stream and an index."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
-
-
-TRAINING_STREAM, EVALUATION_STREAM = 0, 1
+SHORT_EPISODES = 10
+"""Episodes online without a whole window after which a run warns of it."""
 
 
 class Collector:
     """Plays the present policy, one environment step at a time.
 
     A chunk is played whole before the next is drawn; the end of an episode drops the rest. The
-    player has all of a chunk at once and may be ahead of the steps that are taken. All randomness
-    is a function of `seed` and of counters, so that `position` and the actions of the episode in
-    progress restore it exactly.
+    environment has all of a chunk at once and may be ahead of the steps that are taken. All
+    randomness is a function of `seed` and of counters, so that `position` and the actions of the
+    episode in progress restore it exactly.
 
     **Arguments:** `scale_rewards` turns the environment's rewards into those that are learned.
     """
 
     def __init__(
         self,
-        player: Player,
+        env: EnvHandle,
         seed: int,
         scale_rewards: Callable[[np.ndarray], np.ndarray] = lambda rewards: rewards,
     ):
-        self._player, self._seed, self._scale_rewards = player, seed, scale_rewards
-        self._executor = ChunkExecutor(player.action_size)
+        self._env, self._seed, self._scale_rewards = env, seed, scale_rewards
+        self._queue = ActionQueue(env.action_size)
         self._episode, self._calls, self._length = 0, 0, 0
         self.short_episodes: int | None = 0
-        """How many episodes ended within their first chunk; None once a chunk was played whole."""
+        """Episodes that ended within their first chunk; None once a chunk was played whole."""
         self._observation: Float[np.ndarray, " obs"] | None = None
         self._begin()
 
     @property
     def needs_chunk(self) -> bool:
-        """Whether `load` must come before the next `take`."""
-        return self._executor.needs_chunk
+        """True where `load` must come before the next `take`."""
+        return self._queue.needs_chunk
 
     @property
     def calls(self) -> int:
-        """How many chunks have been loaded."""
+        """The number of chunks loaded."""
         return self._calls
 
     @property
     def observation(self) -> Float[np.ndarray, " obs"]:
-        """The present observation, for which a new episode's first waits."""
+        """The present observation; waits for the first one of a new episode."""
         if self._observation is None:
             try:
-                self._observation = self._player.observation()
+                self._observation = self._env.observation()
             except Exception as error:
                 raise self._failure(error) from error
         return self._observation
 
     def load(self, chunk: Float[np.ndarray, " dim"]) -> None:
         """Begins a flat chunk."""
-        self._executor.load(chunk)
+        self._queue.load(chunk)
         self._calls += 1
-        self._play(self._executor.rest)
+        self._play(self._queue.rest)
 
     def take(self) -> Transitions:
         """Waits for the next step of the chunk and returns it as one transition."""
-        before, action = self.observation, self._executor.pop()
+        before, action = self.observation, self._queue.pop()
         step = self._take_step()
-        if self._executor.needs_chunk:
+        if self._queue.needs_chunk:
             self.short_episodes = None
         if step.done:
             if self.short_episodes is not None:
@@ -85,17 +87,17 @@ class Collector:
         return _transition(before, action, step, self._scale_rewards)
 
     def position(self) -> dict[str, Any]:
-        """Where the steps taken have come to, apart from the actions of the present episode."""
+        """The collector's state, apart from the actions of the present episode."""
         return {
             "episode": self._episode,
             "calls": self._calls,
             "length": self._length,
-            "chunk": self._executor.rest.tolist(),
+            "chunk": self._queue.rest.tolist(),
             "short_episodes": self.short_episodes,
         }
 
     def restore(self, position: dict[str, Any], actions: Float[np.ndarray, "length act"]) -> None:
-        """Goes back to a position by playing the episode's `actions` again.
+        """Restores a position by replaying the episode's `actions`.
 
         **Raises:** `RunError` if the episode ends within them, which it did not before.
         """
@@ -107,28 +109,28 @@ class Collector:
             if self._take_step().done:
                 raise self._failure(ValueError("the same actions ended the episode earlier"))
         if position["chunk"]:
-            self._executor.load(np.asarray(position["chunk"], np.float32).reshape(-1))
-            self._play(self._executor.rest)
+            self._queue.load(np.asarray(position["chunk"], np.float32).reshape(-1))
+            self._play(self._queue.rest)
 
     def _begin(self) -> None:
-        """Begins the present episode; its first observation is waited for when it is needed."""
+        """Begins the present episode, without waiting for its first observation."""
         self._length, self._observation = 0, None
-        self._executor.drop()
+        self._queue.drop()
         try:
-            self._player.reset(self._reset_seed)
+            self._env.reset(self._reset_seed)
         except Exception as error:
             raise self._failure(error) from error
 
     def _play(self, actions: Float[np.ndarray, "n act"]) -> None:
-        _ = self.observation  # a player's first observation is asked for before its first step
+        _ = self.observation  # must be received before the first step
         try:
-            self._player.play(actions)
+            self._env.play(actions)
         except Exception as error:
             raise self._failure(error) from error
 
     def _take_step(self) -> Step:
         try:
-            step = self._player.step()
+            step = self._env.step()
         except Exception as error:
             raise self._failure(error) from error
         self._observation = step.observation
@@ -159,3 +161,96 @@ def _transition(
         ends=np.asarray([1.0 if step.done else 0.0], np.float32),
         next_observations=step.observation[None],
     )
+
+
+class GroupCollector:
+    """A collector for each run of a group; one call of the policies serves all.
+
+    **Arguments:** `environments` are those of the runs.
+    """
+
+    def __init__(self, group: SeedGroup, environments: Sequence[EnvHandle]):
+        self._group, self._environments = group, environments
+        self._collectors: dict[int, Collector] = {}
+        self._warned = False
+
+    def begin(self) -> None:
+        """Begins the first episodes."""
+        for run in self._group.runs:
+            self._open(run)
+
+    def restore(self, saved: Mapping[int, Saved], rows: Mapping[int, Transitions]) -> None:
+        """Returns to the middle of the episodes that were being played.
+
+        **Arguments:** `rows` are the online transitions of each run.
+        """
+        for run in self._group.runs:
+            if run.index in rows:
+                position = saved[run.index].position["collector"]
+                actions = np.asarray(rows[run.index].actions)
+                first = len(actions) - position["length"]
+                self._open(run).restore(position, actions[first:])
+
+    def position(self, run: SeedRun) -> dict[str, Any]:
+        """The position of a run's collector, for a checkpoint."""
+        return self._collectors[run.index].position()
+
+    def take(
+        self, trainer: Trainer, training: Training, check_finite: Callable[[], object]
+    ) -> Transitions:
+        """The next transition of each run, as `Replay.append` takes them.
+
+        **Arguments:** `check_finite` is called where a policy's action is not finite: the update
+        is to blame then, not the environment.
+        """
+        waiting = {i: c for i, c in self._active().items() if c.needs_chunk}
+        chunks = self._chunks(waiting, trainer, training) if waiting else {}
+        if not all(np.isfinite(chunk).all() for chunk in chunks.values()):
+            check_finite()
+        active = self._active()
+        for index, collector in active.items():
+            if index in waiting:
+                collector.load(chunks[index])
+        taken = {index: collector.take() for index, collector in active.items()}
+        self._warn(active.values())
+        return self._group.rows(taken)
+
+    def close(self) -> None:
+        """Closes the environments."""
+        close_envs(self._environments)
+
+    def _open(self, run: SeedRun) -> Collector:
+        collector = Collector(self._environments[run.index], run.seed, run.plan.scale_rewards)
+        self._collectors[run.index] = collector
+        return collector
+
+    def _active(self) -> dict[int, Collector]:
+        runs = (run for run in self._group.active if run.index in self._collectors)
+        return {run.index: self._collectors[run.index] for run in runs}
+
+    def _chunks(
+        self, waiting: dict[int, Collector], trainer: Trainer, training: Training
+    ) -> dict[int, Float[np.ndarray, " dim"]]:
+        # The compiled policies act for all seeds: others' observations and calls are not used.
+        unused = np.zeros_like(next(iter(waiting.values())).observation)
+        observations, calls = [], []
+        for run in self._group.runs:
+            collector = waiting.get(run.index)
+            observations.append(unused if collector is None else collector.observation)
+            calls.append(0 if collector is None else collector.calls)
+        keys = [run.keys.collect for run in self._group.runs]
+        agents = training.state.agent
+        chunks = self._group.stacking.act(trainer.acting, agents, observations, keys, calls)
+        return {index: chunks[index] for index in waiting}
+
+    def _warn(self, collectors: Iterable[Collector]) -> None:
+        """Warns once that episodes end before a chunk does: no window of them is learned from."""
+        if self._warned or all((c.short_episodes or 0) < SHORT_EPISODES for c in collectors):
+            return
+        self._warned = True
+        horizon = self._group.runs[0].plan.sampling.horizon
+        _LOG.warning(
+            f"warning: the first {SHORT_EPISODES} episodes online are all shorter than a chunk of "
+            f"{horizon} steps; no window of them is whole, and nothing is learned from them; lower "
+            "agent.horizon"
+        )

@@ -1,4 +1,4 @@
-"""What is kept of an update that brought a metric that is not finite."""
+"""The first update with a metric that is not finite: its batch and state, replayed and saved."""
 
 import json
 import math
@@ -12,19 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from qamx.data.replay import Replay
-from qamx.errors import RunError
 from qamx.schedules import Schedule
 from qamx.training.checkpoint import to_host
+from qamx.training.seed_group import SeedGroup, SeedRun
 from qamx.training.state import Trainer, Training
 
 
-class Divergence(RunError):
-    """A metric, or the state, is no longer finite."""
-
-
 @dataclass(frozen=True)
-class Mark:
-    """A copy of training at a step from which on the offline rows have not changed.
+class TrainingSnapshot:
+    """A copy of training at a step since which the offline rows have not changed.
 
     The loop takes one after each row of the log. That is a copy inside the device per logging
     interval. Choosing in each update between the state before and after it would copy as much
@@ -35,44 +31,107 @@ class Mark:
     training: Training
 
     @classmethod
-    def of(cls, step: int, training: Training) -> "Mark":
-        """A mark whose arrays are its own: updates give up the buffers that they are given."""
+    def of(cls, step: int, training: Training) -> "TrainingSnapshot":
+        """A copy of the arrays: updates donate the buffers that they are given."""
         return cls(step, jax.tree.map(jnp.copy, training))
 
-    def offending(self, training: Training, member: int | None) -> int:
-        """The update (counted from 1) that brought what is not finite, of one seed."""
-        place = ... if member is None else member
+    def offending(self, training: Training, place: tuple[int, ...]) -> int:
+        """The first update (counted from 1) of one seed that was not finite."""
         since = training.counted[place] - self.training.counted[place]
         return int(self.training.state.updates[place] + since)
 
-    def before(self, update: int, trainer: Trainer, replay: Replay, schedule: Schedule) -> "Mark":
+    def before(
+        self, update: int, trainer: Trainer, replay: Replay, schedule: Schedule
+    ) -> "TrainingSnapshot":
         """The state before the given update (counted from 1), and the step that brought it.
 
-        The same updates are taken again, on the rows that had been collected then: they end
-        bitwise where they ended.
+        The same updates are repeated on the rows that had been collected then, with bitwise the
+        same result.
         """
-        # Of a copy: other seeds of a group may have broken too, since the same mark.
-        training, step = Mark.of(self.step, self.training).training, self.step
+        # Of a copy: several seeds of a group may diverge after the same snapshot.
+        training, step = TrainingSnapshot.of(self.step, self.training).training, self.step
         done = int(jnp.max(training.state.updates))  # the same in all seeds of a group
         while schedule.updates_at(step) < update:
-            # Offline, where nothing is collected, one call goes all the way.
+            # Offline, where nothing is collected, one call does all updates.
             online = schedule.collected_at(step + 1) > schedule.collected_at(step)
             step += 1 if online else update - schedule.updates_at(step)
-            wanted = min(schedule.updates_at(step), update - 1) - done
-            training = trainer.run(training, rows_at(replay, schedule, step), wanted)
-            done += wanted
-        return Mark(step, training)
+            missing = min(schedule.updates_at(step), update - 1) - done
+            training = trainer.run(training, replay_at_step(replay, schedule, step), missing)
+            done += missing
+        return TrainingSnapshot(step, training)
 
 
-def rows_at(replay: Replay, schedule: Schedule, step: int) -> Replay:
+def replay_at_step(replay: Replay, schedule: Schedule, step: int) -> Replay:
     """The buffer with the online rows that had been collected when the run reached `step`."""
     size = jnp.asarray(replay.offline_size + schedule.collected_at(step), jnp.int32)
     return eqx.tree_at(lambda r: r.size, replay, size)
 
 
-def broken_metrics(means: dict[str, float]) -> list[str]:
-    """The metrics whose mean is not finite."""
-    return [name for name, mean in means.items() if not math.isfinite(mean)]
+class FiniteCheck:
+    """Checks the metrics of a group's training, and drops the seeds that diverge."""
+
+    def __init__(self, group: SeedGroup, schedule: Schedule, step: int, training: Training):
+        self._group, self._schedule = group, schedule
+        self._snapshot = TrainingSnapshot.of(step, training)
+
+    def restart(self, step: int, training: Training) -> None:
+        """Takes the snapshot from which updates can be repeated."""
+        self._snapshot = TrainingSnapshot.of(step, training)
+
+    def means(
+        self, training: Training, trainer: Trainer, replay: Replay, saved_step: int
+    ) -> list[dict[str, float]]:
+        """The metrics' means, a table a run; a run with a mean that is not finite is dropped.
+
+        **Raises:** as `SeedGroup.drop`.
+        """
+        means = training.means()
+        for run in self._group.active:
+            broken = [name for name, mean in means[run.index].items() if not math.isfinite(mean)]
+            if broken:
+                cause = self._save_evidence(run, broken, training, trainer, replay)
+                self._group.drop(
+                    run,
+                    f"{cause}. {last_saved(saved_step)}; look at the data's range, lower the "
+                    "learning rate or the inverse temperature",
+                )
+        return means
+
+    def _save_evidence(
+        self, run: SeedRun, broken: list[str], training: Training, trainer: Trainer, replay: Replay
+    ) -> str:
+        """Saves the batch and the state of the offending update; returns its description."""
+        stacking = self._group.stacking
+        place = stacking.place(run.index)
+        update = self._snapshot.offending(training, place)
+        before = self._snapshot.before(update, trainer, replay, self._schedule)
+        own = stacking.of(before.training, run.index)
+        rows = replay_at_step(replay.of(place), self._schedule, before.step)
+        directory = run.directory / "nonfinite" / f"step-{before.step}"
+        batch = {name.strip("."): a for name, a in to_host(trainer.next_batch(own, rows)).items()}
+        _write(directory, {"step": before.step, "update": update, "not_finite": broken}, batch, own)
+        bad = [name for name, array in batch.items() if not np.isfinite(array).all()]
+        found = f"the batch's {', '.join(bad)} are not finite" if bad else "the batch is finite"
+        return (
+            f"step {before.step:,}, update {update:,}: {', '.join(broken)} not finite; {found}; "
+            f"batch and state of before the update are in {directory}"
+        )
+
+
+def _write(
+    directory: Path, report: dict[str, Any], batch: dict[str, np.ndarray], training: Training
+) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {**batch}
+    np.savez(directory / "batch.npz", **arrays)
+    state: dict[str, Any] = {**to_host(training.state)}
+    np.savez(directory / "state.npz", **state)
+    (directory / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+
+
+def last_saved(step: int) -> str:
+    """The sentence about the last checkpoint."""
+    return f"The last checkpoint is of step {step:,}"
 
 
 @jax.jit
@@ -89,20 +148,3 @@ def broken_arrays(training: Training) -> list[str]:
     ]
     finite = _finite([leaf for _, leaf in named])
     return [name for (name, _), fine in zip(named, finite, strict=True) if not fine]
-
-
-def write_evidence(
-    directory: Path, update: int, broken: list[str], mark: Mark, trainer: Trainer, replay: Replay
-) -> str:
-    """Writes batch and state of before the update; returns a sentence about the batch."""
-    drawn = to_host(trainer.next_batch(mark.training, replay))
-    batch: dict[str, Any] = {name.strip("."): array for name, array in drawn.items()}
-    state: dict[str, Any] = {**to_host(mark.training.state)}
-    directory.mkdir(parents=True, exist_ok=True)
-    np.savez(directory / "batch.npz", **batch)
-    np.savez(directory / "state.npz", **state)
-    report = {"step": mark.step, "update": update, "not_finite": broken}
-    (directory / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-    bad = [name for name, array in batch.items() if not np.isfinite(array).all()]
-    found = f"the batch's {', '.join(bad)} are not finite" if bad else "the batch is finite"
-    return f"{found}; batch and state of before the update are in {directory}"

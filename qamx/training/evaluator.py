@@ -1,4 +1,4 @@
-"""Evaluation: compiled acting, and the episodes that are played with it."""
+"""Evaluation: compiled acting, and the episodes played with it."""
 
 import contextlib
 import itertools
@@ -9,12 +9,13 @@ from typing import Literal, TypeAlias
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from qamx._types import Key
 from qamx.agents import AbstractAgent
-from qamx.envs import Player, Step
+from qamx.envs import EnvHandle, Step
 from qamx.envs.protocol import environment_failure
 from qamx.errors import RunError, UserError
 from qamx.nn import Precision, matmul_precision
@@ -24,12 +25,8 @@ Act = Callable[[Float[np.ndarray, "batch obs"], int], Float[np.ndarray, "batch d
 
 
 @dataclass
-class Episode:
-    """What came of the episode that `seed` begins.
-
-    `observations` holds every one that was seen, `actions` every one that was played, both in the
-    policy's units.
-    """
+class PlayedEpisode:
+    """The episode of a reset seed; all observations and actions are in the policy's units."""
 
     index: int
     seed: int
@@ -45,24 +42,24 @@ class Episode:
 
 
 class Evaluator:
-    """Plays an episode from each reset seed, as many at a time as there are players.
+    """Plays an episode from each reset seed, as many at a time as there are environments.
 
-    An episode is a success if its last step is. The players are two halves that take turns: while
-    one half plays its chunks, the policy is asked for the other's, in one batched call. A player
-    whose episode has ended begins the next one at its half's turn. Turns follow each other in a
-    fixed order, so that the result does not depend on where the players play.
+    An episode is a success if its last step is. The environments are two halves that take turns:
+    while one half plays its chunks, the policy is asked for the other's, in one batched call. An
+    environment whose episode has ended begins the next one at its half's turn. Turns follow each
+    other in a fixed order, so that the result does not depend on the processes.
     """
 
-    def __init__(self, players: Sequence[Player]):
-        self._players = players
+    def __init__(self, environments: Sequence[EnvHandle]):
+        self._environments = environments
         # The compiled policy has one batch shape: rows without an episode are padding.
-        self._rows = -(-len(players) // 2)
+        self._rows = -(-len(environments) // 2)
 
-    def play(self, act: Act, seeds: Sequence[int]) -> list[Episode]:
+    def play(self, act: Act, seeds: Sequence[int]) -> list[PlayedEpisode]:
         """One episode for each seed, in their order."""
-        episodes = [Episode(index, seed) for index, seed in enumerate(seeds)]
+        episodes = [PlayedEpisode(index, seed) for index, seed in enumerate(seeds)]
         waiting, calls = iter(episodes), itertools.count()
-        halves = self._players[: self._rows], self._players[self._rows :]
+        halves = self._environments[: self._rows], self._environments[self._rows :]
         turns = deque(self._turns(half, act, waiting, calls) for half in halves if half)
         while turns:
             half = turns.popleft()
@@ -72,78 +69,78 @@ class Evaluator:
 
     def _turns(
         self,
-        players: Sequence[Player],
+        environments: Sequence[EnvHandle],
         act: Act,
-        waiting: Iterator[Episode],
+        waiting: Iterator[PlayedEpisode],
         calls: Iterator[int],
     ) -> Iterator[bool]:
-        """Plays episodes in one half of the players; yields when they have something to do."""
-        playing = dict(zip(range(len(players)), waiting, strict=False))
+        """Plays episodes in one half of the environments; yields while they are busy."""
+        playing = dict(zip(range(len(environments)), waiting, strict=False))
         for i, episode in playing.items():
-            _begin(players[i], episode)
+            _begin(environments[i], episode)
         yield True
-        observations = np.zeros((self._rows, players[0].observation_size), np.float32)
+        observations = np.zeros((self._rows, environments[0].observation_size), np.float32)
         while playing:
             for i, episode in playing.items():
-                observations[i] = _observation(players[i], episode)
+                observations[i] = _observation(environments[i], episode)
             chunks = act(observations, next(calls))
             for i, episode in playing.items():
-                _start_chunk(players[i], chunks[i], episode)
+                _start_chunk(environments[i], chunks[i], episode)
             yield True
             for i, episode in list(playing.items()):
-                if not _play_chunk(players[i], chunks[i], episode):
+                if not _play_chunk(environments[i], chunks[i], episode):
                     continue
                 following = next(waiting, None)
                 if following is None:
                     del playing[i]
                 else:
                     playing[i] = following
-                    _begin(players[i], following)
+                    _begin(environments[i], following)
 
 
-def _failure(error: Exception, episode: Episode) -> RunError | UserError:
+def _failure(error: Exception, episode: PlayedEpisode) -> RunError | UserError:
     where = f"evaluation episode {episode.index}, step {len(episode.observations)}"
     return environment_failure(error, where, episode.seed)
 
 
-def _begin(player: Player, episode: Episode) -> None:
+def _begin(env: EnvHandle, episode: PlayedEpisode) -> None:
     try:
-        player.reset(episode.seed)
+        env.reset(episode.seed)
     except Exception as error:
         raise _failure(error, episode) from error
 
 
-def _observation(player: Player, episode: Episode) -> Float[np.ndarray, " obs"]:
-    """The episode's last observation, for which a new one waits."""
+def _observation(env: EnvHandle, episode: PlayedEpisode) -> Float[np.ndarray, " obs"]:
+    """The episode's last observation; waits for the first."""
     if not episode.observations:
         try:
-            episode.observations.append(player.observation())
+            episode.observations.append(env.observation())
         except Exception as error:
             raise _failure(error, episode) from error
     return episode.observations[-1]
 
 
-def _start_chunk(player: Player, chunk: Float[np.ndarray, " dim"], episode: Episode) -> None:
+def _start_chunk(env: EnvHandle, chunk: Float[np.ndarray, " dim"], episode: PlayedEpisode) -> None:
     try:
-        player.play(np.asarray(chunk, np.float32).reshape(-1, player.action_size), together=True)
+        env.play(np.asarray(chunk, np.float32).reshape(-1, env.action_size), together=True)
     except Exception as error:
         raise _failure(error, episode) from error
 
 
-def _play_chunk(player: Player, chunk: Float[np.ndarray, " dim"], episode: Episode) -> bool:
-    """Takes the steps of a chunk to its end or the episode's; says whether the episode ended."""
-    for action in np.asarray(chunk, np.float32).reshape(-1, player.action_size):
-        step = _take_step(player, action, episode)
+def _play_chunk(env: EnvHandle, chunk: Float[np.ndarray, " dim"], episode: PlayedEpisode) -> bool:
+    """Takes the steps of a chunk up to its end or the episode's; true at the latter."""
+    for action in np.asarray(chunk, np.float32).reshape(-1, env.action_size):
+        step = _take_step(env, action, episode)
         if step.done:
             episode.success = bool(step.success)
             return True
     return False
 
 
-def _take_step(player: Player, action: Float[np.ndarray, " act"], episode: Episode) -> Step:
-    """Takes the next step, which plays `action`."""
+def _take_step(env: EnvHandle, action: Float[np.ndarray, " act"], episode: PlayedEpisode) -> Step:
+    """Takes the step of `action`."""
     try:
-        step = player.step()
+        step = env.step()
     except Exception as error:
         raise _failure(error, episode) from error
     episode.actions.append(action)
@@ -152,25 +149,25 @@ def _take_step(player: Player, action: Float[np.ndarray, " act"], episode: Episo
     return step
 
 
-def validate_environment(player: Player, seed: int) -> None:
-    """Plays the episode that `seed` begins, with actions of 0, until its success is known.
+def validate_environment(env: EnvHandle, seed: int) -> None:
+    """Plays the episode of a seed, with actions of 0, until its success is known.
 
-    That is one step where the environment says at each whether the task is solved.
+    That is one step where the environment reports success at each.
 
-    **Raises:** `UserError` for an environment that does not keep to its interface, `RunError` for
-    one that fails.
+    **Raises:** `UserError` for an environment that breaks its interface, `RunError` for one that
+    fails.
     """
-    episode, still = Episode(0, seed), np.zeros(player.action_size, np.float32)
-    _begin(player, episode)
-    _observation(player, episode)
+    episode, still = PlayedEpisode(0, seed), np.zeros(env.action_size, np.float32)
+    _begin(env, episode)
+    _observation(env, episode)
     known = False
     while not known:
-        _start_chunk(player, still, episode)
-        step = _take_step(player, still, episode)
+        _start_chunk(env, still, episode)
+        step = _take_step(env, still, episode)
         known = step.done or step.success is not None
 
 
-def summarise(episodes: Sequence[Episode]) -> dict[str, float]:
+def summarise(episodes: Sequence[PlayedEpisode]) -> dict[str, float]:
     """Success rate, and mean return and length of the episodes."""
     return {
         "success": float(np.mean([episode.success for episode in episodes])),
@@ -180,7 +177,7 @@ def summarise(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 Role: TypeAlias = Literal["collect", "evaluate", "behaviour"]
-"""What an agent acts for: new data, an evaluation, or an evaluation of its clone of the data."""
+"""The purpose of acting: new data, an evaluation, or an evaluation of the clone of the data."""
 
 
 class Acting:
@@ -194,6 +191,7 @@ class Acting:
         _, self._static = eqx.partition(agent, eqx.is_array)
         self._precision: Precision = precision
         self._act = jax.jit(self.actions, static_argnums=3)
+        self._act_each = jax.jit(self._actions_of_each)
 
     def __call__(
         self,
@@ -205,6 +203,20 @@ class Acting:
         """Action chunks of an agent's arrays, or of its clone of the data."""
         with matmul_precision(self._precision):
             return np.asarray(self._act(agent, observations, key, role))
+
+    def of_each(
+        self,
+        agents: AbstractAgent,
+        observations: Float[np.ndarray, "seeds obs"],
+        keys: tuple[Key, ...],
+        calls: Int[np.ndarray, " seeds"],
+    ) -> Float[np.ndarray, "seeds dim"]:
+        """A chunk to collect data with for each of several stacked agents.
+
+        **Arguments:** a draw is seeded by the agent's key and the number of its call.
+        """
+        with matmul_precision(self._precision):
+            return np.asarray(self._act_each(agents, observations, keys, calls))
 
     def actions(
         self, agent: AbstractAgent, observations: Array, key: Key, role: Role
@@ -218,8 +230,17 @@ class Acting:
         }
         return act[role](observations, key)
 
+    def _actions_of_each(
+        self, agents: AbstractAgent, observations: Array, keys: tuple[Key, ...], calls: Array
+    ) -> PyTree[Array]:
+        def act(agent: AbstractAgent, observation: Array, key: Key, call: Array) -> PyTree[Array]:
+            folded = jax.random.fold_in(key, call)
+            return self.actions(agent, observation[None], folded, "collect")[0]
+
+        return jax.vmap(act)(agents, observations, jnp.stack(keys), calls)
+
     def in_evaluation(self, agent: AbstractAgent, key: Key, step: int, role: Role) -> Act:
-        """What plays the evaluation of `step`.
+        """The policy of the evaluation at `step`.
 
         **Arguments:** `agent` are an agent's arrays as they were at that step, `key` is the
         run's for evaluations.

@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from qamx._utils.processes import Marked, end_started, handling
-from qamx.envs import Environment, Player, Step, open_players
+from qamx.envs import EnvHandle, Environment, Step, open_envs
 from qamx.envs.base import step_limit
 from qamx.envs.checked import close_with
-from qamx.envs.protocol import unanswered
+from qamx.envs.protocol import timeout_message
 from qamx.errors import ExitCode, RunError, UserError
 
 
@@ -61,7 +61,7 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def leaving_at_once() -> Iterator[None]:
+def stop_immediately() -> Iterator[None]:
     """A scheduler's signals raise `Stopped` inside: nothing has been done that could be lost."""
     stop = StopRequest()
 
@@ -110,7 +110,7 @@ class Watchdog:
         while not self._closed.wait(min(1.0, self.seconds / 4)):
             call = self._call
             if call is not None and time.monotonic() - call[0] > self.seconds:
-                self._end(unanswered(self.seconds, call[1]))
+                self._end(timeout_message(self.seconds, call[1]))
                 return
 
     def _leave(self, message: str) -> NoReturn:
@@ -159,9 +159,9 @@ class WatchedEnvironment:
             self._watchdog.done()
 
 
-def open_watched_players(
+def open_watched_envs(
     make_environment: Callable[[], Environment], count: int, workers: int, watchdog: Watchdog
-) -> list[Player]:
+) -> list[EnvHandle]:
     """Players of `count` environments over `workers` processes, none of which can hang the run.
 
     In this process (`workers` 0) the watchdog sees their calls; another process is waited for no
@@ -174,7 +174,7 @@ def open_watched_players(
             return WatchedEnvironment(make_environment(), watchdog, started)
 
     make = make_watched if workers == 0 else make_environment
-    return open_players(make, count, workers, watchdog.seconds)
+    return open_envs(make, count, workers, watchdog.seconds)
 
 
 PATIENCE = 0.5
@@ -224,8 +224,12 @@ def _describe(holder: Path) -> str:
         return "it has only just begun"
 
 
+class Divergence(RunError):
+    """A metric, or the state, is not finite."""
+
+
 class OutOfMemory(RunError):
-    """The device has no room left."""
+    """The device's memory is exhausted."""
 
 
 def replay_size(rows: int, observation_size: int, action_size: int) -> str:
@@ -240,7 +244,7 @@ def bytes_of(tree: PyTree) -> int:
 
 
 @contextlib.contextmanager
-def named_memory(content: str) -> Iterator[None]:
+def explain_oom(content: str) -> Iterator[None]:
     """Says `content` when the device runs out of memory inside.
 
     **Raises:** `OutOfMemory`.

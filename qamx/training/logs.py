@@ -5,6 +5,7 @@ import functools
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,17 +13,19 @@ from typing import Any, Protocol
 from qamx._utils.files import describe_write_error, read_json_lines
 from qamx.errors import RunError, UserError
 
+_LOG = logging.getLogger("qamx")
+
 FROZEN = "diverged.json"
-"""The file, in a run's folder, that says when and why the run left its group."""
+"""The file, in a run's folder, with the reason for which the run left its group."""
 
 LONGEST_ROW = 2**14
-"""Bytes within which the last row of a file is looked for."""
+"""The most bytes of the last row of a file."""
 
 OFFLINE = "offline-run-"
-"""How wandb begins the name of a folder that it has not sent; `wandb sync` looks for it."""
+"""Prefix of the folders that wandb has not sent; `wandb sync` looks for it."""
 
 SUPERSEDED = "superseded-"
-"""Put before the name of a folder all of whose rows a later one has."""
+"""Prefix of a folder all of whose rows a later one has."""
 
 
 class JsonLines:
@@ -54,7 +57,7 @@ class JsonLines:
         return self._file.tell()
 
     def cut(self, position: int) -> None:
-        """Drops all that was written after `position`.
+        """Drops everything after `position`.
 
         **Raises:** `UserError` if the file has lost rows from before.
         """
@@ -86,10 +89,10 @@ def last_row(path: Path) -> dict[str, Any]:
 
 
 class Sink(Protocol):
-    """Somewhere else that rows go to."""
+    """A further destination of rows."""
 
     def resume(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Takes the rows that are kept when a run goes on; it may have had them, and later ones."""
+        """Takes the rows that a resumed run keeps; it may have them, and later ones, already."""
         ...
 
     def write(self, row: dict[str, Any]) -> None:
@@ -97,21 +100,20 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Sends what is pending."""
+        """Sends pending rows."""
         ...
 
 
 STEPS = ("step", "evaluation/step")
-"""The keys in which a row of metrics, and one of an evaluation, has its step at wandb."""
+"""The keys of the step at wandb, in a row of metrics and in one of an evaluation."""
 
 
 class WandbSink:
     """Weights & Biases; in offline mode nothing leaves the machine and no account is needed.
 
-    A run that goes on has each row once. Offline, wandb begins a folder each time that knows
-    nothing of those before it: the rows that the run has kept go into the new one too, and the
-    earlier folders are given names that `wandb sync` passes over. Online, rows up to the last steps
-    that the server has are not sent again.
+    A resumed run has each row once. Offline, wandb begins an empty folder each time: the rows that
+    the run has kept are copied to it, and earlier folders are given names that `wandb sync` passes
+    over. Online, rows up to the last steps that the server has are not sent again.
 
     **Arguments:** `mode` is "online" or "offline", `config` the resolved experiment.
     """
@@ -120,29 +122,29 @@ class WandbSink:
         import wandb
         import wandb.errors
 
-        # The same for each continuation in this directory, and for no other run.
-        mark = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]
+        # The same each time this directory's run is resumed, and for no other run.
+        digest = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:8]
         begin = functools.partial(
             wandb.init,
             project=project,
             name=name,
-            id=f"{name}-{mark}",
+            id=f"{name}-{digest}",
             resume="allow",
             reinit="create_new",  # a group of seeds has a run each in one process
             dir=str(directory),
             config=config,
         )
-        place = directory / "wandb"
-        self._earlier = sorted(place.glob(f"{OFFLINE}*"))
-        sent = any(place.glob("run-*")) or any(place.glob(f"*{OFFLINE}*/*.synced"))
+        folder = directory / "wandb"
+        self._earlier = sorted(folder.glob(f"{OFFLINE}*"))
+        sent = any(folder.glob("run-*")) or any(folder.glob(f"*{OFFLINE}*/*.synced"))
         offline = mode == "offline"
         try:
             self._run = begin(mode="offline" if offline else "online")
         except (wandb.errors.Error, OSError) as error:
-            print(f"wandb: {error}; logging offline in {directory}", flush=True)
+            _LOG.info(f"wandb: {error}; logging offline in {directory}")
             offline, self._run = True, begin(mode="offline")
         if sent and offline:
-            print(
+            _LOG.info(
                 "wandb: rows of this run are at the server, and the new folder will have all of "
                 "them: before you sync it, delete the run there, or give it a name with --id"
             )
@@ -151,14 +153,16 @@ class WandbSink:
         self._reached = {key: reached for key in STEPS if (reached := self._at_server(key)) >= 0}
         if self._reached:
             steps = ", ".join(f"{key} {reached:,}" for key, reached in self._reached.items())
-            print(f"wandb: the server has this run's rows up to {steps}: they are not sent again")
+            _LOG.info(
+                f"wandb: the server has this run's rows up to {steps}: they are not sent again"
+            )
 
     def resume(self, rows: Sequence[dict[str, Any]]) -> None:
         for row in rows:
             if all(row[key] > reached for key, reached in self._reached.items() if key in row):
                 self._define(row)
                 self._run.log(row)
-        for folder in self._earlier:  # not before: the new one has all of their rows now
+        for folder in self._earlier:  # only now that the new one has all of their rows
             folder.rename(folder.with_name(f"{SUPERSEDED}{folder.name}"))
         self._earlier = []
 
@@ -169,9 +173,9 @@ class WandbSink:
         self._run.finish()
 
     def _define(self, row: dict[str, Any]) -> None:
-        """Gives new keys their axis: an evaluation's row comes after training has gone on.
+        """Gives new keys their axis: training is ahead when an evaluation's row comes.
 
-        Patterns would overlap ("*" fits all), and which of them wandb goes by is left to chance.
+        Patterns would overlap ("*" matches all), and wandb's choice among them is undefined.
         """
         for key in row.keys() - self._defined:
             axis = "evaluation/step" if key.startswith("evaluation/") else "step"
@@ -179,7 +183,7 @@ class WandbSink:
         self._defined |= row.keys()
 
     def _at_server(self, key: str) -> int:
-        """The last step that a run had when it was resumed; -1 where it is not known."""
+        """The last step that the server has of a resumed run; -1 where it is not known."""
         reached = self._run.summary.get(key)
         return int(reached) if isinstance(reached, int | float) else -1
 
@@ -230,14 +234,14 @@ class Logs:
             self._attempt(sink, functools.partial(sink.write, row))
 
     def _attempt(self, sink: Sink, action: Callable[[], None]) -> None:
-        """Gives up a sink that fails: training goes on, and the files have every row."""
+        """Drops a sink that fails: training continues, and the files have every row."""
         try:
             action()
         except Exception as error:
-            print(f"{type(sink).__name__}: {error}; no more rows go there", flush=True)
-            self._sinks = tuple(other for other in self._sinks if other is not sink)
+            _LOG.info(f"{type(sink).__name__}: {error}; no more rows go there")
+            self._sinks = tuple(kept for kept in self._sinks if kept is not sink)
 
 
 def _as_sent(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """A row of an evaluation as sinks get it, beside training's."""
+    """A row of an evaluation as it is sent to sinks, among those of training."""
     return {f"evaluation/{key}": value for key, value in evaluation.items()}

@@ -1,136 +1,144 @@
 """The loop of a run, or of a group of them: phases, and the events between updates."""
 
 import contextlib
+import logging
 import time
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
 
 from qamx._utils.backend import check_jax
-from qamx._utils.terminal import Display, make_display
-from qamx.agents import AbstractAgent, clone, create_state, update
+from qamx._utils.terminal import Progress
+from qamx.agents import clone, create_state, update
 from qamx.data.replay import Replay
 from qamx.data.shards import Shards
 from qamx.data.transitions import Transitions
-from qamx.envs import Player, close_players
-from qamx.errors import ExitCode, UserError
-from qamx.schedules import Cloning, Offline, Online, Phase, is_due, next_due
-from qamx.training.async_evaluation import Due, Evaluations, Result
+from qamx.envs import EnvHandle, close_envs
+from qamx.errors import ExitCode
+from qamx.schedules import Cloning, Online, Phase, Schedule, is_due, next_due
+from qamx.training.async_evaluation import AsyncEvaluations, PendingEvaluation, SeedEvaluation
 from qamx.training.checkpoint import Saved
-from qamx.training.divergence import (
-    Divergence,
-    Mark,
-    broken_arrays,
-    broken_metrics,
-    rows_at,
-    write_evidence,
-)
+from qamx.training.collector import GroupCollector
+from qamx.training.divergence import FiniteCheck, broken_arrays, last_saved
 from qamx.training.evaluator import validate_environment
 from qamx.training.guards import (
     Stopped,
     StopRequest,
     Watchdog,
     bytes_of,
-    named_memory,
-    open_watched_players,
+    explain_oom,
+    open_watched_envs,
     replay_size,
 )
-from qamx.training.seed_group import (
-    Collection,
-    Member,
-    Place,
-    all_diverged,
-    common_checkpoints,
-    together,
-)
-from qamx.training.state import Trainer, Training, stacked
+from qamx.training.plan import Intervals, validate_agent, validate_problem
+from qamx.training.seed_group import SeedGroup, SeedRun
+from qamx.training.state import Trainer, Training
 
-T = TypeVar("T", bound=PyTree)
+_LOG = logging.getLogger("qamx")
 
 DISPATCH_SECONDS = 0.25
-"""Updates go to the device in portions of about this long, so that progress stays live."""
+"""Updates go to the device in dispatches of about this length, so that progress stays live."""
+
+PROGRESS_LINE = "{label}: step {done} of {total}, {rate}, {left:.0f} min left"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A step after which something happens besides training, in the order of the fields."""
+
+    step: int
+    phase: Phase
+    log: bool
+    evaluate: bool
+    save: bool
+
+
+def events(schedule: Schedule, intervals: Intervals, step: int) -> Iterator[Event]:
+    """The events of a run after `step`, in order; each phase ends with all three."""
+    every = (intervals.logging, intervals.evaluation, intervals.checkpoint)
+    for index, phase in enumerate(schedule.phases):
+        end = schedule.start(index) + phase.steps
+        while step < end:
+            step = next_due(step, every, end)
+            yield Event(step, phase, *(is_due(step, interval, end) for interval in every))
 
 
 class Runner:
     """Carries out a plan in a folder, from its latest checkpoint on.
 
-    The same plan in the same folder continues; the result does not depend on where a run was
-    interrupted.
+    The result does not depend on where a run was interrupted.
 
-    **Arguments:** `members` are one run, or several of different seeds that are trained together
-    as one program; each has its own folder, records and checkpoints, as if it ran alone.
+    **Arguments:** `runs` are one run, or several of different seeds that are trained together as
+    one program; each has its own folder, records and checkpoints, as if it ran alone.
 
     **Raises:** `UserError` if data and environment do not fit each other, a folder's checkpoints
-    are gone, or the members stand at different steps.
+    are gone, or the runs are at different steps.
     """
 
-    def __init__(self, members: Sequence[Member]):
-        self._members, self._plan = members, (plan := members[0].plan)
-        self._width = None if len(members) == 1 else len(members)
-        if self._width is None:
-            members[0].go_alone()
-        else:
-            for index, member in enumerate(members):
-                member.join(index)
-        if error := all_diverged(members):
-            raise error
+    def __init__(self, runs: Sequence[SeedRun]):
         self.stop = StopRequest()
-        self._saved = common_checkpoints(self._living)
-        self._saved_step = self._step = 0 if self._saved is None else self._saved[0].step
-        total = plan.schedule.updates_at(plan.schedule.steps)
-        self._shards = Shards(plan.data, self._updates, total)
-        evaluation = plan.evaluation
-        count = min(evaluation.environments, evaluation.episodes)
+        self._group, self._plan = SeedGroup(runs), runs[0].plan
+        self._saved = self._group.newest_checkpoints()
+        self._step = next((saved.step for saved in self._saved.values()), 0)
+        self._saved_step = self._step
+        self._dispatch = self._plan.updates_per_dispatch or 1
+        schedule, evaluation = self._plan.schedule, self._plan.evaluation
+        self._progress = Progress(schedule.steps, self._step, unit="steps", line=PROGRESS_LINE)
+        self._shards = Shards(self._plan.data, self._updates, schedule.updates_at(schedule.steps))
         self._watchdog = Watchdog()
-        self._players = self._open(count, evaluation.workers)
-        self._collection: Collection | None = None
+        self._collector: GroupCollector | None = None
+        count = min(evaluation.environments, evaluation.episodes)
+        environments = self._open(count, evaluation.workers)
         try:
-            check_jax()  # after the environment's own imports, which may turn its switches
-            self._prepare()
+            check_jax()  # after the environment's imports, which may change JAX's switches
+            offline = self._shards.first()
+            validate_problem(self._plan, offline, environments[0])
+            if not self._saved:
+                validate_environment(environments[0], runs[0].evaluation_seeds()[0])
+            self._memory, self._replay, self._trainers, self._training = self._start(offline)
         except BaseException:
-            close_players(self._players)
+            close_envs(environments)
             raise
+        self._trainer = self._trainer_of(schedule.phase_at(self._step))
+        self._evaluations = AsyncEvaluations(environments, self._group, self._trainer)
+        self._finite = FiniteCheck(self._group, schedule, self._step, self._training)
 
-    def _prepare(self) -> None:
-        """Loads the data and puts the state of before the first update on the device."""
-        plan, members = self._plan, self._members
-        offline = self._shards.first()
-        self._check_sizes(offline)
-        self._check_episodes()
-        if self._saved is None:
-            validate_environment(self._players[0], members[0].evaluation_seeds()[0])
+    def _start(self, offline: Transitions) -> tuple[str, Replay, dict[str, Trainer], Training]:
+        """Puts data and the state before the first update on the device.
+
+        The first part of the result describes the memory that they take.
+        """
+        plan, runs, stacking = self._plan, self._group.runs, self._group.stacking
         sizes = offline.observations.shape[1], offline.actions.shape[1]
-        room = plan.schedule.online_steps
-        rows = len(offline) * (1 + self._shards.ahead) + room * len(members)
-        self._memory = replay_size(rows, *sizes)
-        with named_memory(self._memory):
-            self._replay = Replay.create(offline, room, self._width)
-            agents = [plan.make_agent(*sizes, member.agent_key) for member in members]
-            self._check_clone(agents[0])
-            if self._saved is None:
+        capacity = plan.schedule.online_steps
+        rows = len(offline) * (1 + self._shards.ahead) + capacity * len(runs)
+        memory = replay_size(rows, *sizes)
+        with explain_oom(memory):
+            replay = Replay.create(offline, capacity, stacking.axes)
+            agents = [plan.make_agent(*sizes, run.keys.agent) for run in runs]
+            validate_agent(plan, agents[0])
+            if not self._saved:
                 agents = [plan.initialise(agent) for agent in agents]
             states = [
-                create_state(agent, plan.optimiser, member.update_key)
-                for agent, member in zip(agents, members, strict=True)
+                create_state(agent, plan.optimiser, run.keys.update)
+                for agent, run in zip(agents, runs, strict=True)
             ]
             _, static = eqx.partition(states[0], eqx.is_array)
-            state = eqx.combine(self._joined([eqx.filter(s, eqx.is_array) for s in states]), static)
-            self._memory += f", the training state {bytes_of(state) / 2**20:,.0f} MiB"
-        self._trainers = {
-            name: Trainer(state, plan.optimiser, plan.sampling, one, plan.precision, self._width)
-            for name, one in (("cloning", clone), ("learning", update))
+            arrays = stacking.join([eqx.filter(state, eqx.is_array) for state in states])
+            state = eqx.combine(arrays, static)
+            memory += f", the training state {bytes_of(state) / 2**20:,.0f} MiB"
+        trainers = {
+            name: Trainer(state, plan.optimiser, plan.sampling, step, plan.precision, stacking)
+            for name, step in (("cloning", clone), ("learning", update))
         }
-        self._trainer = self._trainer_of(plan.schedule.phase_at(self._step))
-        self._evaluations = Evaluations(self._players, members, self._trainer)
-        with named_memory(self._memory):
-            key = self._joined([member.batch_key for member in members])
-            self._training = self._trainer.begin(state, self._replay, key)
-            self._mark = Mark.of(self._step, self._training)
+        with explain_oom(memory):
+            key = stacking.join([run.keys.batch for run in runs])
+            name = _trainer_name(plan.schedule.phase_at(self._step))
+            return memory, replay, trainers, trainers[name].begin(state, replay, key)
 
     @property
     def training(self) -> Training:
@@ -142,121 +150,99 @@ class Runner:
         """The present replay buffer."""
         return self._replay
 
-    @property
-    def _living(self) -> list[Member]:
-        return [member for member in self._members if member.frozen is None]
-
-    def _joined(self, parts: Sequence[T]) -> T:
-        """A part of each member as the trainer takes them."""
-        return parts[0] if self._width is None else stacked(parts)
-
     def run(self) -> ExitCode:
         """Runs all phases from the present step on; returns an exit code."""
-        with self.stop.listening(), contextlib.ExitStack() as held:
-            held.callback(self._close)
-            if self._saved is None:
-                for member in self._living:
-                    member.clear()
-            else:
+        with self.stop.listening(), contextlib.ExitStack() as stack:
+            stack.callback(self._close)
+            if self._saved:
                 self._restore(self._saved)
-                self._saved = None  # a host copy of everything
-            display = make_display(self._plan.schedule.steps, self._step)
-            held.callback(display.close)
-            with named_memory(self._memory):
-                self._run_phases(display)
+                self._saved = {}  # a host copy of everything
+            else:
+                for run in self._group.active:
+                    run.clear()
+            stack.enter_context(self._progress)
+            with explain_oom(self._memory):
+                with contextlib.suppress(Stopped):
+                    self._run_phases()
                 if self.stop.made and self._saved_step != self._step:
                     self._save()
-            for member in self._members:
-                member.checkpoints.wait()
+            for run in self._group.runs:
+                run.checkpoints.wait()
             stopped = self.stop.made
         if stopped:
             return ExitCode.INTERRUPTED
-        return ExitCode.FAILED if len(self._living) < len(self._members) else ExitCode.DONE
+        return ExitCode.FAILED if len(self._group.active) < len(self._group.runs) else ExitCode.DONE
 
     def _close(self) -> None:
-        """Ends all that the run holds, whatever fails on the way; saves go first."""
-        with contextlib.ExitStack() as held:  # in the opposite order
-            held.callback(self._watchdog.close)
-            if self._collection is not None:
-                held.callback(self._collection.close)
-            held.callback(self._evaluations.close)
-            held.callback(self._shards.close)
-            for member in self._members:
-                held.callback(member.checkpoints.close)
+        """Closes all parts, whatever fails on the way; saves go first."""
+        with contextlib.ExitStack() as stack:  # in the opposite order
+            stack.callback(self._watchdog.close)
+            if self._collector is not None:
+                stack.callback(self._collector.close)
+            stack.callback(self._evaluations.close)
+            stack.callback(self._shards.close)
+            for run in self._group.runs:
+                stack.callback(run.checkpoints.close)
+
+    def _open(self, count: int, workers: int) -> list[EnvHandle]:
+        return open_watched_envs(self._plan.make_environment, count, workers, self._watchdog)
 
     # --- phases ---
 
-    def _run_phases(self, display: Display) -> None:
-        schedule = self._plan.schedule
-        try:
-            self._record(self._evaluations.begin(self.stop), display)
-            for index, phase in enumerate(schedule.phases):
-                begin = schedule.start(index)
-                if self.stop.made or self._step >= begin + phase.steps:
-                    continue
-                self._use_trainer(phase)
-                if isinstance(phase, Online):
-                    self._run_online(phase, begin, display)
+    def _run_phases(self) -> None:
+        self._record(self._evaluations.begin(self.stop))
+        for event in events(self._plan.schedule, self._plan.intervals, self._step):
+            self._start_phase(event.phase)
+            while self._step < event.step:
+                if self.stop.made:
+                    return
+                self._use_shard()
+                if isinstance(event.phase, Online):
+                    self._collect_and_update()
                 else:
-                    self._run_offline(phase, begin, display)
-            self._record(self._evaluations.finish(self.stop), display)
-        except Stopped:
-            return
+                    self._update(event.step)
+                self._finish_step(event)
+        self._record(self._evaluations.finish(self.stop))
 
     def _trainer_of(self, phase: Phase) -> Trainer:
-        return self._trainers["cloning" if isinstance(phase, Cloning) else "learning"]
+        return self._trainers[_trainer_name(phase)]
 
-    def _use_trainer(self, phase: Phase) -> None:
+    def _start_phase(self, phase: Phase) -> None:
         """At the end of cloning, goes over to the method's own objective with a fresh optimiser."""
         trainer = self._trainer_of(phase)
         if trainer is not self._trainer:
-            self._training = trainer.take_over(self._training, self._replay)
+            self._training = trainer.start_phase(self._training, self._replay)
             self._trainer = trainer
-            self._mark = Mark.of(self._step, self._training)
+            self._finite.restart(self._step, self._training)
 
-    def _run_offline(self, phase: Cloning | Offline, begin: int, display: Display) -> None:
-        end, portion = begin + phase.steps, self._plan.updates_per_dispatch or 1
-        intervals = self._plan.intervals
-        while self._step < end and not self.stop.made:
-            self._use_shard()
-            events = (intervals.logging, intervals.evaluation, intervals.checkpoint)
-            left = min(
-                next_due(self._step, events, end) - self._step, self._shards.left(self._updates)
-            )
-            updates = min(portion, left)
-            began = time.monotonic()
-            self._training = self._trainer.run(self._training, self._replay, updates)
-            jax.block_until_ready(self._training.counted)
-            self._step += updates
+    def _update(self, end: int) -> None:
+        """A dispatch of updates, up to step `end`."""
+        updates = min(self._dispatch, end - self._step, self._shards.left(self._updates))
+        began = time.monotonic()
+        self._training = self._trainer.run(self._training, self._replay, updates)
+        jax.block_until_ready(self._training.counted)
+        self._step += updates
+        if self._plan.updates_per_dispatch is None:
             rate = updates / (time.monotonic() - began)
-            portion = self._plan.updates_per_dispatch or max(1, int(rate * DISPATCH_SECONDS))
-            self._events(phase.name, end, display)
+            self._dispatch = max(1, int(rate * DISPATCH_SECONDS))
 
-    def _run_online(self, phase: Online, begin: int, display: Display) -> None:
-        end = begin + phase.steps
-        if self._collection is None:
-            self._collection = self._open_collection()
-            self._collection.begin()
-        while self._step < end and not self.stop.made:
-            self._use_shard()
-            new = self._collection.take(self._trainer, self._training, self._check_finite)
-            self._replay = self._replay.append(new)
-            self._step += 1
-            taken = self._step - begin
-            updates = phase.updates_after(taken) - phase.updates_after(taken - 1)
-            if updates:
-                # The call returns before the device is done: environments step meanwhile.
-                self._training = self._trainer.run(self._training, self._replay, updates)
-            self._events(phase.name, end, display)
+    def _collect_and_update(self) -> None:
+        """An environment step, and the updates that it brings."""
+        if self._collector is None:
+            self._collector = self._open_collector()
+            self._collector.begin()
+        new = self._collector.take(self._trainer, self._training, self._check_finite)
+        self._replay = self._replay.append(new)
+        before = self._updates
+        self._step += 1
+        if updates := self._updates - before:
+            # The call returns before the device is done: environments step meanwhile.
+            self._training = self._trainer.run(self._training, self._replay, updates)
 
-    def _open_collection(self) -> Collection:
-        count = len(self._members)
+    def _open_collector(self) -> GroupCollector:
+        count = len(self._group.runs)
         workers = count if self._plan.evaluation.workers else 0
-        return Collection(self._members, self._open(count, workers), self._width)
-
-    def _open(self, count: int, workers: int) -> list[Player]:
-        make = self._plan.make_environment
-        return open_watched_players(make, count, workers, self._watchdog)
+        return GroupCollector(self._group, self._open(count, workers))
 
     @property
     def _updates(self) -> int:
@@ -264,177 +250,118 @@ class Runner:
         return self._plan.schedule.updates_at(self._step)
 
     def _use_shard(self) -> None:
-        """Puts the shard of the present update in the place of the one before."""
+        """Replaces the shard by that of the present update."""
         updates = self._updates
         if self._shards.is_due(updates):
             self._check_finite()
             self._replay = self._replay.replace_offline(self._shards.swap(updates))
-            self._mark = Mark.of(self._step, self._training)
+            self._finite.restart(self._step, self._training)
         self._shards.prepare(updates)
 
     # --- events ---
 
-    def _events(self, phase: str, end: int, display: Display) -> None:
-        """Logs, begins an evaluation and saves where it is due, in this order.
+    def _finish_step(self, event: Event) -> None:
+        """Handles the event if its step is reached, and whatever arrived from other threads."""
+        for run in self._group.active:
+            run.checkpoints.check()
+        self._record(self._evaluations.poll())
+        if self._step == event.step:
+            self._handle(event)
+        self._progress.advance(self._step, event.phase.name)
+
+    def _handle(self, event: Event) -> None:
+        """Logs, evaluates and saves, in this order.
 
         An evaluation changes nothing but its log. A checkpoint that is saved before its end
-        holds what it takes to begin it again.
+        holds what it takes to repeat it.
         """
-        for member in self._living:
-            member.checkpoints.check()
-        intervals, step = self._plan.intervals, self._step
-        self._record(self._evaluations.poll(), display)
-        if is_due(step, intervals.logging, end):
-            self._log(phase)
-        if is_due(step, intervals.evaluation, end):
-            self._begin_evaluation(phase, end, display)
-        elif is_due(step, intervals.checkpoint, end):
+        if event.log:
+            self._log(event.phase.name)
+        if event.evaluate:
+            agents = jax.tree.map(jnp.copy, self._training.state.agent)
+            self._evaluations.add(PendingEvaluation(self._step, event.phase.name, agents))
+        if event.save:
             self._save()
-        display.advance(phase, step)
+        if event.evaluate:
+            self._record(self._evaluations.begin(self.stop))
 
     def _log(self, phase: str) -> None:
         if np.asarray(self._training.counted).max() == 0:
             return
         means = self._check_finite()
-        for member in self._living:
-            row = {"step": self._step, "phase": phase, **means[member.place]}
-            member.logs.write_metrics(row)
+        for run in self._group.active:
+            row = {"step": self._step, "phase": phase, **means[run.index]}
+            run.logs.write_metrics(row)
         self._training = self._training.cleared()
-        self._mark = Mark.of(self._step, self._training)
+        self._finite.restart(self._step, self._training)
 
-    def _begin_evaluation(self, phase: str, end: int, display: Display) -> None:
-        agents = jax.tree.map(jnp.copy, self._training.state.agent)
-        due = Due(self._step, phase, agents)
-        self._evaluations.add(due)
-        if is_due(self._step, self._plan.intervals.checkpoint, end):
-            self._save()
-        self._record(self._evaluations.begin(self.stop), display)
-
-    def _record(self, results: list[Result], display: Display) -> None:
+    def _record(self, results: list[SeedEvaluation]) -> None:
         for result in results:
             row = result.row
-            result.member.logs.write_evaluation(row)
-            said = f"step {row['step']:>9,}  {row['phase']:<7}  success {row['success']:.2f}"
-            if self._width is not None:
-                said = f"seed {result.member.seed:>6}  {said}"
+            result.run.logs.write_evaluation(row)
+            line = f"step {row['step']:>9,}  {row['phase']:<7}  success {row['success']:.2f}"
             if "behaviour_success" in row:
-                said += f"  (behaviour cloning {row['behaviour_success']:.2f})"
-            display.say(f"{said}  return {row['return']:.1f}", row["success"])
+                line += f"  (behaviour cloning {row['behaviour_success']:.2f})"
+            line += f"  return {row['return']:.1f}"
+            _LOG.info(self._group.stacking.label(result.run.seed, line))
+            self._progress.note(f"success {row['success']:.2f}")
+
+    def _check_finite(self) -> list[dict[str, float]]:
+        """The metrics' means, a table a run; drops the runs that have diverged."""
+        return self._finite.means(self._training, self._trainer, self._replay, self._saved_step)
 
     # --- saving ---
 
     def _save(self) -> None:
         self._check_finite()
-        for member in self._living:
+        for run in self._group.active:
             # Thread and loop share nothing but the records, which a save waits for.
-            member.checkpoints.wait()
+            run.checkpoints.wait()
         collected = int(self._replay.size) - self._replay.offline_size
-        position = {"evaluations_due": self._evaluations.position()}
-        for member in self._living:
-            index = member.index
-            training = self._training.of(index)
+        evaluations = self._evaluations.position()
+        for run in self._group.active:
+            training = self._group.stacking.of(self._training, run.index)
             if broken := broken_arrays(training):
-                self._leave(member, self._spoilt(broken))
+                self._group.drop(
+                    run,
+                    f"step {self._step:,}: {', '.join(broken)} not finite, though every metric "
+                    f"is. {last_saved(self._saved_step)}; lower the learning rate, or clip "
+                    "gradients",
+                )
                 continue
-            member.save(
+            position = {
+                "evaluations_due": evaluations,
+                "online_rows": collected,
+                "logs": run.logs.positions(),
+                "collector": None if self._collector is None else self._collector.position(run),
+            }
+            place = self._group.stacking.place(run.index)
+            run.save(
                 self._step,
                 training,
                 position,
-                self._evaluations.waiting(self._step, index),
-                lambda first, last, i=index: self._replay.online_rows(first, last, i),
-                collected,
+                self._evaluations.arrays(self._step, run),
+                lambda first, last, at=place: self._replay.online_rows(first, last, at),
             )
         self._saved_step = self._step
 
-    def _restore(self, found: Sequence[Saved]) -> None:
-        saved: dict[Place, Saved] = {
-            member.index: one for member, one in zip(self._living, found, strict=True)
-        }
-        parts = []
-        for member in self._members:
-            one, training = saved.get(member.index), self._training.of(member.index)
-            parts.append(training if one is None else one.fit(training))
+    def _restore(self, saved: dict[int, Saved]) -> None:
+        trainings = []
+        for run in self._group.runs:
+            training = self._group.stacking.of(self._training, run.index)
+            own = saved.get(run.index)
+            trainings.append(training if own is None else own.fit(training))
         # Records are cut back only now: a checkpoint of another experiment has been refused.
-        rows = {m.index: one for m in self._living if (one := m.restore(saved[m.index]))}
-        self._training = self._joined(parts)
-        self._evaluations.restore(saved, [part.state.agent for part in parts])
+        restored = {run.index: run.restore(saved[run.index]) for run in self._group.active}
+        rows = {index: own for index, own in restored.items() if own is not None}
+        self._training = self._group.stacking.join(trainings)
+        self._evaluations.restore(saved, [training.state.agent for training in trainings])
         if rows:
-            self._replay = self._replay.append(together(rows, self._width))
-            self._collection = self._open_collection()
-            self._collection.restore(saved, rows)
-        self._mark = Mark.of(self._step, self._training)
+            self._replay = self._replay.append(self._group.rows(rows))
+            self._collector = self._open_collector()
+            self._collector.restore(saved, rows)
+        self._finite.restart(self._step, self._training)
 
-    # --- guards ---
 
-    def _check_finite(self) -> list[dict[str, float]]:
-        """The metrics' means, a table a member; one with a mean that is not finite leaves."""
-        means = self._training.means()
-        for member in self._living:
-            if broken := broken_metrics(means[member.place]):
-                self._leave(member, self._explain(member, broken))
-        return means
-
-    def _explain(self, member: Member, broken: list[str]) -> str:
-        """Writes the evidence of a metric that is not finite."""
-        schedule, index = self._plan.schedule, member.index
-        offending = self._mark.offending(self._training, index)
-        before = self._mark.before(offending, self._trainer, self._replay, schedule)
-        mark = Mark(before.step, before.training.of(index))
-        replay = rows_at(self._replay.of(index), schedule, mark.step)
-        directory = member.directory / "nonfinite" / f"step-{mark.step}"
-        found = write_evidence(directory, offending, broken, mark, self._trainer, replay)
-        return (
-            f"step {mark.step:,}, update {offending:,}: {', '.join(broken)} not finite; {found}. "
-            f"{self._last_saved()}; look at the data's range, lower the learning rate or the "
-            "inverse temperature"
-        )
-
-    def _spoilt(self, broken: list[str]) -> str:
-        return (
-            f"step {self._step:,}: {', '.join(broken)} not finite, though every metric is. "
-            f"{self._last_saved()}; lower the learning rate, or clip gradients"
-        )
-
-    def _leave(self, member: Member, why: str) -> None:
-        """A run by itself ends; a group goes on without the member."""
-        if self._width is None:
-            raise Divergence(why)
-        member.freeze(why)
-        print(f"seed {member.seed} does not go on: {why}", flush=True)
-        if error := all_diverged(self._members):
-            raise error
-
-    def _last_saved(self) -> str:
-        return f"The last checkpoint is of step {self._saved_step:,}"
-
-    def _check_clone(self, agent: AbstractAgent) -> None:
-        if self._plan.evaluation.behaviour and agent.policy.behaviour is None:
-            raise UserError(
-                "evaluation.behaviour: found true, but this method keeps no clone of the data "
-                "apart from what it improves; write false"
-            )
-
-    def _check_episodes(self) -> None:
-        """Refuses episodes too short for a window, as the data's are."""
-        horizon, limit = self._plan.sampling.horizon, self._players[0].max_episode_steps
-        if self._plan.schedule.online_steps and limit is not None and limit < horizon:
-            raise UserError(
-                f"agent.horizon: found {horizon}, and an episode of the environment has {limit} "
-                "steps at most; no window online is whole, and nothing is learned from it; write "
-                f"agent.horizon = {limit} or less, or raise environment.max_episode_steps"
-            )
-
-    def _check_sizes(self, offline: Transitions) -> None:
-        horizon = self._plan.sampling.horizon
-        if len(offline) < horizon:
-            raise UserError(
-                f"the data holds {len(offline)} transitions, fewer than one chunk of {horizon}"
-            )
-        env = self._players[0]
-        wanted = (env.observation_size, env.action_size)
-        found = (offline.observations.shape[1], offline.actions.shape[1])
-        if wanted != found:
-            raise UserError(
-                f"the data has observations of {found[0]} and actions of {found[1]} entries, the "
-                f"environment {wanted[0]} and {wanted[1]}; name data of this environment"
-            )
+def _trainer_name(phase: Phase) -> str:
+    return "cloning" if isinstance(phase, Cloning) else "learning"

@@ -1,4 +1,4 @@
-"""The plan of a run, its random keys and its seeds."""
+"""The plan of a run, its random keys and its seeds, and what is validated before training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,19 +9,20 @@ import numpy as np
 import optax
 
 from qamx._types import Key
-from qamx._utils.seeds import check_seed
+from qamx._utils.seeds import EVALUATION_STREAM, check_seed, derived_seed
 from qamx.agents import AbstractAgent
 from qamx.data.replay import Sampling
 from qamx.data.source import DataSource
-from qamx.envs import Environment
+from qamx.data.transitions import Transitions
+from qamx.envs import EnvHandle, Environment
+from qamx.errors import UserError
 from qamx.nn import Precision
 from qamx.schedules import Schedule
-from qamx.training.collector import EVALUATION_STREAM, derived_seed
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """After how many steps metrics are logged, the policy is evaluated, the state is saved."""
+    """Steps between two rows of metrics, two evaluations, and two checkpoints."""
 
     logging: int
     evaluation: int
@@ -32,9 +33,9 @@ class Intervals:
 class Evaluation:
     """`episodes` a time, `environments` together; `behaviour` adds the clone of the data.
 
-    **Arguments:** `workers` processes hold the environments, and training goes on meanwhile;
-    with 0 they are in the run's own process, and training waits. Environments that collect data
-    have a process each, or none.
+    **Arguments:** `workers` processes hold the environments, and training continues meanwhile;
+    with 0 they are in the run's process, and training waits. Environments that collect data have
+    a process each, or none.
     """
 
     episodes: int
@@ -48,10 +49,11 @@ class RunPlan:
     """One run.
 
     **Arguments:** `make_agent(observation_size, action_size, key)` is called once the data's
-    sizes are known, `initialise` changes the agent where the run begins (not where it goes on);
+    sizes are known, `initialise` changes the agent where the run begins (not where it is resumed);
     `scale_rewards` turns the environment's rewards into those that are learned;
     `seed` determines every random draw of the run; `precision` is that of matrix products, and
-    `updates_per_dispatch` how many updates go to the device together (None: by the clock).
+    `updates_per_dispatch` the number of updates that go to the device together (None: by the
+    clock).
     """
 
     seed: int
@@ -71,7 +73,7 @@ class RunPlan:
 
 
 class Keys(NamedTuple):
-    """What seeds each kind of draw of a run."""
+    """The keys of a run, one for each kind of draw."""
 
     agent: Key
     update: Key
@@ -83,7 +85,7 @@ class Keys(NamedTuple):
 def keys_of(seed: int) -> Keys:
     """The keys of the run with that seed.
 
-    **Raises:** `UserError` for one that JAX does not tell from another.
+    **Raises:** `UserError` for a seed that JAX does not tell from another.
     """
     check_seed("seed", seed)
     return Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
@@ -92,3 +94,40 @@ def keys_of(seed: int) -> Keys:
 def evaluation_seeds(seed: int, episodes: int) -> list[int]:
     """The reset seeds of every evaluation of the run with that seed."""
     return [derived_seed(seed, EVALUATION_STREAM, index) for index in range(episodes)]
+
+
+def validate_problem(plan: RunPlan, offline: Transitions, environment: EnvHandle) -> None:
+    """Refuses data and environments that do not fit each other or the plan.
+
+    **Raises:** `UserError`.
+    """
+    horizon, limit = plan.sampling.horizon, environment.max_episode_steps
+    if len(offline) < horizon:
+        raise UserError(
+            f"the data holds {len(offline)} transitions, fewer than one chunk of {horizon}"
+        )
+    expected = environment.observation_size, environment.action_size
+    sizes = offline.observations.shape[1], offline.actions.shape[1]
+    if sizes != expected:
+        raise UserError(
+            f"the data has observations of {sizes[0]} and actions of {sizes[1]} entries, the "
+            f"environment {expected[0]} and {expected[1]}; name data of this environment"
+        )
+    if plan.schedule.online_steps and limit is not None and limit < horizon:
+        raise UserError(
+            f"agent.horizon: found {horizon}, and an episode of the environment has {limit} "
+            "steps at most; no window online is whole, and nothing is learned from it; write "
+            f"agent.horizon = {limit} or less, or raise environment.max_episode_steps"
+        )
+
+
+def validate_agent(plan: RunPlan, agent: AbstractAgent) -> None:
+    """Refuses to evaluate the clone of an agent that keeps none.
+
+    **Raises:** `UserError`.
+    """
+    if plan.evaluation.behaviour and agent.policy.behaviour is None:
+        raise UserError(
+            "evaluation.behaviour: found true, but this method keeps no clone of the data "
+            "apart from what it improves; write false"
+        )

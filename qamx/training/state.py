@@ -1,21 +1,22 @@
 """The state of training, its compiled updates, and the names of their metrics."""
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
 from qamx._types import Batch, Key, Metrics
 from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
 from qamx.data.replay import Replay, Sampling
 from qamx.nn import Precision, matmul_precision
 from qamx.training.evaluator import Acting
+from qamx.training.stacking import ALONE, AbstractStacking
 
 
 def section(record: Metrics) -> str:
@@ -44,19 +45,17 @@ Update: TypeAlias = Callable[
 ]
 """One update of a phase: `qamx.agents.update` or `qamx.agents.clone`."""
 
-T = TypeVar("T", bound=PyTree)
-
 
 class Training(eqx.Module):
-    """What training changes: train state, key of batches, metrics since the last row.
+    """The state of training: train state, key of batches, metrics since the last row.
 
     In a group of seeds every leaf has a leading axis, one entry a seed.
     """
 
     state: TrainState
     batch_key: Key
-    totals: dict[str, Float[Array, "*members"]]
-    counted: Int[Array, "*members"]
+    totals: dict[str, Float[Array, "*seeds"]]
+    counted: Int[Array, "*seeds"]
     """Updates since the last row, up to and including one that is not finite."""
 
     def means(self) -> list[dict[str, float]]:
@@ -74,20 +73,6 @@ class Training(eqx.Module):
         totals, counted = jax.tree.map(jnp.zeros_like, (self.totals, self.counted))
         return Training(self.state, self.batch_key, totals, counted)
 
-    def of(self, member: int | None) -> "Training":
-        """The training of one seed of the group."""
-        return member_of(self, member)
-
-
-def member_of(tree: T, member: int | None) -> T:
-    """One seed's part of what a group has; all of it for a run by itself."""
-    return tree if member is None else jax.tree.map(lambda leaf: leaf[member], tree)
-
-
-def stacked(trees: Sequence[T]) -> T:
-    """Trees of one form as one, whose leaves have a leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
 
 class Trainer:
     """Runs updates on a replay buffer, any number of them in one compiled call.
@@ -97,8 +82,7 @@ class Trainer:
 
     **Arguments:** `state` is of the form that will be trained (its arrays are not kept),
     `sampling` says how batches are drawn, `update` what one update is, `precision` how exact
-    matrix products are; `members`, where given, is the number of seeds that are trained together,
-    as one program over a leading axis.
+    matrix products are; `seeds` is the arrangement of the seeds that are trained.
     """
 
     def __init__(
@@ -108,18 +92,17 @@ class Trainer:
         sampling: Sampling,
         update: Update = update,
         precision: Precision = "tf32",
-        members: int | None = None,
+        seeds: AbstractStacking = ALONE,
     ):
         self._optimiser, self._sampling, self._update = optimiser, sampling, update
         self._precision: Precision = precision
-        self._members = members
+        self._seeds = seeds
         _, self._static = eqx.partition(state, eqx.is_array)
         self._run = jax.jit(self._updates, donate_argnums=0)
         self.acting = Acting(state.agent, precision)
-        self._act_together = jax.jit(self._collected_together)
 
     def begin(self, state: TrainState, replay: Replay, key: Key) -> Training:
-        """Training before its first update, with buffers of its own; `key` seeds batches.
+        """Training before its first update, on copies of its buffers; `key` seeds batches.
 
         In a group, leaves of `state` and `key` have the leading axis.
         """
@@ -127,21 +110,21 @@ class Trainer:
         with matmul_precision(self._precision):
             shapes = jax.eval_shape(self._step(replay), arrays, key, replay)
         totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[2])
-        counted = jnp.zeros(() if self._members is None else (self._members,), jnp.int32)
+        counted = jnp.zeros(self._seeds.axes, jnp.int32)
         return Training(arrays, key, totals, counted)
 
-    def take_over(self, training: Training, replay: Replay) -> Training:
-        """What another trainer trained, with a fresh optimiser and no metrics counted."""
+    def start_phase(self, training: Training, replay: Replay) -> Training:
+        """The training of another trainer, with a fresh optimiser and no metrics counted."""
 
         def restart(arrays: TrainState) -> TrainState:
             state = restart_optimiser(self._combine(arrays), self._optimiser)
             return eqx.filter(state, eqx.is_array)
 
-        restart = restart if self._members is None else jax.vmap(restart)
-        return self.begin(restart(training.state), replay, training.batch_key)
+        state = self._seeds.map(restart)(training.state)
+        return self.begin(state, replay, training.batch_key)
 
     def run(self, training: Training, replay: Replay, updates: int) -> Training:
-        """`training` after that many updates; the old one's buffers are given up."""
+        """`training` after that many updates; its own buffers are donated."""
         with matmul_precision(self._precision):
             return self._run(training, replay, np.int32(updates))
 
@@ -159,21 +142,6 @@ class Trainer:
         _, batch_key = jax.random.split(training.batch_key)
         return self._sampling.draw(replay, batch_key)
 
-    def act_together(
-        self,
-        training: Training,
-        observations: Float[np.ndarray, "members obs"],
-        keys: Sequence[Key],
-        calls: Int[np.ndarray, " members"],
-    ) -> Float[np.ndarray, "members dim"]:
-        """A chunk to collect data with for each seed of a group, by its own policy.
-
-        **Arguments:** the draw is seeded by a key of each seed and the number of its chunk.
-        """
-        agents = training.state.agent
-        with matmul_precision(self._precision):
-            return np.asarray(self._act_together(agents, observations, tuple(keys), calls))
-
     def _combine(self, arrays: TrainState) -> TrainState:
         return eqx.combine(arrays, self._static)
 
@@ -186,15 +154,13 @@ class Trainer:
         return eqx.filter(state, eqx.is_array), key, flatten(metrics)
 
     def _step(self, replay: Replay) -> Any:
-        """One update, of one seed or of all seeds of the group."""
-        if self._members is None:
-            return self._one
-        return jax.vmap(self._one, in_axes=(0, 0, replay.member_axes()))
+        """One update of all seeds."""
+        return self._seeds.map(self._one, (0, 0, replay.seed_axes()))
 
     def _updates(self, training: Training, replay: Replay, updates: Array) -> Training:
         # A metric that is not finite ends the loop, so that `counted` names the offending update;
-        # in a group the others go on, and `counted` of the broken one stays there.
-        def goes_on(carry: tuple[Array, Training]) -> Array:
+        # in a group the other seeds continue, and `counted` of the diverged one stays there.
+        def unfinished(carry: tuple[Array, Training]) -> Array:
             return (carry[0] < updates) & jnp.any(_all_finite(carry[1].totals))
 
         def body(carry: tuple[Array, Training]) -> tuple[Array, Training]:
@@ -205,17 +171,8 @@ class Trainer:
             totals = jax.tree.map(jnp.add, training.totals, metrics)
             return count + 1, Training(arrays, key, totals, training.counted + finite)
 
-        return jax.lax.while_loop(goes_on, body, (jnp.int32(0), training))[1]
-
-    def _collected_together(
-        self, agents: AbstractAgent, observations: Array, keys: tuple[Key, ...], calls: Array
-    ) -> PyTree[Array]:
-        def act(agent: AbstractAgent, observation: Array, key: Key, call: Array) -> PyTree[Array]:
-            folded = jax.random.fold_in(key, call)
-            return self.acting.actions(agent, observation[None], folded, "collect")[0]
-
-        return jax.vmap(act)(agents, observations, jnp.stack(keys), calls)
+        return jax.lax.while_loop(unfinished, body, (jnp.int32(0), training))[1]
 
 
-def _all_finite(totals: dict[str, Float[Array, "*members"]]) -> Bool[Array, "*members"]:
+def _all_finite(totals: dict[str, Float[Array, "*seeds"]]) -> Bool[Array, "*seeds"]:
     return jnp.all(jnp.isfinite(jnp.stack(list(totals.values()))), axis=0)

@@ -76,7 +76,7 @@ def inject(place, step):
 
     reached = [0]
     replace(loop, "DISPATCH_SECONDS", 0.0)  # an event after each update, so that no step is missed
-    events = loop.Runner._events
+    events = loop.Runner._finish_step
 
     def note(self, *arguments):
         if place in ("step", "SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") and self._step == step:
@@ -86,7 +86,7 @@ def inject(place, step):
         if os.environ.get("QAMX_PROGRESS"):
             print(f"at {self._step}", flush=True)
 
-    replace(loop.Runner, "_events", note)
+    replace(loop.Runner, "_finish_step", note)
 
     def before(owner, name):
         original = getattr(owner, name)

@@ -15,12 +15,12 @@ from qamx.errors import ExitCode, RunError
 from qamx.training import checkpoint
 from qamx.training.logs import Logs
 from qamx.training.loop import Runner
-from qamx.training.seed_group import Member
+from qamx.training.seed_group import SeedRun
 
 
 def start(directory, **changes):
     directory.mkdir(exist_ok=True)
-    return Runner([Member(make_plan(**changes), directory, Logs(directory))])
+    return Runner([SeedRun(make_plan(**changes), directory, Logs(directory))])
 
 
 @pytest.fixture(scope="module")
@@ -164,14 +164,14 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     try:
         runner = start(disk, every=10)
         filler = disk / "filler"
-        events = runner._events
+        events = runner._finish_step
 
         def fill(*arguments):
             if runner._step == 41:
                 fill_up(filler)
             events(*arguments)
 
-        monkeypatch.setattr(runner, "_events", fill)
+        monkeypatch.setattr(runner, "_finish_step", fill)
         with pytest.raises(RunError, match="disk is full"):
             runner.run()
         filler.unlink()

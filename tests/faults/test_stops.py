@@ -12,11 +12,10 @@ import pytest
 from toy import Corner, RandomWalks, leaves, make_plan
 
 from qamx.errors import ExitCode, RunError
-from qamx.training.divergence import Divergence
-from qamx.training.guards import OutOfMemory, Watchdog, WatchedEnvironment
+from qamx.training.guards import Divergence, OutOfMemory, Watchdog, WatchedEnvironment
 from qamx.training.logs import Logs
 from qamx.training.loop import Runner
-from qamx.training.seed_group import Member
+from qamx.training.seed_group import SeedRun
 
 
 class Poisoned(RandomWalks):
@@ -40,7 +39,7 @@ class Unstable(Corner):
 
 def start(plan, directory, sinks=()):
     directory.mkdir(exist_ok=True)
-    return Runner([Member(plan, directory, Logs(directory, sinks))])
+    return Runner([SeedRun(plan, directory, Logs(directory, sinks))])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_the_offending_batch_and_the_state_before_it_are_kept(
 
     changes = {**changes, "data": type(changes["data"])()} if "data" in changes else changes
     witness = start(make_plan(**changes, every=1000), tmp_path / "witness")
-    events = witness._events
+    events = witness._finish_step
 
     def look(*arguments):
         if int(witness.training.state.updates) >= update - 1:
@@ -79,7 +78,7 @@ def test_the_offending_batch_and_the_state_before_it_are_kept(
         events(*arguments)
 
     monkeypatch.setattr(witness._shards, "left", lambda updates: 1)
-    monkeypatch.setattr(witness, "_events", look)
+    monkeypatch.setattr(witness, "_finish_step", look)
     with pytest.raises(Witness):
         witness.run()
     found = leaves(witness)
@@ -92,7 +91,7 @@ def test_the_offending_batch_and_the_state_before_it_are_kept(
 
 def test_a_state_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
     runner = start(make_plan(), tmp_path)
-    events = runner._events
+    events = runner._finish_step
 
     def spoil(*arguments):
         if runner._step == 35:
@@ -104,14 +103,14 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
             runner._save()
         events(*arguments)
 
-    monkeypatch.setattr(runner, "_events", spoil)
+    monkeypatch.setattr(runner, "_finish_step", spoil)
     with pytest.raises(Divergence, match=r"not finite"):
         runner.run()
-    assert max(runner._members[0].checkpoints.steps()) == 30
+    assert max(runner._group.runs[0].checkpoints.steps()) == 30
 
 
 def collecting(runner):
-    return [] if runner._collection is None else runner._collection._players
+    return [] if runner._collector is None else runner._collector._environments
 
 
 def test_an_environment_that_raises_names_what_repeats_it(tmp_path, monkeypatch):

@@ -135,7 +135,7 @@ def _write(path: Path, content: object) -> None:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Where a run stands.
 
     **Arguments:** `saved` is the step of the newest checkpoint, `step` the last that was logged
@@ -163,16 +163,16 @@ class _StepTime:
     step: int
 
 
-def progress_of(directory: Path) -> Progress:
+def progress_of(directory: Path) -> RunProgress:
     """Reads a run's folder, which need not be there."""
     if not directory.is_dir():
-        return Progress(0, 0, -1, None, None, False, False, "")
+        return RunProgress(0, 0, -1, None, None, False, False, "")
     marks = _checkpoints(directory)
     saved = max((mark.step for mark in marks), default=0)
     logged = last_row(directory / "metrics.jsonl").get("step", 0)
     evaluation = last_row(directory / "evaluations.jsonl")
     working = is_locked(directory)
-    return Progress(
+    return RunProgress(
         step=max(saved, logged) if working else saved,
         saved=saved,
         evaluated=evaluation.get("step", -1),
@@ -276,7 +276,7 @@ class ScheduledRun:
     experiment: Experiment
     total: int
     directory: Path
-    progress: Progress
+    progress: RunProgress
 
     @property
     def complete(self) -> bool:

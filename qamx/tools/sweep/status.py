@@ -9,7 +9,7 @@ from typing import Literal
 
 from qamx._utils.terminal import print_table
 from qamx.errors import ExitCode, UserError
-from qamx.tools.sweep.jobs import PlanEntry, Progress, SweepFolder, planned_steps, progress_of
+from qamx.tools.sweep.jobs import PlanEntry, RunProgress, SweepFolder, planned_steps, progress_of
 from qamx.tools.sweep.slurm import active_jobs
 
 State = Literal["queued", "running", "stopped", "failed", "complete", "diverged"]
@@ -122,7 +122,7 @@ def _status(
     )
 
 
-def _state(progress: Progress, total: int, code: int | None, word: str | None) -> State:
+def _state(progress: RunProgress, total: int, code: int | None, word: str | None) -> State:
     """The state of a run: its folder comes first, then its process's end, then Slurm."""
     if progress.working:
         return "running"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qamx._utils.processes import ending_in_order
 from qamx.errors import ExitCode, exit_code
-from qamx.training.guards import SCHEDULER, Stopped, leaving_at_once
+from qamx.training.guards import SCHEDULER, Stopped, stop_immediately
 
 
 def main(order: Path) -> int:
@@ -21,7 +21,7 @@ def main(order: Path) -> int:
 
 def _carry_out(order: Path) -> int:
     try:
-        with leaving_at_once():  # a stop may come while modules are still being imported
+        with stop_immediately():  # a stop may come while modules are still being imported
             from qamx.config import load
             from qamx.tools.sweep.jobs import read_specs
 
