@@ -410,11 +410,11 @@ class DownloadJob:
         """Asks for the sizes of files, and checks that the missing bytes fit on the disk."""
 
         def ask(file: str) -> FileSize:
-            def at(url: str, last: bool) -> FileSize:
+            def ask_server(url: str, last: bool) -> FileSize:
                 total = remote_size(url, self.retry_policy, CONTACTS if last else 1)
                 return FileSize(total, self.staging.part(file).size, url)
 
-            return self._try_servers(file, at)
+            return self._try_servers(file, ask_server)
 
         sizes = dict(zip(files, map_in_threads(ask, files, self.jobs, self.stop), strict=True))
         _check_free_space(self.staging.directory, sizes.values())
@@ -459,7 +459,7 @@ class DownloadJob:
     def _fetch(self, file: str, expected: Record | None, progress: DownloadProgress) -> None:
         part = self.staging.part(file)
 
-        def at(url: str, last: bool) -> Record:
+        def fetch(url: str, last: bool) -> Record:
             attempts = self.retry_policy.attempts
             attempts = attempts if last else min(attempts, _ATTEMPTS_BEFORE_NEXT_SERVER)
             transfer = Transfer(
@@ -471,7 +471,7 @@ class DownloadJob:
             )
             return _fetch_verified(transfer, url, expected)
 
-        record = self._try_servers(file, at)
+        record = self._try_servers(file, fetch)
         path = self.staging.directory / file
         _make_folder(path.parent)
         # The record first: a kill in between must not leave a file without one.
