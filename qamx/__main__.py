@@ -35,7 +35,7 @@ def _interrupt(number: int, frame: "FrameType | None") -> None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             os.write(2, b"interrupted\n")
             # It may be what is being imported.
-            getattr(sys.modules.get("qamx._utils.processes"), "end_started", int)()
+            getattr(sys.modules.get("qamx._utils.processes"), "end_all_children", int)()
             os._exit(130)
         frame = frame.f_back
     raise KeyboardInterrupt

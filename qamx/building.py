@@ -36,7 +36,7 @@ from qamx.envs.worker import AfterPlugins
 from qamx.errors import UserError
 from qamx.flow import SOLVERS, Integrator
 from qamx.nn import Networks
-from qamx.normalisation import ScaledEnvironment, Scaling, Vector
+from qamx.normalisation import Normalisation, NormalisedEnvironment, Vector
 from qamx.rl import Backup
 from qamx.schedules import Schedule
 from qamx.training.plan import Evaluation
@@ -124,9 +124,9 @@ def build_environment(settings: EnvironmentSettings) -> MakeEnvironment:
     return AfterPlugins(plugins, make) if (plugins := registry.plugins()) else make
 
 
-def scaled_environment(make: MakeEnvironment, scaling: Scaling) -> MakeEnvironment:
+def scaled_environment(make: MakeEnvironment, scaling: Normalisation) -> MakeEnvironment:
     """A function that makes the same environment in a policy's units."""
-    return make if scaling.is_identity else functools.partial(ScaledEnvironment, make, scaling)
+    return make if scaling.is_identity else functools.partial(NormalisedEnvironment, make, scaling)
 
 
 def build_data(settings: DataSettings, environment: EnvironmentSettings) -> DataSource:
@@ -140,14 +140,14 @@ class LearningTask:
 
     data: ValidatedData
     make_environment: MakeEnvironment
-    scaling: Scaling
+    scaling: Normalisation
 
 
 def build_task(
     data: DataSettings,
     environment: EnvironmentSettings,
     horizon: int,
-    scaling: Scaling | None = None,
+    scaling: Normalisation | None = None,
 ) -> LearningTask:
     """The data and the environment of an experiment.
 
@@ -170,7 +170,7 @@ def in_policy_units(
     make: MakeEnvironment,
     data: DataSettings,
     environment: EnvironmentSettings,
-) -> tuple[DataSource, Scaling]:
+) -> tuple[DataSource, Normalisation]:
     """The data in the units that a new run learns in, and the normalisation.
 
     **Raises:** `UserError` if the units cannot be determined.
@@ -186,7 +186,7 @@ def _fit(
     make: MakeEnvironment,
     data: DataSettings,
     environment: EnvironmentSettings,
-) -> tuple[Scaling, Transitions | None, tuple[Finding, ...]]:
+) -> tuple[Normalisation, Transitions | None, tuple[Finding, ...]]:
     """The scaling that the settings ask for, fitted to the first shard; that shard where it was
     read, and the findings in it."""
     first: Transitions | None = None
@@ -201,7 +201,9 @@ def _fit(
     elif data.scale_actions == "space" and not environment.unit_actions:
         low, high = _bounds(make, environment)
     return (
-        Scaling(mean, deviation, low, high, environment.reward_scale, environment.reward_shift),
+        Normalisation(
+            mean, deviation, low, high, environment.reward_scale, environment.reward_shift
+        ),
         first,
         (*seen, *acted),
     )

@@ -1,128 +1,57 @@
-"""Normalisation of observations, actions and rewards, and its units."""
+"""Normalisation of observations, actions and rewards."""
 
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Self
 
 import numpy as np
 from jaxtyping import Float
 
 from qamx._utils.files import atomic_write
+from qamx._utils.units import Units
 from qamx.envs.base import Environment, Step, step_limit
 from qamx.envs.checked import checked_reset, checked_step
 from qamx.envs.rendering import Image, Renderable
 from qamx.errors import UserError
 
-
-@dataclass(frozen=True)
-class Units:
-    """How a policy's numbers come of an environment's.
-
-    A policy sees (observation - mean) / deviation and acts in [-1, 1], where ±1 are the bounds of
-    the environment's actions. An empty vector leaves observations, or actions, as they are.
-    """
-
-    observation_mean: np.ndarray
-    observation_deviation: np.ndarray
-    action_low: np.ndarray
-    action_high: np.ndarray
-
-    def observations(self, raw: np.ndarray) -> np.ndarray:
-        """Observations [..., obs] as a policy sees them."""
-        if not self.observation_mean.size:
-            return raw
-        return ((raw - self.observation_mean) / self.observation_deviation).astype(np.float32)
-
-    def actions(self, raw: np.ndarray) -> np.ndarray:
-        """Actions [..., act] of the environment in a policy's units."""
-        if not self.action_low.size:
-            return raw
-        return ((raw - self.centre) / self.reach).astype(np.float32)
-
-    def to_environment(self, actions: np.ndarray) -> np.ndarray:
-        """A policy's actions [..., act] in the environment's units, inside its bounds."""
-        if not self.action_low.size:
-            return actions
-        raw = self.centre + actions * self.reach
-        return np.clip(raw, self.action_low, self.action_high).astype(np.float32)
-
-    @functools.cached_property
-    def centre(self) -> np.ndarray:
-        """The middle of the bounds, the policy's 0."""
-        return self.action_low / 2 + self.action_high / 2
-
-    @functools.cached_property
-    def reach(self) -> np.ndarray:
-        """From the middle to the bounds; 1 for an entry that cannot move."""
-        half = self.action_high / 2 - self.action_low / 2
-        return np.where(half > 0, half, 1.0)
-
-
 FILE_NAME = "scaling.json"
-
-Vector: TypeAlias = Float[np.ndarray, " entries"]
-VECTORS = ("observation_mean", "observation_deviation", "action_low", "action_high")
-
-
-def _nothing() -> Vector:
-    return np.zeros(0, np.float32)
+VECTORS = tuple(vector.name for vector in fields(Units))
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """What lies between a policy, and the data and environment that it is used with.
+class Normalisation(Units):
+    """The normalisation of a run: units, and rewards learned as scale · r + shift."""
 
-    A policy sees (observation − mean) / deviation and acts in [-1, 1], where ±1 are the bounds of
-    the environment's actions; rewards are learned as scale · r + shift. An empty vector leaves
-    observations, or actions, as they are.
-    """
-
-    observation_mean: Vector = field(default_factory=_nothing)
-    observation_deviation: Vector = field(default_factory=_nothing)
-    action_low: Vector = field(default_factory=_nothing)
-    action_high: Vector = field(default_factory=_nothing)
     reward_scale: float = 1.0
     reward_shift: float = 0.0
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing is changed."""
+        """True if nothing is changed."""
         return not (
             self.observation_mean.size
             or self.action_low.size
             or (self.reward_scale, self.reward_shift) != (1.0, 0.0)
         )
 
-    def has_units_of(self, other: "Scaling") -> bool:
-        """Whether observations and actions are the same to both."""
+    def has_units_of(self, other: Units) -> bool:
+        """True if observations and actions have the same units."""
         return all(np.array_equal(getattr(self, v), getattr(other, v)) for v in VECTORS)
 
     @functools.cached_property
     def units(self) -> Units:
-        """What is done to observations and actions."""
+        """The maps of observations and actions alone."""
         return Units(*(getattr(self, vector) for vector in VECTORS))
 
-    def observations(self, raw: Float[np.ndarray, "*rows obs"]) -> Float[np.ndarray, "*rows obs"]:
-        """Observations as a policy sees them."""
-        return self.units.observations(raw)
-
-    def actions(self, raw: Float[np.ndarray, "*rows act"]) -> Float[np.ndarray, "*rows act"]:
-        """Actions of the environment in a policy's units."""
-        return self.units.actions(raw)
-
-    def to_environment(self, actions: Float[np.ndarray, "*rows act"]) -> np.ndarray:
-        """A policy's actions in the environment's units, inside its bounds."""
-        return self.units.to_environment(actions)
-
     def rewards(self, raw: Float[np.ndarray, "*rows"]) -> Float[np.ndarray, "*rows"]:
-        """Rewards as they are learned."""
+        """Rewards in the units of learning."""
         return (self.reward_scale * raw + self.reward_shift).astype(np.float32)
 
     def save(self, directory: Path) -> None:
-        """Writes `scaling.json` into a run's folder; nothing where nothing is changed."""
+        """Writes `scaling.json` into a run's folder, unless nothing is changed."""
         if self.is_identity:
             return
         table = {
@@ -133,7 +62,7 @@ class Scaling:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """The scaling of a run, the identity where its folder has none.
+        """The normalisation of a run, the identity where its folder has none.
 
         **Raises:** `UserError` for a damaged file.
         """
@@ -152,15 +81,15 @@ class Scaling:
             ) from error
 
 
-class ScaledEnvironment:
+class NormalisedEnvironment:
     """An environment in a policy's units: observations normalised, actions in [-1, 1].
 
-    Rewards are the environment's own: an evaluation reports them, and the collector scales them.
+    Rewards are not normalised: an evaluation reports them, and the collector scales them.
 
-    **Arguments:** `make` makes the environment inside.
+    **Arguments:** `make` makes the inner environment.
     """
 
-    def __init__(self, make: Callable[[], Environment], scaling: Scaling):
+    def __init__(self, make: Callable[[], Environment], scaling: Normalisation):
         self._env, self._scaling = make(), scaling
         self.observation_size = self._env.observation_size
         self.action_size = self._env.action_size
@@ -178,7 +107,7 @@ class ScaledEnvironment:
         return self._env.steps_per_second if isinstance(self._env, Renderable) else None
 
     def render(self, size: int) -> Image:
-        """The environment's own image.
+        """The inner environment's image.
 
         **Raises:** `UserError` if it draws none.
         """

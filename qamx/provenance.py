@@ -1,24 +1,23 @@
-"""Provenance of a run: `passport.json`, all that determines its numbers."""
+"""Provenance of a run, in `passport.json`: configuration, data, seeds, software and device."""
 
 import json
+import logging
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jax
-from jax.extend import backend
-
-import qamx
 from qamx._utils.backend import setting
 from qamx._utils.files import atomic_write, cached_sha256, package_version
+from qamx._utils.seeds import EVALUATION_STREAM, TRAINING_STREAM
 from qamx.config import Experiment
 from qamx.config.experiment import flat
 from qamx.errors import UserError
+
+LOGGER = logging.getLogger("qamx")
 
 FILE_NAME = "passport.json"
 
@@ -26,35 +25,34 @@ _MEND = "restore the file, or remove it: the run's next start writes a new one"
 
 
 def stamp(directory: Path, experiment: Experiment, files: Sequence[Path], continued: bool) -> None:
-    """Writes a new run's passport, or adds a start to the passport of a run that goes on.
+    """Write a new run's passport, or add a start to the passport of a run that is resumed.
 
-    The first part (configuration, data, seeds) is written once; each start adds its time, its
-    software, device and flags, and the keys that it changes.
+    Configuration, data and seeds are written once; each start adds its time, software, device and
+    flags, and the keys that it changes.
 
-    **Arguments:** `files` are the data files that the run reads, `continued` says whether the
-    folder holds state that the run goes on from.
+    **Arguments:** `files` are the data files that the run reads, `continued` is true if the run is
+    resumed from the folder's state.
 
-    **Raises:** `UserError` if a data file is not the one that the run began with, a switch of JAX
-    that its numbers depend on is another, or the passport cannot be read.
+    **Raises:** `UserError` if a data file or a setting of JAX that numbers depend on has changed
+    since the run began, or the passport cannot be read.
     """
-
     path = directory / FILE_NAME
     data = _data(files)
-    passport = read(directory) if continued and path.exists() else _begun(experiment, data)
-    _compare(passport["data"], data, directory)
+    passport = read(directory) if continued and path.exists() else _new_passport(experiment, data)
+    _check_data(passport["data"], data, directory)
     start = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "changes": _changes(passport["config"], experiment),
-        **surroundings(),
+        **environment_info(),
     }
     if passport["starts"]:
-        _go_on(passport["starts"][-1], start, directory)
+        _check_settings(passport["starts"][-1], start, directory)
     passport["starts"].append(start)
     atomic_write(path, json.dumps(passport, indent=2))
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The passport of a run.
+    """Read the passport of a run.
 
     **Raises:** `UserError` if there is none, or it is damaged.
     """
@@ -70,8 +68,7 @@ def read(directory: Path) -> dict[str, Any]:
     return passport
 
 
-def _begun(experiment: Experiment, data: list[dict[str, Any]]) -> dict[str, Any]:
-    from qamx._utils.seeds import EVALUATION_STREAM, TRAINING_STREAM
+def _new_passport(experiment: Experiment, data: list[dict[str, Any]]) -> dict[str, Any]:
 
     return {
         "run": experiment.run_name,
@@ -92,13 +89,13 @@ def _begun(experiment: Experiment, data: list[dict[str, Any]]) -> dict[str, Any]
 def _data(files: Sequence[Path]) -> list[dict[str, Any]]:
     hashes = cached_sha256(files)
     return [
-        {"file": str(file), "bytes": file.stat().st_size, "sha256": found}
-        for file, found in zip(files, hashes, strict=True)
+        {"file": str(file), "bytes": file.stat().st_size, "sha256": checksum}
+        for file, checksum in zip(files, hashes, strict=True)
     ]
 
 
-def _compare(before: list[dict[str, Any]], now: list[dict[str, Any]], directory: Path) -> None:
-    """The folder of the data may change, its files may not."""
+def _check_data(before: list[dict[str, Any]], now: list[dict[str, Any]], directory: Path) -> None:
+    """Refuse data files whose contents have changed; their folder may change."""
     if len(before) != len(now):
         raise UserError(
             f"{directory} was begun with {len(before)} data files and finds {len(now)} now; "
@@ -115,8 +112,7 @@ def _compare(before: list[dict[str, Any]], now: list[dict[str, Any]], directory:
 
 
 def note_switches(directory: Path) -> None:
-    """Says what of JAX's switches is another here than at a run's last start."""
-
+    """Warn of JAX's settings that have changed since a run's last start."""
     if (directory / FILE_NAME).exists():
         start = read(directory)["starts"][-1:]
         then = start[0]["jax"] if start else {}
@@ -124,13 +120,13 @@ def note_switches(directory: Path) -> None:
             _note(directory, line)
 
 
-def _go_on(last: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
-    """Refuses a switch of JAX that would change what is drawn, and says which rounds otherwise."""
+def _check_settings(last: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
+    """Refuse a changed setting of JAX if random draws depend on it; warn if rounding does."""
     from qamx._utils.backend import REFUSED
 
     for line in _differing(last["jax"], now["jax"], DRAWS):
         name = line.partition(":")[0]
-        back = "" if name.lower() in {one.name for one in REFUSED} else "set it as then, or "
+        back = "" if name.lower() in {switch.name for switch in REFUSED} else "set it as then, or "
         raise UserError(f"{line} in {directory}; {back}start a run in a new folder with --out")
     lines = _differing(last["jax"], now["jax"], ROUNDING)
     every = dict.fromkeys(ROUNDING_FLAGS)
@@ -140,7 +136,7 @@ def _go_on(last: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
 
 
 def _differing(then: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> list[str]:
-    """A line for each switch that both know and that differs."""
+    """A line for each setting that both starts know and that differs."""
     return [
         f"{name.upper()}: found {now[name]!r}, and {then[name]!r} when the run was last started"
         for name in names
@@ -149,11 +145,11 @@ def _differing(then: dict[str, Any], now: dict[str, Any], names: Sequence[str]) 
 
 
 def _note(directory: Path, line: str) -> None:
-    print(f"warning: {line}: numbers of {directory} may differ", file=sys.stderr, flush=True)
+    LOGGER.warning("warning: %s: numbers of %s may differ", line, directory)
 
 
 def _changes(before: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
-    """The dotted keys whose values differ from those the run was begun with."""
+    """The dotted keys whose values have changed since the run began."""
     then, now = flat(before), flat(_as_json(experiment))
     return {key: now.get(key) for key in then | now if then.get(key) != now.get(key)}
 
@@ -200,7 +196,7 @@ FLAGS = (
     "OMP_NUM_THREADS",
     "MUJOCO_GL",
 )
-"""The environment variables that are written down. No other is: some hold credentials."""
+"""Environment variables that are recorded. No others are: some hold credentials."""
 
 DRAWS = (
     "jax_enable_x64",
@@ -210,7 +206,7 @@ DRAWS = (
     "jax_random_seed_offset",
     "jax_high_dynamic_range_gumbel",
 )
-"""Settings of JAX with which a run is another from its first number on."""
+"""Settings of JAX that random draws, and so all numbers of a run, depend on."""
 
 ROUNDING = (
     "jax_disable_jit",
@@ -222,7 +218,7 @@ ROUNDING = (
     "jax_use_direct_linearize",
     "jax_default_device",
 )
-"""Settings of JAX that change the last digits, as another machine does."""
+"""Settings of JAX that change the rounding of results, as another machine does."""
 
 ROUNDING_FLAGS = (
     "XLA_FLAGS",
@@ -230,11 +226,14 @@ ROUNDING_FLAGS = (
     "NVIDIA_TF32_OVERRIDE",
     "TF_CUDNN_DETERMINISTIC",
 )
-"""Variables that do."""
+"""Environment variables that change the rounding of results."""
 
 
-def surroundings() -> dict[str, Any]:
-    """The present software, machine, device and flags, as JSON. Asks JAX for its devices."""
+def environment_info() -> dict[str, Any]:
+    """The present software, machine, device and flags, as JSON. Initialises JAX's devices."""
+    import jax
+    from jax.extend import backend
+
     devices = jax.devices()
     return {
         "versions": {
@@ -255,12 +254,14 @@ def surroundings() -> dict[str, Any]:
 
 
 def switches() -> dict[str, Any]:
-    """What JAX goes by in the end, whether a variable or code has set it."""
+    """JAX's settings in effect, whether a variable or code has set them."""
+    import jax
+
     return {name: setting(name) for name in (*DRAWS, *ROUNDING) if hasattr(jax.config, name)}
 
 
 def _processor() -> str:
-    """The CPU's name: XLA compiles for what it can do."""
+    """The CPU's name; XLA compiles for its instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -271,7 +272,7 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """The git commit, with `+` if files of qamx differ from it; None outside a checkout."""
-    root = Path(qamx.__file__).parents[1]
+    root = Path(__file__).parents[1]
     if not (root / ".git").exists():  # else git would name a checkout around the installation
         return None
     commit = _git(root, "rev-parse", "HEAD")

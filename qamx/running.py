@@ -24,7 +24,7 @@ from qamx.building import (
 from qamx.config import Experiment, load
 from qamx.data.source import files_of
 from qamx.errors import ExitCode, RunError, UserError
-from qamx.normalisation import Scaling
+from qamx.normalisation import Normalisation
 from qamx.provenance import stamp
 from qamx.trained_policy import start_from_run
 from qamx.training.guards import OutOfMemory, Stopped, locked, stop_immediately
@@ -87,6 +87,20 @@ def run(experiment: Experiment, directory: Path) -> ExitCode:
     cannot be had.
     """
     return run_together([experiment], [directory])
+
+
+def run_group(experiments: Sequence[Experiment], directory: Path | None, mode: str) -> ExitCode:
+    """Run experiments that differ only in their seeds, together or one after the other.
+
+    **Arguments:** `directory` gets a folder for each seed, None stands for the experiments' own
+    folders; `mode` is `vectorised`, `sequential`, or `auto` for what is faster here.
+    """
+    directories = [
+        experiment.directory if directory is None else directory / f"seed{experiment.seed}"
+        for experiment in experiments
+    ]
+    together = mode == "vectorised" or (mode == "auto" and vectorise(experiments[0]))
+    return (run_together if together else run_seeds)(experiments, directories)
 
 
 def run_seeds(experiments: Sequence[Experiment], directories: Sequence[Path]) -> ExitCode:
@@ -153,7 +167,7 @@ def _members(
 
 def _task(experiment: Experiment, directory: Path) -> LearningTask:
     """Data and environment, in the units of the run that is resumed, if one is."""
-    scaling = Scaling.load(directory) if holds_state(directory) else None
+    scaling = Normalisation.load(directory) if holds_state(directory) else None
     return build_task(experiment.data, experiment.environment, experiment.agent.horizon, scaling)
 
 

@@ -18,7 +18,7 @@ from qamx.config import Experiment, load
 from qamx.envs import opened
 from qamx.errors import UserError
 from qamx.nn import Precision
-from qamx.normalisation import Scaling
+from qamx.normalisation import Normalisation
 from qamx.provenance import note_switches
 from qamx.training.checkpoint import Checkpoints, Damaged, Saved
 from qamx.training.evaluator import Acting
@@ -33,7 +33,7 @@ class TrainedPolicy:
     """
 
     agent: AbstractAgent
-    scaling: Scaling
+    scaling: Normalisation
     horizon: int
     precision: Precision = "tf32"
 
@@ -46,7 +46,7 @@ class TrainedPolicy:
         directory = Path(directory)
         experiment, agent = load_experiment(directory), load_agent(directory)
         horizon, precision = experiment.agent.horizon, experiment.compute.precision
-        return cls(agent, Scaling.load(directory), horizon, precision)
+        return cls(agent, Normalisation.load(directory), horizon, precision)
 
     def act(
         self, observations: Float[np.ndarray, "batch obs"], key: Key
@@ -135,7 +135,7 @@ def _of_step(checkpoints: Checkpoints, step: int) -> Saved:
     return checkpoints.read(step)
 
 
-def start_from_run(agent: AbstractAgent, run: str | None, scaling: Scaling) -> AbstractAgent:
+def start_from_run(agent: AbstractAgent, run: str | None, scaling: Normalisation) -> AbstractAgent:
     """The agent with the clone of the data that another run learned, if a run is named.
 
     **Raises:** `UserError` if the run cannot be read, learned in other units than `scaling`, or
@@ -144,7 +144,7 @@ def start_from_run(agent: AbstractAgent, run: str | None, scaling: Scaling) -> A
     if run is None:
         return agent
     clone = load_agent(run).policy.clone
-    if not scaling.has_units_of(Scaling.load(Path(run))):
+    if not scaling.has_units_of(Normalisation.load(Path(run))):
         raise UserError(
             f"agent.initialise_from: {run} learned in other units of observations or actions; "
             "write data.normalise_observations and data.scale_actions as there, and name its data"

@@ -163,7 +163,11 @@ def test_list_names_everything(capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     rows = dict(line.strip().split("  ", 1) for line in lines if line.startswith("  "))
     assert {"qam", "qam_fql", "qam_edit", "offline", "ogbench", "linear"} <= rows.keys()
-    assert rows["experiments/al_qam.toml"].strip() == "QAM on antmaze-large-navigate."
+    assert rows["experiments/al_qam.toml"].strip() == "qam on antmaze-large-navigate"
+    assert rows["experiments/c4_qam_edit.toml"].strip() == (
+        "qam_edit on cube-quadruple-play, data ogbench:cube-quadruple-play-100m-v0"
+    )
+    assert rows["experiments/quickstart.toml"].strip().startswith("Quickstart: QAM on a point maze")
 
 
 def test_list_draws_tables_on_a_terminal(monkeypatch, capsys):

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from qamx import registry
 from qamx.cli import main
+from qamx.cli.listing import listing
 from qamx.config import (
     AgentSettings,
     ConfigError,
@@ -32,7 +33,6 @@ from qamx.config import (
     load_suite,
 )
 from qamx.config.agents import TRQAMSettings
-from qamx.config.listing import listing
 from qamx.config.schedules import OnlineSettings
 from qamx.errors import UserError
 from qamx.registry import Registry, RegistryError
@@ -193,7 +193,7 @@ def test_tuned_values():
         agent = load(file).agent.model_dump()
         assert agent["method"] == ("qam" if PART.get(method) in absent else method), file
         assert {key: agent[key] for key in present} == present, file
-        written = tomli.loads(file.read_text())["agent"].keys() - {"method"}
+        written = tomli.loads(file.read_text()).get("agent", {}).keys() - {"method"}
         assert written <= present.keys(), file
 
 
@@ -205,10 +205,13 @@ def test_rlpd_has_no_offline_phase():
 
 
 def test_files_show_only_what_differs():
-    """No key of an extending file repeats its base, and none of either repeats a default."""
+    """No key of an extending file repeats its bases, and none of them repeats a default."""
     for file in EXPERIMENTS:
-        own = tomli.loads(file.read_text())
-        base = tomli.loads((file.parent / own["extends"]).read_text()) if "extends" in own else {}
+        own, base = tomli.loads(file.read_text()), {}
+        extends = own.get("extends", [])
+        for name in [extends] if isinstance(extends, str) else extends:
+            for section, table in tomli.loads((file.parent / name).read_text()).items():
+                base[section] = base.get(section, {}) | table
         loaded = load(file)
         written = loaded.to_dict()
         for section in written.keys() & (own.keys() | base.keys()) - {"name", "seed", "plugins"}:
@@ -218,11 +221,26 @@ def test_files_show_only_what_differs():
                 assert written[section][key] != _default(loaded, section, key), (file, key)
 
 
-def test_files_begin_with_what_they_are_and_where_from():
+def test_files_begin_with_their_source_and_shared_ones_with_what_their_name_stands_for():
+    source = re.compile(r"# (Source|Method): .*arXiv \d{4}\.\d{5}.*")
     for file in EXPERIMENTS:
         first, second = file.read_text().splitlines()[:2]
-        assert re.fullmatch(r"# .* on .*\.|# Quickstart: .*", first), file
-        assert re.fullmatch(r"# (Source|Method): .*arXiv \d{4}\.\d{5}.*", second), file
+        assert source.fullmatch(second if first.startswith("# Quickstart: ") else first), file
+    shared = [*(ROOT / "experiments").glob("domains/*"), *(ROOT / "experiments").glob("methods/*")]
+    assert {file.stem for file in shared} > DOMAINS.keys()
+    for file in shared:
+        first, second = file.read_text().splitlines()[:2]
+        environment = DOMAINS[file.stem][0] if file.stem in DOMAINS else ""
+        assert re.match(rf"# {file.stem}( =|:) {environment}", first), file
+        assert source.fullmatch(second), file
+
+
+def test_no_experiment_repeats_its_methods_protocol():
+    for method in ("trqam", "rlpd"):
+        for file in (ROOT / "experiments").glob(f"*_{method}.toml"):
+            own = tomli.loads(file.read_text())
+            assert f"methods/{method}.toml" in own["extends"]
+            assert "schedule" not in own
 
 
 def _default(loaded: Experiment, section: str, key: str) -> object:
@@ -531,9 +549,36 @@ def test_a_base_extends_nothing(tmp_path):
     assert found.startswith("two.toml: extends: only one level: mine.toml extends this file")
 
 
-def test_extends_is_a_path(tmp_path):
-    (found,) = problems(write(tmp_path, "extends = 3\n" + VALID))
-    assert found == 'mine.toml: extends: found 3; write a path, e.g. "base.toml"'
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("3", 'a path, e.g. "base.toml"'),
+        ("[]", 'a list of paths, e.g. ["domain.toml", "method.toml"]'),
+        ('["base.toml", 3]', 'a list of paths, e.g. ["domain.toml", "method.toml"]'),
+    ],
+)
+def test_extends_is_a_path_or_a_list_of_them(tmp_path, written, wanted):
+    (found,) = problems(write(tmp_path, f"extends = {written}\n" + VALID))
+    assert found == f"mine.toml: extends: found {written}; write {wanted}"
+
+
+def test_of_several_bases_the_later_wins_and_problems_name_their_file(tmp_path):
+    write(tmp_path, VALID + "batch_size = 64\nflow_steps = 3\n", "domain.toml")
+    write(tmp_path, "[agent]\nflow_steps = 4\nensemble_size = 2\n", "method.toml")
+    both = 'extends = ["domain.toml", "method.toml"]\n'
+    agent = load(write(tmp_path, both + "[agent]\nensemble_size = 3\n")).agent
+    assert (agent.batch_size, agent.flow_steps, agent.ensemble_size) == (64, 4, 3)
+    write(tmp_path, "[agent]\nflow_steps = 0\n", "method.toml")
+    assert problems(write(tmp_path, both)) == [
+        "method.toml: agent.flow_steps: found 0; write a positive integer, e.g. 10"
+    ]
+    write(tmp_path, 'extends = "domain.toml"\n', "method.toml")
+    (found,) = problems(write(tmp_path, both))
+    assert found.startswith("method.toml: extends: only one level: mine.toml extends this file")
+    found, *_ = problems(write(tmp_path, 'extends = ["domain.toml", "metod.toml"]\n'))
+    assert found == (
+        'mine.toml: extends: found "metod.toml": no such file; did you mean "method.toml"?'
+    )
 
 
 SUITE = '[[group]]\nexperiments = ["../mine.toml"]\n'
@@ -543,7 +588,7 @@ READERS = {
     "suite": (SUITE, lambda file: len(load_suite(file)), 1),
     "cluster": ("gpus = 3\n", lambda file: load_cluster(file).gpus, 3),
     "finished run": (RUN, lambda file: studied(file).seed, 7),
-    "listed": ("# A title\n" + VALID, lambda file: listing(file.parent, tables=False), "A title"),
+    "listed": ("# A title\n" + VALID, lambda file: str(listing(file.parent)), "A title"),
 }
 """Whatever reads a text that a user wrote: a text, its reader, and what is found (or among it)."""
 
@@ -609,7 +654,7 @@ def test_files_that_are_no_text_are_listed_without_a_comment(tmp_path):
     write(tmp_path, VALID, "good.toml")
     (tmp_path / "utf16.toml").write_bytes(VALID.encode("utf-16"))
     (tmp_path / "folder.toml").mkdir()
-    assert "utf16" in listing(tmp_path, tables=False)
+    assert "utf16" in str(listing(tmp_path))
 
 
 @pytest.mark.parametrize(

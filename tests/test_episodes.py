@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Dict
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.inspection.episode_checks import check_finite
-from qamx.envs.spaces import chosen, joined, named_leaves
+from qamx.envs.spaces import concat, named_leaves, select_keys
 from qamx.errors import UserError
 
 LAST = np.array([0, 0, 1], bool)
@@ -191,7 +191,7 @@ def test_dictionaries_are_flattened_as_gymnasium_flattens_its_spaces():
     samples = [SPACE.sample() for _ in range(4)]
     leaves = named_leaves(samples[0])
     assert list(leaves) == ["Upper", "achieved.a", "achieved.z", "velocity"]
-    vector = joined(leaves, list(leaves))
+    vector = concat(leaves, list(leaves))
     np.testing.assert_array_equal(vector, gymnasium.spaces.flatten(SPACE, samples[0]))
     achieved = [sample["achieved"] for sample in samples]
     rows = {
@@ -229,4 +229,4 @@ def test_images_beside_the_chosen_entries_are_not_read():
 
 def test_names_of_leaves_that_are_not_there_are_suggested():
     with pytest.raises(UserError, match=r'did you mean "position"\?'):
-        chosen({"position": 0, "velocity": 0}, ["positon"], "keys")
+        select_keys({"position": 0, "velocity": 0}, ["positon"], "keys")

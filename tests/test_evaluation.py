@@ -28,7 +28,7 @@ from qamx.evaluation.policy_source import PolicySource, source_of_run
 from qamx.evaluation.replay import EpisodeReplay, check_draws
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.evaluation.video import write_videos
-from qamx.normalisation import ScaledEnvironment, Scaling
+from qamx.normalisation import Normalisation, NormalisedEnvironment
 from qamx.training.evaluator import PlayedEpisode
 from qamx.training.plan import Evaluation
 
@@ -230,7 +230,7 @@ def gymnasium_source(address: str) -> PolicySource:
     )
     factory: Any = None
     plan = Evaluation(episodes=1, environments=1, behaviour=False)
-    return PolicySource("mine", 1, "qam", 0, environment, Scaling(), plan, factory, True)
+    return PolicySource("mine", 1, "qam", 0, environment, Normalisation(), plan, factory, True)
 
 
 def test_an_environment_without_tasks_or_images():
@@ -239,7 +239,7 @@ def test_an_environment_without_tasks_or_images():
         source.for_task(2)
     with pytest.raises(UserError, match="draws no images: made with render_mode"):
         check_draws(source, source.environment, 64)
-    scaled = ScaledEnvironment(Corner, Scaling())
+    scaled = NormalisedEnvironment(Corner, Normalisation())
     with pytest.raises(UserError, match="draws no images"):
         scaled.render(64)
     assert scaled.steps_per_second is None

@@ -45,7 +45,7 @@ from qamx.export.onnx import (
     with_draws_as_arguments,
 )
 from qamx.export.program import PLATFORMS, export_sampler
-from qamx.normalisation import VECTORS, Scaling, Units
+from qamx.normalisation import VECTORS, Normalisation, Units
 from qamx.tools.bench_measure import settings_of
 from qamx.trained_policy import TrainedPolicy
 
@@ -115,7 +115,7 @@ def loaded(agent: Any, folder: Path) -> JaxPolicy:
 @pytest.mark.parametrize("method", registry.agents.names())
 def test_every_method_acts_bitwise_as_in_training(method, tmp_path):
     agent = tiny_agent(method)
-    trained = TrainedPolicy(agent, Scaling(*(getattr(UNITS, v) for v in VECTORS)), HORIZON)
+    trained = TrainedPolicy(agent, Normalisation(*(getattr(UNITS, v) for v in VECTORS)), HORIZON)
     policy = loaded(agent, tmp_path)
     key = jax.random.key(3)
     for rows in (1, 4) if method == "qam" else (3,):  # one program for any number of observations
@@ -285,8 +285,8 @@ def test_a_bundle_acts_without_the_training_dependencies(bundle):
     assert done.returncode == 0, done.stderr
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert said["bitwise"] == "True"
-    parts = ["backend", "cores", "errors", "hashing", "units"]
-    assert said["training"] == str([f"qamx.{part}" for part in parts])
+    utils = ["", ".backend", ".files", ".machine", ".units"]
+    assert said["training"] == str([*(f"qamx._utils{name}" for name in utils), "qamx.errors"])
 
 
 def test_an_older_bundle_is_still_read():

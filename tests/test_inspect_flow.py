@@ -23,7 +23,7 @@ from qamx.cli import main
 from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 from qamx.nn import AbstractCritic, AbstractVelocityField
-from qamx.normalisation import Scaling
+from qamx.normalisation import Normalisation
 from qamx.policies import (
     AbstractDerivedPolicy,
     AbstractPolicy,
@@ -208,7 +208,7 @@ def run_of(agent, **changes):
         "experiment": experiment,
         "agent": agent,
         "step": 20,
-        "scaling": Scaling(),
+        "scaling": Normalisation(),
         "data": make_data(np.random.default_rng(0)),
         "metrics": METRICS,
         "evaluations": [{"step": 20, "phase": "online", "success": 0.5}],

@@ -23,10 +23,14 @@ UPDATES = 2
 # Between them they have every kind of draw: ensembles' backups, paths of the SDE, edits and other
 # Gaussian actors, diffusion chains, batches of two parts, several draws an action.
 METHODS = {
-    "QAMEdit": {"inverse_temperature": Constant(1.0), "edit_scale": 0.2},
+    "QAMEdit": {
+        "inverse_temperature": Constant(1.0),
+        "edit_scale": 0.2,
+        "target_entropy_scale": 0.5,
+    },
     "DAC": {"bc_weight": 1.0, "diffusion_steps": 3},
     "IFQL": {"expectile": 0.9, "best_of_n": 4},
-    "RLPD": {"bc_weight": 1.0},
+    "RLPD": {"bc_weight": 1.0, "target_entropy_scale": 0.5},
 }
 
 

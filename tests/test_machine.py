@@ -1,5 +1,7 @@
 """What qamx takes of a machine: the GPUs it may use, the processors, and what draws."""
 
+import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -394,3 +396,12 @@ def test_acting_does_not_depend_on_what_draws(variables):
     )
     environment = {**os.environ, **variables}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize("code", [processes.DEVICE, processes.ENVIRONMENT], ids=["device", "env"])
+def test_the_imports_of_a_check_are_modules_and_names_of_the_package(code):
+    imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
+    assert imports
+    for node in imports:
+        module = importlib.import_module(str(node.module))
+        assert all(hasattr(module, alias.name) for alias in node.names)

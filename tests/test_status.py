@@ -22,7 +22,7 @@ def plan(directory, **entries):
     folder = SweepFolder(directory)
     folder.plan({name: PlanEntry(name, 1000, "kind", job) for name, job in entries.items()})
     for name in entries:
-        folder.order(name, [])
+        folder.write_specs(name, [])
     return folder
 
 

@@ -215,7 +215,7 @@ def orders(directory, count):
     folder = SweepFolder(directory)
     names = [f"p{number}" for number in range(count)]
     for name in names:
-        folder.order(name, [RunSpec("none.toml", (), 1, str(directory / name))])
+        folder.write_specs(name, [RunSpec("none.toml", (), 1, str(directory / name))])
     return folder, names
 
 

@@ -9,9 +9,9 @@ from corner import Corner
 from qamx.data.source import mean_std, min_max, normalise
 from qamx.data.transitions import Transitions
 from qamx.errors import UserError
-from qamx.normalisation import ScaledEnvironment, Scaling
+from qamx.normalisation import Normalisation, NormalisedEnvironment
 
-SCALING = Scaling(
+SCALING = Normalisation(
     observation_mean=np.array([1.0, -2.0], np.float32),
     observation_deviation=np.array([0.5, 4.0], np.float32),
     action_low=np.array([-2.0, 1.0], np.float32),
@@ -28,7 +28,7 @@ def test_units_by_hand():
     )
     np.testing.assert_array_equal(SCALING.rewards(np.array([-2.0, 0.0])), [0, 1])
     assert not SCALING.is_identity
-    assert Scaling().is_identity
+    assert Normalisation().is_identity
 
 
 def test_actions_come_back_inside_the_bounds():
@@ -39,16 +39,24 @@ def test_actions_come_back_inside_the_bounds():
 
 
 def test_an_action_that_never_varies_stays_what_it_is():
-    still = Scaling(action_low=np.array([3.0], np.float32), action_high=np.array([3.0], np.float32))
+    still = Normalisation(
+        action_low=np.array([3.0], np.float32), action_high=np.array([3.0], np.float32)
+    )
     np.testing.assert_array_equal(still.actions(np.array([[3.0]])), [[0]])
     np.testing.assert_array_equal(still.to_environment(np.array([0.7], np.float32)), [3])
 
 
 def test_the_identity_changes_nothing():
     rows = np.random.default_rng(0).normal(size=(3, 2))
-    for change in (Scaling().observations, Scaling().actions, Scaling().to_environment):
+    for change in (
+        Normalisation().observations,
+        Normalisation().actions,
+        Normalisation().to_environment,
+    ):
         assert change(rows) is rows
-    np.testing.assert_array_equal(Scaling().rewards(rows[:, 0]), rows[:, 0].astype(np.float32))
+    np.testing.assert_array_equal(
+        Normalisation().rewards(rows[:, 0]), rows[:, 0].astype(np.float32)
+    )
 
 
 def test_mean_and_deviation_of_the_data_with_a_constant_entry():
@@ -126,7 +134,7 @@ def test_transitions_in_a_policy_s_units():
 
 
 def test_an_environment_in_a_policy_s_units():
-    env, inside = ScaledEnvironment(Corner, SCALING), Corner()
+    env, inside = NormalisedEnvironment(Corner, SCALING), Corner()
     assert (env.observation_size, env.action_size) == (2, 2)
     np.testing.assert_array_equal(env.reset(3), SCALING.observations(inside.reset(3)))
     step, raw = env.step(np.array([0.5, -1.0])), inside.step(np.array([1.0, 1.0]))
@@ -136,13 +144,13 @@ def test_an_environment_in_a_policy_s_units():
 
 
 def test_a_run_s_units_are_kept_with_it(tmp_path):
-    Scaling().save(tmp_path)
+    Normalisation().save(tmp_path)
     assert not [*tmp_path.iterdir()]
-    assert Scaling.load(tmp_path).is_identity
+    assert Normalisation.load(tmp_path).is_identity
     SCALING.save(tmp_path)
-    kept = Scaling.load(tmp_path)
-    for field in fields(Scaling):
+    kept = Normalisation.load(tmp_path)
+    for field in fields(Normalisation):
         np.testing.assert_array_equal(getattr(kept, field.name), getattr(SCALING, field.name))
     (tmp_path / "scaling.json").write_text('{"observation_mean": [')
     with pytest.raises(UserError, match=r"scaling.json: cannot be read .*restore it"):
-        Scaling.load(tmp_path)
+        Normalisation.load(tmp_path)

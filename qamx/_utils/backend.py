@@ -1,4 +1,4 @@
-"""JAX as it is here: the device that it computes on, and switches that change a run's numbers."""
+"""JAX's device, and JAX's switches that would change a run's numbers."""
 
 import os
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from qamx.errors import UserError
 
 
 class Switch(NamedTuple):
-    """A setting of JAX that a run does not take, but for some values."""
+    """A setting of JAX that a run accepts with some values only."""
 
     name: str
     taken: tuple[Any, ...]
@@ -33,13 +33,13 @@ REFUSED = (
         for way in ("", "_host_to_device", "_device_to_host", "_device_to_device")
     ),
 )
-"""The switches with which a run would be another or none, whatever its file says."""
+"""The switches that would change or prevent a run."""
 
 
 def check_jax() -> None:
-    """Sees that JAX computes here, and in the way that runs do.
+    """Checks JAX's switches and device.
 
-    **Raises:** `UserError` with the switch or variable that is in the way.
+    **Raises:** `UserError` with the switch or variable to change.
     """
     import jax
 
@@ -51,7 +51,7 @@ def check_jax() -> None:
 
 
 def setting(name: str) -> Any:
-    """The value of a setting of JAX, whether a variable or code has set it; as JSON has it."""
+    """The value of a setting of JAX, however it was set, in JSON's types."""
     import jax
 
     value = getattr(jax.config, name, None)
@@ -60,15 +60,17 @@ def setting(name: str) -> Any:
 
 
 def check_device() -> None:
-    """Sees that JAX has a device here: the one that is asked for, where one is.
+    """Checks that JAX has the requested device, or any.
 
-    **Raises:** `UserError` with the variable that asks for another.
+    **Raises:** `UserError` with the variable that requests another.
     """
     import jax
 
-    wanted, named = setting("jax_platforms") or "", os.environ.get("JAX_PLATFORM_NAME", "")
-    ask = [("jax_platforms", wanted, wanted.split(",")[0] or None)] if wanted or not named else []
-    for name, found, platform in (*ask, ("jax_platform_name", named, None)):
+    platforms = setting("jax_platforms") or ""
+    named = os.environ.get("JAX_PLATFORM_NAME", "")
+    first = platforms.split(",")[0] or None
+    requests = [("jax_platforms", platforms, first)] if platforms or not named else []
+    for name, found, platform in (*requests, ("jax_platform_name", named, None)):
         try:
             jax.devices(platform)
         except Exception as error:  # JAX's plugins raise what they like, AssertionError among it
@@ -86,12 +88,12 @@ def _refusal(switch: Switch, found: Any) -> str:
 
 
 def _no_device(name: str, found: str, error: Exception) -> str:
-    said = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0]
-    why = f" ({said})" if said else ""
-    place, mend = name, f'write jax.config.update("{name}", "cpu"), or leave it out'
+    message = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0]
+    why = f" ({message})" if message else ""
+    where, remedy = name, f'write jax.config.update("{name}", "cpu"), or leave it out'
     if os.environ.get(name.upper(), "") == found:
-        place, mend = name.upper(), f"write {name.upper()}=cpu, or unset it"
+        where, remedy = name.upper(), f"write {name.upper()}=cpu, or unset it"
     return (
-        f'{place}: found "{found}", and JAX has no such device here{why}; {mend}; an NVIDIA GPU '
+        f'{where}: found "{found}", and JAX has no such device here{why}; {remedy}; an NVIDIA GPU '
         'takes its driver and pip install "jax[cuda12]" (or cuda13)'
     )

@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Those that a scheduler granted to this process, and a container's quota pays for.
+    """The number of cores that a scheduler and a container's quota grant to this process.
 
-    A quota of 1.5 processors counts as two: one process alone would leave some of it unused.
+    A quota of 1.5 cores counts as two: one process alone would not use all of it.
 
-    **Arguments:** `root` is the folder that has `proc` and `sys`.
+    **Arguments:** `root` is the folder of `proc` and `sys`.
     """
     granted = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
@@ -27,22 +27,22 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Processors that control groups let this process use, its own group's and those around it.
+    """The quotas in cores of this process's control group and of those around it.
 
-    What cannot be read, or understood, sets no limit. Sources: `cpu.max` in the kernel's
+    A file that cannot be read or parsed sets no limit. Sources: `cpu.max` in the kernel's
     admin-guide/cgroup-v2, `cpu.cfs_quota_us` in scheduler/sched-bwc.
     """
     for mount, group in _groups(root):
-        place = mount / group.strip("/")
-        # Inside a container the groups' names may be those outside; its own is then the mount.
-        for folder in (place, *place.parents):
+        own = mount / group.strip("/")
+        # In a container the groups' names may be those outside; its group is then the mount.
+        for folder in (own, *own.parents):
             if folder.is_relative_to(mount):
                 with contextlib.suppress(OSError, ValueError):
                     yield _quota(folder)
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, str]]:
-    """Where control groups of processors are mounted, and the name of this process's in each."""
+    """The mounts of CPU control groups, and the name of this process's group in each."""
     mounts = root / "sys" / "fs" / "cgroup"
     try:
         lines = (root / "proc" / "self" / "cgroup").read_text(errors="replace").splitlines()
@@ -60,9 +60,9 @@ def _groups(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _quota(folder: Path) -> float:
-    """The processors that a group may use.
+    """The quota of a group in cores.
 
-    **Raises:** `OSError` or `ValueError` where it says nothing of them.
+    **Raises:** `OSError` or `ValueError` if it has none.
     """
     limit = folder / "cpu.max"
     if limit.exists():
@@ -76,15 +76,15 @@ def _quota(folder: Path) -> float:
 
 
 def use_cpu() -> None:
-    """Keeps JAX to the host's processor, before its first computation: an accelerator's memory may
-    be a run's, which is not to be disturbed."""
+    """Restricts JAX to the CPU, before its first computation: a run may be using the accelerator's
+    memory."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
 
 
 SECONDS = 15.0
-"""After which nvidia-smi is given up: with a driver that hangs, so does it."""
+"""Timeout of nvidia-smi, which hangs if the driver does."""
 
 # "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-...)", and below it for each part in use
 # "  MIG 1g.5gb     Device  0: (UUID: MIG-c6d4f1ef-...)". Warnings stand on lines of their own.
@@ -95,8 +95,7 @@ _PART = re.compile(r"\s+MIG .*\(UUID: *(MIG-[^)\s]+) *\)")
 class Gpus(NamedTuple):
     """GPUs by the names that `CUDA_VISIBLE_DEVICES` has for them.
 
-    **Arguments:** `trouble` says why there are fewer than was to be expected, for people to read;
-    empty where nothing is amiss.
+    **Arguments:** `trouble` is the message if there are fewer than expected, else empty.
     """
 
     names: list[str]
@@ -104,7 +103,7 @@ class Gpus(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """A GPU as nvidia-smi lists it, with the UUIDs of the MIG parts that it is cut into."""
+    """A GPU as nvidia-smi lists it, with the UUIDs of its MIG parts."""
 
     number: str
     uuid: str
@@ -114,7 +113,7 @@ class _Listed(NamedTuple):
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them.
 
-    What keeps one from being used is logged as a warning.
+    The reason for one that cannot be used is logged as a warning.
     """
     found = find_gpus()
     if found.trouble:
@@ -139,7 +138,7 @@ def find_gpus() -> Gpus:
 
 
 def _list_gpus() -> tuple[list[_Listed], str]:
-    """What nvidia-smi lists, and what keeps it from doing so; neither where it is not installed."""
+    """The GPUs of nvidia-smi, or its error; neither where it is not installed."""
     try:
         done = subprocess.run(
             ["nvidia-smi", "-L"],
@@ -158,8 +157,8 @@ def _list_gpus() -> tuple[list[_Listed], str]:
         return [], f"nvidia-smi: cannot be run ({error.strerror or error})"
     if done.returncode != 0:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        said = f": {lines[0]}" if lines else ""
-        failed = f"nvidia-smi: exit status {done.returncode}{said}"
+        message = f": {lines[0]}" if lines else ""
+        failed = f"nvidia-smi: exit status {done.returncode}{message}"
         return [], f"{failed.rstrip('.')}; see that the driver works"
     return _parse(done.stdout), ""
 
@@ -177,7 +176,7 @@ def _parse(output: str) -> list[_Listed]:
 def _all_names(listed: Sequence[_Listed]) -> list[str]:
     if not any(gpu.parts for gpu in listed):
         return [gpu.number for gpu in listed]
-    # A part has no index, and beside parts CUDA counts whole GPUs otherwise.
+    # A part has no index, and next to parts CUDA numbers whole GPUs differently.
     return [name for gpu in listed for name in gpu.parts or [gpu.uuid or gpu.number]]
 
 
@@ -206,7 +205,7 @@ def _granted(value: str, listed: Sequence[_Listed]) -> Gpus:
 
 
 def _name(entry: str) -> str:
-    """The GPU that an entry means; empty for none. Of "1st" CUDA reads the number."""
+    """The GPU of an entry; empty for none. Of "1st" CUDA reads the number."""
     entry = entry.strip()
     if re.match(r"(GPU|MIG)-.", entry):
         return entry
@@ -215,10 +214,10 @@ def _name(entry: str) -> str:
 
 
 def _lookup(name: str, listed: Sequence[_Listed]) -> str:
-    """What tells the GPU of that name from others; empty if it is not here.
+    """The number or name of the GPU with a given name; empty if it is not on this machine.
 
-    The beginning of a UUID is enough, if it is that of one alone. MIG parts are taken as they are:
-    they had other names before driver 470, which CUDA still reads.
+    A unique prefix of a UUID is enough. MIG parts are returned as they are: they had other names
+    before driver 470, which CUDA still reads.
     """
     uuids = {gpu.uuid: gpu.number for gpu in listed if gpu.uuid}
     if not listed or name.startswith("MIG-"):

@@ -1,4 +1,4 @@
-"""Child processes: signals, their end, and checks that run in one."""
+"""Child processes: signals, termination, and checks that run in one."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-MARK = "QAMX_STARTED"
-"""The variable that holds a mark."""
+TAG = "QAMX_STARTED"
+"""The environment variable of a tag."""
 TERM_SECONDS = 2.0
-"""How long a process has to end after SIGTERM before it is killed."""
+"""Time between SIGTERM and SIGKILL."""
 KILL_SECONDS = 2.0
-"""How long the system may take to remove a process that was killed."""
+"""Time for the system to remove a process that was killed."""
 POLL_SECONDS = 0.02
 _PROC = Path("/proc")
 
@@ -30,72 +30,72 @@ class Listed(NamedTuple):
     session: int
 
 
-_made: "weakref.WeakSet[Marked]" = weakref.WeakSet()
+_instances: "weakref.WeakSet[ChildProcesses]" = weakref.WeakSet()
 
 
-def end_started() -> None:
-    """Ends whatever this process has started under a mark."""
-    for marked in list(_made):
-        marked.end()
+def end_all_children() -> None:
+    """Ends all tagged processes that this one has started."""
+    for children in list(_instances):
+        children.end()
 
 
-class Marked:
-    """The processes that were started with a mark in their environment, and their descendants.
+class ChildProcesses:
+    """The processes started with a tag in their environment, and their descendants.
 
-    They are found whether or not the process that started them is still there.
+    They are found even if the process that started them has ended.
 
-    **Arguments:** `mark` is by default one that nothing has.
+    **Arguments:** `value` is the tag, by default a new one.
     """
 
-    def __init__(self, mark: str | None = None):
-        self.mark = mark or secrets.token_hex(16)
+    def __init__(self, value: str | None = None):
+        self.value = value or secrets.token_hex(16)
         self._children: set[int] = set()
-        _made.add(self)
+        _instances.add(self)
 
     @contextlib.contextmanager
-    def marking(self) -> Iterator[None]:
-        """What this process starts inside has the mark."""
-        before = os.environ.get(MARK)
-        os.environ[MARK] = self.mark
+    def tag(self) -> Iterator[None]:
+        """Tags the processes that are started inside."""
+        before = os.environ.get(TAG)
+        os.environ[TAG] = self.value
         try:
             yield
         finally:
             if before is None:
-                del os.environ[MARK]
+                del os.environ[TAG]
             else:
-                os.environ[MARK] = before
+                os.environ[TAG] = before
 
     @contextlib.contextmanager
-    def noting(self, thread: int | None = None) -> Iterator[None]:
-        """The same, also for children that are forked, or started with another environment.
+    def track(self, thread: int | None = None) -> Iterator[None]:
+        """The same, also for children that are forked or started with another environment.
 
-        **Arguments:** `thread` is the only one whose children are looked at, which costs less.
+        **Arguments:** `thread` restricts this to the children of one thread, which costs less.
         """
         before = _children(thread)
         try:
-            with self.marking():
+            with self.tag():
                 yield
         finally:
             self._children |= _children(thread) - before
 
     def running(self, session: int | None = None) -> set[int]:
-        """Those that have not ended, this one apart, and those of a session."""
+        """The running ones, without this process, and those of a session."""
         own, listed = os.getpid(), _listed()
         roots = {
             pid
-            for pid, one in listed.items()
-            if one.session == session
-            or (pid in self._children and one.parent == own)
-            or self._has(pid)
+            for pid, process in listed.items()
+            if process.session == session
+            or (pid in self._children and process.parent == own)
+            or self._is_tagged(pid)
         }
         return (roots | _descendants(roots, listed)) - {own}
 
     def end(self, session: int | None = None) -> None:
-        """Ends them, by SIGTERM and after a while by SIGKILL."""
+        """Ends them by SIGTERM, and by SIGKILL after a timeout."""
         for number, seconds in ((signal.SIGTERM, TERM_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
             told: set[int] = set()
             deadline = time.monotonic() + seconds
-            # Again and again, as one that ends may start another.
+            # Repeatedly: a process may start another while it ends.
             while (left := self.running(session)) and time.monotonic() < deadline:
                 for pid in left - told:
                     with contextlib.suppress(OSError):  # it has just ended
@@ -104,8 +104,8 @@ class Marked:
                 time.sleep(POLL_SECONDS)
 
     @contextlib.contextmanager
-    def ended_at_error(self) -> Iterator[None]:
-        """Ends them if the block fails: nobody holds what it was to make."""
+    def end_on_error(self) -> Iterator[None]:
+        """Ends them if the block fails, as nothing else holds them."""
         try:
             yield
         except BaseException:
@@ -113,8 +113,8 @@ class Marked:
             raise
 
     @contextlib.contextmanager
-    def ended_after(self, seconds: float) -> Iterator[None]:
-        """Ends them if the block takes longer: what waits for one of them goes on then."""
+    def end_after(self, seconds: float) -> Iterator[None]:
+        """Ends them if the block takes longer, so that it stops waiting for one of them."""
         timer = threading.Timer(seconds, self.end)
         timer.daemon = True
         timer.start()
@@ -123,15 +123,15 @@ class Marked:
         finally:
             timer.cancel()
 
-    def _has(self, pid: int) -> bool:
+    def _is_tagged(self, pid: int) -> bool:
         try:
-            return self.mark.encode() in (_PROC / str(pid) / "environ").read_bytes()
+            return self.value.encode() in (_PROC / str(pid) / "environ").read_bytes()
         except OSError:  # it has just ended, or is another user's
             return False
 
 
 class _Ended(BaseException):
-    """Raised where a signal asks this process to end."""
+    """Raised at a signal that ends this process."""
 
     def __init__(self, number: int):
         super().__init__(number)
@@ -139,8 +139,8 @@ class _Ended(BaseException):
 
 
 @contextlib.contextmanager
-def ending_in_order() -> Iterator[None]:
-    """A signal that would end this process at once ends it after all inside has been closed."""
+def exit_cleanly() -> Iterator[None]:
+    """Closes what is open inside before a signal ends this process."""
 
     def leave(number: int, frame: object) -> NoReturn:
         signal.signal(number, signal.SIG_DFL)  # a second one does end the process at once
@@ -148,7 +148,7 @@ def ending_in_order() -> Iterator[None]:
 
     ending = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_DFL]
     try:
-        with handling(ending, leave):
+        with handle_signals(ending, leave):
             yield
     except _Ended as ended:
         with contextlib.suppress(OSError, ValueError):
@@ -158,12 +158,14 @@ def ending_in_order() -> Iterator[None]:
 
 
 _replaced: list[dict[int, Any]] = []
-"""The handlers that stood before those of this process's own, the outermost first."""
+"""The handlers that were replaced, the outermost first."""
 
 
 @contextlib.contextmanager
-def handling(numbers: Iterable[int], handler: Callable[[int, object], object]) -> Iterator[None]:
-    """Signals are handled so inside; not in processes that are started there, forked ones too."""
+def handle_signals(
+    numbers: Iterable[int], handler: Callable[[int, object], object]
+) -> Iterator[None]:
+    """Handles signals inside; not in processes that are started there, even by a fork."""
     # Python hears signals in the main thread alone.
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -183,7 +185,7 @@ def _put_back(handlers: dict[int, Any]) -> None:
 
 
 _masks: list[set[Any]] = []
-"""The signals that were blocked before each fork that is under way."""
+"""The signals that were blocked before each fork in progress."""
 
 
 def _before_fork() -> None:
@@ -208,7 +210,7 @@ os.register_at_fork(
 
 
 def _listed() -> dict[int, Listed]:
-    """The processes that have not ended, by number; none where the system has no such table."""
+    """The running processes by number; none where the system has no such table."""
     found: dict[int, Listed] = {}
     for name in os.listdir(_PROC) if _PROC.is_dir() else ():
         if not name.isdecimal():
@@ -224,7 +226,7 @@ def _listed() -> dict[int, Listed]:
 
 
 def _children(thread: int | None = None) -> set[int]:
-    """Of this process, or of one of its threads, where the system lists them."""
+    """Children of this process, or of one of its threads, where the system lists them."""
     threads = os.listdir(_PROC / "self/task") if thread is None and _PROC.is_dir() else [thread]
     found: set[int] = set()
     for number in threads:
@@ -235,8 +237,8 @@ def _children(thread: int | None = None) -> set[int]:
 
 def _descendants(roots: Collection[int], listed: dict[int, Listed]) -> set[int]:
     children: dict[int, list[int]] = {}
-    for pid, one in listed.items():
-        children.setdefault(one.parent, []).append(pid)
+    for pid, process in listed.items():
+        children.setdefault(process.parent, []).append(pid)
     found: set[int] = set()
     waiting = list(roots)
     while waiting:
@@ -247,13 +249,13 @@ def _descendants(roots: Collection[int], listed: dict[int, Listed]) -> set[int]:
 
 
 SECONDS = 20.0
-"""After which a probe is given up: they run together, and the command is to end within 30."""
+"""Timeout of a check: they run in parallel, and the command should end within 30 s."""
 
 DEVICE = """
 import os
-os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # look at the memory, leave it
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # only reads the memory's size
 import jax
-from qamx.backend import check_jax
+from qamx._utils.backend import check_jax
 from qamx.errors import UserError
 try:
     check_jax()
@@ -292,20 +294,20 @@ print("cube-single-play: 10 steps")
 """
 
 BACKENDS = ("egl", "osmesa")
-"""What MuJoCo can draw with without a display, the faster first."""
+"""Backends of MuJoCo that need no display, the faster first."""
 
-CHOOSING = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
-"""The variables that choose what MuJoCo draws with; they must agree."""
+VARIABLES = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
+"""The variables that choose the backend; they must agree."""
 
 INSTALL = "install EGL (Debian: apt-get install libegl1 libgl1) or OSMesa (libosmesa6)"
 
 
-class Drawing(NamedTuple):
-    """What MuJoCo draws with here.
+class Renderer(NamedTuple):
+    """The rendering backend of MuJoCo on this machine.
 
-    **Arguments:** `backend` is a value for `MUJOCO_GL` that draws, empty for MuJoCo's own choice,
-    None without any; `said` tells what was tried; `remedy` what to do where the variables ask for
-    what does not draw, or nothing does.
+    **Arguments:** `backend` is a value for `MUJOCO_GL` that draws, empty for MuJoCo's default,
+    None without any; `said` describes the attempts; `remedy` is for variables that choose a
+    backend that does not draw, or for a machine without any.
     """
 
     backend: str | None
@@ -313,33 +315,33 @@ class Drawing(NamedTuple):
     remedy: str = ""
 
 
-def drawing() -> Drawing:
-    """Tries what the variables ask for, or a display; else, or if that fails, `BACKENDS`."""
-    asked = {name: os.environ[name] for name in CHOOSING if os.environ.get(name, "").strip()}
+def find_renderer() -> Renderer:
+    """Tries the variables' choice, or a display; without one, or if it fails, `BACKENDS`."""
+    asked = {name: os.environ[name] for name in VARIABLES if os.environ.get(name, "").strip()}
     if not asked and sys.platform == "linux" and not _has_display():
-        backend, said = drawing_backend()
-        found = Drawing(backend, said)
-        return found if backend else Drawing(None, f"nothing draws here ({said})", INSTALL)
+        backend, said = first_backend()
+        found = Renderer(backend, said)
+        return found if backend else Renderer(None, f"nothing draws here ({said})", INSTALL)
     wanted = canonical(asked.get("MUJOCO_GL", ""))
     platform = canonical(asked.get("PYOPENGL_PLATFORM", ""))
     wanted = wanted or (platform if platform in BACKENDS else "")
     named = ", ".join(f"{name}={value}" for name, value in asked.items()) or "the display"
     works, last = probe(RENDERING, MUJOCO_GL=wanted)
     if works:
-        return Drawing(wanted, f"{named}: {last}")
+        return Renderer(wanted, f"{named}: {last}")
     failed = f"{named} does not draw here ({last})"
-    backend, said = drawing_backend()
+    backend, said = first_backend()
     if backend is None:
-        return Drawing(None, f"{failed}, nor does anything else ({said})", INSTALL)
+        return Renderer(None, f"{failed}, nor does anything else ({said})", INSTALL)
     wrong = [name for name, value in asked.items() if canonical(value) != backend]
     if not wrong:
-        return Drawing(backend, f"{failed}; {said}")
+        return Renderer(backend, f"{failed}; {said}")
     rather = f", or write MUJOCO_GL={backend}" if wrong == ["MUJOCO_GL"] else ""
-    return Drawing(backend, failed, f"{backend} does: unset {' and '.join(wrong)}{rather}")
+    return Renderer(backend, failed, f"{backend} does: unset {' and '.join(wrong)}{rather}")
 
 
-def drawing_backend() -> tuple[str | None, str]:
-    """The first of `BACKENDS` that draws here, None without any; and what was said of them."""
+def first_backend() -> tuple[str | None, str]:
+    """The first of `BACKENDS` that draws, None without any; and their messages."""
     said = []
     for backend in BACKENDS:
         # Where it is set to another, this one could not be loaded.
@@ -352,7 +354,7 @@ def drawing_backend() -> tuple[str | None, str]:
 
 
 def canonical(value: str) -> str:
-    """A backend as MuJoCo reads it; dm_control, of which OGBench makes use, takes no capitals."""
+    """A backend as MuJoCo reads it; dm_control, which OGBench uses, takes no capitals."""
     return value.strip().lower()
 
 
@@ -361,7 +363,7 @@ def _has_display() -> bool:
 
 
 def probe(code: str, **variables: str) -> tuple[bool, str]:
-    """Runs Python code in a process; whether it ended well, and the last line that it said."""
+    """Runs Python code in a process; returns its success and its last line of output."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", code],

@@ -6,9 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from textwrap import indent
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qamx._utils.finding import LEVEL_WORDS, Finding
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _LOG = logging.getLogger("qamx")
 
@@ -60,7 +63,7 @@ def print_findings(findings: Sequence[Finding], header: str) -> None:
 
 def _rich_table(
     title: str, header: Sequence[str], show_header: bool = True, show_lines: bool = False
-) -> Any:
+) -> "Table":
     from rich.table import Table
 
     table = Table(

@@ -1,10 +1,12 @@
 """An experiment and its sections."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from qamx._utils.seeds import check_seed
 from qamx.config.agents import AgentSettings
 from qamx.config.fields import (
     NO_BUILDER,
@@ -21,6 +23,7 @@ from qamx.config.fields import (
     Switch,
     Text,
 )
+from qamx.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +37,9 @@ Workers = Annotated[
 ]
 
 DEFAULT_SCHEME = "ogbench"
+
+SEED_STEP = 10001
+"""Difference of a group's seeds: the paper's are 10001, 20002, ..., 120012."""
 
 
 def scheme_of(address: str) -> str:
@@ -242,6 +248,22 @@ class Experiment:
     def run_name(self) -> str:
         """The name of this run's folder, such as `c4_qam-task2-seed10001`."""
         return "-".join(filter(None, (self.name, self.environment.label, f"seed{self.seed}")))
+
+    @property
+    def directory(self) -> Path:
+        """The folder of this run, unless another is named."""
+        return Path("runs") / self.run_name
+
+    def with_seeds(self, number: int) -> "list[Experiment]":
+        """This experiment with its own seed and `number - 1` that follow it.
+
+        **Raises:** `UserError` for a number or a seed that cannot be.
+        """
+        if number < 1:
+            raise UserError(f"--seeds: found {number}; write a positive integer, e.g. 4")
+        seeds = [self.seed + SEED_STEP * index for index in range(number)]
+        check_seed(f"--seeds {number}, the seed of the last run", seeds[-1])
+        return [replace(self, seed=seed) for seed in seeds]
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as the tables of a file; keys without a value are left out."""

@@ -1,8 +1,8 @@
 """Experiments and suites by name: those of `experiments/` here, and those that come with qamx."""
 
 import functools
+import logging
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,4 +80,4 @@ def _differ(own: Path, packed: Path) -> bool:
 @functools.cache
 def _note(text: str) -> None:
     """A note, once a process."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    logging.getLogger("qamx").warning("note: %s", text)

@@ -1,6 +1,6 @@
-"""Reading an experiment's TOML: the file, the one it extends, and what is set over them.
+"""Reads the TOML of an experiment: the files it extends, the file, and overrides.
 
-The result is one tree of values that remembers where each came from.
+The result is one tree of values that knows the origin of each.
 """
 
 import os
@@ -23,7 +23,7 @@ _DOTTED_KEY = re.compile(r"[\w-]+(\.[\w-]+)*")
 
 
 class Override(NamedTuple):
-    """A text `section.key=value`, and what it is laid to if it is wrong."""
+    """A text `section.key=value`, and the origin that an error names."""
 
     text: str
     origin: str = "--set"
@@ -31,10 +31,9 @@ class Override(NamedTuple):
 
 @dataclass
 class ConfigTree:
-    """Values by section, the origin of each key, and what could not be read.
+    """Values by section, the origin of each key, and the problems so far.
 
-    `partial` says that a file of the experiment could not be read, so that what is absent
-    here may well be written there.
+    `partial` is set if a file of the experiment could not be read: a missing key may be there.
     """
 
     file: Path
@@ -44,49 +43,48 @@ class ConfigTree:
     partial: bool = False
 
     def origin(self, key: Key) -> str:
-        """Where a key, or the table around it, was last written."""
+        """The file or option in which a key, or the table around it, was last written."""
         while key and key not in self.origins:
             key = key[:-1]
         return self.origins.get(key, str(self.file))
 
     def complain(self, origin: str, key: str, text: str) -> None:
-        """Notes a problem."""
+        """Add a problem."""
         self.problems.append(ConfigProblem(origin, key, text))
 
     def put(self, key: Key, value: Any, origin: str) -> None:
-        """Writes a value, a table key by key over the one that is there."""
+        """Write a value; a table is merged key by key."""
         self.origins[key] = origin
         *tables, last = key
-        place = self.values
+        parent = self.values
         for depth, table in enumerate(tables, start=1):
-            if table not in place:
-                place[table] = {}
+            if table not in parent:
+                parent[table] = {}
                 self.origins[key[:depth]] = origin
-            place = place[table]
+            parent = parent[table]
         if isinstance(value, dict):
-            if not isinstance(place.get(last), dict):
-                place[last] = {}
+            if not isinstance(parent.get(last), dict):
+                parent[last] = {}
             for name, inner in value.items():
                 self.put((*key, name), inner, origin)
         else:
-            place[last] = value
+            parent[last] = value
 
     def remove(self, key: Key) -> None:
-        """Takes a value out, so that its default holds."""
+        """Remove a value, so that its default holds."""
         *tables, last = key
-        place = self.values
+        parent = self.values
         for table in tables:
-            place = place.get(table, {})
-        place.pop(last, None)
+            parent = parent.get(table, {})
+        parent.pop(last, None)
 
 
 def gather(file: Path, overrides: Sequence[Override], seed: int | None) -> ConfigTree:
-    """Everything that an experiment says, the later over the earlier: base, file, overrides."""
+    """All values of an experiment, the later over the earlier: bases, file, overrides."""
     tree = ConfigTree(file)
     own = read_toml(tree, file, str(file), "")
-    extends = own.pop("extends", None)
-    if extends is not None:
-        _put_base(tree, extends)
+    for path in _bases(tree, own.pop("extends", None)):
+        _put_base(tree, path)
     for name, value in own.items():
         tree.put((name,), value, str(file))
     for override in overrides:
@@ -97,7 +95,7 @@ def gather(file: Path, overrides: Sequence[Override], seed: int | None) -> Confi
 
 
 def validated(tree: ConfigTree, model: type[Model]) -> Model | None:
-    """The settings in the tree's file by themselves; None, with the problems noted, if wrong."""
+    """The validated settings of the tree's file; None, with problems added, if it is wrong."""
     table = read_toml(tree, tree.file, str(tree.file), "")
     if tree.problems:
         return None
@@ -110,7 +108,7 @@ def validated(tree: ConfigTree, model: type[Model]) -> Model | None:
 
 
 def read_toml(tree: ConfigTree, path: Path, named_by: str, key: str) -> dict[str, Any]:
-    """A file's table; an empty one, with a problem noted, where it cannot be read."""
+    """A file's table; an empty one, with a problem added, where it cannot be read."""
     import tomli
 
     try:
@@ -123,8 +121,8 @@ def read_toml(tree: ConfigTree, path: Path, named_by: str, key: str) -> dict[str
     except (OSError, ValueError) as error:  # the latter for a name that no file can have
         subject = f"found {show(str(path))}: " if key else ""
         by_name = not key and path.parent in (Path(), SUITES)
-        said = _unknown(path, error) if by_name else _unreadable(path, error)
-        tree.complain(named_by, key, subject + said)
+        reason = _unknown(path, error) if by_name else _unreadable(path, error)
+        tree.complain(named_by, key, subject + reason)
     tree.partial = True
     return {}
 
@@ -145,15 +143,27 @@ def _unreadable(path: Path, error: OSError | ValueError) -> str:
     return "no such file" + (f"; {suggestion(path.name, near)}" if near else "")
 
 
-def _put_base(tree: ConfigTree, extends: object) -> None:
-    origin = str(tree.file)
-    if not isinstance(extends, str):
-        tree.complain(origin, "extends", f'found {show(extends)}; write a path, e.g. "base.toml"')
+def _bases(tree: ConfigTree, extends: object) -> list[Path]:
+    """The files that `extends` names, relative to the file, else in the library."""
+    names = [extends] if isinstance(extends, str) else extends
+    if names is None:
+        return []
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        example = '["domain.toml", "method.toml"]' if isinstance(names, list) else '"base.toml"'
+        noun = "a list of paths" if isinstance(names, list) else "a path"
+        text = f"found {show(extends)}; write {noun}, e.g. {example}"
+        tree.complain(str(tree.file), "extends", text)
         tree.partial = True
-        return
-    path = Path(os.path.normpath(tree.file.parent / extends))
-    if not os.path.isfile(path) and os.path.isfile(library() / extends):
-        path = library() / extends
+        return []
+    paths = {name: Path(os.path.normpath(tree.file.parent / name)) for name in names}
+    return [
+        library() / name if not os.path.isfile(path) and os.path.isfile(library() / name) else path
+        for name, path in paths.items()
+    ]
+
+
+def _put_base(tree: ConfigTree, path: Path) -> None:
+    origin = str(tree.file)
     base = read_toml(tree, path, origin, "extends")
     if "extends" in base:
         tree.complain(str(path), "extends", f"only one level: {origin} extends this file already")
@@ -164,7 +174,7 @@ def _put_base(tree: ConfigTree, extends: object) -> None:
 
 
 def _put_override(tree: ConfigTree, override: Override) -> None:
-    """Applies `a.b=value`; an empty value takes the key out."""
+    """Apply `a.b=value`; an empty value removes the key."""
     dotted, equals, written = override.text.partition("=")
     if not equals or not _DOTTED_KEY.fullmatch(dotted.strip()):
         text = f"found {show(override.text)}; write section.key=value"
@@ -181,14 +191,14 @@ def _put_override(tree: ConfigTree, override: Override) -> None:
 
 
 def _obstacle(tree: ConfigTree, key: Key) -> str:
-    """Why an override cannot set a key, if it cannot."""
+    """The reason why an override cannot set a key, empty if it can."""
     if key == ("extends",):
         return "stands in the file alone; name another file instead"
-    place: Any = tree.values
+    value: Any = tree.values
     for depth, name in enumerate(key[:-1], start=1):
-        place = place.get(name, {})
-        if not isinstance(place, dict):
-            return f"{'.'.join(key[:depth])} is {show(place)}, not a table; set it as a whole"
+        value = value.get(name, {})
+        if not isinstance(value, dict):
+            return f"{'.'.join(key[:depth])} is {show(value)}, not a table; set it as a whole"
     return ""
 
 
@@ -202,7 +212,7 @@ def _put_written(tree: ConfigTree, key: Key, written: str, origin: str) -> None:
 
 
 def _value(written: str) -> Any:
-    """A TOML value; a word that is none stands for itself."""
+    """A TOML value; a bare word is a string."""
     import tomli
 
     try:

@@ -91,8 +91,8 @@ class Replay(eqx.Module):
 
 
 def on_device(offline: Transitions) -> Transitions:
-    """Offline rows as a buffer holds them: device arrays, and an end at the last row, so that no
-    window reaches from the data into online rows."""
+    """Offline rows on the device, with an end at the last one, so that no window reaches from the
+    data into online rows."""
     ends = np.array(offline.ends, np.float32)
     ends[-1] = 1.0
     closed = dataclasses.replace(offline, ends=ends)

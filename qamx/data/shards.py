@@ -1,4 +1,4 @@
-"""Shards: the memory-mapped cache, and double-buffered loading."""
+"""Shards: memory-mapped cache and double-buffered loading."""
 
 import functools
 import json
@@ -19,18 +19,20 @@ from qamx.data.transitions import Transitions
 from qamx.errors import UserError
 
 FOLDER = ".cache"
-"""The folder of all caches, in that of their data files."""
+"""The folder of all caches, in that of the data files."""
 
 FORMAT = 1
 STAMP = "stamp.json"
 SPARE_BYTES = 2**30
-"""Space that must be left on the disk."""
+"""Free space that a cache must leave on the disk."""
 
 
 class TransitionCache:
-    """The cache of the data file `source`, valid while size and time of change of that file stay.
+    """The cache of one data file.
 
-    Files of the cache are written atomically.
+    It is valid while the file's size and modification time do not change.
+
+    **Arguments:** `source` is the data file.
     """
 
     def __init__(self, source: Path):
@@ -38,32 +40,32 @@ class TransitionCache:
         self._folder = source.parent / FOLDER / source.stem
 
     def read(self, label: str) -> Transitions | None:
-        """The transitions with the rewards and masks called `label`, None if not cached."""
+        """The transitions with the rewards and masks of a `label`, None if they are not cached."""
         shared, task = self._shared(), self._array(_task(label))
         if shared is None or task is None or task.shape != (2, len(shared.actions)):
             return None
-        first, observed = _places(shared.ends), shared.observed
+        first, observed = _observation_rows(shared.ends), shared.observed
         rewards, masks = task
         return Transitions(
             observed[first], shared.actions, rewards, masks, shared.ends, observed[first + 1]
         )
 
     def write(self, label: str, transitions: Transitions) -> None:
-        """Caches transitions, or warns if that is not possible.
+        """Caches transitions, or warns of the reason for which that is not possible.
 
-        Within an episode, each next observation must be the observation of the next row.
+        Within an episode, a transition's next observation must be the observation of the next.
         """
         try:
             self._write(label, transitions)
         except OSError as error:
-            _warn(f"{self._folder}: not cached ({error.strerror or error}); shards are read again")
+            _warn(f"{self._folder}: not kept ({error.strerror or error}); shards are read anew")
 
     def _write(self, label: str, transitions: Transitions) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         task = np.stack([np.asarray(transitions.rewards), np.asarray(transitions.masks)])
         arrays = {_task(label): task.astype(np.float32)}
         if self._shared() is None:
-            # An older file's, or damaged: its tasks must not be taken for the new one's.
+            # Of an older file, or damaged: its tasks must not be read as the new one's.
             for old in self._folder.iterdir():
                 old.unlink()
             ends = np.asarray(transitions.ends, np.float32)
@@ -82,7 +84,7 @@ class TransitionCache:
         atomic_write(self._folder / STAMP, json.dumps(self._stamp()))
 
     def _shared(self) -> "_Shared | None":
-        """The arrays of all tasks, None if they are incomplete or out of date."""
+        """The arrays of all tasks, None if they are not whole or of an older file."""
         try:
             if json.loads((self._folder / STAMP).read_bytes()) != self._stamp():
                 return None
@@ -92,7 +94,9 @@ class TransitionCache:
         if observed is None or actions is None or ends is None or not len(ends):
             return None
         shared = _Shared(observed, actions, np.asarray(ends))
-        whole = len(actions) == len(ends) and _places(shared.ends)[-1] + 2 == len(observed)
+        whole = len(actions) == len(ends) and _observation_rows(shared.ends)[-1] + 2 == len(
+            observed
+        )
         return shared if whole else None
 
     def _array(self, name: str) -> np.ndarray | None:
@@ -107,7 +111,7 @@ class TransitionCache:
             "format": FORMAT,
             "bytes": status.st_size,
             "changed": status.st_mtime_ns,
-            "ogbench": package_version("ogbench"),  # which computed the rewards
+            "ogbench": package_version("ogbench"),  # whose relabelling the rewards are
         }
 
 
@@ -119,8 +123,8 @@ class _Shared(NamedTuple):
     ends: np.ndarray
 
 
-def _places(ends: Num[np.ndarray, " size"]) -> Int[np.ndarray, " size"]:
-    """The row of each transition among the observations: an episode has one more of these."""
+def _observation_rows(ends: Num[np.ndarray, " size"]) -> Int[np.ndarray, " size"]:
+    """The row of each transition's observation: an episode has one more of these."""
     ended = ends > 0
     return np.arange(len(ends)) + np.cumsum(ended) - ended
 
@@ -133,7 +137,7 @@ def _observed(transitions: Transitions) -> np.ndarray:
     """The observations of all episodes, each with the one that follows its last transition."""
     before, after = np.asarray(transitions.observations), np.asarray(transitions.next_observations)
     ends = np.asarray(transitions.ends) > 0
-    places = _places(ends)
+    places = _observation_rows(ends)
     observed = np.empty((len(before) + int(ends.sum()), before.shape[1]), np.float32)
     observed[places] = before
     observed[places[ends] + 1] = after[ends]
@@ -142,18 +146,17 @@ def _observed(transitions: Transitions) -> np.ndarray:
 
 @functools.cache
 def _warn(text: str) -> None:
-    """Logs a warning once a process."""
+    """Warns, once a process."""
     logging.getLogger("qamx").warning(f"warning: {text}")
 
 
 class Shards:
-    """A data set's shards in turn, each for the same number of updates.
+    """Double-buffered loading of a data set's shards, each for the same number of updates.
 
-    While one is trained on, a thread loads the next and moves it to the device, so that two are in
-    memory and a swap need not wait. (Reading, decompressing and copying release Python's lock.)
+    During training on a shard, a thread reads and relabels the next and moves it to the device, so
+    that a swap need not wait. (Reading, decompressing and copying release Python's lock.)
 
-    **Arguments:** `updates` are those taken so far, `total` those of the whole run, after which no
-    shard is needed.
+    **Arguments:** `updates` are those done so far, `total` those of the whole run.
     """
 
     def __init__(self, data: DataSource, updates: int, total: int):
@@ -165,43 +168,44 @@ class Shards:
 
     @property
     def ahead(self) -> int:
-        """The number of shards on the device in addition to the current one."""
+        """The number of shards on the device besides the present one."""
         return 0 if self._every is None or self._data.shards == 1 else 1
 
     def first(self) -> Transitions:
-        """Loads the shard of the current update, on the host."""
+        """Loads the shard of the present update; the runner puts it on the device."""
         transitions = self._data.load(self._present)
         self._length = len(transitions)
         return transitions
 
     def left(self, updates: int) -> int:
-        """Updates until the next shard replaces the current one."""
+        """Updates until the next shard replaces the present one."""
         return self._total if self._every is None else self._every - updates % self._every
 
-    def is_due(self, updates: int) -> bool:
-        """True if the current shard must be replaced."""
+    def needs_swap(self, updates: int) -> bool:
+        """True if the update needs another shard than the present one."""
         return self._at(updates) != self._present
 
     def prepare(self, updates: int) -> None:
         """Begins to load the next shard, if the run reaches it."""
-        comes = updates + self.left(updates) < self._total
-        if self.ahead and comes and self._next is None:
+        reached = updates + self.left(updates) < self._total
+        if self.ahead and reached and self._next is None:
             self._next = self._begin(self._at(updates + self.left(updates)))
 
     def swap(self, updates: int) -> Transitions:
-        """Waits for the shard of the current update, on the device.
+        """Waits for the shard of the present update, on the device.
 
-        **Raises:** what loading it raised; `UserError` if it has another number of transitions.
+        **Raises:** the exception of loading it; `UserError` if it has another number of
+        transitions.
         """
         self._present = self._at(updates)
-        # Another one was prepared only if a step takes more updates than a shard is used for.
+        # Another one was loaded only if a step brings more updates than a shard is used for.
         if self._next is None or self._next[0] != self._present:
             self._next = self._begin(self._present)
         (_, loading), self._next = self._next, None
         return loading.result()
 
     def close(self) -> None:
-        """Stops loading."""
+        """Cancels loading."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _at(self, updates: int) -> int:

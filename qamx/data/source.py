@@ -16,7 +16,7 @@ from qamx.data.transitions import Transitions
 from qamx.data.validation import SMALLEST_DEVIATION, find_nonfinite, nearly_constant, refuse
 from qamx.envs.locomotion import WalkEnvironment, Walker
 from qamx.errors import UserError
-from qamx.normalisation import Scaling, Vector
+from qamx.normalisation import Normalisation, Vector
 
 _LOG = logging.getLogger("qamx")
 
@@ -101,7 +101,7 @@ class NormalisedData(AbstractWrappedData):
     def __init__(
         self,
         source: DataSource,
-        scaling: Scaling,
+        scaling: Normalisation,
         first: Transitions | None = None,
         findings: Findings = (),
     ):
@@ -121,7 +121,7 @@ class NormalisedData(AbstractWrappedData):
         return normalise(self._source.load(shard) if raw is None else raw, self._scaling)
 
 
-def normalise(raw: Transitions, scaling: Scaling) -> Transitions:
+def normalise(raw: Transitions, scaling: Normalisation) -> Transitions:
     """Transitions in a policy's units."""
     return dataclasses.replace(
         raw,

@@ -1,4 +1,4 @@
-"""Transitions in the order in which they happened, and the action-chunk windows over them."""
+"""Transitions in the order of time, and the action-chunk windows over them."""
 
 from typing import Protocol, TypeAlias
 

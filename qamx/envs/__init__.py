@@ -1,4 +1,4 @@
-"""Environments: the interface that the runner needs, OGBench's tasks, and action chunks."""
+"""Environments: interface, OGBench's tasks, worker processes, action chunks."""
 
 from qamx.envs.base import ActionQueue, Environment, Step
 from qamx.envs.checked import opened

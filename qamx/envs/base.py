@@ -10,11 +10,11 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Step:
-    """What one environment step brings.
+    """The result of one environment step.
 
-    **Arguments:** `terminated` says that nothing is bootstrapped beyond this step, `truncated`
-    that the episode was cut; `success` whether the task counts as solved at this step, None where
-    the environment does not say so before the episode's end.
+    **Arguments:** nothing is bootstrapped beyond a `terminated` step; a `truncated` one cuts the
+    episode; `success` is True where the task counts as solved at this step, None where the
+    environment does not know before the episode's end.
     """
 
     observation: Float[np.ndarray, " obs"]
@@ -25,7 +25,7 @@ class Step:
 
     @property
     def done(self) -> bool:
-        """Whether the episode is over."""
+        """True at the end of the episode."""
         return self.terminated or self.truncated
 
 
@@ -33,8 +33,8 @@ class Environment(Protocol):
     """An episodic environment with observation and action vectors, actions in [-1, 1].
 
     An episode is a function of its reset seed and its actions: the runner restores an episode
-    in progress by resetting with its seed and playing its actions again. An environment that has
-    an attribute `max_episode_steps` says how long its episodes can be.
+    in progress by resetting with its seed and replaying its actions. The optional attribute
+    `max_episode_steps` is the length of the longest episode.
     """
 
     observation_size: int
@@ -49,21 +49,21 @@ class Environment(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees what the environment holds."""
+        """Frees the environment's resources."""
         ...
 
 
 def step_limit(environment: Environment) -> int | None:
-    """The number of steps after which every episode has ended, None where it is not known."""
+    """The length of the longest episode, None where it is not known."""
     return getattr(environment, "max_episode_steps", None)
 
 
 class GlobalRandomness:
-    """A state of NumPy's global random generator that is in force inside `with`, and only there.
+    """A state of NumPy's global random generator that holds inside `with` alone.
 
-    Environments that draw from it (OGBench's mazes their start positions and the exits of
-    teleports) would disturb each other in one process. One thread at a time is inside: a shard
-    is relabelled beside the loop.
+    Environments that draw from it (OGBench's mazes: start positions and exits of teleports) would
+    disturb each other in one process. One thread at a time is inside, as shards are relabelled in
+    a thread.
     """
 
     _lock = threading.RLock()
@@ -84,7 +84,7 @@ class GlobalRandomness:
 
 
 class ActionQueue:
-    """Hands out the actions of a chunk one by one; a new chunk is due when none is left.
+    """The actions of a chunk, taken one by one.
 
     **Arguments:** `action_size` is the size of one action.
     """
@@ -95,7 +95,7 @@ class ActionQueue:
 
     @property
     def needs_chunk(self) -> bool:
-        """Whether the next action must come from a new chunk."""
+        """True when no action is left."""
         return len(self.rest) == 0
 
     def load(self, chunk: Float[np.ndarray, " dim"]) -> None:
@@ -108,7 +108,7 @@ class ActionQueue:
         return action
 
     def drop(self) -> None:
-        """Forgets what is left, as a reset does."""
+        """Drops the remaining actions, as at a reset."""
         self.rest = self._empty()
 
     def _empty(self) -> Float[np.ndarray, "left act"]:

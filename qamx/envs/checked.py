@@ -1,15 +1,15 @@
-"""The checked adapter of an environment, and how one is opened and closed."""
+"""Validation of environments' results, and opening and closing of environments."""
 
 import contextlib
+import logging
 import reprlib
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from qamx._utils.processes import Marked
+from qamx._utils.processes import ChildProcesses
 from qamx.envs.base import Environment, Step
 from qamx.envs.protocol import EnvError, format_exception
 from qamx.envs.spaces import named_leaves
@@ -19,7 +19,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def checked_reset(environment: Environment, seed: int) -> Float[np.ndarray, " obs"]:
-    """The first observation of an episode, a copy that the environment does not write to.
+    """Resets; returns a validated copy of the first observation.
 
     **Raises:** as `checked_step`.
     """
@@ -28,7 +28,7 @@ def checked_reset(environment: Environment, seed: int) -> Float[np.ndarray, " ob
 
 
 def checked_step(environment: Environment, action: Float[np.ndarray, " act"]) -> Step:
-    """A step of plain numbers; neither action nor observation is shared with the environment.
+    """Steps; returns validated copies, and gives the environment a copy of the action.
 
     **Raises:** `UserError` for anything but a `Step` of numbers and flags, `EnvError` for
     numbers that are not finite.
@@ -51,14 +51,14 @@ def checked_step(environment: Environment, action: Float[np.ndarray, " act"]) ->
 
 
 def solved(name: str, value: Any) -> bool:
-    """Whether all of a value's numbers are above 0, in nested dictionaries too.
+    """True if all of a value's numbers are above 0, in nested dictionaries too.
 
-    **Arguments:** `name` is what messages call it.
+    **Arguments:** `name` is the value's name in messages.
 
-    **Raises:** `UserError` for what holds no numbers, or a NaN.
+    **Raises:** `UserError` for a value without numbers, or a NaN.
     """
     leaves = named_leaves(value)
-    arrays = [numbers(leaf) for leaf in leaves.values()]
+    arrays = [as_numbers(leaf) for leaf in leaves.values()]
     for key, leaf, array in zip(leaves, leaves.values(), arrays, strict=True):
         if array is None or array.size == 0 or np.isnan(array).any():
             whole = f"{name}, entry {key!r}" if key else name
@@ -74,11 +74,11 @@ def solved(name: str, value: Any) -> bool:
 def number(call: str, what: str, value: Any) -> float:
     """One number, of an array with one entry too.
 
-    **Arguments:** `call` is what returned it, `what` what it is called in messages.
+    **Arguments:** `call` is the method that returned it, `what` its name in messages.
 
     **Raises:** `UserError` for anything else, `EnvError` if it is not finite in float32.
     """
-    array = numbers(value)
+    array = as_numbers(value)
     if array is None or array.shape not in ((), (1,)):
         raise refused(call, f"{what} that is {shown(value)}", "return one number")
     found = float(array.reshape(()))
@@ -92,7 +92,7 @@ def flag(call: str, name: str, value: Any) -> bool:
 
     **Raises:** `UserError` for anything else.
     """
-    array = numbers(value)
+    array = as_numbers(value)
     if array is None or array.shape not in ((), (1,)) or array.reshape(()) not in (0, 1):
         raise refused(call, f"{name} that is {shown(value)}", "return True or False")
     return bool(array.reshape(()))
@@ -105,7 +105,7 @@ def vector(
 
     **Raises:** `UserError` for anything else, `EnvError` if an entry is not finite in float32.
     """
-    array = numbers(value)
+    array = as_numbers(value)
     if array is None or array.shape != shape:
         raise refused(
             call, f"{what} that is {shown(value)}", f"it must be numbers of shape {shape}"
@@ -118,17 +118,17 @@ def vector(
     return copy
 
 
-def numbers(value: Any) -> np.ndarray | None:
-    """The array of real numbers that a value is, or None.
+def as_numbers(value: Any) -> np.ndarray | None:
+    """A value as an array of real numbers, or None.
 
-    It may be an array of another library, a list, or anything that `float` takes but a string. A
-    masked entry is no number.
+    The value may be an array of another library, a list, or anything that `float` takes but a
+    string. A masked entry is no number.
     """
     if np.ma.is_masked(value):
         return None
     try:
         array = np.asarray(value)
-    except Exception:  # whatever a foreign array's own code raises
+    except Exception:  # a foreign array may raise anything
         array = np.asarray(None)
     if array.dtype.kind in "OV" and not isinstance(value, np.ndarray):
         with contextlib.suppress(Exception):
@@ -137,12 +137,12 @@ def numbers(value: Any) -> np.ndarray | None:
 
 
 def refused(call: str, found: str, wanted: str) -> UserError:
-    """The error about an answer of the environment that is not what its interface promises."""
+    """The error for a result that the environment's interface does not allow."""
     return UserError(f"environment.id: its {call} returned {found}; {wanted}")
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it, in one line."""
+    """A value in one line of a message."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is not None and dtype is not None and np.size(value) != 1:
         kind = "a masked array" if np.ma.is_masked(value) else "an array"
@@ -155,29 +155,27 @@ def _not_finite(call: str, what: str) -> EnvError:
 
 
 CLOSE_SECONDS = 3.0
-"""How long an environment may wait, in its `close`, for what it has started."""
+"""Timeout of an environment's `close` that waits for its child processes."""
 
 
 def close(environment: Environment) -> None:
-    """Closes an environment; an error of it is said, and is none of what was played."""
+    """Closes an environment; an error is a warning, as the episodes are played."""
     try:
         with no_exit():
             environment.close()
     except Exception as error:
-        print(
-            f"warning: the environment failed while it was closed: {format_exception(error)}",
-            file=sys.stderr,
-            flush=True,
+        logging.getLogger("qamx").warning(
+            f"warning: the environment failed while it was closed: {format_exception(error)}"
         )
 
 
-def close_with(environment: Environment, started: Marked) -> None:
-    """Closes an environment of this process, and ends what it has started and left.
+def close_with(environment: Environment, started: ChildProcesses) -> None:
+    """Closes an environment of this process, and ends the child processes that it has left.
 
-    That is ended in mid-close too: a simulator that does not hear SIGTERM is waited for in vain.
+    They are ended during a slow close too, which may wait for one that ignores SIGTERM.
     """
     try:
-        with started.ended_after(CLOSE_SECONDS):
+        with started.end_after(CLOSE_SECONDS):
             close(environment)
     finally:
         started.end()
@@ -185,12 +183,12 @@ def close_with(environment: Environment, started: Marked) -> None:
 
 @contextlib.contextmanager
 def opened(make_environment: Callable[[], Environment]) -> Iterator[Environment]:
-    """An environment in this process, closed after the block with what it has started."""
-    started = Marked()
-    with started.ended_at_error(), started.noting(), no_exit():
+    """An environment in this process, closed after the block with its child processes."""
+    started = ChildProcesses()
+    with started.end_on_error(), started.track(), no_exit():
         environment = make_environment()
     try:
-        with started.noting(), no_exit():
+        with started.track(), no_exit():
             yield environment
     finally:
         close_with(environment, started)

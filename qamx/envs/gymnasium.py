@@ -12,18 +12,18 @@ from qamx.envs.checked import flag, number, refused, shown, solved, vector
 from qamx.envs.rendering import Image, import_simulators
 from qamx.envs.spaces import (
     PLAIN,
-    chosen,
+    concat,
     float32_bounds,
-    joined,
     named_leaves,
     observation_spaces,
     require_continuous,
     require_vector,
+    select_keys,
 )
 from qamx.errors import UserError, named, no_exit
 
 SUCCESS_KEYS = ("success", "is_success")
-"""Where an environment usually says in `info` that the task is solved."""
+"""The usual keys of success in `info`."""
 
 RESET = ("observation", "info")
 STEP = ("observation", "reward", "terminated", "truncated", "info")
@@ -33,8 +33,8 @@ class GymnasiumEnvironment:
     """An environment of Gymnasium or with its interface, observed as one vector.
 
     Actions have the units of its action space, whose bounds are `action_low` and `action_high`: the
-    smallest and the largest float32 inside. The environment gets a copy of its own, of its space's
-    shape and type and inside its bounds. What it returns is converted and copied.
+    smallest and the largest float32 inside. The environment gets a copy of each action, of its
+    space's shape and type and inside its bounds. Its results are converted and copied.
 
     **Arguments:**
 
@@ -45,14 +45,14 @@ class GymnasiumEnvironment:
     - `max_episode_steps`: the time limit; by default the environment's own.
     - `observation_keys`: the entries of dictionary observations (dotted where nested), in the
       order of the vector; by default all, in alphabetical order.
-    - `success_key`: the entry of `info` that says whether the task is solved.
+    - `success_key`: the entry of `info` that is true where the task is solved.
     - `success_return`: instead, the return from which on an episode counts as solved.
     - `sparse`: the reward is 0 where the task is solved, else -1.
     - `ends_at_success`: an episode ends where the task is solved, and nothing is bootstrapped.
 
     **Raises:** `UserError` if there is no such environment, it has other than box spaces or no
-    time limit; in `reset` and `step`, for what Gymnasium's interface does not allow, and where an
-    episode ends and nothing says whether the task is solved.
+    time limit; in `reset` and `step`, for results that Gymnasium's interface does not allow, and
+    at the end of an episode without a success.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class GymnasiumEnvironment:
         self._sparse, self._ends_at_success = sparse, ends_at_success
         self._randomness, self._return, self._steps = GlobalRandomness(0), 0.0, 0
         self._spaces = observation_spaces(getattr(self._env, "observation_space", None))
-        self._keys = chosen(self._spaces, observation_keys, "environment.observation_keys")
+        self._keys = select_keys(self._spaces, observation_keys, "environment.observation_keys")
         for key in self._keys:
             require_vector(address, key, self._spaces[key])
         self.observation_size = sum(int(np.prod(self._spaces[key].shape)) for key in self._keys)
@@ -116,8 +116,7 @@ class GymnasiumEnvironment:
         return None if rate is None else float(rate)
 
     def render(self, size: int) -> Image:
-        """What the environment draws, in its own size, where it was made with the argument
-        `render_mode = "rgb_array"`.
+        """The environment's image, in its size, if it was made with `render_mode = "rgb_array"`.
 
         **Raises:** `UserError` if it draws nothing.
         """
@@ -144,7 +143,7 @@ class GymnasiumEnvironment:
             ) from error
 
     def _own(self, action: Float[np.ndarray, " act"]) -> np.ndarray:
-        """An action as the environment's space has it: no float32 may equal its bounds."""
+        """An action inside the environment's space: no float32 may equal its bounds."""
         space = self._actions
         own = np.asarray(action, np.float32).reshape(space.shape)
         return np.array(np.clip(own, space.low, space.high), space.dtype)
@@ -170,10 +169,10 @@ class GymnasiumEnvironment:
                     f"an observation without {key!r}",
                     f"there are {', '.join(leaves) or 'no entries'}",
                 )
-        return joined(parts, self._keys)
+        return concat(parts, self._keys)
 
     def _is_solved(self, info: Mapping[str, Any]) -> bool | None:
-        """Whether the task is solved, None where info does not say."""
+        """True where the task is solved, None where info does not tell."""
         if self._success_return is not None:
             return self._return >= self._success_return
         for key in SUCCESS_KEYS if self._success_key is None else (self._success_key,):
@@ -193,7 +192,7 @@ class GymnasiumEnvironment:
 
 
 def _make(address: str, arguments: dict[str, Any], given: int | None) -> tuple[Any, int]:
-    """The environment, and after how many steps its episodes are cut, which it need not do."""
+    """The environment, and its time limit in steps, which it need not apply."""
     import gymnasium
 
     import_simulators()
@@ -205,7 +204,7 @@ def _make(address: str, arguments: dict[str, Any], given: int | None) -> tuple[A
                 env = gymnasium.make(address, disable_env_checker=True, **limit, **arguments)
             else:
                 env = maker(**arguments)
-    except Exception as error:  # whatever the environment's own code raises
+    except Exception as error:  # the environment may raise anything
         raise UserError(
             f"environment.id: found {address!r}, which cannot be made "
             f"({named(error)}); write an id that Gymnasium knows, one with the "
@@ -220,7 +219,7 @@ def _make(address: str, arguments: dict[str, Any], given: int | None) -> tuple[A
         )
     limits = [given, getattr(getattr(env, "spec", None), "max_episode_steps", None)]
     if isinstance(env, gymnasium.wrappers.TimeLimit):
-        # Steps are counted here, where an answer that it could not take apart is refused.
+        # Steps are counted here, where a malformed result is refused.
         limits.append(env._max_episode_steps)
         env = env.env
     known = [limit for limit in limits if limit is not None]

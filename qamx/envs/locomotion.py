@@ -1,4 +1,4 @@
-"""Walking in directions that are told: the task that an expert of OGBench's mazes learns."""
+"""Walking in commanded directions: the task of the experts of OGBench's mazes."""
 
 from typing import Any, Literal
 
@@ -6,22 +6,21 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.envs.base import GlobalRandomness, Step
-from qamx.envs.ogbench import ignore_rendering_news
-from qamx.envs.rendering import Image, MujocoView, behind
+from qamx.envs.ogbench import silence_gl_warnings
+from qamx.envs.rendering import Image, MujocoView, tracking_camera
 
 Walker = Literal["ant", "humanoid"]
 
 RESAMPLED = {"ant": 100, "humanoid": 200}
-"""Steps after which another direction is drawn."""
+"""Steps between two draws of a direction."""
 
 
 class WalkEnvironment:
-    """An ant or a humanoid on open ground, told a new direction every so many steps.
+    """An ant or a humanoid on open ground, with a new commanded direction every 100 or 200 steps.
 
-    An observation is the walker's own, without its place on the ground, and the direction's two
-    entries behind it. The ant's reward is the way that it went in the direction, in metres; the
-    humanoid's weighs that by how upright it stands. A step counts as a success if the walker went
-    that way and did not fall.
+    An observation is the walker's, without its position, followed by the direction's two entries.
+    The ant's reward is its progress in the direction, in metres; the humanoid's is weighed by its
+    uprightness. A step is a success if the walker advanced in the direction and did not fall.
 
     **Arguments:** `walker` is `ant` or `humanoid`.
 
@@ -64,7 +63,7 @@ class WalkEnvironment:
     def render(self, size: int) -> Image:
         inner = self._env.unwrapped
         if self._view is None:
-            self._view = MujocoView(inner, behind(inner, "torso", 6.0), 0.75, shadows=True)
+            self._view = MujocoView(inner, tracking_camera(inner, "torso", 6.0), 0.75, shadows=True)
         return self._view.image(size)
 
     def close(self) -> None:
@@ -77,7 +76,7 @@ class WalkEnvironment:
 
 
 def _make(walker: Walker) -> Any:
-    ignore_rendering_news()
+    silence_gl_warnings()
     import gymnasium
     from ogbench.online_locomotion.wrappers import DMCHumanoidXYWrapper, GymXYWrapper
 

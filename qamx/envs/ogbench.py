@@ -8,26 +8,26 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx.envs.base import GlobalRandomness, Step
-from qamx.envs.rendering import Image, MujocoView, from_above, import_simulators
+from qamx.envs.rendering import Image, MujocoView, import_simulators, top_camera
 
 Reward = Literal["default", "sparse"]
 
 
 def make(environment: str, task: int) -> Any:
     """The Gymnasium environment of one task, e.g. `make("cube-double-play", 2)`."""
-    ignore_rendering_news()
+    silence_gl_warnings()
     import ogbench
 
     name = f"{environment}-singletask-task{task}-v0"
     return ogbench.make_env_and_datasets(name, env_only=True)
 
 
-def ignore_rendering_news() -> None:
-    """Silences what OGBench's environments say of displays and bounds when they are made."""
-    # Acting needs no rendering: that GLFW finds no display is no news. (Naming a backend in
-    # MUJOCO_GL would make its absence an error.)
+def silence_gl_warnings() -> None:
+    """Silences the warnings of OGBench's environments about displays and bounds."""
+    # Acting needs no rendering, and so no display. (Naming a backend in MUJOCO_GL would make its
+    # absence an error.)
     warnings.filterwarnings("ignore", message=".*DISPLAY environment variable is missing.*")
-    # OGBench's arm makes its action space anew at each use, and Gymnasium warns each time.
+    # OGBench's arm makes its action space at each use, and Gymnasium warns each time.
     warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
     import_simulators("dm_control._render")
 
@@ -108,5 +108,5 @@ def _view(inner: Any) -> MujocoView:
     low, high = (
         np.array([inner.ij_to_xy((i, j))]).reshape(2) for i, j in ((0, 0), (rows - 1, columns - 1))
     )
-    camera, aspect = from_above(low, high, inner._maze_height * inner._maze_unit)
+    camera, aspect = top_camera(low, high, inner._maze_height * inner._maze_unit)
     return MujocoView(inner, camera, aspect, shadows=False)

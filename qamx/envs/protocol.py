@@ -1,4 +1,4 @@
-"""The worker process as its parent sees it: messages, start, end, failure."""
+"""Messages and life cycle of a worker process, in the parent."""
 
 import contextlib
 import os
@@ -18,20 +18,20 @@ import cloudpickle
 import numpy as np
 from jaxtyping import Float
 
-from qamx._utils.processes import MARK, Marked
+from qamx._utils.processes import TAG, ChildProcesses
 from qamx.envs.base import Environment, Step
 from qamx.errors import RunError, UserError, named
 
 
 class EnvError(Exception):
-    """An environment's error in another process; its text is that of `described`."""
+    """An environment's error as text, such as that of a worker."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The first message: where imports are found, and how many environments to make.
+    """The first message: import path, folder, and the environments to make.
 
-    **Arguments:** `factory` is what `cloudpickle` makes of the function that makes one.
+    **Arguments:** `factory` is the pickled function that makes one, `count` their number.
     """
 
     path: list[str]
@@ -53,7 +53,7 @@ class Reset:
 class Play:
     """Plays actions until they or the episode end; answered by a `Step` for each.
 
-    **Arguments:** `together` has all answers in one message, after the last step.
+    **Arguments:** `together` puts all answers into one message, after the last step.
     """
 
     index: int
@@ -68,7 +68,7 @@ class Shutdown:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The answer to `Setup`, from each environment; `limit` is that of an episode's steps."""
+    """The answer of each environment to `Setup`; `limit` is its longest episode."""
 
     observation: int
     action: int
@@ -77,14 +77,14 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Failure:
-    """The answer where the environment raised an error; `by_user` where that was a `UserError`."""
+    """The answer to a message whose environment failed; `by_user` for a `UserError`."""
 
     text: str
     by_user: bool
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
-        """What tells of an error."""
+        """The failure message of an exception."""
         by_user = isinstance(error, UserError)
         return cls(str(error) if by_user else format_exception(error), by_user)
 
@@ -94,8 +94,8 @@ Value: TypeAlias = Step | Float[np.ndarray, " obs"] | Sizes | Failure
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a message; `ticket` is that of the `Reset` or `Play` it answers. A process
-    sends lists of these."""
+    """The result of a message; `ticket` is that of its `Reset` or `Play`. A process sends lists of
+    answers."""
 
     index: int
     ticket: int
@@ -103,7 +103,7 @@ class Answer:
 
 
 def format_exception(error: BaseException) -> str:
-    """Type, message and place of an error, e.g. `ValueError: unstable (arm.py:12)`."""
+    """Type, message and line of an exception, e.g. `ValueError: unstable (arm.py:12)`."""
     if isinstance(error, EnvError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
@@ -113,9 +113,9 @@ def format_exception(error: BaseException) -> str:
 
 CONTINUES = "A run goes on from its last checkpoint with the same command"
 END_SECONDS = 10.0
-"""How long a process may take to end, and to end what it has started, before it is killed."""
-LOOK_SECONDS = 1.0
-"""How often it is looked whether a process that says nothing is there."""
+"""Timeout for a process to end with its child processes, before it is killed."""
+POLL_SECONDS = 1.0
+"""Interval at which a silent process is checked."""
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 NOT_FOR_WORKERS = (
     signal.SIGINT,
@@ -132,9 +132,9 @@ def timeout_message(seconds: float, call: str) -> str:
 
 
 def pickled(make_environment: Callable[[], Environment]) -> bytes:
-    """The function in a form that another process can call.
+    """The pickled function, for another process.
 
-    **Raises:** `UserError` for one that holds what cannot leave this process.
+    **Raises:** `UserError` if it cannot be pickled.
     """
     try:
         return cloudpickle.dumps(make_environment)
@@ -146,12 +146,12 @@ def pickled(make_environment: Callable[[], Environment]) -> bytes:
 
 
 class WorkerProcess:
-    """A process that holds `count` environments, told apart by their index.
+    """A process that holds `count` environments, addressed by their index.
 
-    What it has started ends with it, however it ends.
+    Its child processes end with it, however it ends.
 
-    **Arguments:** `factory` is what `pickled` returns; a process that says nothing for `limit`
-    seconds while it is waited for is given up.
+    **Arguments:** `factory` is the result of `pickled`; `limit` is the timeout of an answer in
+    seconds.
     """
 
     def __init__(self, factory: bytes, count: int, limit: float):
@@ -159,23 +159,23 @@ class WorkerProcess:
         self._answers: list[deque[Answer]] = [deque() for _ in range(count)]
         self._lock, self._ended = threading.Lock(), False
         self._connection, theirs = Pipe()
-        self._started = Marked()
+        self._started = ChildProcesses()
         arguments = [str(theirs.fileno()), str(os.getpid())]
         with _signals_held():
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "qamx.envs.worker", *arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=_surroundings() | {MARK: self._started.mark},
+                env=_worker_env() | {TAG: self._started.value},
                 start_new_session=True,
             )
         theirs.close()
         self.send(Setup(sys.path, os.getcwd(), factory, count))
 
     def send(self, message: Setup | Reset | Play) -> None:
-        """Tells the process to do something; does not wait.
+        """Sends a message; does not wait for its answer.
 
-        **Raises:** `RunError` if the process is gone.
+        **Raises:** `RunError` if the process has ended.
         """
         try:
             self._connection.send(message)
@@ -183,9 +183,9 @@ class WorkerProcess:
             raise self._gone() from error
 
     def receive(self, index: int, ticket: int, call: str) -> Answer:
-        """The next answer to the message with this ticket; earlier messages' are dropped.
+        """The next answer to the message with this ticket; answers to earlier ones are dropped.
 
-        **Raises:** `RunError` if the process is gone, or silent for longer than its limit.
+        **Raises:** `RunError` if the process has ended, or at a timeout.
         """
         mine = self._answers[index]
         while True:
@@ -197,35 +197,35 @@ class WorkerProcess:
 
     @property
     def unused(self) -> bool:
-        """Whether all of the environments have been released."""
+        """True once all environments have been released."""
         return self._users == 0
 
     def release(self) -> None:
-        """One of the environments is not needed any more; after the last the process leaves."""
+        """Releases an environment; after the last one the process shuts down."""
         with self._lock:
             self._users -= 1
         if self.unused:
-            self._leave()
+            self._shut_down()
 
     def end(self) -> None:
-        """Ends the process, which has the time to close its environments."""
-        self._leave()
+        """Ends the process after it has closed its environments."""
+        self._shut_down()
         self._wait()
         self._connection.close()
 
-    def _leave(self) -> None:
+    def _shut_down(self) -> None:
         with contextlib.suppress(OSError):
             self._connection.send(Shutdown())
 
     def _wait(self, seconds: float | None = None) -> int:
-        """The exit code of the process, killed if it takes too long; what it started is ended."""
+        """Waits for the exit code, kills the process at a timeout, and ends its child processes."""
         try:
             code = self._process.wait(END_SECONDS if seconds is None else seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
         with self._lock:
-            # Once: the number of a session that has ended may become another's.
+            # Once: the system may reuse the number of a session.
             before, self._ended = self._ended, True
         if not before:
             self._started.end(session=self._process.pid)
@@ -234,8 +234,8 @@ class WorkerProcess:
     def _hear(self, call: str) -> list[Answer]:
         deadline = time.monotonic() + self._limit
         try:
-            while not self._connection.poll(min(LOOK_SECONDS, self._limit)):
-                # What it started may hold its end of the connection, so that no end is heard.
+            while not self._connection.poll(min(POLL_SECONDS, self._limit)):
+                # A child process may hold its end of the connection open.
                 if self._process.poll() is not None and not self._connection.poll():
                     raise self._gone()
                 if time.monotonic() > deadline:
@@ -257,10 +257,10 @@ class WorkerProcess:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """A process that starts inside does not hear signals that are meant for this one.
+    """Blocks, in processes started inside, the signals that are meant for this one.
 
     A scheduler's notice goes to all processes; this one, which saves its state first, ends the
-    others. What is blocked here stays blocked there until the process handles it.
+    others. The signals stay blocked there until the process handles them.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_WORKERS)
     try:
@@ -269,18 +269,18 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _surroundings() -> dict[str, str]:
+def _worker_env() -> dict[str, str]:
     """One thread and no accelerator: the cores are for processes, the device for the updates."""
-    surroundings = dict.fromkeys(SINGLE_THREADED, "1") | dict(os.environ)
-    surroundings["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-    return surroundings | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    variables = dict.fromkeys(SINGLE_THREADED, "1") | dict(os.environ)
+    variables["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+    return variables | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 
 def environment_failure(error: Exception, where: str, seed: int) -> RunError | UserError:
-    """An environment's own error as a run's, with what repeats it; a run's error as it is.
+    """An environment's exception as a run's error, with the seed that reproduces it.
 
-    An error that is the user's, such as an answer that the interface does not allow, stays one:
-    the same command would meet it again.
+    A `UserError`, such as for a result that the interface does not allow, stays one: the same
+    command would meet it again.
     """
     if isinstance(error, RunError):
         return error

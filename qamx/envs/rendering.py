@@ -1,4 +1,4 @@
-"""Environments that can be looked at."""
+"""Rendering of environments."""
 
 import contextlib
 import importlib
@@ -16,8 +16,8 @@ Image = UInt8[np.ndarray, "height width 3"]
 class Renderable(Protocol):
     """An environment that draws itself.
 
-    Drawing changes nothing: what is played is the same with it and without. `steps_per_second` is
-    the rate at which actions are meant to follow each other, None where it is not known.
+    Drawing does not change the episode. `steps_per_second` is the rate of the actions, None where
+    it is not known.
     """
 
     steps_per_second: float | None
@@ -30,10 +30,10 @@ class Renderable(Protocol):
 class MujocoView:
     """A camera on a MuJoCo simulation; nothing is made before the first image.
 
-    The goal, where the environment has put a mark of it into the scene, is seen with the rest.
+    It shows the goal where the environment has put one into the scene.
 
-    **Arguments:** `env` is the simulation's innermost environment, `camera` what MuJoCo calls one;
-    `aspect` is height over width, `shadows` help to see how high something is, and take longer.
+    **Arguments:** `env` is the simulation's innermost environment, `camera` one of MuJoCo's;
+    `aspect` is height over width; `shadows` show heights, and take longer.
     """
 
     def __init__(self, env: Any, camera: Any, aspect: float, *, shadows: bool):
@@ -44,7 +44,7 @@ class MujocoView:
     def image(self, size: int) -> Image:
         """The present state, `size` pixels wide."""
         mujoco, model = _mujoco(), self._env.model
-        if self._of != (model, size):  # a reset may compile the model anew
+        if self._of != (model, size):  # a reset may recompile the model
             self.close()
             self._renderer, self._of = (
                 _renderer(model, size, round(size * self._aspect)),
@@ -57,14 +57,14 @@ class MujocoView:
         return renderer.render()
 
     def close(self) -> None:
-        """Frees what was made."""
+        """Frees the renderer."""
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
 
 
 def _mujoco() -> Any:
-    """The package, whose types are compiled and not described."""
+    """The package, which has no type stubs."""
     import mujoco
 
     return mujoco
@@ -77,11 +77,11 @@ def _renderer(model: Any, width: int, height: int) -> Any:
     return mujoco.Renderer(model, height, width)
 
 
-def from_above(low: np.ndarray, high: np.ndarray, top: float) -> tuple[Any, float]:
-    """A camera that sees a rectangle of the ground and little else, and its height over width.
+def top_camera(low: np.ndarray, high: np.ndarray, top: float) -> tuple[Any, float]:
+    """A camera above a rectangle of the ground, and its height over width.
 
-    **Arguments:** `low` and `high` are corners of the rectangle in metres, `top` is how high the
-    walls on it are.
+    **Arguments:** `low` and `high` are corners of the rectangle in metres, `top` is the height of
+    its walls.
     """
     mujoco = _mujoco()
     width, height = high - low
@@ -92,8 +92,8 @@ def from_above(low: np.ndarray, high: np.ndarray, top: float) -> tuple[Any, floa
     return camera, float(height / width)
 
 
-def behind(env: Any, body: str, distance: float) -> Any:
-    """A camera that goes along with a body."""
+def tracking_camera(env: Any, body: str, distance: float) -> Any:
+    """A camera that follows a body."""
     mujoco = _mujoco()
     camera = mujoco.MjvCamera()
     camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
@@ -102,22 +102,21 @@ def behind(env: Any, body: str, distance: float) -> Any:
     return camera
 
 
-DRAWING = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
-"""The variables that say what to draw with."""
+VARIABLES = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
+"""The variables that choose the rendering backend."""
 
 
 def import_simulators(*packages: str) -> None:
-    """Imports MuJoCo and packages around it, whatever the variables ask it to draw with.
+    """Imports MuJoCo and packages around it, whatever backend the variables choose.
 
-    They are read when it is imported, and never again. Acting draws nothing; `qamx video` sees to
-    it before that what they name draws.
+    They are read at the import alone. Acting draws nothing; `qamx video` tests the backend before.
     """
-    asked = {name: os.environ[name] for name in DRAWING if os.environ.get(name)}
+    asked = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     if asked:
         try:
             _import("mujoco", *packages)
         except Exception:  # each package has its own for a value that it does not like
-            with _without_drawing(asked):
+            with _without_rendering(asked):
                 _import("mujoco", *packages)
 
 
@@ -127,8 +126,8 @@ def _import(*packages: str) -> None:
 
 
 @contextlib.contextmanager
-def _without_drawing(asked: dict[str, str]) -> Iterator[None]:
-    for name in DRAWING:
+def _without_rendering(asked: dict[str, str]) -> Iterator[None]:
+    for name in VARIABLES:
         os.environ.pop(name, None)
     os.environ["MUJOCO_GL"] = "disabled"
     try:

@@ -34,13 +34,13 @@ def named_leaves(observation: Any, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def chosen(leaves: Mapping[str, Any], keys: Sequence[str] | None, named_by: str) -> list[str]:
-    """The names of the leaves that an observation is made of, in the order of its entries.
+def select_keys(leaves: Mapping[str, Any], keys: Sequence[str] | None, named_by: str) -> list[str]:
+    """The names of the leaves of an observation, in the order of its entries.
 
-    **Arguments:** `keys` are the names in the wanted order, or None for all of `leaves`;
-    `named_by` is what the messages call them.
+    **Arguments:** `keys` are the names in order, or None for all of `leaves`; `named_by` is the
+    option's name in messages.
 
-    **Raises:** `UserError` for a name that there is not.
+    **Raises:** `UserError` for an unknown name.
     """
     if keys is None:
         return list(leaves)
@@ -62,12 +62,12 @@ CHANNELS = (1, 3, 4)
 """Of an image: grey; red, green and blue; and how opaque it is."""
 
 SMALLEST_IMAGE, SMALLEST_MATRIX, SMALLEST_DEPTHS = 8, 16, 48
-"""The fewest rows and columns of an image with channels, of one without, and of one without whose
-entries are real: those are measurements more often, such as a history of states."""
+"""The fewest rows and columns of an image with channels, of one without, and of one without of
+real entries, which more often holds measurements such as a history of states."""
 
 
 def is_image(shape: Sequence[int], dtype: Any) -> bool:
-    """Whether an array is an image or a stack of images, whatever the type of its numbers.
+    """True for an image or a stack of images, of any type of numbers.
 
     Bytes with two axes or more are; so are three axes of which the first or the last counts 1, 3
     or 4 channels, and two neighbouring axes that are long.
@@ -92,17 +92,17 @@ def _has_channels(first: int, middle: int, last: int) -> bool:
     )
 
 
-def joined(
+def concat(
     leaves: Mapping[str, np.ndarray], keys: Sequence[str], rows: int | None = None
 ) -> Float[np.ndarray, "*rows obs"]:
-    """The named leaves behind each other, each flattened, as one vector, or `rows` vectors."""
+    """The named leaves, flattened and concatenated, as one vector or `rows` vectors."""
     axes = () if rows is None else (rows,)
     parts = [np.asarray(leaves[key], np.float32).reshape(*axes, -1) for key in keys]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 def observation_spaces(space: Any) -> dict[str, Any]:
-    """The spaces that an observation's space is made of, by dotted name, in alphabetical order."""
+    """The leaves of an observation's space by dotted name, in alphabetical order."""
     return named_leaves(space)  # a space of dictionaries is a mapping
 
 

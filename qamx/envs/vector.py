@@ -1,4 +1,4 @@
-"""Environments that play whole chunks, in this process or in others."""
+"""Environments that play whole chunks, in this process or in workers."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -23,11 +23,11 @@ from qamx.errors import RunError, UserError, no_exit
 
 
 class EnvHandle(Protocol):
-    """An environment that is told what to play, and asked later what came of it.
+    """An asynchronous environment: actions are sent first, and steps received later.
 
-    The order is `reset`, `observation`, then `play` and a `step` for each action up to the end
-    of the episode, as often as it takes. A `reset` drops what has not been asked for. Observations
-    and actions are not shared with the environment.
+    The order is `reset`, `observation`, then repeatedly `play` and a `step` for each action, up to
+    the end of the episode. A `reset` drops steps that have not been received. Observations and
+    actions are not shared with the environment.
     """
 
     observation_size: int
@@ -45,22 +45,22 @@ class EnvHandle(Protocol):
     def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
         """Begins to play the actions, up to the end of the episode; does not wait for them.
 
-        **Arguments:** `together` says that no step is of use before the last has been played: a
-        message for each would cost more than a quick environment's step.
+        **Arguments:** `together` sends all steps after the last: a message for each would cost more
+        than a quick environment's step.
         """
         ...
 
     def step(self) -> Step:
-        """Waits for the next step of what is being played."""
+        """Waits for the step of the next action."""
         ...
 
     def close(self) -> None:
-        """Frees what the environment holds."""
+        """Frees the environment's resources."""
         ...
 
 
 class LocalEnv:
-    """An environment in this process, which plays when it is asked what came of it."""
+    """An environment in this process, which steps when the result is asked for."""
 
     def __init__(self, environment: Environment):
         self._environment = environment
@@ -88,9 +88,9 @@ class LocalEnv:
 
 
 class RemoteEnv:
-    """The environment number `index` of a process, played as soon as it is told to.
+    """The environment number `index` of a worker process, which steps at once.
 
-    An error of the environment is raised as a `EnvError`, the end or silence of the process as
+    An error of the environment is raised as an `EnvError`, the end or a timeout of the process as
     a `RunError`.
     """
 
@@ -128,14 +128,14 @@ class RemoteEnv:
             raise TypeError(f"the environment's step is a {type(step).__name__}, not a Step")
         return step
 
-    def leave(self) -> None:
-        """Tells the process that this environment is not needed any more; does not wait."""
+    def release(self) -> None:
+        """Releases this environment; does not wait."""
         if self._open:
             self._open = False
             self._process.release()
 
     def close(self) -> None:
-        self.leave()
+        self.release()
         if self._process.unused:
             self._process.end()
 
@@ -149,10 +149,10 @@ class RemoteEnv:
 def open_envs(
     make_environment: Callable[[], Environment], count: int, workers: int, limit: float
 ) -> list[EnvHandle]:
-    """Players of `count` environments, in this process or in others.
+    """`count` environments, in this process or in workers.
 
-    **Arguments:** `workers` is the number of processes, 0 for this one; a process that does not
-    answer for `limit` seconds is given up.
+    **Arguments:** `workers` is the number of processes, 0 for this one; `limit` is the timeout of
+    an answer in seconds.
 
     **Raises:** `UserError` for an environment that cannot go to another process, `RunError` for
     one that cannot be made.
@@ -165,7 +165,7 @@ def open_envs(
     try:
         for i in range(workers):
             processes.append(WorkerProcess(factory, len(range(i, count, workers)), limit))
-        # All processes start before the first is waited for; neighbours play in different ones.
+        # All processes start before the first answer is waited for.
         return [RemoteEnv(processes[i % workers], i // workers) for i in range(count)]
     except BaseException as error:
         for process in processes:
@@ -176,24 +176,24 @@ def open_envs(
         raise
 
 
-def close_envs(players: Sequence[EnvHandle]) -> None:
-    """Closes players; the processes of those that have one end side by side."""
-    for player in players:
-        if isinstance(player, RemoteEnv):
-            player.leave()
-    for player in players:
-        player.close()
+def close_envs(environments: Sequence[EnvHandle]) -> None:
+    """Closes environments; their processes end in parallel."""
+    for env in environments:
+        if isinstance(env, RemoteEnv):
+            env.release()
+    for env in environments:
+        env.close()
 
 
 def _open_here(make_environment: Callable[[], Environment], count: int) -> list[EnvHandle]:
-    players: list[EnvHandle] = []
+    environments: list[EnvHandle] = []
     try:
         for _ in range(count):
             with no_exit():
-                players.append(LocalEnv(make_environment()))
+                environments.append(LocalEnv(make_environment()))
     except BaseException as error:
-        close_envs(players)
+        close_envs(environments)
         if isinstance(error, UserError | RunError) or not isinstance(error, Exception):
             raise
         raise RunError(f"the environment cannot be made: {format_exception(error)}") from error
-    return players
+    return environments

@@ -1,4 +1,4 @@
-"""A process that plays environments: `python -m qamx.envs.worker DESCRIPTOR PARENT`."""
+"""The worker process of environments: `python -m qamx.envs.worker DESCRIPTOR PARENT`."""
 
 import contextlib
 import importlib
@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 
 import cloudpickle
 
-from qamx._utils.processes import MARK, Marked, handling
+from qamx._utils.processes import TAG, ChildProcesses, handle_signals
 from qamx.envs.base import Environment, step_limit
 from qamx.envs.checked import CLOSE_SECONDS, checked_reset, checked_step, close
 from qamx.envs.protocol import (
@@ -31,20 +31,20 @@ from qamx.envs.protocol import (
 from qamx.errors import UserError, named, no_exit
 
 GRACE_SECONDS = 5.0
-"""How long the step in progress and the environments' `close` may take after the last message."""
-LOOK_SECONDS = 1.0
-"""How often it is looked whether the parent lives."""
+"""Timeout of the step in progress and the environments' `close` after the last message."""
+POLL_SECONDS = 1.0
+"""Interval at which the parent is checked."""
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Plays until the parent says `Shutdown` or is gone, and ends what the environments started.
+    """Plays until the parent sends `Shutdown` or ends, and ends the environments' child processes.
 
-    What they start hears signals and does not hold the connection: a simulator can be ended, and
-    the parent notices this process's end.
+    These receive signals and do not hold the connection: a simulator can be ended, and the parent
+    notices this process's end.
     """
     os.set_inheritable(descriptor, False)
-    # To the whole group; the parent, which saves its state first, ends this process.
-    with handling(NOT_FOR_WORKERS, lambda number, frame: None):
+    # A group's signals are for the parent, which saves its state first and ends this process.
+    with handle_signals(NOT_FOR_WORKERS, lambda number, frame: None):
         for number in NOT_FOR_WORKERS:
             signal.siginterrupt(number, False)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -55,10 +55,10 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def serve(connection: Connection, parent: int) -> None:
-    """Answers messages until the other end says `Shutdown` or is gone."""
+    """Answers messages until the parent sends `Shutdown` or ends."""
     messages: queue.SimpleQueue[Setup | Reset | Play | Shutdown] = queue.SimpleQueue()
-    # In threads, so that the other end never waits in a send while this one does, and that a
-    # process whose parent died leaves in mid-simulation too.
+    # In threads, so that the two ends never wait in a send for each other, and that a process
+    # whose parent died ends during a simulation too.
     for target, argument in ((_listen, connection), (_watch, parent)):
         threading.Thread(target=target, args=(argument, messages), daemon=True).start()
     setup = messages.get()
@@ -73,7 +73,7 @@ def serve(connection: Connection, parent: int) -> None:
                 if isinstance(message, Reset | Play):
                     _answer(environments[message.index], message, connection)
     finally:
-        with Marked(os.environ[MARK]).ended_after(CLOSE_SECONDS):
+        with ChildProcesses(os.environ[TAG]).end_after(CLOSE_SECONDS):
             for environment in environments:
                 close(environment)
 
@@ -82,17 +82,17 @@ def _listen(connection: Connection, messages: queue.SimpleQueue) -> None:
     with contextlib.suppress(EOFError, OSError):
         while not isinstance(message := connection.recv(), Shutdown):
             messages.put(message)
-    _leave(messages)
+    _shut_down(messages)
 
 
 def _watch(parent: int, messages: queue.SimpleQueue) -> None:
-    """Waits for the parent's end: where it forked, its end of the connection may live on."""
+    """Waits for the parent's end: after a fork, its end of the connection may stay open."""
     while os.getppid() == parent:
-        time.sleep(LOOK_SECONDS)
-    _leave(messages)
+        time.sleep(POLL_SECONDS)
+    _shut_down(messages)
 
 
-def _leave(messages: queue.SimpleQueue) -> None:
+def _shut_down(messages: queue.SimpleQueue) -> None:
     messages.put(Shutdown())
     time.sleep(GRACE_SECONDS)
     _end_started()
@@ -100,18 +100,18 @@ def _leave(messages: queue.SimpleQueue) -> None:
 
 
 def _end_started() -> None:
-    Marked(os.environ[MARK]).end(session=os.getpid())
+    ChildProcesses(os.environ[TAG]).end(session=os.getpid())
 
 
 def _make(setup: Setup, environments: list[Environment], connection: Connection) -> bool:
-    """Makes the environments; false where one cannot be made, which is said."""
+    """Makes the environments; returns False, after sending the failure, if one cannot be made."""
     sys.path[:] = setup.path
     try:
         os.chdir(setup.folder)
         factory = cloudpickle.loads(setup.factory)
         for _ in range(setup.count):
             environments.append(factory())
-    except (Exception, KeyboardInterrupt) as error:  # no Ctrl-C comes here: it is their own
+    except (Exception, KeyboardInterrupt) as error:  # Ctrl-C is blocked here: it is their own
         for index in range(setup.count):
             connection.send([Answer(index, 0, Failure.of(error))])
         return False
@@ -133,7 +133,7 @@ def _answer(environment: Environment, message: Reset | Play, connection: Connect
 
 
 def _values(environment: Environment, message: Reset | Play) -> Iterator[Value]:
-    """What comes of a message; an error of the environment is the last of it."""
+    """Yields the replies to a message; stops after the first environment error."""
     try:
         if isinstance(message, Reset):
             yield checked_reset(environment, message.seed)
@@ -143,7 +143,7 @@ def _values(environment: Environment, message: Reset | Play) -> Iterator[Value]:
             yield step
             if step.done:
                 return
-    except (Exception, KeyboardInterrupt) as error:  # no Ctrl-C comes here: it is their own
+    except (Exception, KeyboardInterrupt) as error:  # Ctrl-C is blocked here: it is their own
         yield Failure.of(error)
 
 
@@ -153,10 +153,10 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class AfterPlugins:
-    """Makes an environment, in whatever process, where the plugins have been imported.
+    """Makes an environment after importing the plugins, in any process.
 
-    One that does not import there matters only if the environment cannot be made: a session may
-    have loaded plugins that this experiment does without.
+    A failed import matters only if the environment cannot be made: a session may have loaded
+    plugins that this experiment does not need.
 
     **Raises:** `UserError` that names such a plugin.
     """
@@ -173,7 +173,7 @@ class AfterPlugins:
 
 
 def _import_failure(module: str) -> str:
-    """The message about a plugin that cannot be imported here, empty for one that can."""
+    """The message for a plugin that cannot be imported here, empty for one that can."""
     try:
         with no_exit():
             importlib.import_module(module)
@@ -187,9 +187,9 @@ def _import_failure(module: str) -> str:
 
 @dataclass(frozen=True)
 class RegisteredHere:
-    """Makes an environment whose id the process that made this object knows.
+    """Makes an environment whose id is registered in the process that made this object.
 
-    **Raises:** `UserError` in one that does not know it.
+    **Raises:** `UserError` in a process without it.
     """
 
     name: str
@@ -208,7 +208,7 @@ class RegisteredHere:
 
 
 def is_registered(name: str) -> bool:
-    """Whether Gymnasium knows an id here, or some version of one without its version."""
+    """True if Gymnasium knows an id here, or a version of an id without one."""
     import gymnasium
 
     return any(name in (known, known.rpartition("-v")[0]) for known in gymnasium.registry)

@@ -15,7 +15,7 @@ from qamx.config.messages import field_errors
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy, load_policy
 from qamx.deploy.metadata import EXPERIMENT
 from qamx.errors import UserError
-from qamx.normalisation import Scaling
+from qamx.normalisation import Normalisation
 from qamx.trained_policy import Snapshot, load_experiment, load_snapshot
 from qamx.training.evaluator import Act, Acting, Role
 from qamx.training.plan import Evaluation, keys_of
@@ -42,7 +42,7 @@ class PolicySource:
     method: str
     seed: int
     environment: EnvironmentSettings
-    scaling: Scaling
+    scaling: Normalisation
     evaluation: Evaluation
     factory: PolicyFactory
     has_behaviour: bool
@@ -121,7 +121,7 @@ def source_of_run(directory: Path, step: int | None = None) -> PolicySource:
         method=experiment.agent.method,
         seed=experiment.seed,
         environment=experiment.environment,
-        scaling=Scaling.load(directory),
+        scaling=Normalisation.load(directory),
         evaluation=build_evaluation(experiment.evaluation),
         factory=RunPolicyFactory(snapshot, Acting(snapshot.agent, experiment.compute.precision)),
         has_behaviour=snapshot.agent.policy.behaviour is not None,
@@ -168,7 +168,7 @@ def source_of_export(folder: Path, step: int | None = None) -> PolicySource:
         method=experiment.agent.method,
         seed=experiment.seed,
         environment=experiment.environment,
-        scaling=Scaling(),
+        scaling=Normalisation(),
         evaluation=build_evaluation(experiment.evaluation),
         factory=ExportedPolicyFactory(policy, trained),
         has_behaviour=False,

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from qamx._utils.processes import Marked, drawing
+from qamx._utils.processes import ChildProcesses, find_renderer
 from qamx.config import EnvironmentSettings
 from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.envs import Environment, Renderable, opened
@@ -31,8 +31,8 @@ class EpisodeReplay:
 
     def __init__(self, result: EvaluationResult, episode: PlayedEpisode, size: int):
         self.result, self.episode, self._size = result, episode, size
-        self._started, self.step = Marked(), 0
-        with self._started.ended_at_error(), self._started.noting():
+        self._started, self.step = ChildProcesses(), 0
+        with self._started.end_on_error(), self._started.track():
             self._env = _renderable(result.source, result.environment)
             self._check(checked_reset(self._env, episode.seed))
 
@@ -47,7 +47,7 @@ class EpisodeReplay:
         **Raises:** `RunError` if the observation differs from the recorded one.
         """
         if not self.over:
-            with self._started.marking():
+            with self._started.tag():
                 seen = checked_step(self._env, self.episode.actions[self.step])
             self.step += 1
             self._check(seen.observation)
@@ -149,7 +149,7 @@ def choose_backend(*, required: bool) -> str:
     """
     if os.environ.get("MUJOCO_GL") in _TRIED:
         return ""
-    rendering = drawing()
+    rendering = find_renderer()
     if rendering.remedy:
         trouble = f"{rendering.said}; {rendering.remedy}; qamx doctor shows what works"
         if required:

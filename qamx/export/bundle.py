@@ -26,7 +26,7 @@ from qamx.envs.checked import checked_reset, checked_step
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.export.onnx import export_onnx, recorded
 from qamx.export.program import PLATFORMS, export_sampler
-from qamx.normalisation import Scaling
+from qamx.normalisation import Normalisation
 from qamx.trained_policy import TrainedPolicy, load_experiment, load_snapshot
 from qamx.training.plan import evaluation_seeds
 
@@ -58,7 +58,7 @@ class ExportSource:
         experiment = load_experiment(directory)
         snapshot = load_snapshot(directory, step)
         horizon, precision = experiment.agent.horizon, experiment.compute.precision
-        policy = TrainedPolicy(snapshot.agent, Scaling.load(directory), horizon, precision)
+        policy = TrainedPolicy(snapshot.agent, Normalisation.load(directory), horizon, precision)
         with opened(build_environment(experiment.environment)) as environment:
             observations = [
                 observation

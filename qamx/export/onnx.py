@@ -17,10 +17,10 @@ from jax.interpreters import partial_eval
 from jaxtyping import Array, Float
 
 from qamx._types import Key
+from qamx._utils.units import Units
 from qamx.agents import AbstractAgent
 from qamx.deploy.metadata import Draw
 from qamx.errors import UserError
-from qamx.normalisation import Units
 
 Answer: TypeAlias = Callable[[Any, Sequence[Any]], Any]
 """Gives the value of a normal draw from its equation and the equation's inputs."""

@@ -73,7 +73,7 @@ def settings_of(method: str, **values: Any) -> AgentSettings:
 
 @dataclass(frozen=True)
 class BenchProblem:
-    """What a training run needs, on random data."""
+    """A method with random data."""
 
     settings: AgentSettings
     observation: int
@@ -81,16 +81,16 @@ class BenchProblem:
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
-        """The method's."""
+        """The optimiser of the method."""
         return build_optimiser(self.settings)
 
     @property
     def sampling(self) -> Sampling:
-        """The method's."""
+        """The sampling of the method."""
         return build_sampling(self.settings)
 
     def state(self, key: jax.Array) -> TrainState:
-        """Before the first update."""
+        """The state before the first update."""
         agent_key, update_key = jax.random.split(key)
         agent = build_agent(self.settings, self.observation, self.action, agent_key)
         return create_state(agent, self.optimiser, update_key)
@@ -110,12 +110,12 @@ class BenchProblem:
         )
 
     def replay(self, axes: tuple[int, ...] = ()) -> Replay:
-        """The data on the device, for one seed or a group of them."""
+        """The data on the device, for one seed or a group."""
         return Replay.create(self.transitions(), 0, axes)
 
 
 class SeedsTogether:
-    """Several seeds of one method, trained by the runner's trainer as one program."""
+    """Several seeds of a method, trained as one program."""
 
     def __init__(self, problem: BenchProblem, seeds: int, precision: Precision):
         state = eqx.filter_vmap(problem.state)(jax.random.split(jax.random.key(0), seeds))
@@ -127,14 +127,13 @@ class SeedsTogether:
         self._training = self._trainer.begin(state, self._replay, keys)
 
     def run(self, updates: int) -> jax.Array:
-        """As many updates of every seed."""
+        """Updates every seed."""
         self._training = self._trainer.run(self._training, self._replay, updates)
         return self._training.counted
 
 
 class HostLoop:
-    """What a plain script does: one compiled update (`equinox.filter_jit`) a call, on a batch that
-    NumPy drew, and every metric fetched as a float."""
+    """A plain script: one compiled update a call, batches drawn by NumPy, metrics fetched."""
 
     def __init__(self, problem: BenchProblem, precision: Precision):
         self._state, self._transitions = problem.state(jax.random.key(0)), problem.transitions()
@@ -180,7 +179,7 @@ def host_windows(
 
 MIB = 2**20
 OBSERVATIONS = 10
-"""Environments that an evaluation steps together: rows of a policy call."""
+"""Rows of a policy call: environments of an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -202,12 +201,12 @@ class VectorisedTiming:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one method. Times are of one update, milliseconds, where nothing else is said."""
+    """Measurements of a method; times are of one update."""
 
     method: str
     products: int
     gflop: float
-    """Of the matrix products, loops in full."""
+    """Matrix products of an update, loops in full."""
     gflop_compiled: float
     """XLA's own count of the compiled program, elementwise work included and loops once."""
     update_ms: float
@@ -216,11 +215,11 @@ class Figures:
     gflop_per_second: float
     host_loop_ms: float
     over_host_loop: float
-    """How many times faster than one update a call, batches drawn and metrics read on the host."""
+    """The speed-up over the host loop."""
     state_mib: float
     """Networks, targets and optimiser."""
     temporary_mib: float
-    """What the program needs beside its arguments."""
+    """Memory of the program without its arguments."""
     trace_s: float
     compile_s: float
     act_calls_per_second: float

@@ -1,4 +1,4 @@
-"""`qamx diff`: why two runs differ, and where their numbers part."""
+"""`qamx diff`: the differing settings of two runs, and the first difference of their records."""
 
 import itertools
 import json
@@ -12,11 +12,11 @@ from qamx.config.experiment import flat
 from qamx.provenance import read
 
 ABSENT = "-"
-"""What is shown where a run has no such key."""
+"""The value of a missing key."""
 
 
 class DifferingFact(NamedTuple):
-    """One thing that two runs do not share: its kind, its key, and both values."""
+    """A setting or version that differs: its kind, its key, and both values."""
 
     kind: str
     key: str
@@ -35,7 +35,7 @@ class FirstDifference(NamedTuple):
 
 
 def diff(one: Path, other: Path) -> int:
-    """Prints how two runs differ; returns 0 if they do not, 1 if they do.
+    """Prints the differences of two runs; returns 0 if there are none, else 1.
 
     **Raises:** `UserError` if a folder holds no run.
     """
@@ -58,7 +58,7 @@ RECORDS = ("metrics.jsonl", "evaluations.jsonl")
 
 
 def differences(one: Path, other: Path) -> list[DifferingFact]:
-    """What differs in the passports of two runs.
+    """The differing facts in the passports of two runs.
 
     **Raises:** `UserError` if a passport is missing or damaged.
     """
@@ -84,7 +84,7 @@ def first_difference(one: Path, other: Path) -> FirstDifference | None:
 
 
 def _facts(passport: dict[str, Any]) -> dict[tuple[str, str], str]:
-    """All that a passport says of its run, by kind and key; times are left out."""
+    """The facts of a passport by kind and key, without times."""
     starts = passport["starts"]
     config = flat(passport["config"]) | _merged(start["changes"] for start in starts)
     facts = {("config", key): json.dumps(value) for key, value in config.items()}
@@ -105,13 +105,13 @@ def _merged(changes: Iterator[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _through(values: Iterator[Any]) -> str:
-    """A value that was the same at each start of a run, or its course."""
+    """A value at all starts of a run; successive ones if it changed."""
     return ", then ".join(str(value) for value, _ in itertools.groupby(values))
 
 
 def _difference_row(name: str, place: FirstDifference) -> tuple[str, str, str, str]:
     where = f"step {place.step:,} ({place.phase})"
-    if place.keys == ("step",):  # one has a row there, the other goes on later, or has ended
+    if place.keys == ("step",):  # one has no row at that step
         one, other = (
             "a row" if step == place.step else "no row" for step in (place.one, place.other)
         )

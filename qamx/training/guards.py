@@ -1,12 +1,12 @@
-"""Guards of a run: signals, the watchdog, the lock of its folder, out of memory."""
+"""Guards of a run: signals, watchdog, folder lock, out of memory."""
 
 import contextlib
 import faulthandler
 import json
+import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from qamx._utils.processes import Marked, end_started, handling
+from qamx._utils.processes import ChildProcesses, end_all_children, handle_signals
 from qamx.envs import EnvHandle, Environment, Step, open_envs
 from qamx.envs.base import step_limit
 from qamx.envs.checked import close_with
@@ -29,23 +29,23 @@ from qamx.errors import ExitCode, RunError, UserError
 class Stopped(BaseException):
     """Raised inside work that can be repeated, when a stop was requested.
 
-    It is no `Exception`, which code around an environment takes for the environment's failure.
+    Not an `Exception`, which code around an environment takes for the environment's failure.
     """
 
 
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGUSR2")
 SCHEDULER = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-"""What a scheduler sends: its notice to end, and the warning that Slurm can send before it."""
+"""Signals of a scheduler: its notice to end, and the warning that Slurm can send before it."""
 
 
 class StopRequest:
-    """Whether the run was asked to stop, by Ctrl-C or by a scheduler."""
+    """A request to stop, by Ctrl-C or by a scheduler."""
 
     def __init__(self):
         self.made = False
 
     def make(self, number: int = signal.SIGTERM, frame: object = None) -> None:
-        """Asks for a stop; a second Ctrl-C does not wait for the state to be saved."""
+        """Requests a stop; a second Ctrl-C does not wait for the state to be saved."""
         if self.made and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.made = True
@@ -56,36 +56,36 @@ class StopRequest:
             raise Stopped
 
     def listening(self) -> contextlib.AbstractContextManager[None]:
-        """Signals make the request inside."""
-        return handling((signal.SIGINT, *SCHEDULER), self.make)
+        """A context in which signals make the request."""
+        return handle_signals((signal.SIGINT, *SCHEDULER), self.make)
 
 
 @contextlib.contextmanager
 def stop_immediately() -> Iterator[None]:
-    """A scheduler's signals raise `Stopped` inside: nothing has been done that could be lost."""
+    """Raises `Stopped` at a scheduler's signals, before there is anything to save."""
     stop = StopRequest()
 
     def leave(number: int, frame: object) -> None:
         stop.make()
         stop.check()
 
-    with handling(SCHEDULER, leave):
+    with handle_signals(SCHEDULER, leave):
         try:
             yield
         except Exception:
-            stop.check()  # modules that are being imported turn it into an error of theirs
+            stop.check()  # a module that is being imported may have replaced the exception
             raise
 
 
 LIMIT_SECONDS = 600.0
-"""How long one reset or step of an environment may take."""
+"""Timeout of one reset or step of an environment."""
 
 
 class Watchdog:
     """A thread that ends the process when a watched call outlasts `seconds`.
 
     It sees every hang in which Python still runs: a simulator that releases the interpreter's
-    lock, as MuJoCo does, a wait for a device or a server, a loop without end.
+    lock, as MuJoCo does, a wait for a device or a server, an endless loop.
     """
 
     def __init__(self, seconds: float | None = None, end: Callable[[str], object] | None = None):
@@ -95,11 +95,11 @@ class Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def begin(self, call: str) -> None:
-        """Watches `call`, a description, from now on."""
+        """Starts to watch a call, given its description."""
         self._call = (time.monotonic(), call)
 
     def done(self) -> None:
-        """The call has returned."""
+        """Stops watching the call."""
         self._call = None
 
     def close(self) -> None:
@@ -114,35 +114,35 @@ class Watchdog:
                 return
 
     def _leave(self, message: str) -> NoReturn:
-        # The thread that hangs cannot be told to raise: the process ends, its checkpoints stay.
+        # The hanging thread cannot be made to raise: the process ends, its checkpoints stay.
         faulthandler.dump_traceback()
-        print(message, file=sys.stderr, flush=True)
-        end_started()
+        logging.getLogger("qamx").error(message)
+        end_all_children()
         os._exit(ExitCode.FAILED)
 
 
 class WatchedEnvironment:
-    """An environment of this process whose every call is watched, and what it starts ended.
+    """An environment of this process whose calls are watched and whose child processes are ended.
 
-    **Arguments:** `started` is what the environment has started where it was made.
+    **Arguments:** `started` are the processes that its construction has started.
     """
 
-    def __init__(self, env: Environment, watchdog: Watchdog, started: Marked | None = None):
+    def __init__(self, env: Environment, watchdog: Watchdog, started: ChildProcesses | None = None):
         self._env, self._watchdog = env, watchdog
-        self._started = started or Marked()
+        self._started = started or ChildProcesses()
         self.observation_size, self.action_size = env.observation_size, env.action_size
         self.max_episode_steps = step_limit(env)
         self._seed, self._steps = 0, 0
 
     def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
         self._seed, self._steps = seed, 0
-        with self._watched(f"a reset with seed {seed}"), self._started.noting():
+        with self._watched(f"a reset with seed {seed}"), self._started.track():
             return self._env.reset(seed)
 
     def step(self, action: Float[np.ndarray, " act"]) -> Step:
         self._steps += 1
         call = f"step {self._steps} of the episode with reset seed {self._seed}"
-        with self._watched(call), self._started.noting(threading.get_native_id()):
+        with self._watched(call), self._started.track(threading.get_native_id()):
             return self._env.step(action)
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class WatchedEnvironment:
     def _watched(self, call: str) -> Iterator[None]:
         self._watchdog.begin(call)
         try:
-            with self._started.marking():
+            with self._started.tag():
                 yield
         finally:
             self._watchdog.done()
@@ -162,35 +162,35 @@ class WatchedEnvironment:
 def open_watched_envs(
     make_environment: Callable[[], Environment], count: int, workers: int, watchdog: Watchdog
 ) -> list[EnvHandle]:
-    """Players of `count` environments over `workers` processes, none of which can hang the run.
+    """`count` environments over `workers` processes, none of which can hang the run.
 
-    In this process (`workers` 0) the watchdog sees their calls; another process is waited for no
-    longer than the watchdog's time.
+    In this process (`workers` 0) the watchdog sees their calls; its timeout is that of other
+    processes.
     """
 
     def make_watched() -> Environment:
-        started = Marked()
-        with started.ended_at_error(), started.noting():
+        started = ChildProcesses()
+        with started.end_on_error(), started.track():
             return WatchedEnvironment(make_environment(), watchdog, started)
 
     make = make_watched if workers == 0 else make_environment
     return open_envs(make, count, workers, watchdog.seconds)
 
 
-PATIENCE = 0.5
-"""Seconds in which a lock is tried: whoever only looks at it holds it for an instant."""
+LOCK_TIMEOUT = 0.5
+"""Seconds: a process that only tests the lock holds it for an instant."""
 
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Holds the directory inside `with`.
+    """Holds the lock of a directory inside `with`.
 
-    The operating system holds the lock for the process and frees it however the process ends;
-    the file that stays behind locks nothing.
+    The operating system frees the lock however the process ends; the file that stays locks
+    nothing.
 
     **Raises:** `UserError` that names the holder, if another process holds it.
     """
-    lock = filelock.FileLock(directory / "lock", timeout=PATIENCE, poll_interval=0.05)
+    lock = filelock.FileLock(directory / "lock", timeout=LOCK_TIMEOUT, poll_interval=0.05)
     holder = directory / "lock.json"
     try:
         held = lock.acquire()
@@ -205,7 +205,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether a process works in the directory."""
+    """True while a process holds the directory's lock."""
     path = directory / "lock"
     if not path.exists():
         return False
@@ -233,27 +233,27 @@ class OutOfMemory(RunError):
 
 
 def replay_size(rows: int, observation_size: int, action_size: int) -> str:
-    """What a replay buffer takes."""
+    """Description of the memory of a replay buffer."""
     row = 4 * (2 * observation_size + action_size + 3)
     return f"the replay is {rows:,} rows x {row:,} bytes = {rows * row / 2**20:,.0f} MiB"
 
 
 def bytes_of(tree: PyTree) -> int:
-    """What the arrays of a tree take."""
+    """The size of a tree's arrays."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes"))
 
 
 @contextlib.contextmanager
 def explain_oom(content: str) -> Iterator[None]:
-    """Says `content` when the device runs out of memory inside.
+    """Adds the `content` of the device's memory to an out-of-memory error.
 
     **Raises:** `OutOfMemory`.
     """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        said = str(error).splitlines()[0]
-        if "RESOURCE_EXHAUSTED" not in said and "Out of memory" not in said:
+        message = str(error).splitlines()[0]
+        if "RESOURCE_EXHAUSTED" not in message and "Out of memory" not in message:
             raise
         device = jax.devices()[0].device_kind
-        raise OutOfMemory(f"out of memory on {device} ({said}): {content}") from error
+        raise OutOfMemory(f"out of memory on {device} ({message}): {content}") from error

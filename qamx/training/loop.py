@@ -252,7 +252,7 @@ class Runner:
     def _use_shard(self) -> None:
         """Replaces the shard by that of the present update."""
         updates = self._updates
-        if self._shards.is_due(updates):
+        if self._shards.needs_swap(updates):
             self._check_finite()
             self._replay = self._replay.replace_offline(self._shards.swap(updates))
             self._finite.restart(self._step, self._training)

@@ -1,4 +1,4 @@
-"""The online part of the replay on disk: files that are only ever added."""
+"""The online part of the replay on disk, as append-only files."""
 
 from pathlib import Path
 from typing import TypeAlias
@@ -14,10 +14,9 @@ Record: TypeAlias = tuple[str, int, str]
 
 
 class OnlineRows:
-    """The folder of these files; a save costs what is new.
+    """A folder of files named by their rows; a save writes the new rows alone.
 
-    Each file is named by the rows that it holds. A checkpoint keeps the records of the files
-    that it needs.
+    A checkpoint holds the records of the files that it needs.
     """
 
     def __init__(self, directory: Path):
@@ -63,7 +62,7 @@ class OnlineRows:
         return Transitions(**joined)
 
     def keep_only(self, records: list[Record]) -> None:
-        """Removes what is not recorded: it was played after the checkpoint, and will be again."""
+        """Removes other files: their rows were played after the checkpoint, and are repeated."""
         names = {name for name, _, _ in records}
         for path in self._directory.glob("*"):
             if path.name not in names:

@@ -101,7 +101,7 @@ def test_a_command_parses_and_its_file_loads(block, line, words, apart):
     if isinstance(change, Change) and 2 in change.statuses:
         return  # the page shows what is wrong with it
     if hasattr(parsed, "file") and find_experiment(parsed.file).exists():
-        load(find_experiment(parsed.file), parsed.set, parsed.seed)
+        load(find_experiment(parsed.file), parsed.overrides, parsed.seed)
     for file in getattr(parsed, "files", ()):
         if file.exists():
             load_suite(file) if is_suite_file(file) else load(file)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from qamx.data.transitions import Transitions
 from qamx.data.validation import is_numeric, require_column, require_flags, require_rows
-from qamx.envs.spaces import PLAIN, chosen, is_image, joined, named_leaves
+from qamx.envs.spaces import PLAIN, concat, is_image, named_leaves, select_keys
 from qamx.errors import UserError
 
 Terminal: TypeAlias = Literal["data", "success", "never"]
@@ -146,19 +146,19 @@ class EpisodeReader:
         keys = self._keys(where, leaves)
         _require_vectors(f"{where}: observations", leaves, keys, steps, (steps, steps + 1))
         rows = min(len(leaves[key]) for key in keys)
-        vectors = joined({key: leaves[key][:rows] for key in keys}, keys, rows)
+        vectors = concat({key: leaves[key][:rows] for key in keys}, keys, rows)
         if episode.next_observations is None:
             return vectors[:steps], vectors[1:]
         following = named_leaves(episode.next_observations)
-        chosen(following, keys, f"{where}: next observations")
+        select_keys(following, keys, f"{where}: next observations")
         _require_vectors(f"{where}: next observations", following, keys, steps, (steps,))
-        return vectors[:steps], joined(following, keys, steps)
+        return vectors[:steps], concat(following, keys, steps)
 
     def _keys(self, where: str, leaves: Mapping) -> list[str]:
         if self.observation_keys is None and PLAIN not in leaves:
             named_by = f"{where}: data.observation_keys, by default the environment's"
-            return chosen(leaves, self.environment_keys, named_by)
-        return chosen(leaves, self.observation_keys, f"{where}: data.observation_keys")
+            return select_keys(leaves, self.environment_keys, named_by)
+        return select_keys(leaves, self.observation_keys, f"{where}: data.observation_keys")
 
     def _success(self, where: str, episode: StoredEpisode) -> Bool[np.ndarray, " t"] | None:
         steps = len(episode.actions)

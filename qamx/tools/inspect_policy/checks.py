@@ -216,7 +216,7 @@ def _diversity(report: PolicyReport) -> Numbers | None:
 
 @_row(
     "adjoint |g|",
-    "{end:.3g} at t = 1, {start:.2g} at t = 0, top {most:.3g}; none in {blocked:.0%} of entries",
+    "{end:.3g} at t = 1, {start:.2g} at t = 0; none in {blocked:.0%} of entries",
     "not 0, largest near t = 1",
 )
 def _adjoint(report: PolicyReport) -> Numbers | None:

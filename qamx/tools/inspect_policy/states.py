@@ -19,7 +19,7 @@ from qamx.data.source import normalise
 from qamx.data.transitions import Transitions
 from qamx.envs import opened
 from qamx.errors import UserError
-from qamx.normalisation import ScaledEnvironment, Scaling
+from qamx.normalisation import Normalisation, NormalisedEnvironment
 from qamx.provenance import read
 from qamx.trained_policy import load_experiment, load_snapshot
 from qamx.training.plan import evaluation_seeds
@@ -40,7 +40,7 @@ class InspectedRun:
     experiment: Experiment
     agent: AbstractAgent
     step: int
-    scaling: Scaling
+    scaling: Normalisation
     data: Transitions | None
     metrics: list[LogRow]
     evaluations: list[LogRow]
@@ -57,9 +57,9 @@ class InspectedRun:
         rows = [row for row in self.evaluations if row["step"] <= self.step]
         return rows[-1] if rows else None
 
-    def open_environment(self) -> ScaledEnvironment:
+    def open_environment(self) -> NormalisedEnvironment:
         """The environment in the policy's units."""
-        return ScaledEnvironment(build_environment(self.experiment.environment), self.scaling)
+        return NormalisedEnvironment(build_environment(self.experiment.environment), self.scaling)
 
 
 def load_run(directory: Path) -> InspectedRun:
@@ -74,7 +74,7 @@ def load_run(directory: Path) -> InspectedRun:
     except UserError as error:
         broken = not_finite_at(directory)
         raise UserError(f"{error}{broken and f' (but: {broken})'}") from error
-    scaling = Scaling.load(directory)
+    scaling = Normalisation.load(directory)
     return InspectedRun(
         directory,
         experiment,
@@ -99,7 +99,7 @@ def not_finite_at(directory: Path) -> str:
     )
 
 
-def _data(directory: Path, experiment: Experiment, scaling: Scaling) -> Transitions | None:
+def _data(directory: Path, experiment: Experiment, scaling: Normalisation) -> Transitions | None:
     """The first shard; None if a file is missing, as nothing is generated or downloaded."""
     files = [Path(entry["file"]) for entry in read(directory)["data"]]
     if not all(file.exists() for file in files):

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx._utils.files import read_json_lines, read_text
+from qamx.config.schedules import phase_steps
 from qamx.errors import UserError
 from qamx.tools.results.published_results import DOMAINS, TASKS
 
@@ -149,15 +150,6 @@ def _label(method: str, name: str, domain: str) -> str:
     variant = name.partition("-")[2]
     redundant = not variant or variant == method or domain.endswith(f"-{variant}")
     return method if redundant else f"{method}-{variant}"
-
-
-def phase_steps(schedule: Mapping[str, Any]) -> dict[str, int]:
-    """The steps of each phase: the keys of a table `[schedule]` that end in `_steps`."""
-    return {
-        key.removesuffix("_steps"): value
-        for key, value in schedule.items()
-        if key.endswith("_steps") and isinstance(value, int)
-    }
 
 
 def _ends(schedule: Mapping[str, Any]) -> dict[str, int]:
