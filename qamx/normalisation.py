@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,8 @@ from qamx.envs.rendering import Image, Renderable
 from qamx.errors import UserError
 
 FILE_NAME = "scaling.json"
+
+Vector: TypeAlias = Float[np.ndarray, " entries"]
 VECTORS = tuple(vector.name for vector in fields(Units))
 
 
