@@ -1,4 +1,4 @@
-"""A file server that misbehaves as it is told, and remembers what it was asked for."""
+"""A file server with scripted faults and a record of its requests."""
 
 import contextlib
 import hashlib
@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Request:
-    """A request, and how many bytes of a body it was answered with."""
+    """A request with the status and the number of body bytes of its response."""
 
     method: str
     path: str
@@ -26,11 +26,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """How a GET is answered; the default is as it should be.
+    """A scripted response to a GET; correct by default.
 
-    **Arguments:** `cut` and `stall` end the connection, or fall silent, behind so many bytes of
-    the body; `ranges` says whether ranges are honoured, `careless` that they are even if the
-    file has changed; `status`, `headers` and `body` replace the answer's own.
+    **Arguments:** `cut` and `stall` close or stall the connection after that many bytes of the
+    body; `ranges=False` ignores ranges, `careless` honours them even if the file has changed;
+    `status`, `headers` and `body` replace the correct ones.
     """
 
     cut: int | None = None
@@ -45,8 +45,8 @@ class Answer:
 class FileServer:
     """Serves `files` (bytes by path) and answers the GETs of a path by its `script`, in order.
 
-    Behind the end of a script all is as it should be. `validators` names the headers that tell
-    versions apart; `release` ends all silence.
+    After the end of a script all responses are correct. `validators` names the headers that
+    identify versions; `release` ends all stalls.
     """
 
     def __init__(self):
@@ -71,28 +71,29 @@ class FileServer:
         self._server.server_close()
 
     def gets(self, path: str) -> list[Request]:
-        return [one for one in self.requests if (one.method, one.path) == ("GET", path)]
+        return [
+            request for request in self.requests if (request.method, request.path) == ("GET", path)
+        ]
 
     def sent(self, path: str) -> list[int]:
-        """Bytes that each GET was answered with."""
-        return [one.sent for one in self.gets(path)]
+        """Body bytes of each GET's response."""
+        return [request.sent for request in self.gets(path)]
 
     def ranges(self, path: str) -> list[str | None]:
-        """What each GET asked for."""
-        return [one.range for one in self.gets(path)]
+        """The requested range of each GET."""
+        return [request.range for request in self.gets(path)]
 
     def wait_for(self, path: str, count: int) -> None:
-        """Until so many GETs were answered, as far as they are."""
+        """Waits until `count` GETs were answered, or begun to be."""
         end = time.monotonic() + 20
         while len(self.gets(path)) < count:
             assert time.monotonic() < end, f"{len(self.gets(path))} requests for {path}"
             time.sleep(0.01)
 
-    def _note(self, asked: http.server.BaseHTTPRequestHandler, status: int, sent: int) -> None:
-        headers = asked.headers
-        path, ranges = asked.path[1:], (headers["Range"], headers["If-Range"])
+    def _record(self, handler: http.server.BaseHTTPRequestHandler, status: int, sent: int) -> None:
+        ranges = handler.headers["Range"], handler.headers["If-Range"]
         with self._lock:
-            self.requests.append(Request(asked.command, path, *ranges, status, sent))
+            self.requests.append(Request(handler.command, handler.path[1:], *ranges, status, sent))
 
     def _handler(self):
         server = self
@@ -119,8 +120,8 @@ class FileServer:
                 headers, status, body = self._headers(content or b"", answer)
                 limits = [limit for limit in (answer.cut, answer.stall) if limit is not None]
                 part = body[: min(limits, default=len(body))] if self.command == "GET" else b""
-                # Before the answer: whoever has it all may look at once.
-                server._note(self, status, len(part))
+                # Before the response: a client that has it all may look at once.
+                server._record(self, status, len(part))
                 with contextlib.suppress(OSError):
                     self.send_response(status)
                     for name, value in headers.items():
@@ -136,11 +137,11 @@ class FileServer:
                 if answer.status is not None:
                     body = answer.body or b""
                     return {"Content-Length": str(len(body)), **answer.headers}, answer.status, body
-                own = {
+                correct = {
                     "ETag": f'"{hashlib.md5(content).hexdigest()}"',
                     "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT",
                 }
-                headers = {name: own[name] for name in server.validators} | answer.headers
+                headers = {name: correct[name] for name in server.validators} | answer.headers
                 body = content if answer.body is None else answer.body
                 start = self._start(headers, answer)
                 if start is None:

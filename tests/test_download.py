@@ -1,6 +1,6 @@
-"""Downloads from a server that cuts, stalls, lies and changes: what arrives, and what is asked.
+"""Downloads from a server that cuts, stalls, lies and changes.
 
-Every case looks at the bytes requested too: a resume that began anew would give the same file.
+Every case checks the requested bytes too: a restart instead of a resume would give the same file.
 """
 
 import errno
@@ -69,10 +69,10 @@ SIZE = len(TRAINING)
 
 @pytest.fixture
 def server():
-    one = FileServer()
-    one.files = {TRAIN: TRAINING, VAL: HELD_OUT}
-    yield one
-    one.close()
+    server = FileServer()
+    server.files = {TRAIN: TRAINING, VAL: HELD_OUT}
+    yield server
+    server.close()
 
 
 def fetch(server, directory, *names, retry_policy=QUICK, **options):
@@ -97,12 +97,12 @@ def sha256(content):
 
 
 def part_of(directory):
-    """Where the training file is while it arrives."""
+    """The partial training file."""
     return directory / ".downloads" / f"{NAME}-v0" / f"{TRAIN}.part"
 
 
 def leftovers(directory):
-    """What lies in the workplace beside locks."""
+    """The files in the staging folder, without locks."""
     inside = (directory / ".downloads").rglob("*")
     return sorted(p.name for p in inside if p.is_file() and p.suffix != ".lock")
 
@@ -455,22 +455,22 @@ def test_another_file_than_the_recorded_one_is_refused(tmp_path, server):
 
 @pytest.fixture
 def copy():
-    one = FileServer()
-    one.files = {TRAIN: TRAINING, VAL: HELD_OUT}
-    yield one
-    one.close()
+    server = FileServer()
+    server.files = {TRAIN: TRAINING, VAL: HELD_OUT}
+    yield server
+    server.close()
 
 
 @pytest.fixture
 def silent():
-    """The address of something that accepts connections and says nothing."""
+    """The address of a server that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @pytest.fixture
 def both(monkeypatch, copy):
-    """Downloads from a first address and, where that fails, the copy; what was said, if asked."""
+    """Downloads from a first address and, where that fails, the copy."""
     monkeypatch.delenv("QAMX_MIRROR", raising=False)
 
     def fetch(first, directory, *names, second=copy.url, **options):
@@ -657,7 +657,7 @@ def test_a_missing_file_is_said_at_once_with_names_near(tmp_path, server):
     said = refused(server, tmp_path, "cube-double-play", NAME)
     assert re.search(r"cube-double-play-v0(-val)?\.npz: not there \(the server answers 404", said)
     assert "Names near cube-double-play: cube-double-play-100m" in said
-    assert all(one.method == "HEAD" for one in server.requests)
+    assert all(request.method == "HEAD" for request in server.requests)
     assert not (tmp_path / TRAIN).exists()
 
 
@@ -911,7 +911,7 @@ def test_a_run_completes_a_folder_that_was_left_unfinished(tmp_path, server, mon
 
 
 class Console:
-    """What `watching` asks of a console that is no terminal."""
+    """The part of a console that `show_progress` needs."""
 
     is_terminal = False
 

@@ -230,34 +230,34 @@ def _lookup(name: str, listed: Sequence[_Listed]) -> str:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_FAREWELL = 2.0
-"""Seconds given to the others after one has failed, or Ctrl-C was pressed."""
+_JOIN_SECONDS = 2.0
+"""Seconds in which the other threads may finish after a failure or Ctrl-C."""
 
 
 def map_in_threads(
-    work: Callable[[T], R], things: Sequence[T], jobs: int, stop: threading.Event
+    work: Callable[[T], R], items: Sequence[T], threads: int, stop: threading.Event
 ) -> list[R]:
-    """The results, in the order of the things.
+    """The results of `work` for all items, in their order.
 
     The first failure, and Ctrl-C, set `stop`, at which the work in progress should end.
 
-    **Raises:** what the first failure raised.
+    **Raises:** the first failure.
     """
-    futures = [Future[R]() for _ in things]
-    tasks = iter(list(zip(futures, things, strict=True)))
-    turn = threading.Lock()
+    futures = [Future[R]() for _ in items]
+    tasks = iter(list(zip(futures, items, strict=True)))
+    lock = threading.Lock()
 
-    def labour() -> None:
+    def run() -> None:
         while not stop.is_set():
-            with turn:
+            with lock:
                 task = next(tasks, None)
             if task is None:
                 return
-            _carry_out(work, *task)
+            _complete(work, *task)
 
-    # A thread may wait for a silent server when the process is to end: as a daemon it just ends.
-    threads = [threading.Thread(target=labour, daemon=True) for _ in range(min(jobs, len(things)))]
-    for thread in threads:
+    # Daemons: a thread that waits for a silent server must not delay the end of the process.
+    pool = [threading.Thread(target=run, daemon=True) for _ in range(min(threads, len(items)))]
+    for thread in pool:
         thread.start()
     try:
         finished = wait(futures, return_when=FIRST_EXCEPTION).done
@@ -265,13 +265,13 @@ def map_in_threads(
         return [future.result() for future in failed or futures]
     except BaseException:
         stop.set()
-        for thread in threads:
-            thread.join(_FAREWELL / len(threads))
+        for thread in pool:
+            thread.join(_JOIN_SECONDS / len(pool))
         raise
 
 
-def _carry_out(work: Callable[[T], R], future: Future[R], thing: T) -> None:
+def _complete(work: Callable[[T], R], future: Future[R], item: T) -> None:
     try:
-        future.set_result(work(thing))
+        future.set_result(work(item))
     except BaseException as error:
         future.set_exception(error)

@@ -111,7 +111,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         from rich.console import Console
 
-        if (console := Console()).is_terminal:
+        if (console := Console(soft_wrap=True)).is_terminal:  # whole log lines above the bar
             self._bar = _bar(console)
             fields = {"amounts": "", "rate": "", "note": ""}
             first = self._reached[0][1]

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import shutil
 import threading
 import time
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from qamx._utils.files import atomic_write, cached_sha256, sha256
+from qamx._utils.files import atomic_write, cached_sha256, make_folder, sha256
 from qamx._utils.machine import map_in_threads
 from qamx.data.ogbench.catalogue import (
     SHARDED,
@@ -22,6 +21,7 @@ from qamx.data.ogbench.catalogue import (
     UnavailableError,
     dataset_names,
     default_directory,
+    directory_option,
     lookup,
     near_names,
     other_servers,
@@ -41,7 +41,7 @@ from qamx.data.ogbench.http import (
     format_bytes,
     remote_size,
 )
-from qamx.data.ogbench.rollout import read_stamp
+from qamx.data.ogbench.rollout import describe_stamp, read_stamp
 from qamx.data.validation import BROKEN, check_headers, read_headers
 from qamx.errors import UserError
 
@@ -111,7 +111,7 @@ def add_record(directory: Path, file: str, record: Record) -> None:
     import filelock
 
     staging = StagingDir(directory).root
-    _make_folder(staging)
+    make_folder(staging)
     with filelock.FileLock(staging / "hashes.lock"):
         records = read_records(directory) | {file: record}
         content = {name: asdict(records[name]) for name in sorted(records)}
@@ -157,10 +157,9 @@ def refuse_generated(path: Path) -> None:
     """
     stamp = read_stamp(path)
     if stamp is not None:
-        arguments = ", ".join(f"{key} {value}" for key, value in stamp.items() if key != "name")
         raise UserError(
-            f"{path}: generated here ({arguments}), not OGBench's, and never replaced by a "
-            "download; name another place with --directory, or move the file away"
+            f"{path}: generated here ({describe_stamp(stamp)}), not OGBench's, and never replaced "
+            "by a download; name another place with --directory, or move the file away"
         )
 
 
@@ -169,8 +168,7 @@ def _generation_hint(name: str, directory: Path) -> str:
     base = name.removesuffix(VERSION).removesuffix(SHARDED)
     if base not in dataset_names():
         return f"It cannot be generated here: get its files elsewhere and put them into {directory}"
-    option = "" if directory == default_directory() else f" --directory {directory}"
-    commands = f"  qamx data generate {base}{option}"
+    commands = f"  qamx data generate {base}{directory_option(directory)}"
     walker = lookup(base).walker
     if walker is not None and find_expert(walker, directory) is None:
         commands = f"  {training_command(walker, directory)}\n{commands}"
@@ -241,7 +239,7 @@ class StagingDir:
         """Locks sets against other processes, after waiting for theirs."""
         import filelock
 
-        _make_folder(self.root)
+        make_folder(self.root)
         with contextlib.ExitStack() as stack:
             # In one order for all, or two processes could wait for each other.
             for name in sorted(names):
@@ -253,17 +251,8 @@ class StagingDir:
                     lock.acquire(poll_interval=0.1)
                 stack.callback(lock.release)
                 stack.callback(_remove_empty, self.root / name)
-                _make_folder(self.root / name)
+                make_folder(self.root / name)
             yield
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: can't be made ({error.strerror})") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder}: can't be written into; name another place with --directory")
 
 
 def _remove_empty(folder: Path) -> None:
@@ -410,11 +399,11 @@ class DownloadJob:
         """Asks for the sizes of files, and checks that the missing bytes fit on the disk."""
 
         def ask(file: str) -> FileSize:
-            def at(url: str, last: bool) -> FileSize:
+            def ask_server(url: str, last: bool) -> FileSize:
                 total = remote_size(url, self.retry_policy, CONTACTS if last else 1)
                 return FileSize(total, self.staging.part(file).size, url)
 
-            return self._try_servers(file, at)
+            return self._try_servers(file, ask_server)
 
         sizes = dict(zip(files, map_in_threads(ask, files, self.jobs, self.stop), strict=True))
         _check_free_space(self.staging.directory, sizes.values())
@@ -459,7 +448,7 @@ class DownloadJob:
     def _fetch(self, file: str, expected: Record | None, progress: DownloadProgress) -> None:
         part = self.staging.part(file)
 
-        def at(url: str, last: bool) -> Record:
+        def fetch(url: str, last: bool) -> Record:
             attempts = self.retry_policy.attempts
             attempts = attempts if last else min(attempts, _ATTEMPTS_BEFORE_NEXT_SERVER)
             transfer = Transfer(
@@ -471,9 +460,9 @@ class DownloadJob:
             )
             return _fetch_verified(transfer, url, expected)
 
-        record = self._try_servers(file, at)
+        record = self._try_servers(file, fetch)
         path = self.staging.directory / file
-        _make_folder(path.parent)
+        make_folder(path.parent)
         # The record first: a kill in between must not leave a file without one.
         add_record(self.staging.directory, file, record)
         part.move_to(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from qamx.data.ogbench.catalogue import default_directory
+from qamx.data.ogbench.catalogue import default_directory, directory_option
 from qamx.data.ogbench.rollout import Stamp, write_archive
 from qamx.errors import UserError
 
@@ -65,8 +65,7 @@ def expert_path(walker: str, directory: Path) -> Path:
 
 def training_command(walker: str, directory: Path) -> str:
     """The command that trains a walker's expert."""
-    option = "" if directory == default_directory() else f" --directory {directory}"
-    return f"qamx data expert {walker}{option}"
+    return f"qamx data expert {walker}{directory_option(directory)}"
 
 
 def write_expert(path: Path, layers: Sequence[Layer], stamp: Stamp) -> None:

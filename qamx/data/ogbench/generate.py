@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import logging
-import os
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
+from qamx._utils.files import make_folder
 from qamx._utils.machine import usable_cores
 from qamx.data.ogbench.catalogue import Dataset, default_directory
 from qamx.data.ogbench.expert import Expert, find_expert, missing_expert_error
@@ -24,6 +24,7 @@ from qamx.data.ogbench.rollout import (
     Plan,
     ScriptedBehaviour,
     ShardSpec,
+    describe_stamp,
     draw_episode,
     read_stamp,
     write_archive,
@@ -170,7 +171,8 @@ def execute(
     missing = [file for file in plan.files if overwrite or not _exists(file, directory)]
     if missing and walker is not None and expert is None:
         raise missing_expert_error(walker, name, directory)
-    _make_folders({(directory / file.path).parent for file in missing})
+    for folder in {(directory / file.path).parent for file in missing}:
+        make_folder(folder)
     # Several runs may start on one missing set: one process makes it.
     lock = filelock.FileLock(directory / f".{name}.lock")
     with lock if missing else contextlib.nullcontext():
@@ -250,22 +252,8 @@ def _exists(file: ShardSpec, directory: Path) -> bool:
         ignored = {"expert"} if file.plan.expert is None else set()
         if {key: value for key, value in stamp.items() if key not in ignored} == file.stamp:
             return True
-    origin = "wasn't generated here" if stamp is None else f"was generated from {_listed(stamp)}"
+    origin = f"was generated from {describe_stamp(stamp)}" if stamp else "wasn't generated here"
     raise UserError(
-        f"{path} {origin}, not from {_listed(file.stamp)}: "
+        f"{path} {origin}, not from {describe_stamp(file.stamp)}: "
         "choose another directory, or ask to overwrite it."
     )
-
-
-def _listed(stamp: dict[str, str | int]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in stamp.items() if key != "name")
-
-
-def _make_folders(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"can't make the folder {folder}: {error.strerror}.") from error
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"can't write into {folder}.")

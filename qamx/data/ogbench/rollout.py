@@ -229,3 +229,8 @@ def read_stamp(path: Path) -> dict[str, str | int] | None:
 def is_generated(path: Path) -> bool:
     """True for a file of `qamx data generate`."""
     return read_stamp(path) is not None
+
+
+def describe_stamp(stamp: Stamp) -> str:
+    """The arguments of a generated file, for messages."""
+    return ", ".join(f"{key} {value}" for key, value in stamp.items() if key != "name")
