@@ -80,10 +80,10 @@ def replay(policy: JaxPolicy | OnnxPolicy, recorded: Mapping[str, np.ndarray]) -
     return policy.act_with_noise(recorded["observations"], noises)
 
 
-def difference(metadata: Metadata, found: np.ndarray, expected: np.ndarray) -> float:
+def difference(metadata: Metadata, actions: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference of two arrays of actions, in the policy's units."""
     reach = metadata.units.reach if metadata.units.action_low.size else 1.0
-    return float(np.max(np.abs(found - expected) / reach))
+    return float(np.max(np.abs(actions - expected) / reach))
 
 
 def measure_latency(policy: ChunkPolicy, observation: np.ndarray, calls: int) -> Latency:

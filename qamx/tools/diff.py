@@ -39,20 +39,27 @@ def diff(one: Path, other: Path) -> int:
 
     **Raises:** `UserError` if a folder holds no run.
     """
-    header = ("", "", str(one), str(other))
-    found = differences(one, other)
-    if found:
-        print_table("what the runs were given", header, found)
-    first_differences = {name: first_difference(one / name, other / name) for name in RECORDS}
-    differing = [_difference_row(name, place) for name, place in first_differences.items() if place]
-    if differing:
-        print_table("where their records part", ("", "at", str(one), str(other)), differing)
+    facts = differences(one, other)
+    if facts:
+        print_table("what the runs were given", ("", "", str(one), str(other)), facts)
+    firsts = {name: first_difference(one / name, other / name) for name in RECORDS}
+    rows = [_difference_row(name, first) for name, first in firsts.items() if first]
+    if rows:
+        print_table("where their records part", ("", "at", str(one), str(other)), rows)
     last = _last_evaluations(one, other)
-    if last and first_differences["evaluations.jsonl"]:
+    if last and firsts["evaluations.jsonl"]:
         print_table("their last evaluations", ("", str(one), str(other)), last)
-    print(_verdict(bool(found), bool(differing)))
-    return 1 if found or differing else 0
+    print(VERDICTS[bool(facts), bool(rows)])
+    return 1 if facts or rows else 0
 
+
+VERDICTS = {
+    (True, True): "the runs differ",
+    (True, False): "the runs were given different things and recorded the same numbers",
+    (False, True): "the runs were given the same and recorded different numbers",
+    (False, False): "the runs are equal",
+}
+"""The last line, by differences of facts and of records."""
 
 RECORDS = ("metrics.jsonl", "evaluations.jsonl")
 
@@ -109,16 +116,16 @@ def _through(values: Iterator[Any]) -> str:
     return ", then ".join(str(value) for value, _ in itertools.groupby(values))
 
 
-def _difference_row(name: str, place: FirstDifference) -> tuple[str, str, str, str]:
-    where = f"step {place.step:,} ({place.phase})"
-    if place.keys == ("step",):  # one has no row at that step
+def _difference_row(name: str, first: FirstDifference) -> tuple[str, str, str, str]:
+    where = f"step {first.step:,} ({first.phase})"
+    if first.keys == ("step",):  # one has no row at that step
         one, other = (
-            "a row" if step == place.step else "no row" for step in (place.one, place.other)
+            "a row" if step == first.step else "no row" for step in (first.one, first.other)
         )
         return name, where, one, other
-    first, *others = place.keys
+    key, *others = first.keys
     more = f" and {len(others)} more keys" if others else ""
-    return name, f"{where}: {first}{more}", str(place.one), str(place.other)
+    return name, f"{where}: {key}{more}", str(first.one), str(first.other)
 
 
 def _last_evaluations(one: Path, other: Path) -> list[tuple[str, str, str]]:
@@ -126,13 +133,3 @@ def _last_evaluations(one: Path, other: Path) -> list[tuple[str, str, str]]:
     last = [read_json_lines(path / name)[-1:] or [{}] for path in (one, other)]
     (mine,), (theirs,) = last
     return [(k, str(mine.get(k, ABSENT)), str(theirs.get(k, ABSENT))) for k in mine | theirs]
-
-
-def _verdict(given: bool, found: bool) -> str:
-    if given and found:
-        return "the runs differ"
-    if given:
-        return "the runs were given different things and recorded the same numbers"
-    if found:
-        return "the runs were given the same and recorded different numbers"
-    return "the runs are equal"

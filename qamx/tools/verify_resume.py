@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from qamx._utils.backend import check_jax
@@ -25,6 +24,7 @@ from qamx.errors import ExitCode, RunError, UserError
 from qamx.provenance import read
 from qamx.running import build
 from qamx.tools.diff import first_difference
+from qamx.training.checkpoint import to_host
 from qamx.training.logs import Logs, last_row
 from qamx.training.loop import Runner
 from qamx.training.plan import RunPlan
@@ -176,14 +176,15 @@ class Compared:
 def _compare(plan: RunPlan, runs: tuple[Path, Path]) -> bool:
     exact = read(runs[0])["starts"][-1]["device"]["backend"] == "cpu"
     kind = "bitwise" if exact else f"within {TOLERANCE:g} absolute and relative (not on a CPU)"
-    one, other = (_state(plan, run) for run in runs)
-    found = [
-        _compare_arrays(name, one[name], other[name], 0.0 if exact else TOLERANCE) for name in one
+    whole, killed = (_state(plan, run) for run in runs)
+    parts = [
+        _compare_arrays(name, whole[name], killed[name], 0.0 if exact else TOLERANCE)
+        for name in whole
     ]
-    found += [_compare_rows(name, runs, exact) for name in ("metrics", "evaluations")]
-    rows = [(part.name, part.count, part.fault or "equal") for part in found]
+    parts += [_compare_rows(name, runs, exact) for name in ("metrics", "evaluations")]
+    rows = [(part.name, part.count, part.fault or "equal") for part in parts]
     print_table(f"compared {kind}", ("", "", ""), rows)
-    return not any(part.fault for part in found)
+    return not any(part.fault for part in parts)
 
 
 def _state(plan: RunPlan, directory: Path) -> dict[str, dict[str, np.ndarray]]:
@@ -196,55 +197,47 @@ def _state(plan: RunPlan, directory: Path) -> dict[str, dict[str, np.ndarray]]:
     if code != ExitCode.DONE:
         raise RunError(f"{directory}: stopped while it was read")
     return {
-        "parameters, optimiser, keys": _named(runner.training),
-        "replay": _named(runner.replay),
+        "parameters, optimiser, keys": to_host(runner.training),
+        "replay": to_host(runner.replay),
     }
 
 
-def _named(tree: Any) -> dict[str, np.ndarray]:
-    leaves = jax.tree.leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): _on_host(leaf) for path, leaf in leaves}
-
-
-def _on_host(leaf: Any) -> np.ndarray:
-    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-
 def _compare_arrays(
-    what: str, one: dict[str, np.ndarray], other: dict[str, np.ndarray], tolerance: float
+    name: str, whole: dict[str, np.ndarray], killed: dict[str, np.ndarray], tolerance: float
 ) -> Compared:
-    differing = [name for name in one if not _same(one[name], other[name], tolerance)]
+    differing = [key for key in whole if not _same(whole[key], killed[key], tolerance)]
     fault = f"{len(differing)} differ, the first {differing[0]}" if differing else ""
-    entries = sum(array.size for array in one.values())
-    return Compared(what, f"{len(one)} arrays, {entries:,} entries", fault)
+    entries = sum(array.size for array in whole.values())
+    return Compared(name, f"{len(whole)} arrays, {entries:,} entries", fault)
 
 
-def _same(one: np.ndarray, other: np.ndarray, tolerance: float) -> bool:
-    if tolerance == 0.0 or one.shape != other.shape or one.dtype.kind != "f":
-        return (one.shape, one.dtype, one.tobytes()) == (other.shape, other.dtype, other.tobytes())
-    return bool(np.allclose(one, other, rtol=tolerance, atol=tolerance))
+def _same(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+    if tolerance == 0.0 or a.shape != b.shape or a.dtype.kind != "f":
+        return (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
+    return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
 
 
 def _compare_rows(name: str, runs: tuple[Path, Path], exact: bool) -> Compared:
     files = [run / f"{name}.jsonl" for run in runs]
-    one, other = (file.read_text(encoding="utf-8").splitlines() for file in files)
-    count = f"{len(one)} rows"
-    if exact:
-        place = None if one == other else first_difference(*files)
-        where = f"from step {place.step:,} on: {place.keys[0]}" if place else "in their text"
-        return Compared(name, count, "" if one == other else f"differ {where}")
-    pairs = list(zip(map(json.loads, one), map(json.loads, other), strict=False))
-    far = [first["step"] for first, second in pairs if not _near(first, second)]
-    if len(one) != len(other):
-        return Compared(name, count, f"{len(one)} rows and {len(other)}")
-    return Compared(name, count, f"differ from step {far[0]} on" if far else "")
+    whole, killed = (file.read_text(encoding="utf-8").splitlines() for file in files)
+    count, fault = f"{len(whole)} rows", ""
+    if exact and whole != killed:
+        first = first_difference(*files)
+        fault = f"from step {first.step:,} on: {first.keys[0]}" if first else "in their text"
+        fault = f"differ {fault}"
+    elif len(whole) != len(killed):
+        fault = f"{len(whole)} rows and {len(killed)}"
+    elif not exact:
+        pairs = zip(map(json.loads, whole), map(json.loads, killed), strict=True)
+        far = [row["step"] for row, resumed in pairs if not _near(row, resumed)]
+        fault = f"differ from step {far[0]} on" if far else ""
+    return Compared(name, count, fault)
 
 
-def _near(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(
-        one[key] == other[key]
-        if isinstance(one[key], str)
-        else np.isclose(one[key], other[key], TOLERANCE, TOLERANCE)
-        for key in one
+def _near(row: dict[str, Any], resumed: dict[str, Any]) -> bool:
+    return row.keys() == resumed.keys() and all(
+        row[key] == resumed[key]
+        if isinstance(row[key], str)
+        else np.isclose(row[key], resumed[key], TOLERANCE, TOLERANCE)
+        for key in row
     )
