@@ -110,7 +110,8 @@ def prepare(release: Path, double: bool) -> None:
     import jax._src.core
     import jax.interpreters.xla
 
-    jax.interpreters.xla.pytype_aval_mappings = jax._src.core.pytype_aval_mappings
+    # TensorFlow Probability still looks for it where JAX had it.
+    jax.interpreters.xla.pytype_aval_mappings = jax._src.core.pytype_aval_mappings  # pyright: ignore
 
 
 class Release:

@@ -80,8 +80,7 @@ def append(rows: Iterable[Row], path: Path = RESULTS) -> None:
 
 
 def train_ours(name: str, task: int, seed: int, data: Path, folder: Path) -> Iterator[Row]:
-    """Rows of `qamx run quickstart` with the phase and evaluations of the study and the changes of a
-    variant."""
+    """Rows of `qamx run quickstart`, with the study's phase and a variant's changes."""
     changes = [
         *VARIANTS[name],
         f"environment.task={task}",
