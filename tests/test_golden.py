@@ -572,13 +572,17 @@ class Outcome:
         self.before: Any = _agent(golden)  # each method has other parts
         optimiser = _optimiser(golden)
         state = create_state(self.before, optimiser, jax.random.key(0))
+        observation = jnp.asarray(golden.arrays["sample/observation"])[None]
+
         # A new function each time, so that no trace with other noise is found again.
-        state, metrics = eqx.filter_jit(lambda s, b: update(s, b, optimiser))(state, golden.batch())
+        @eqx.filter_jit
+        def outcome(state, batch):
+            action = state.agent.act_in_evaluation(observation, jax.random.key(0))[0]
+            return update(state, batch, optimiser), _gradients(state.agent, batch), action
+
+        (state, metrics), self.gradients, self.action = outcome(state, golden.batch())
         self.after = state.agent
         self.metrics = _named(metrics)
-        self.gradients = eqx.filter_jit(_gradients)(self.before, golden.batch())
-        observation = jnp.asarray(golden.arrays["sample/observation"])[None]
-        self.action = self.before.act_in_evaluation(observation, jax.random.key(0))[0]
 
     # Figures of the files that are no metrics of ours.
 

@@ -62,9 +62,11 @@ def rows(path):
 )
 def test_a_method_of_each_manipulation_domain(file, name, shards, tmp_path):
     generate(name, episodes=1, shards=shards, directory=tmp_path, workers=1, progress=False)
-    swap = ["data.updates_per_shard=10"] if shards else []
+    changes = ["data.updates_per_shard=10"] if shards else []
+    # One domain is evaluated by a worker, the others in the run's process.
+    changes += [f"evaluation.workers={int(name == 'scene-play')}", f"data.directory={tmp_path}"]
     out = tmp_path / "run"
-    assert run(file, out, f"data.directory={tmp_path}", *swap) == 0
+    assert run(file, out, *changes) == 0
     metrics = rows(out / "metrics.jsonl")
     assert [row["step"] for row in metrics] == [10, 20, 30, 40, 50, 60]
     assert {row["phase"] for row in metrics} == {"offline", "online"}
@@ -76,21 +78,15 @@ def test_a_method_of_each_manipulation_domain(file, name, shards, tmp_path):
     assert resolved.agent.batch_size == 16
 
 
-@pytest.fixture(scope="module")
-def cubes(tmp_path_factory):
-    """A data set of the two cubes."""
-    folder = tmp_path_factory.mktemp("cubes")
-    generate("cube-double-play", episodes=1, directory=folder, workers=1, progress=False)
-    return folder
-
-
 @pytest.mark.parametrize("method", [entry.name for entry in registry.agents])
-def test_every_method_learns_in_every_phase_and_is_evaluated(method, cubes, tmp_path):
+def test_every_method_learns_in_every_phase_and_is_evaluated(method, maze, tmp_path):
+    # The method's own file, in the maze, whose simulator is there at once.
+    place = (*maze, "environment.id=pointmaze-medium-navigate", "evaluation.workers=0")
     short = ["online_steps=12", "online_warmup=6"]
     short += ["offline_steps=" if method == "rlpd" else "offline_steps=4"]
     short += ["cloning_steps=4"] if method == "trqam" else []
     every = ("evaluation.every=100", "checkpoint.every=100", "logging.every=100")
-    changes = [f"data.directory={cubes}", *(f"schedule.{key}" for key in short), *every]
+    changes = [*place, *(f"schedule.{key}" for key in short), *every]
     assert run(f"c2_{method}.toml", tmp_path, *changes) == 0
     metrics = rows(tmp_path / "metrics.jsonl")
     learned = [row["phase"] for row in metrics]
@@ -157,22 +153,34 @@ def test_the_quickstart_makes_its_data_and_logs_to_wandb_offline(maze, tmp_path,
             time.sleep(0.1)
 
 
-def test_another_configuration_in_the_same_directory_is_refused(maze, tmp_path, capsys):
-    assert run("quickstart.toml", tmp_path, *maze) == 0
-    before = (tmp_path / "metrics.jsonl").read_bytes()
-    assert run("quickstart.toml", tmp_path, *maze, "agent.inverse_temperature=1.0") == 2
+@pytest.fixture(scope="module")
+def finished_run(maze, tmp_path_factory):
+    """A run of the quickstart that has ended."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert run("quickstart.toml", folder, *maze) == 0
+    return folder
+
+
+@pytest.fixture
+def finished_copy(finished_run, tmp_path):
+    """A copy of it to go on with."""
+    return shutil.copytree(finished_run, tmp_path / "copy")
+
+
+def test_another_configuration_in_the_same_directory_is_refused(maze, finished_copy, capsys):
+    before = (finished_copy / "metrics.jsonl").read_bytes()
+    assert run("quickstart.toml", finished_copy, *maze, "agent.inverse_temperature=1.0") == 2
     said = capsys.readouterr().err
     assert "agent.inverse_temperature: 10.0 there, 1.0 here" in said
     assert "--out" in said
-    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    assert (finished_copy / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_finished_run_can_be_made_longer(maze, tmp_path, capsys):
-    assert run("quickstart.toml", tmp_path, *maze) == 0
-    assert run("quickstart.toml", tmp_path, *maze, "schedule.online_steps=40") == 0
-    assert [row["step"] for row in rows(tmp_path / "evaluations.jsonl")] == [30, 60, 70]
+def test_a_finished_run_can_be_made_longer(maze, finished_copy, capsys):
+    assert run("quickstart.toml", finished_copy, *maze, "schedule.online_steps=40") == 0
+    assert [row["step"] for row in rows(finished_copy / "evaluations.jsonl")] == [30, 60, 70]
     capsys.readouterr()
-    assert run("quickstart.toml", tmp_path, *maze, "schedule.online_steps=40") == 0
+    assert run("quickstart.toml", finished_copy, *maze, "schedule.online_steps=40") == 0
     assert "at step 70" in capsys.readouterr().out
 
 
@@ -227,20 +235,19 @@ def test_the_clone_of_the_data_learns(maze, tmp_path):
     assert np.mean(losses[30:40]) < 0.8 * losses[0]
 
 
-def test_a_trained_agent_can_be_loaded(maze, tmp_path):
-    assert run("quickstart.toml", tmp_path, *maze) == 0
-    agent = load_agent(tmp_path)
+def test_a_trained_agent_can_be_loaded(finished_run, tmp_path):
+    agent = load_agent(finished_run)
     chunks = agent.act(jnp.zeros((3, 2)), jax.random.key(0))
     assert chunks.shape == (3, 5 * 2)
     # It is the trained one: the fresh one of the same seed acts otherwise.
-    fresh = build_agent(load(tmp_path / "config.toml").agent, 2, 2, jax.random.key(0))
+    fresh = build_agent(load(finished_run / "config.toml").agent, 2, 2, jax.random.key(0))
     assert not np.allclose(chunks, fresh.act(jnp.zeros((3, 2)), jax.random.key(0)))
-    policy = TrainedPolicy.load(tmp_path)
+    policy = TrainedPolicy.load(finished_run)
     played = policy.act(np.zeros((3, 2)), jax.random.key(0))
     evaluated = agent.act_in_evaluation(jnp.zeros((3, 2)), jax.random.key(0))
     np.testing.assert_allclose(played.reshape(3, 10), evaluated, rtol=1e-5, atol=1e-6)
     (tmp_path / "new").mkdir()
-    shutil.copy(tmp_path / "config.toml", tmp_path / "new")
+    shutil.copy(finished_run / "config.toml", tmp_path / "new")
     with pytest.raises(UserError, match="no checkpoint yet"):
         load_agent(tmp_path / "new")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["config.toml"]
@@ -259,8 +266,7 @@ def test_a_directory_that_cannot_hold_a_run_is_one_message(maze, tmp_path, capsy
     assert "name another with --out" in capsys.readouterr().err
 
 
-def test_a_schedule_of_another_kind_in_the_same_directory_is_refused(maze, tmp_path, capsys):
-    assert run("quickstart.toml", tmp_path, *maze) == 0
+def test_a_schedule_of_another_kind_in_the_same_directory_is_refused(maze, finished_copy, capsys):
     removed = [f"schedule.{key}=" for key in ("online_steps", "online_warmup")]
-    assert run("quickstart.toml", tmp_path, *maze, "schedule.kind=offline", *removed) == 2
+    assert run("quickstart.toml", finished_copy, *maze, "schedule.kind=offline", *removed) == 2
     assert "schedule.kind" in capsys.readouterr().err
