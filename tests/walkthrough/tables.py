@@ -202,7 +202,7 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     (
         "reliability.md",
         "checkpoints/80/",
-        Shown("nothing", "tests/test_runner.py reads checkpoints"),
+        Shown("nothing", "tests/training/test_training.py reads checkpoints"),
     ),
     ("tutorial.md", "data/quickstart", Shown("numbers", "rounding differs between processors")),
     ("tutorial.md", "runs/quickstart-task1-seed10001/", Shown("files")),
