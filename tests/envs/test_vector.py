@@ -248,7 +248,7 @@ def tried(place):
 @pytest.mark.parametrize(
     "trying",
     [
-        lambda: GymnasiumEnvironment("test_players:stop", max_episode_steps=9),
+        lambda: GymnasiumEnvironment("test_vector:stop", max_episode_steps=9),
         stop_in_an_import,
         *(functools.partial(tried, place) for place in ("made", "reset", "step", "close")),
     ],
