@@ -180,7 +180,7 @@ def test_a_cache_that_cannot_be_written_is_said_once_and_missed(kept, capsys, mo
     (file.parent / ".cache").write_text("in the way")
     for _ in range(2):
         TransitionCache(file).write("1-default", data)
-    assert capsys.readouterr().err.count("not cached") == 1
+    assert capsys.readouterr().err.count("not kept") == 1
     (file.parent / ".cache").unlink()
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 10))
     TransitionCache(file).write("1-default", data)

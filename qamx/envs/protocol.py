@@ -276,15 +276,24 @@ def _worker_env() -> dict[str, str]:
     return variables | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 
-def environment_failure(error: Exception, where: str, seed: int) -> RunError | UserError:
-    """An environment's exception as a run's error, with the seed that reproduces it.
+@contextlib.contextmanager
+def environment_errors(locate: Callable[[], tuple[str, int]]) -> Iterator[None]:
+    """Raises an environment's exception as a run's error, with what reproduces it.
 
     A `UserError`, such as for a result that the interface does not allow, stays one: the same
     command would meet it again.
+
+    **Arguments:** `locate` gives the episode's step, in words, and its reset seed.
     """
-    if isinstance(error, RunError):
-        return error
-    if isinstance(error, UserError):
-        return UserError(f"{error} (in {where}, reset seed {seed})")
-    cause = format_exception(error)
-    return RunError(f"the environment failed in {where}, reset seed {seed}: {cause}. {CONTINUES}")
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        where, seed = locate()
+        if isinstance(error, UserError):
+            raise UserError(f"{error} (in {where}, reset seed {seed})") from error
+        cause = format_exception(error)
+        raise RunError(
+            f"the environment failed in {where}, reset seed {seed}: {cause}. {CONTINUES}"
+        ) from error

@@ -147,7 +147,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _to_host(leaf: Any) -> np.ndarray:
-    # A copy: the device's buffer is donated to the next update while the save goes on.
+    # A copy: the device's buffer is donated to the next update during the save.
     return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 

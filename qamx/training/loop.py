@@ -41,7 +41,7 @@ PROGRESS_LINE = "{label}: step {done} of {total}, {rate}, {left:.0f} min left"
 
 @dataclass(frozen=True)
 class Event:
-    """A step after which something happens besides training, in the order of the fields."""
+    """A step followed by what its fields name, in their order."""
 
     step: int
     phase: Phase

@@ -17,7 +17,7 @@ from qamx.training.guards import Divergence
 from qamx.training.logs import FROZEN, Logs
 from qamx.training.online_rows import OnlineRows, Record
 from qamx.training.plan import RunPlan, evaluation_seeds, keys_of
-from qamx.training.stacking import ALONE, AbstractStacking, Alone, Stacked
+from qamx.training.stacking import ALONE, Alone, Stacked, Stacking
 from qamx.training.state import Training
 
 _LOG = logging.getLogger("qamx")
@@ -133,7 +133,7 @@ class SeedGroup:
 
     def __init__(self, runs: Sequence[SeedRun]):
         self.runs = runs
-        self.stacking: AbstractStacking = ALONE if len(runs) == 1 else Stacked(len(runs))
+        self.stacking: Stacking = ALONE if len(runs) == 1 else Stacked(len(runs))
         if isinstance(self.stacking, Alone):
             runs[0].unmark_diverged()
         else:
