@@ -232,7 +232,7 @@ def measure(
     problem: BenchProblem,
     seeds: tuple[int, ...],
     precision: Precision,
-    effort: TimingBudget,
+    budget: TimingBudget,
 ) -> Figures:
     """Compiles and times one method; compared times are taken in turn."""
     state, replay = problem.state(jax.random.key(0)), problem.replay()
@@ -252,7 +252,7 @@ def measure(
     products = update_products(problem, replay, precision)
     host, floor = HostLoop(problem, precision), MatmulLowerBound(products)
     observations = np.zeros((OBSERVATIONS, problem.observation), np.float32)
-    updates, act_calls = effort.updates, 20
+    updates, act_calls = budget.updates, 20
 
     def act() -> None:
         for call in range(act_calls):
@@ -262,7 +262,7 @@ def measure(
     for warm in (run, host.run):
         jax.block_until_ready(warm(1))
     act()
-    for _ in range(effort.rounds):
+    for _ in range(budget.rounds):
         many = min(many, elapsed(lambda: run(updates)) / updates)
         floor.round()
         by_hand = min(by_hand, elapsed(lambda: host.run(updates)) / updates)
@@ -284,7 +284,7 @@ def measure(
         trace_s=traced - began,
         compile_s=compiled - traced,
         act_calls_per_second=1 / acting,
-        together=tuple(_together(problem, n, precision, effort, run) for n in seeds),
+        together=tuple(_together(problem, n, precision, budget, run) for n in seeds),
     )
 
 
@@ -293,29 +293,29 @@ def update_products(problem: BenchProblem, replay: Replay, precision: Precision)
     arrays, static = eqx.partition(problem.state(jax.random.key(0)), eqx.is_array)
     batch = problem.sampling.draw(replay, jax.random.key(1))
 
-    def one(arrays: Any, batch: Any) -> Any:
+    def next_state(arrays: Any, batch: Any) -> Any:
         state = eqx.combine(arrays, static)
         return eqx.filter(update(state, batch, problem.optimiser), eqx.is_array)
 
     with matmul_precision(precision):
-        return count(one, arrays, batch)
+        return count(next_state, arrays, batch)
 
 
 def _together(
     problem: BenchProblem,
     seeds: int,
     precision: Precision,
-    effort: TimingBudget,
+    budget: TimingBudget,
     alone: Callable[[int], Any],
 ) -> VectorisedTiming:
     loop = SeedsTogether(problem, seeds, precision)
-    updates = max(1, effort.updates // seeds)
+    updates = max(1, budget.updates // seeds)
     jax.block_until_ready(loop.run(1))
-    together = one = float("inf")
-    for _ in range(effort.rounds):
+    together = single = float("inf")
+    for _ in range(budget.rounds):
         together = min(together, elapsed(lambda: loop.run(updates)) / updates)
-        one = min(one, elapsed(lambda: alone(updates)) / updates)
-    return VectorisedTiming(seeds, seeds / together, seeds * one / together)
+        single = min(single, elapsed(lambda: alone(updates)) / updates)
+    return VectorisedTiming(seeds, seeds / together, seeds * single / together)
 
 
 def _compiled_flops(program: jax.stages.Compiled) -> float:
