@@ -11,19 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import filelock
-import jax
-import numpy as np
-from jaxtyping import Float, PyTree
 
 from qamx._utils.processes import ChildProcesses, end_all_children, handle_signals
-from qamx.envs import EnvHandle, Environment, Step, open_envs
-from qamx.envs.base import step_limit
-from qamx.envs.checked import close_with
-from qamx.envs.protocol import timeout_message
 from qamx.errors import ExitCode, RunError, UserError
+
+if TYPE_CHECKING:  # `qamx status` and `qamx sweep` look at locks without JAX and NumPy
+    import numpy as np
+    from jaxtyping import Float, PyTree
+
+    from qamx.envs import EnvHandle, Environment, Step
 
 
 class Stopped(BaseException):
@@ -110,6 +109,8 @@ class Watchdog:
         while not self._closed.wait(min(1.0, self.seconds / 4)):
             call = self._call
             if call is not None and time.monotonic() - call[0] > self.seconds:
+                from qamx.envs.protocol import timeout_message
+
                 self._end(timeout_message(self.seconds, call[1]))
                 return
 
@@ -127,25 +128,31 @@ class WatchedEnvironment:
     **Arguments:** `started` are the processes that its construction has started.
     """
 
-    def __init__(self, env: Environment, watchdog: Watchdog, started: ChildProcesses | None = None):
+    def __init__(
+        self, env: "Environment", watchdog: Watchdog, started: ChildProcesses | None = None
+    ):
+        from qamx.envs.base import step_limit
+
         self._env, self._watchdog = env, watchdog
         self._started = started or ChildProcesses()
         self.observation_size, self.action_size = env.observation_size, env.action_size
         self.max_episode_steps = step_limit(env)
         self._seed, self._steps = 0, 0
 
-    def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
+    def reset(self, seed: int) -> "Float[np.ndarray, ' obs']":
         self._seed, self._steps = seed, 0
         with self._watched(f"a reset with seed {seed}"), self._started.track():
             return self._env.reset(seed)
 
-    def step(self, action: Float[np.ndarray, " act"]) -> Step:
+    def step(self, action: "Float[np.ndarray, ' act']") -> "Step":
         self._steps += 1
         call = f"step {self._steps} of the episode with reset seed {self._seed}"
         with self._watched(call), self._started.track(threading.get_native_id()):
             return self._env.step(action)
 
     def close(self) -> None:
+        from qamx.envs.checked import close_with
+
         with self._watched("its close"):
             close_with(self._env, self._started)
 
@@ -160,15 +167,16 @@ class WatchedEnvironment:
 
 
 def open_watched_envs(
-    make_environment: Callable[[], Environment], count: int, workers: int, watchdog: Watchdog
-) -> list[EnvHandle]:
+    make_environment: "Callable[[], Environment]", count: int, workers: int, watchdog: Watchdog
+) -> "list[EnvHandle]":
     """`count` environments over `workers` processes, none of which can hang the run.
 
     In this process (`workers` 0) the watchdog sees their calls; its timeout is that of other
     processes.
     """
+    from qamx.envs import open_envs
 
-    def make_watched() -> Environment:
+    def make_watched() -> "Environment":
         started = ChildProcesses()
         with started.end_on_error(), started.track():
             return WatchedEnvironment(make_environment(), watchdog, started)
@@ -238,8 +246,10 @@ def replay_size(rows: int, observation_size: int, action_size: int) -> str:
     return f"the replay is {rows:,} rows x {row:,} bytes = {rows * row / 2**20:,.0f} MiB"
 
 
-def bytes_of(tree: PyTree) -> int:
+def bytes_of(tree: "PyTree") -> int:
     """The size of a tree's arrays."""
+    import jax
+
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes"))
 
 
@@ -249,6 +259,8 @@ def explain_oom(content: str) -> Iterator[None]:
 
     **Raises:** `OutOfMemory`.
     """
+    import jax
+
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
