@@ -37,8 +37,8 @@ def faults(session: nox.Session) -> None:
     session.run(
         "pytest",
         "tests/faults",
-        "tests/test_audit.py",
-        "tests/test_sweep.py",
+        "tests/tools/test_doctor.py",
+        "tests/sweep/test_sweep.py",
         "-m",
         "faults or not faults",
         *session.posargs,

@@ -15,7 +15,7 @@ import numpy as np
 
 from qamx.data.ogbench.catalogue import default_directory, lookup
 from qamx.data.ogbench.expert import find_expert
-from qamx.data.ogbench.maze import Cell, Goals, maze_recipe
+from qamx.data.ogbench.maze import Cell, Goals, maze_behaviour
 from qamx.data.ogbench.rollout import Episode, Plan, draw_episode
 
 COLUMNS = (
@@ -61,11 +61,11 @@ def measure(name: str, episodes: int, directory: Path) -> str:
     dataset = lookup(name)
     walker = dataset.walker
     expert = None if walker is None else find_expert(walker, directory)
-    recipe = maze_recipe(dataset, expert)
-    recipe.goals = goals = CountedGoals(recipe.goals)
-    portion = Plan.of(name, episodes=episodes, shards=None, seed=0).portions[0]
+    behaviour = maze_behaviour(dataset, expert)
+    behaviour.goals = goals = CountedGoals(behaviour.goals)
+    file = Plan.of(name, episodes=episodes, shards=None, seed=0).files[0]
     began = time.perf_counter()
-    drawn = [draw_episode(recipe, portion, index) for index in range(episodes)]
+    drawn = [draw_episode(behaviour, file, index) for index in range(episodes)]
     rate = episodes * dataset.steps / (time.perf_counter() - began)
     paths = np.stack([episode["qpos"][:, :2] for episode in drawn])
     speed = np.mean(np.linalg.norm(np.diff(paths, axis=1), axis=-1))

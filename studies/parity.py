@@ -3,11 +3,14 @@
     python -m studies.parity train ours --tasks 5 1 --seeds 24
     python -m studies.parity train authors --tasks 5 1 --seeds 24 --release FOLDER --python PYTHON
     python -m studies.parity report
+    python -m studies.parity train "slower targets" --tasks 1 --seeds 10
+    python -m studies.parity steadiness
 
 Both learn from one data set (`qamx data generate pointmaze-medium-navigate --episodes 200`), with
 the same settings, and are evaluated by 25 episodes every 5,000 updates. `FOLDER` is a clone of
 https://github.com/ColinQiyangLi/qam, `PYTHON` an environment with what it needs. Rows are appended
-to `studies/parity.csv` as runs end; what is there already is not trained again.
+to `studies/parity.csv` as runs end; what is there already is not trained again. Other settings of
+ours are trained under a name of `VARIANTS`, to see how often they lose what they have learned.
 """
 
 import argparse
@@ -17,7 +20,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +31,20 @@ from scipy import stats
 HERE = Path(__file__).parent
 RESULTS = HERE / "parity.csv"
 SIDES = ("ours", "authors")
+VARIANTS = {
+    "ours": (),
+    "lower learning rate": ("agent.learning_rate=3e-4",),
+    "slower targets": ("agent.target_rate=0.005",),
+    "four critics": ("agent.ensemble_size=4",),
+    "larger batches": ("agent.batch_size=256",),
+    "lower rate, slower targets": ("agent.learning_rate=5e-4", "agent.target_rate=0.01"),
+}
+"""What each variant changes in the quickstart's settings."""
 FIRST_SEED, UPDATES, EVERY = 101, 30_000, 5_000
 REPORTED = (10_000, 15_000, 20_000, 30_000)
-SOLVED, FALLEN = 0.9, 0.5
-"""A seed has fallen if it reached the first success rate and is below the second later."""
+SOLVED, FALLEN, STEADY = 0.9, 0.5, 0.95
+"""A seed has fallen if it reached the first success rate and is below the second later; from the
+third on an evaluation is steady."""
 
 
 class Row(NamedTuple):
@@ -65,9 +79,10 @@ def append(rows: Iterable[Row], path: Path = RESULTS) -> None:
         writer.writerows(rows)
 
 
-def train_ours(task: int, seed: int, data: Path, folder: Path) -> Iterator[Row]:
-    """Rows of `qamx run quickstart` with the phase and the evaluations of the study."""
+def train_ours(name: str, task: int, seed: int, data: Path, folder: Path) -> Iterator[Row]:
+    """Rows of `qamx run quickstart`, with the study's phase and a variant's changes."""
     changes = [
+        *VARIANTS[name],
         f"environment.task={task}",
         f"data.directory={data}",
         "data.generate_episodes=",
@@ -84,7 +99,7 @@ def train_ours(task: int, seed: int, data: Path, folder: Path) -> Iterator[Row]:
     subprocess.run([sys.executable, "-m", "qamx", *run, "--set", *changes], check=True)
     for line in (folder / "run" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        yield Row("ours", task, seed, row["step"], row["success"], row["return"])
+        yield Row(name, task, seed, row["step"], row["success"], row["return"])
 
 
 def train_authors(
@@ -112,10 +127,10 @@ def train(arguments: argparse.Namespace) -> None:
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 place = (task, seed, arguments.data.resolve(), Path(folder))
-                if arguments.side == "ours":
-                    append(list(train_ours(*place)))
-                else:
+                if arguments.side == "authors":
                     append(list(train_authors(*place, arguments.release, arguments.python)))
+                else:
+                    append(list(train_ours(arguments.side, *place)))
 
 
 def fell(success: np.ndarray) -> bool:
@@ -156,32 +171,57 @@ def report(rows: list[Row]) -> Iterator[str]:
         yield f"Task {task}, seeds that fell after they had solved it: {_falls(rows, task)}."
 
 
+def curves_of(rows: list[Row], side: str, task: int) -> list[np.ndarray]:
+    """The success rates of each seed, in the order of updates."""
+    own = sorted(row for row in rows if row.side == side and row.task == task)
+    seeds = sorted({row.seed for row in own})
+    return [np.array([row.success for row in own if row.seed == seed]) for seed in seeds]
+
+
+def steadiness(rows: list[Row], task: int = 1) -> Iterator[str]:
+    """Lines of a Markdown table: how steady each variant is once it has solved a task."""
+    yield f"| settings | seeds | below {STEADY:.0%} once solved | lowest | seeds that end steady |"
+    yield "|---|---|---|---|---|"
+    for name in VARIANTS:
+        curves = curves_of(rows, name, task)
+        after = [
+            curve[np.argmax(curve >= SOLVED) + 1 :] for curve in curves if max(curve) >= SOLVED
+        ]
+        later = np.concatenate([*after, []])
+        if later.size:
+            low = f"{(later < STEADY).sum()} of {later.size}"
+            ends = f"{sum(curve[-1] >= STEADY for curve in curves)} of {len(curves)}"
+            yield f"| {name} | {len(curves)} | {low} | {later.min():.2f} | {ends} |"
+
+
 def _falls(rows: list[Row], task: int) -> str:
     parts, counts = [], []
     for side in SIDES:
-        own = [row for row in rows if row.side == side and row.task == task]
-        curves = [
-            np.array([row.success for row in sorted(own) if row.seed == seed])
-            for seed in sorted({row.seed for row in own})
-        ]
+        curves = curves_of(rows, side, task)
         fallen = sum(map(fell, curves))
         parts.append(f"{side} {fallen} of {len(curves)}")
         counts.append((fallen, len(curves) - fallen))
     return f"{' and '.join(parts)} (Fisher's exact test: p = {stats.fisher_exact(counts)[1]:.2g})"
 
 
+def _print_table(table: Callable[[list[Row]], Iterator[str]], _: argparse.Namespace) -> None:
+    print("\n".join(table(read())))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
     training = commands.add_parser("train")
-    training.add_argument("side", choices=SIDES)
+    training.add_argument("side", choices=(*VARIANTS, "authors"))
     training.add_argument("--tasks", type=int, nargs="+", default=[5, 1])
     training.add_argument("--seeds", type=int, default=24)
     training.add_argument("--data", type=Path, default=Path("data/quickstart"))
     training.add_argument("--release", type=Path)
     training.add_argument("--python", type=Path)
     training.set_defaults(handle=train)
-    commands.add_parser("report").set_defaults(handle=lambda _: print("\n".join(report(read()))))
+    for name, table in (("report", report), ("steadiness", steadiness)):
+        handle = partial(_print_table, table)
+        commands.add_parser(name).set_defaults(handle=handle)
     arguments = parser.parse_args()
     arguments.handle(arguments)
 

@@ -17,12 +17,12 @@ from matplotlib.patches import Circle, Rectangle
 from qamx import load, load_agent
 from qamx.envs import LocalEnv, OGBenchEnvironment
 from qamx.envs.ogbench import make
-from qamx.training.evaluator import Episode, Evaluator
+from qamx.training.evaluator import Evaluator, PlayedEpisode
 
 EPISODES, PATH, SOLVED, WALL = 20, "#7a8793", "#0072b2", "#d5d9de"
 
 
-def play(agent_act, env: OGBenchEnvironment, seed: int) -> list[Episode]:
+def play(agent_act, env: OGBenchEnvironment, seed: int) -> list[PlayedEpisode]:
     """Episodes with their observations, which are positions in a point maze."""
     act = eqx.filter_jit(agent_act)
 
@@ -32,7 +32,7 @@ def play(agent_act, env: OGBenchEnvironment, seed: int) -> list[Episode]:
     return Evaluator([LocalEnv(env)]).play(chunk, range(seed, seed + EPISODES))
 
 
-def draw(axes: Axes, maze, episodes: list[Episode], title: str) -> None:
+def draw(axes: Axes, maze, episodes: list[PlayedEpisode], title: str) -> None:
     """Walls, goal and paths; solved episodes in colour."""
     unit = maze._maze_unit
     for i, j in np.argwhere(maze.maze_map == 1):

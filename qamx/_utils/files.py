@@ -48,6 +48,19 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder.
+
+    **Raises:** `UserError` if it can't be made or written into.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: can't be made ({error.strerror})") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder}: can't be written into; name another place with --directory")
+
+
 def describe_write_error(error: Exception, directory: Path) -> str:
     """The message for a failed write below `directory`, with the remedy for a full disk."""
     if not is_disk_full(error):

@@ -1,4 +1,4 @@
-"""The matrix products of a function, counted and timed on their own."""
+"""Matrix products of a function: their count, and a lower bound of their time."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from jax.interpreters import partial_eval
 
 @dataclass(frozen=True)
 class Product:
-    """`batch` products of [m, k] by [k, n], the entries of both of the type `inputs`."""
+    """`batch` products of [m, k] by [k, n] with entries of the type `inputs`."""
 
     batch: int
     m: int
@@ -29,26 +29,26 @@ class Product:
 
 
 def count(function: Callable[..., Any], *arguments: Any) -> Counter[Product]:
-    """Every matrix product that one call needs; loops of known length are counted in full.
+    """The matrix products of a call, loops of known length in full.
 
     **Raises:** `ValueError` for products inside a loop whose length is known at run time only.
     """
-    found: Counter[Product] = Counter()
+    products: Counter[Product] = Counter()
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
     needed, _ = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-    _walk(needed, 1, found)
-    return found
+    _walk(needed, 1, products)
+    return products
 
 
 def flops(products: Counter[Product]) -> int:
-    """Of all products together."""
+    """Multiplications and additions of all products."""
     return sum(product.flops * times for product, times in products.items())
 
 
-def _walk(jaxpr: Any, times: int, found: Counter[Product]) -> None:
+def _walk(jaxpr: Any, times: int, products: Counter[Product]) -> None:
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
-            found[_product(equation)] += times
+            products[_product(equation)] += times
         inner = times * equation.params.get("length", 1)
         for value in jax.tree.leaves(
             list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")
@@ -58,7 +58,7 @@ def _walk(jaxpr: Any, times: int, found: Counter[Product]) -> None:
                 _walk(nested, inner, inside := Counter())
                 if inside and equation.primitive.name == "while":
                     raise ValueError("a loop without a known length multiplies matrices; use scan")
-                found.update(inside)
+                products.update(inside)
 
 
 def _product(equation: Any) -> Product:
@@ -84,14 +84,14 @@ def _product(equation: Any) -> Product:
 
 
 class MatmulLowerBound:
-    """The time that the products take one after the other, each timed alone.
+    """The sum of the products' times, each timed alone.
 
-    Timed in rounds, the shortest of each product counts: a machine that others use is slow at
-    times, and rounds can be taken in turn with whatever is compared with the floor.
+    The shortest time of all rounds counts for each product; on a shared machine, take rounds in
+    turn with the compared measurement.
     """
 
     TOGETHER = 8
-    """Products in one timed program, so that the cost of a call does not count."""
+    """Products in one timed program, to hide the cost of a call."""
 
     def __init__(self, products: Counter[Product]):
         self._products = products
@@ -106,7 +106,7 @@ class MatmulLowerBound:
 
     @property
     def seconds(self) -> float:
-        """The floor, by the shortest times so far."""
+        """The sum of the shortest times so far."""
         return sum(times * self._best[product] for product, times in self._products.items())
 
 
@@ -116,23 +116,23 @@ def _call(product: Product, together: int) -> Callable[[], Any]:
 
     @jax.jit
     def multiply(lefts: jax.Array, right: jax.Array) -> jax.Array:
-        def one(left: jax.Array) -> jax.Array:
+        def product(left: jax.Array) -> jax.Array:
             return jnp.matmul(left, right, preferred_element_type=jnp.float32)
 
-        return jax.lax.map(one, lefts)
+        return jax.lax.map(product, lefts)
 
     jax.block_until_ready(multiply(lefts, right))
     return lambda: multiply(lefts, right)
 
 
 def elapsed(call: Callable[[], Any]) -> float:
-    """Seconds until what `call` returns is there."""
+    """Seconds until the result of `call` is ready."""
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began
 
 
 def best_seconds(call: Callable[[], Any], repeats: int) -> float:
-    """The shortest of several timed calls, after one that compiles."""
+    """The shortest of several timed calls, after a compiling one."""
     jax.block_until_ready(call())
     return min(elapsed(call) for _ in range(repeats))

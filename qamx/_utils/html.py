@@ -58,7 +58,8 @@ th {{ font-weight: 600; white-space: nowrap; }}
 .note {{ background: {BLUE}; }}
 .findings p {{ margin: 0; }} .findings code {{ font-weight: 600; }}
 .label {{ color: #666; }} .readings td, .wide td {{ overflow-wrap: normal; }}
-figure {{ margin: 0; }} figure svg, img {{ width: 100%; height: auto; }}
+figure {{ margin: 0; }} img {{ max-width: 100%; height: auto; }}
+figure svg, figure img {{ width: 100%; height: auto; }}
 figcaption {{ color: #555; font-size: .9rem; }}
 """
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from qamx._utils.finding import LEVEL_WORDS, Finding
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 _LOG = logging.getLogger("qamx")
@@ -112,7 +111,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         from rich.console import Console
 
-        if (console := Console()).is_terminal:
+        if (console := Console(soft_wrap=True)).is_terminal:  # whole log lines above the bar
             self._bar = _bar(console)
             fields = {"amounts": "", "rate": "", "note": ""}
             first = self._reached[0][1]
@@ -184,13 +183,3 @@ def print_log() -> None:
     _LOG.setLevel(logging.INFO)
     if not any(isinstance(handler, PlainHandler) for handler in _LOG.handlers):
         _LOG.addHandler(PlainHandler())
-
-
-def open_console(enabled: bool) -> "tuple[Console | None, Callable[[str], None]]":
-    """A console and a function that prints a line on it; nothing is printed if not `enabled`."""
-    if not enabled:
-        return None, lambda text: None
-    from rich.console import Console
-
-    console = Console()
-    return console, lambda text: console.print(text, soft_wrap=True, highlight=False, markup=False)

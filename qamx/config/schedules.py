@@ -1,6 +1,7 @@
 """The settings of the built-in schedules."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -117,3 +118,12 @@ class OfflineToOnlineSettings(CollectingSettings):
         from qamx.schedules import Offline
 
         return (Offline(self.offline_steps), *super().phases())
+
+
+def phase_steps(schedule: Mapping[str, Any]) -> dict[str, int]:
+    """The steps of each phase: the keys of a table `[schedule]` that end in `_steps`."""
+    return {
+        key.removesuffix("_steps"): value
+        for key, value in schedule.items()
+        if key.endswith("_steps") and isinstance(value, int)
+    }

@@ -1,7 +1,7 @@
 """Data sources: the protocol, normalised and validated sources, random steps of a walker."""
 
 import dataclasses
-import sys
+import logging
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -17,6 +17,8 @@ from qamx.data.validation import SMALLEST_DEVIATION, find_nonfinite, nearly_cons
 from qamx.envs.locomotion import WalkEnvironment, Walker
 from qamx.errors import UserError
 from qamx.normalisation import Normalisation, Vector
+
+_LOG = logging.getLogger("qamx")
 
 Findings: TypeAlias = tuple[Finding, ...]
 
@@ -213,7 +215,7 @@ class ValidatedData(AbstractWrappedData):
         for finding in findings:
             if finding.level == "warn" and finding.id not in self._warned:
                 self._warned.add(finding.id)
-                print(f"warning: {finding.line(where)}", file=sys.stderr, flush=True)
+                _LOG.warning(f"warning: {finding.line(where)}")
 
 
 RANDOM_STEPS_SEED = 0

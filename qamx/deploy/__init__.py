@@ -1,8 +1,8 @@
-"""Acting with an exported policy: JAX (or ONNX Runtime) and NumPy are all that it needs.
+"""Acting with an exported policy, with JAX (or ONNX Runtime) and NumPy alone.
 
-`load_policy` reads the folder that `qamx export` writes; `ChunkExecutor` turns its chunks into one
-action a step, `RealTimeExecutor` within a bounded time. `python -m qamx.deploy FOLDER` checks a
-bundle on the machine where it is to act.
+`load_policy` reads the folder of `qamx export`; `ChunkExecutor` turns its chunks into one action a
+step, `RealTimeExecutor` within a bounded time. `python -m qamx.deploy FOLDER` checks a bundle on
+its target machine.
 """
 
 from qamx.deploy.check import Check, Latency, check, measure_latency

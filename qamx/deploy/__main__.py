@@ -1,6 +1,7 @@
 """`python -m qamx.deploy FOLDER`: checks an exported policy on this machine."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from qamx.errors import ExitCode, UserError, exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compares with the recorded actions, times a chunk, and prints what was found."""
+    """Compares an exported policy's actions with the recorded ones, and times a chunk."""
     parser = argparse.ArgumentParser(prog="python -m qamx.deploy", description=main.__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="what qamx export wrote")
     parser.add_argument("--calls", type=int, default=200, metavar="N", help="default: 200")
@@ -22,14 +23,16 @@ def _check(folder: Path, calls: int) -> int:
     if calls < 1:
         raise UserError(f"--calls: found {calls}; write a positive integer")
 
-    found = check(folder, calls)
-    same = "bitwise the recorded ones" if found.bitwise else f"within {found.difference:.1e}"
-    verdict = "" if found.passed else f": more than {found.tolerance:.0e}, do not use it here"
-    latency = found.latency
-    print(f"actions    {same} ({found.rows} observations){verdict}")
-    print(f"a chunk    median {latency.median_ms:.2f} ms, 99% {latency.p99_ms:.2f} ms")
-    print(f"first call {latency.first_s:.1f} s")
-    return ExitCode.DONE if found.passed else ExitCode.FAILED
+    result = check(folder, calls)
+    same = "bitwise the recorded ones" if result.bitwise else f"within {result.difference:.1e}"
+    verdict = "" if result.passed else f": more than {result.tolerance:.0e}, do not use it here"
+    latency = result.latency
+    sys.stdout.write(
+        f"actions    {same} ({result.rows} observations){verdict}\n"
+        f"a chunk    median {latency.median_ms:.2f} ms, 99% {latency.p99_ms:.2f} ms\n"
+        f"first call {latency.first_s:.1f} s\n"
+    )
+    return ExitCode.DONE if result.passed else ExitCode.FAILED
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whether an exported policy does on this machine what it did where it was exported."""
+"""Comparison of an exported policy's actions with the recorded ones, and its latency."""
 
 import time
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from qamx.deploy.loading import ChunkPolicy, JaxPolicy, OnnxPolicy, load_policy
 from qamx.deploy.metadata import Metadata
 
 TOLERANCE = 1e-5
-"""In the policy's units, where actions are in [-1, 1]."""
+"""Allowed difference of actions in [-1, 1]."""
 
 ROUNDED = {"tf32": 0.02, "bfloat16": 0.05}
-"""The same where matrix products are rounded: to TF32 on CUDA, to bfloat16 everywhere. These are
-about 1e-3 and 1e-2 off, and a sampler has many products one behind the other."""
+"""The same for rounded matrix products: TF32 on CUDA, bfloat16 everywhere. Their errors of about
+1e-3 and 1e-2 add up over a sampler's products."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Latency:
     p99_ms: float
     longest_ms: float
     first_s: float
-    """Of the first call, which compiles."""
+    """Seconds of the first call, which compiles."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Check:
 
     @property
     def bitwise(self) -> bool:
-        """Whether every action is the recorded one."""
+        """True if every action equals the recorded one."""
         return self.difference == 0.0
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the tolerance."""
+        """True if the difference is within the tolerance."""
         return self.difference <= self.tolerance
 
 
@@ -60,34 +60,34 @@ def check(folder: Path | str, calls: int = 200) -> Check:
     with np.load(folder / files.GOLDEN) as golden:
         recorded = dict(golden)
     latency = measure_latency(policy, recorded["observations"][:1], calls)
-    found = replay(policy, recorded)
-    off = difference(policy.metadata, found, recorded["actions"])
-    return Check(off, tolerance_of(policy), len(found), latency)
+    actions = replay(policy, recorded)
+    largest = difference(policy.metadata, actions, recorded["actions"])
+    return Check(largest, tolerance_of(policy), len(actions), latency)
 
 
 def tolerance_of(policy: JaxPolicy | OnnxPolicy) -> float:
-    """How far actions may be from the recorded ones here."""
+    """The allowed difference from the recorded actions on this machine."""
     precision = str(policy.metadata.policy.get("precision"))
     rounded = precision == "bfloat16" or (precision == "tf32" and policy.platform == "cuda")
     return ROUNDED[precision] if rounded else TOLERANCE
 
 
 def replay(policy: JaxPolicy | OnnxPolicy, recorded: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What the policy does with recorded observations and random numbers."""
+    """The policy's actions for recorded observations and random numbers."""
     if isinstance(policy, JaxPolicy):
         return policy.act_with_key(recorded["observations"], recorded["key_data"])
     noises = [recorded[draw.name] for draw in policy.metadata.draws]
     return policy.act_with_noise(recorded["observations"], noises)
 
 
-def difference(metadata: Metadata, found: np.ndarray, expected: np.ndarray) -> float:
+def difference(metadata: Metadata, actions: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference of two arrays of actions, in the policy's units."""
     reach = metadata.units.reach if metadata.units.action_low.size else 1.0
-    return float(np.max(np.abs(found - expected) / reach))
+    return float(np.max(np.abs(actions - expected) / reach))
 
 
 def measure_latency(policy: ChunkPolicy, observation: np.ndarray, calls: int) -> Latency:
-    """Times chunks for an observation [1, obs], one after the other."""
+    """Times `calls` chunks for an observation [1, obs]."""
     seconds = []
     for call in range(calls + 1):
         began = time.perf_counter()

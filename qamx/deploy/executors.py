@@ -13,20 +13,20 @@ from qamx.deploy.loading import ChunkPolicy, checked
 
 
 class Execution(Protocol):
-    """When a chunk is asked for, and which action the chunks so far make."""
+    """The time of the next chunk, and the action from the chunks so far."""
 
     def needs_chunk(self, age: int, horizon: int) -> bool:
-        """Whether a chunk is asked for, `age` steps after the last one."""
+        """True if a new chunk is requested `age` steps after the last one."""
         ...
 
     def action(self, proposals: Sequence[np.ndarray]) -> np.ndarray:
-        """The action of a step from what each chunk says of it, the oldest chunk first."""
+        """The action of a step from each chunk's proposal, the oldest first."""
         ...
 
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """A chunk is played to its end, as it is in training and evaluations."""
+    """Plays each chunk to its end, as training and evaluations do."""
 
     def needs_chunk(self, age: int, horizon: int) -> bool:
         return age >= horizon
@@ -37,7 +37,7 @@ class OpenLoop:
 
 @dataclass(frozen=True)
 class RecedingHorizon:
-    """The first `steps` actions of a chunk are played, then the next one is asked for.
+    """Plays the first `steps` actions of each chunk.
 
     **Raises:** `ValueError` if `steps` is not positive.
 
@@ -59,8 +59,7 @@ class RecedingHorizon:
 
 @dataclass(frozen=True)
 class TemporalEnsemble:
-    r"""A chunk at every step; the mean of what all of them say, weights \(e^{-m i}\), i = 0 the
-    oldest chunk.
+    r"""A chunk at every step; the mean of proposals, weights \(e^{-m i}\), i = 0 the oldest.
 
     **Arguments:** `decay` is m: 0 weighs all chunks alike, larger ones trust older chunks more.
 
@@ -84,9 +83,9 @@ class TemporalEnsemble:
 
 
 class ChunkExecutor:
-    """Acts at every step of an episode; the policy is asked where a chunk is due, and waited for.
+    """Acts at every step of an episode, and waits for each new chunk.
 
-    **Arguments:** `execution` says how chunks become actions, `seed` begins the draws.
+    **Arguments:** `execution` turns chunks into actions, `seed` is that of the draws.
     """
 
     def __init__(self, policy: ChunkPolicy, execution: Execution | None = None, seed: int = 0):
@@ -96,7 +95,7 @@ class ChunkExecutor:
         self.reset(seed)
 
     def reset(self, seed: int | None = None) -> None:
-        """Begins an episode; without a seed, with that of the last one plus 1."""
+        """Begins an episode; the default seed is that of the last one plus 1."""
         self._seed = self._seed + 1 if seed is None else seed
         self._calls, self._step = 0, 0
         self._chunks: deque[tuple[int, np.ndarray]] = deque()
@@ -117,11 +116,11 @@ class ChunkExecutor:
 
 @dataclass(frozen=True)
 class TimedAction:
-    """An action, and how fresh it is.
+    """An action with its age.
 
-    **Arguments:** `age` is the number of steps since the observation that it was planned from,
-    `late` says that a chunk was due and not there in time, `held` that no chunk says anything of
-    this step, so that the fallback is played.
+    **Arguments:** `age` is the number of steps since the observation of its chunk; `late` is true
+    if a new chunk missed the budget, `held` if no chunk covers the step, so that the fallback is
+    played.
     """
 
     action: np.ndarray
@@ -131,17 +130,16 @@ class TimedAction:
 
 
 class RealTimeExecutor:
-    """Acts at every step within `budget` seconds: chunks are computed beside the loop.
+    """Acts at every step within `budget` seconds; a thread computes the chunks.
 
-    A chunk is asked for `steps` steps after the last one, and waited for no longer than the
-    budget. If it is late, the rest of the chunk before it is played meanwhile; what comes late is
-    played from the action of the present step on, so that time stays aligned. Where that rest is
-    used up too, `fallback` is played, or, if there is none, the last action (zeros before the
-    first).
+    A chunk is requested `steps` steps after the last one, with a timeout of the budget. While it
+    is late, the rest of the previous chunk is played; a late chunk is played from the action of
+    the current step, so that time stays aligned. After the end of the previous chunk `fallback`
+    is played, or without one the last action (zeros before the first).
 
-    **Arguments:** `steps` is at most the horizon; the lower it is, the more a late chunk leaves to
-    go on with (default: half the horizon, rounded up). `fallback` is an action in the
-    environment's units; a robot driven by torques wants one, since its last action may be a push.
+    **Arguments:** `steps` is at most the horizon; a lower value leaves more actions for a late
+    chunk (default: half the horizon, rounded up). `fallback` is an action in the environment's
+    units; a robot driven by torques needs one, since its last action may be a push.
 
     **Raises:** `ValueError` for a budget, `steps` or a fallback that cannot be.
     """
@@ -168,9 +166,9 @@ class RealTimeExecutor:
         self.reset(seed)
 
     def reset(self, seed: int | None = None) -> None:
-        """Begins an episode; without a seed, with that of the last one plus 1.
+        """Begins an episode; the default seed is that of the last one plus 1.
 
-        Waits for a chunk that is being computed, however long it takes.
+        Waits for a running chunk without a timeout.
         """
         if self._running is not None:
             wait([self._running])  # a chunk of the last episode; the worker takes one at a time
@@ -184,8 +182,8 @@ class RealTimeExecutor:
     def act(self, observation: np.ndarray) -> TimedAction:
         """The action for an observation [obs]; returns within the budget.
 
-        **Raises:** `ValueError` for an observation that cannot be, and whatever the policy raised;
-        the next call asks it anew.
+        **Raises:** `ValueError` for an observation that cannot be, and the policy's errors; the
+        next call asks it again.
         """
         # A copy: a driver may write the next observation into the same memory.
         rows = checked(self._policy.metadata, np.array(observation, np.float32)[None])
@@ -193,7 +191,7 @@ class RealTimeExecutor:
             self._ask(rows)
         late = self._running is not None and not self._collect()
         if self._running is None and self._step - self._start >= len(self._chunk):
-            # What came is too old to be of use.
+            # The chunk came too late for any of its actions.
             self._ask(rows)
             late = True
         index = self._step - self._start
@@ -206,7 +204,7 @@ class RealTimeExecutor:
         return TimedAction(self._last, index, late, held)
 
     def close(self) -> None:
-        """Ends the thread that asks the policy, after the chunk that is being computed."""
+        """Ends the thread after the running chunk."""
         self._worker.shutdown(cancel_futures=True)
 
     @property
@@ -219,7 +217,7 @@ class RealTimeExecutor:
         self._calls += 1
 
     def _collect(self) -> bool:
-        """Takes the chunk that was asked for if it comes within the budget."""
+        """Takes the requested chunk if it comes within the budget."""
         running = self._running
         if running is None or not wait([running], self._budget).done:
             return False
@@ -229,7 +227,7 @@ class RealTimeExecutor:
 
 
 def _fallback(action: np.ndarray | None, size: int) -> np.ndarray | None:
-    """A copy, which nobody else writes to."""
+    """A validated copy of the fallback."""
     if action is None:
         return None
     copy = np.array(action, np.float32)

@@ -1,4 +1,4 @@
-"""Reading an exported policy and asking it for chunks of actions."""
+"""Loading of exported policies."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from qamx.errors import UserError
 
 
 class ChunkPolicy(Protocol):
-    """A policy that answers observations with chunks of actions."""
+    """A policy that maps observations to chunks of actions."""
 
     metadata: Metadata
 
@@ -91,9 +91,9 @@ class JaxPolicy:
         return units.to_environment(self.chunks(seen, key_data))
 
     def _program(self, folder: Path) -> Any:
-        """What `jax.export` wrote, in a frame of this JAX's own for the same arguments.
+        """The exported program, in a new `Exported` object for the same arguments.
 
-        `export.deserialize` would need one more package (flatbuffers) for the frame alone.
+        `export.deserialize` would need one more package (flatbuffers) for that object alone.
         """
         import jax
         from jax import export
@@ -122,7 +122,7 @@ class JaxPolicy:
         )
 
     def _shapes(self, batch: Any) -> list[Any]:
-        """Of observations and the words of a key."""
+        """The shapes of observations and of a key's words."""
         import jax
 
         seen = jax.ShapeDtypeStruct((batch, self.metadata.observation_size), np.float32)

@@ -1,4 +1,4 @@
-"""`bundle.json`: what an exported policy is, and the files that it consists of."""
+"""`bundle.json`: metadata and checksums of an exported policy."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from qamx._utils.files import sha256
-from qamx.errors import UserError
-from qamx.normalisation import Units
+from qamx._utils.units import Units
+from qamx.errors import UserError, named
 
 FILE_NAME = "bundle.json"
 VERSION = 1
@@ -36,19 +36,19 @@ class Draw:
     rows: int
 
     def whole(self, batch: int) -> tuple[int, ...]:
-        """The shape for so many observations."""
+        """The shape for `batch` observations."""
         return (*self.shape[: self.axis], self.rows * batch, *self.shape[self.axis :])
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What an exported policy is.
+    """Metadata of an exported policy.
 
     **Arguments:** observations have `observation_size` entries, in the order `observation_keys`
     where the environment's are dictionaries; a chunk is `horizon` actions of `action_size`
     entries. `draws` are the random inputs of an ONNX model, `calling_convention` that of a
     program of `jax.export`. `policy` (with the step), `environment`, `made_with`,
-    `evaluation` and `latency` say where it comes from; `files` holds a SHA-256 for each file.
+    `evaluation` and `latency` are its provenance; `files` holds a SHA-256 for each file.
     """
 
     kind: Kind
@@ -75,7 +75,7 @@ class Metadata:
 
 
 def read_metadata(folder: Path | str) -> Metadata:
-    """What the exported policy in a folder is.
+    """Reads and verifies the metadata of an exported policy.
 
     **Raises:** `UserError` if the folder holds none, or one of a later version of qamx, or a file
     is missing or is not the one that was exported.
@@ -92,7 +92,7 @@ def read_metadata(folder: Path | str) -> Metadata:
             "qamx export wrote"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read ({_said(error)}); export the run again") from error
+        raise UserError(f"{path}: cannot be read ({named(error)}); export the run again") from error
     if (found := table.pop("version", None)) != VERSION:
         raise UserError(
             f"{path}: version {found}, and this qamx reads {VERSION}; export the run again with "
@@ -101,7 +101,7 @@ def read_metadata(folder: Path | str) -> Metadata:
     try:
         metadata = _parsed(table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read ({_said(error)}); export the run again") from error
+        raise UserError(f"{path}: cannot be read ({named(error)}); export the run again") from error
     _compare(folder, metadata.files)
     return metadata
 
@@ -114,13 +114,15 @@ def _parsed(table: dict[str, Any]) -> Metadata:
     )
     keys, platforms = table.pop("observation_keys"), tuple(table.pop("platforms"))
     keys = None if keys is None else tuple(keys)
-    found = Metadata(units=units, draws=draws, observation_keys=keys, platforms=platforms, **table)
+    metadata = Metadata(
+        units=units, draws=draws, observation_keys=keys, platforms=platforms, **table
+    )
     for name in ("observation_size", "action_size", "horizon"):
-        if not (isinstance(size := getattr(found, name), int) and size > 0):
+        if not (isinstance(size := getattr(metadata, name), int) and size > 0):
             raise ValueError(f"{name} is {size}")
-    if missing := {*NEEDED[found.kind]} - found.files.keys():
+    if missing := {*NEEDED[metadata.kind]} - metadata.files.keys():
         raise ValueError(f"files lacks {', '.join(sorted(missing))}")
-    return found
+    return metadata
 
 
 def _compare(folder: Path, files: Mapping[str, str]) -> None:
@@ -133,7 +135,3 @@ def _compare(folder: Path, files: Mapping[str, str]) -> None:
                 f"{path}: not the file that was exported (its SHA-256 differs); copy the folder "
                 "again, or export the run again"
             )
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -1,6 +1,7 @@
 """`qamx eval`: episodes, paired comparisons, tables, JSON."""
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from qamx._utils.html import write_text
 from qamx._utils.machine import use_cpu
 from qamx._utils.seeds import check_seed
 from qamx._utils.terminal import print_table
@@ -16,12 +18,42 @@ from qamx.config import EnvironmentSettings, Experiment, load
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
 from qamx.envs import close_envs
 from qamx.errors import UserError
-from qamx.evaluation.policy_source import PolicySource, source_of_export, source_of_run, task_of
+from qamx.evaluation.policy_source import (
+    PolicySource,
+    source_of_export,
+    source_of_run,
+    task_of,
+)
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.trained_policy import load_experiment
 from qamx.training.evaluator import Evaluator, PlayedEpisode, Role, summarise
 from qamx.training.guards import Watchdog, open_watched_envs
 from qamx.training.plan import evaluation_seeds
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Options of evaluations; None or empty values are those of the run's own evaluations."""
+
+    tasks: Sequence[int] = ()
+    episodes: int | None = None
+    seed: int | None = None
+    step: int | None = None
+    workers: int | None = None
+    behaviour: bool = False
+
+    def open(self, directory: Path) -> PolicySource:
+        """The policy of a run, evaluated with these options.
+
+        **Raises:** `UserError` for a run or a number that cannot be.
+        """
+        if self.seed is not None:
+            check_seed("--seed", self.seed)
+        return find_source(directory, self.step).with_episodes(self.episodes, self.workers)
+
+    def seed_for(self, source: PolicySource) -> int:
+        """The seed of the evaluations of a policy."""
+        return source.seed if self.seed is None else self.seed
 
 
 @dataclass(frozen=True)
@@ -46,14 +78,81 @@ class EvaluationResult:
         return "behaviour" if self.role == "behaviour" else self.source.method
 
     @property
+    def successes(self) -> np.ndarray:
+        """The success of each episode."""
+        return np.array([episode.success for episode in self.episodes])
+
+    @property
     def solved(self) -> int:
-        """How many episodes ended in success."""
-        return sum(episode.success for episode in self.episodes)
+        """The number of successful episodes."""
+        return int(self.successes.sum())
 
     @property
     def returns(self) -> np.ndarray:
         """The return of each episode."""
         return np.array([episode.total_reward for episode in self.episodes])
+
+
+def evaluate(directories: Sequence[Path], options: EvaluationOptions, file: Path | None) -> int:
+    """Evaluates each run's policy on each task, and prints a line for each.
+
+    **Raises:** `UserError` for a run, task or number that cannot be.
+    """
+    use_cpu()
+    _check_file(file)
+    sources = [options.open(directory) for directory in directories]
+    plans = [
+        (source, settings_for(source, options.tasks), roles_for(source, options.behaviour))
+        for source in sources
+    ]
+    results: list[EvaluationResult] = []
+    try:
+        for source, environments, roles in plans:
+            for environment in environments:
+                results += play(source, environment, roles, options.seed_for(source))
+                write_json(file, results)  # after each, so that an interruption loses one at most
+    finally:
+        if results:
+            show(results)
+    return 0
+
+
+def evaluate_paired(
+    directories: Sequence[Path], options: EvaluationOptions, file: Path | None
+) -> int:
+    """Evaluates two runs' policies on the same reset seeds, and prints their differences.
+
+    **Raises:** `UserError` as `evaluate`, and if the two act in different environments.
+    """
+    if len(directories) != 2:
+        raise UserError(f"--paired: found {len(directories)} runs; name two")
+    use_cpu()
+    _check_file(file)
+    first, second = (options.open(directory) for directory in directories)
+    if options.behaviour:
+        raise UserError("--behaviour: the two policies of --paired are compared; leave it out")
+    environments, others = (settings_for(source, options.tasks) for source in (first, second))
+    if differs := _differences(environments, others):
+        raise UserError(
+            f"--paired: {first.name} and {second.name} act in different environments: {differs}; "
+            "name runs of one environment and task, or the task of both with --task"
+        )
+    second = second.with_episodes(first.evaluation.episodes, None)
+    results: list[EvaluationResult] = []
+    pairs: list[PairedResult] = []
+    try:
+        for environment in environments:
+            for source in (first, second):
+                results += play(source, environment, ("evaluate",), options.seed_for(first))
+                if source is second:
+                    pairs.append(PairedResult(*results[-2:]))
+                write_json(file, results, pairings=[pair.to_dict() for pair in pairs])
+    finally:
+        if results:
+            show(results)
+        for pair in pairs:
+            pair.show()
+    return 0
 
 
 def settings_for(source: PolicySource, tasks: Sequence[int]) -> list[EnvironmentSettings]:
@@ -62,7 +161,7 @@ def settings_for(source: PolicySource, tasks: Sequence[int]) -> list[Environment
 
 
 def roles_for(source: PolicySource, behaviour: bool) -> tuple[Role, ...]:
-    """Who plays: the policy, and its clone of the data beside it if that is asked for.
+    """The roles to play: the policy, and with `behaviour` its clone of the data.
 
     **Raises:** `UserError` if the method keeps no clone.
     """
@@ -77,10 +176,10 @@ def roles_for(source: PolicySource, behaviour: bool) -> tuple[Role, ...]:
 def play(
     source: PolicySource, environment: EnvironmentSettings, roles: Sequence[Role], seed: int
 ) -> Iterator[EvaluationResult]:
-    """Plays the policy's number of episodes in each role, as its run's evaluations do.
+    """Plays the episodes of each role, as the run's evaluations do.
 
-    **Arguments:** `seed` determines the reset seeds and the policy's draws; with the run's own
-    (and its environment and number of episodes) this is the evaluation of the run.
+    **Arguments:** `seed` determines the reset seeds and the policy's draws; with the run's seed,
+    environment and number of episodes this is the evaluation of the run.
     """
     evaluation, watchdog = source.evaluation, Watchdog()
     seeds = evaluation_seeds(seed, evaluation.episodes)
@@ -99,16 +198,34 @@ def play(
         watchdog.close()
 
 
+def find_source(folder: Path, step: int | None) -> PolicySource:
+    """The policy of a run, or one that was exported.
+
+    **Raises:** `UserError` if the folder holds neither.
+    """
+    exported = (folder / FILE_NAME).is_file()
+    return (source_of_export if exported else source_of_run)(folder, step)
+
+
+def experiment_of(folder: Path) -> Experiment:
+    """The experiment of a run, or of an exported policy.
+
+    **Raises:** `UserError` if the folder holds neither.
+    """
+    exported = (folder / FILE_NAME).is_file()
+    return load(folder / EXPERIMENT) if exported else load_experiment(folder)
+
+
 HEADER = ("run", "step", "task", "policy", "success", "95%", "return", "length", "seconds")
 
 
-def show(found: Sequence[EvaluationResult]) -> None:
-    """Prints a line for each."""
-    one = found[0]
-    title = f"{len(one.episodes)} episodes in {one.environment.id}, seed {one.seed}"
-    if len({(len(p.episodes), p.environment.id, p.seed) for p in found}) > 1:
-        title = "evaluations"
-    print_table(title, HEADER, [_row(result) for result in found])
+def show(results: Sequence[EvaluationResult]) -> None:
+    """Prints a line for each result."""
+    settings = {(len(result.episodes), result.environment.id, result.seed) for result in results}
+    title = "evaluations"
+    if len(settings) == 1:
+        title = "{} episodes in {}, seed {}".format(*settings.pop())
+    print_table(title, HEADER, [_row(result) for result in results])
 
 
 def _row(result: EvaluationResult) -> tuple[str, ...]:
@@ -134,55 +251,63 @@ def _task(result: EvaluationResult) -> str:
     return str(result.task) if result.task == trained else f"{result.task} (trained for {trained})"
 
 
-def show_pairing(one: EvaluationResult, other: EvaluationResult, pairing: Pairing) -> None:
-    """Prints how two policies differ on the same reset seeds."""
-    low, high = pairing.interval()
-    gained = other.returns - one.returns
-    least, most = mean_interval(gained)
-    rows = [
-        (
-            "success",
-            f"{100 * pairing.difference:+.1f} points",
-            f"[{100 * low:+.1f}, {100 * high:+.1f}]",
-        ),
-        ("return", f"{gained.mean():+.2f}", f"[{least:+.2f}, {most:+.2f}]"),
-    ]
-    task = "" if one.task is None else f", task {one.task}"
-    title = f"{other.source.name} less {one.source.name}{task}"
-    print_table(title, ("", "difference", "95%"), rows)
-    print(
-        f"seeds solved by both {pairing.both}, by the first only {pairing.first}, by the second "
-        f"only {pairing.second}, by neither {pairing.neither}; McNemar's exact test: "
-        f"p = {pairing.p_value():.3g}"
-    )
+@dataclass(frozen=True)
+class PairedResult:
+    """Two policies' episodes on the same reset seeds."""
+
+    first: EvaluationResult
+    second: EvaluationResult
+
+    @property
+    def pairing(self) -> Pairing:
+        """The counts of successes."""
+        return Pairing.of(self.first.successes, self.second.successes)
+
+    def show(self) -> None:
+        """Prints the differences of success and return, with McNemar's test."""
+        pairing, gained = self.pairing, self.second.returns - self.first.returns
+        low, high = pairing.interval()
+        least, most = mean_interval(gained)
+        rows = [
+            (
+                "success",
+                f"{100 * pairing.difference:+.1f} points",
+                f"[{100 * low:+.1f}, {100 * high:+.1f}]",
+            ),
+            ("return", f"{gained.mean():+.2f}", f"[{least:+.2f}, {most:+.2f}]"),
+        ]
+        task = "" if self.first.task is None else f", task {self.first.task}"
+        title = f"{self.second.source.name} less {self.first.source.name}{task}"
+        print_table(title, ("", "difference", "95%"), rows)
+        logging.getLogger("qamx").info(
+            f"seeds solved by both {pairing.both}, by the first only {pairing.first}, by the "
+            f"second only {pairing.second}, by neither {pairing.neither}; McNemar's exact test: "
+            f"p = {pairing.p_value():.3g}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The pairing as JSON."""
+        pairing = self.pairing
+        return {
+            "task": self.first.task,
+            **vars(pairing),
+            "difference": pairing.difference,
+            "interval": pairing.interval(),
+            "p_value": pairing.p_value(),
+        }
 
 
-def pairing_report(task: int | None, pairing: Pairing) -> dict[str, Any]:
-    """A pairing on a task as JSON has it."""
-    return {
-        "task": task,
-        **vars(pairing),
-        "difference": pairing.difference,
-        "interval": pairing.interval(),
-        "p_value": pairing.p_value(),
-    }
-
-
-def write_json(file: Path | None, found: Sequence[EvaluationResult], **more: Any) -> None:
+def write_json(file: Path | None, results: Sequence[EvaluationResult], **more: Any) -> None:
     """Writes every evaluation with each of its episodes, if a file is named.
 
     **Raises:** `UserError` if it cannot be written.
     """
-    if file is None:
-        return
-    report = {"evaluations": [_report(result) for result in found], **more}
-    try:
-        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--json {file}: cannot be written ({error.strerror})") from error
+    if file is not None:
+        report = {"evaluations": [_to_dict(result) for result in results], **more}
+        write_text("--json", file, json.dumps(report, indent=2) + "\n")
 
 
-def _report(result: EvaluationResult) -> dict[str, Any]:
+def _to_dict(result: EvaluationResult) -> dict[str, Any]:
     source = result.source
     return {
         "run": source.name,
@@ -208,130 +333,19 @@ def _report(result: EvaluationResult) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """How to play; what is None or empty is as in the run's own evaluations."""
-
-    tasks: Sequence[int] = ()
-    episodes: int | None = None
-    seed: int | None = None
-    step: int | None = None
-    workers: int | None = None
-    behaviour: bool = False
-
-    def source(self, directory: Path) -> PolicySource:
-        """The policy of a run, to be played like this.
-
-        **Raises:** `UserError` for a run or a number that cannot be.
-        """
-        if self.seed is not None:
-            check_seed("--seed", self.seed)
-        return find_source(directory, self.step).with_episodes(self.episodes, self.workers)
-
-
-def find_source(folder: Path, step: int | None) -> PolicySource:
-    """The policy of a run, or one that was exported.
-
-    **Raises:** `UserError` if the folder holds neither.
-    """
-    exported = (folder / FILE_NAME).is_file()
-    return (source_of_export if exported else source_of_run)(folder, step)
-
-
-def experiment_of(folder: Path) -> Experiment:
-    """The experiment of a run, or of an exported policy.
-
-    **Raises:** `UserError` if the folder holds neither.
-    """
-    exported = (folder / FILE_NAME).is_file()
-    return load(folder / EXPERIMENT) if exported else load_experiment(folder)
-
-
-def evaluate(directories: Sequence[Path], options: EvaluationOptions, file: Path | None) -> int:
-    """Plays each run's policy on each task, and prints a line for each.
-
-    **Raises:** `UserError` for a run, task or number that cannot be.
-    """
-    use_cpu()
-    _check_folder(file)
-    subjects = [options.source(directory) for directory in directories]
-    plans = [(one, settings_for(one, options.tasks)) for one in subjects]
-    roles = [roles_for(one, options.behaviour) for one in subjects]
-    found: list[EvaluationResult] = []
-    try:
-        for (source, environments), own in zip(plans, roles, strict=True):
-            for environment in environments:
-                found += play(source, environment, own, _seed(options, source))
-                write_json(file, found)  # after each, so that an interruption loses one at most
-    finally:
-        if found:
-            show(found)
-    return 0
-
-
-def evaluate_paired(
-    directories: Sequence[Path], options: EvaluationOptions, file: Path | None
-) -> int:
-    """Plays two runs' policies on the same reset seeds, and prints how they differ.
-
-    **Raises:** `UserError` as `evaluate`, and if the two act in different environments.
-    """
-    if len(directories) != 2:
-        raise UserError(f"--paired: found {len(directories)} runs; name two")
-    use_cpu()
-    _check_folder(file)
-    first, second = (options.source(directory) for directory in directories)
-    if options.behaviour:
-        raise UserError("--behaviour: the two policies of --paired are compared; leave it out")
-    tables = [settings_for(one, options.tasks) for one in (first, second)]
-    if differs := _differences(*tables):
-        raise UserError(
-            f"--paired: {first.name} and {second.name} act in different environments: {differs}; "
-            "name runs of one environment and task, or the task of both with --task"
-        )
-    second = second.with_episodes(first.evaluation.episodes, None)
-    seed = _seed(options, first)
-    found: list[EvaluationResult] = []
-    try:
-        for environment in tables[0]:
-            for source in (first, second):
-                found += play(source, environment, ("evaluate",), seed)
-                pairings = [pairing_report(one.task, pair) for one, _, pair in _pairs(found)]
-                write_json(file, found, pairings=pairings)
-    finally:
-        if found:
-            show(found)
-        for pair in _pairs(found):
-            show_pairing(*pair)
-    return 0
-
-
-def _pairs(
-    found: Sequence[EvaluationResult],
-) -> list[tuple[EvaluationResult, EvaluationResult, Pairing]]:
-    """Each task's two evaluations, compared; one whose other is still to come is left out."""
-    pairs = zip(found[::2], found[1::2], strict=False)
-    return [(one, other, Pairing.of(_successes(one), _successes(other))) for one, other in pairs]
-
-
-def _successes(result: EvaluationResult) -> np.ndarray:
-    return np.array([episode.success for episode in result.episodes])
-
-
 LEARNED = {"reward_scale", "reward_shift"}
-"""Keys of an environment that change what is learned, and not its episodes."""
+"""Keys of an environment that change the learned rewards, and not the episodes."""
 
 
 def _differences(
     first: Sequence[EnvironmentSettings], second: Sequence[EnvironmentSettings]
 ) -> str:
-    """The keys in which environments differ with both values, as in `task 2 and 3`; empty for
-    environments that are played alike."""
+    """The differing keys with both values, as in `task 2 and 3`; empty for equal environments."""
     for pair in zip(first, second, strict=True):
-        one, other = (environment.model_dump(exclude=LEARNED) for environment in pair)
-        keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+        ours, theirs = (environment.model_dump(exclude=LEARNED) for environment in pair)
+        keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
         if keys:
-            return ", ".join(f"{key} {_shown(one, key)} and {_shown(other, key)}" for key in keys)
+            return ", ".join(f"{key} {_shown(ours, key)} and {_shown(theirs, key)}" for key in keys)
     return ""
 
 
@@ -339,11 +353,7 @@ def _shown(table: Mapping[str, Any], key: str) -> str:
     return "none" if table.get(key) is None else str(table[key])
 
 
-def _seed(options: EvaluationOptions, source: PolicySource) -> int:
-    return source.seed if options.seed is None else options.seed
-
-
-def _check_folder(file: Path | None) -> None:
+def _check_file(file: Path | None) -> None:
     if file is not None and not file.parent.is_dir():
         raise UserError(f"--json {file}: its folder does not exist; create it, or name another")
     if file is not None and file.is_dir():

@@ -1,11 +1,12 @@
-"""Frames of a video: the grid of cells, and its encoders."""
+"""Frames of a video: the grid of cells, and its encoders (PyAV for MP4, Pillow for GIF)."""
 
 import contextlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +20,14 @@ GAP = 4
 
 
 class Grid:
-    """Cells in rows; a cell whose episode is over keeps its last image, framed.
+    """Cells in rows; the last image of an ended episode stays, framed.
 
-    **Arguments:** `cells` fill the rows from the left, `columns` in each; `size` is the width of a
-    cell in pixels.
+    **Arguments:** `columns` is the number of cells in a row, `size` the width of a cell in pixels.
     """
 
     def __init__(self, cells: Sequence[EpisodeReplay], columns: int, size: int):
+        from PIL import Image as Pillow
+
         self._cells, self._columns, self._size = cells, columns, size
         self._images = [self._fitted(cell.image()) for cell in cells]
         self._height = max(image.height for image in self._images)
@@ -34,17 +36,17 @@ class Grid:
         rows = math.ceil(len(cells) / columns)
         # H.264 with half the colours' resolution needs even numbers.
         even = (side + side % 2 for side in (columns * self._pitch[0], rows * self._pitch[1]))
-        self._canvas = _new(tuple(even))
+        self._canvas = Pillow.new("RGB", (next(even), next(even)), BACKGROUND)
         self._done = [False] * len(cells)
         for index in range(len(cells)):
             self._draw(index)
 
     def image(self) -> Image:
-        """The present state of all cells."""
+        """The current image of all cells."""
         return np.asarray(self._canvas)
 
     def redraw(self) -> None:
-        """Draws anew every cell whose episode has gone on since."""
+        """Draws the cells of running episodes."""
         for index, cell in enumerate(self._cells):
             if not self._done[index]:
                 self._images[index] = self._fitted(cell.image())
@@ -55,17 +57,14 @@ class Grid:
 
         picture = Pillow.fromarray(image)
         height = max(1, round(picture.height * self._size / picture.width))
-        wanted = (self._size, height)
-        return picture if picture.size == wanted else picture.resize(wanted)
+        return picture.resize((self._size, height))
 
     def _draw(self, index: int) -> None:
         from PIL import ImageDraw
 
         cell, (wide, high) = self._cells[index], self._pitch
-        left, top = (
-            index % self._columns * wide + GAP // 2,
-            index // self._columns * high + GAP // 2,
-        )
+        row, column = divmod(index, self._columns)
+        left, top = column * wide + GAP // 2, row * high + GAP // 2
         right, bottom = left + self._size - 1, top + self._height + self._strip - 1
         draw = ImageDraw.Draw(self._canvas)
         draw.rectangle((left, top, right, bottom), fill=BACKGROUND)
@@ -96,12 +95,6 @@ def _font(draw: Any, text: str, height: float, width: float) -> Any:
     return ImageFont.load_default(height * min(1.0, width / draw.textlength(text, font=font)))
 
 
-def _new(size: Sequence[int]) -> Any:
-    from PIL import Image as Pillow
-
-    return Pillow.new("RGB", (size[0], size[1]), BACKGROUND)
-
-
 def _draw_outcome(draw: Any, success: bool, corner: tuple[int, int], size: int) -> None:
     """A tick or a cross on a disc, in the upper right corner of a cell."""
     x, y = corner[0] - size * 1.2, corner[1] + size * 0.2
@@ -119,39 +112,21 @@ def _draw_outcome(draw: Any, success: bool, corner: tuple[int, int], size: int) 
 
 
 LONGEST_GIF = 150
-"""Images in a GIF at most: of a longer episode every k-th is taken."""
+"""The limit of images in a GIF: of a longer episode every k-th is taken."""
+
 FASTEST_GIF = 20.0
-"""Images a second in a GIF at most; browsers slow faster ones down."""
+"""The limit of images a second in a GIF; browsers slow faster ones down."""
+
 COLOURS = 96
+
 LINGER_SECONDS = 1.5
-"""How long an MP4 shows the end."""
-
-
-class Encoder(Protocol):
-    """A file that images are added to; it is there once it is closed.
-
-    Of the images of all steps it takes every `every`-th, and the last that it was given.
-    """
-
-    every: int
-
-    def add(self, step: int, image: Image) -> None:
-        """Adds the image of a step."""
-        ...
-
-    def close(self) -> None:
-        """Finishes the file."""
-        ...
-
-    def discard(self) -> None:
-        """Leaves no part of a file; one that was there before stays."""
-        ...
+"""The time that an MP4 shows its end."""
 
 
 def require_packages() -> None:
-    """Imports what encodes.
+    """Imports the encoders' packages.
 
-    **Raises:** `UserError` with the command that installs it.
+    **Raises:** `UserError` with the command that installs them.
     """
     try:
         import av
@@ -163,15 +138,37 @@ def require_packages() -> None:
     del av, PIL
 
 
-class Mp4:
-    """H.264 in the colours that every browser plays; it stays at the end for a while."""
+class Encoder(ABC):
+    """A video file, which appears when it is closed.
+
+    It takes every `every`-th image and the last one.
+    """
 
     every = 1
+
+    def __init__(self, path: Path):
+        self._path, self._partial = path, path.with_name(f".{path.name}")
+
+    @abstractmethod
+    def add(self, step: int, image: Image) -> None:
+        """Adds the image of a step."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finishes the file."""
+
+    def discard(self) -> None:
+        """Removes the unfinished file; an earlier one stays."""
+        self._partial.unlink(missing_ok=True)
+
+
+class Mp4(Encoder):
+    """H.264 in the colours that every browser plays; it lingers at the end."""
 
     def __init__(self, path: Path, fps: float):
         import av
 
-        self._path, self._partial = path, _partial(path)
+        super().__init__(path)
         self._linger = round(LINGER_SECONDS * fps)
         self._last: Image | None = None
         self._file = av.open(
@@ -198,35 +195,33 @@ class Mp4:
         self._partial.replace(self._path)
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):  # it writes what is left, where a disk may be full
+        with contextlib.suppress(OSError):  # closing writes, where a disk may be full
             self._file.close()
-        self._partial.unlink(missing_ok=True)
+        super().discard()
 
 
-class Gif:
-    """A GIF of a bounded number of images, all in the colours of the first and of the marks.
+class Gif(Encoder):
+    """A GIF of at most `LONGEST_GIF` images in one palette.
 
-    **Arguments:** `steps` is how many images will be added.
+    **Arguments:** `steps` is the number of images to come.
     """
 
     def __init__(self, path: Path, fps: float, steps: int):
-        self._path, self._partial, self._fps = path, _partial(path), fps
+        super().__init__(path)
+        self._fps = fps
         self.every = max(1, math.ceil(steps / LONGEST_GIF), math.ceil(fps / FASTEST_GIF))
         self._images: list[Any] = []
-        self._last: Any = None
+        self._last: Image | None = None
         self._palette: Any = None
 
     def add(self, step: int, image: Image) -> None:
-        from PIL import Image as Pillow
-
-        self._last = Pillow.fromarray(image)
-        if self._palette is None:
-            self._palette = _palette(self._last)
+        self._last = image
         if step % self.every == 0:
-            self._images.append(self._reduced(self._last))
+            self._images.append(self._reduced(image))
 
     def close(self) -> None:
-        images = [*self._images, self._reduced(self._last)]  # the end shows how it went
+        assert self._last is not None
+        images = [*self._images, self._reduced(self._last)]
         each = round(1000 * self.every / self._fps)
         images[0].save(
             self._partial,
@@ -238,28 +233,13 @@ class Gif:
         )
         self._partial.replace(self._path)
 
-    def discard(self) -> None:
-        self._partial.unlink(missing_ok=True)
-
-    def _reduced(self, picture: Any) -> Any:
+    def _reduced(self, image: Image) -> Any:
+        """The image in the colours of the first one and of the outcomes' frames."""
         from PIL import Image as Pillow
 
+        if self._palette is None:
+            frames = [np.full((20, image.shape[1], 3), colour) for colour in (SUCCESS, FAILURE)]
+            colours = Pillow.fromarray(np.concatenate([image, *frames]).astype(np.uint8))
+            self._palette = colours.quantize(COLOURS, method=Pillow.Quantize.MEDIANCUT)
+        picture = Pillow.fromarray(image)
         return picture.quantize(palette=self._palette, dither=Pillow.Dither.NONE)
-
-
-def _partial(path: Path) -> Path:
-    """Where a file is until it is whole."""
-    return path.with_name(f".{path.name}")
-
-
-def _palette(picture: Any) -> Any:
-    """The colours of a picture, and those of the marks."""
-    from PIL import Image as Pillow
-
-    both = Pillow.new("RGB", (picture.width, picture.height + 40))
-    both.paste(picture)
-    for row, colour in enumerate((SUCCESS, FAILURE)):
-        both.paste(
-            colour, (0, picture.height + 20 * row, picture.width, picture.height + 20 * row + 20)
-        )
-    return both.quantize(COLOURS, method=Pillow.Quantize.MEDIANCUT)

@@ -22,7 +22,7 @@ from qamx.training.plan import Evaluation, keys_of
 
 
 class PolicyFactory(Protocol):
-    """What acts: action chunks for observations, both in the policy's units."""
+    """Makes acting functions: action chunks for observations, both in the policy's units."""
 
     def act(self, seed: int, role: Role) -> Act:
         """The policy, or its clone of the data, with the draws that `seed` begins."""
@@ -31,10 +31,10 @@ class PolicyFactory(Protocol):
 
 @dataclass(frozen=True)
 class PolicySource:
-    """A policy and what it takes to play it.
+    """A policy with the settings of its evaluation.
 
-    **Arguments:** `name` says where it comes from, `step` how long it was trained; `environment`
-    and `seed` are those it was trained with, `evaluation` is how its run is evaluated.
+    **Arguments:** `name` is its folder, `step` its training step; `environment` and `seed` are
+    those of its training, `evaluation` is the plan of its run's evaluations.
     """
 
     name: str
@@ -53,13 +53,13 @@ class PolicySource:
         return task_of(self.environment)
 
     def make_environment(self, settings: EnvironmentSettings) -> MakeEnvironment:
-        """What makes an environment in the policy's units."""
+        """A maker of environments in the policy's units."""
         return scaled_environment(build_environment(settings), self.scaling)
 
     def for_task(self, task: int | None) -> EnvironmentSettings:
         """The environment with another task.
 
-        **Raises:** `UserError` for a task that there is not.
+        **Raises:** `UserError` for a task that does not exist.
         """
         if task is None:
             return self.environment
@@ -71,11 +71,11 @@ class PolicySource:
         try:
             return settings.model_validate(table)
         except ValidationError as error:
-            said = "; ".join(problem.text for problem in field_errors(error, settings, table))
-            raise UserError(f"--task: {said}") from error
+            text = "; ".join(problem.text for problem in field_errors(error, settings, table))
+            raise UserError(f"--task: {text}") from error
 
     def with_episodes(self, episodes: int | None, workers: int | None) -> "PolicySource":
-        """The same, judged by another number of episodes, or played in other processes.
+        """The same with other numbers of episodes or worker processes.
 
         **Raises:** `UserError` for a number that cannot be.
         """
@@ -97,7 +97,7 @@ def task_of(environment: EnvironmentSettings) -> int | None:
 
 
 class RunPolicyFactory:
-    """What acts in a run: the arrays of a checkpoint, with the draws of its evaluations."""
+    """Acts with the arrays of a checkpoint and the draws of the run's evaluations."""
 
     def __init__(self, snapshot: Snapshot, acting: Acting):
         self._step, self._acting = snapshot.step, acting
@@ -129,9 +129,9 @@ def source_of_run(directory: Path, step: int | None = None) -> PolicySource:
 
 
 class ExportedPolicyFactory:
-    """What acts in an exported program, with the draws of its run's evaluations.
+    """Acts with an exported program and the draws of its run's evaluations.
 
-    An ONNX model has draws of its own: they are of the same law, and not the same numbers.
+    An ONNX model draws other numbers, of the same law.
     """
 
     def __init__(self, policy: JaxPolicy | OnnxPolicy, step: int):
@@ -153,7 +153,7 @@ class ExportedPolicyFactory:
 def source_of_export(folder: Path, step: int | None = None) -> PolicySource:
     """The policy that `qamx export` wrote, in the environment of its run.
 
-    It observes and acts in the environment's own units.
+    It observes and acts in the environment's units.
 
     **Raises:** `UserError` for a folder that cannot be read, and for a `step`.
     """

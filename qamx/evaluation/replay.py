@@ -1,4 +1,4 @@
-"""Episodes of an evaluation played again, on a backend that draws."""
+"""Replay of evaluation episodes with images, and the choice of MuJoCo's backend."""
 
 import os
 import sys
@@ -21,10 +21,10 @@ from qamx.training.evaluator import PlayedEpisode
 
 
 class EpisodeReplay:
-    """An episode that was played, step by step once more, with images.
+    """Replays an episode step by step, with images.
 
-    An episode is a function of its seed and its actions. So what is seen is what was result, no
-    matter with how many others and where, which is checked at each step.
+    An episode is a function of its seed and its actions: each observation is compared with the
+    recorded one.
 
     **Raises:** `UserError` if the environment draws nothing.
     """
@@ -38,13 +38,13 @@ class EpisodeReplay:
 
     @property
     def over(self) -> bool:
-        """Whether the last step has been played."""
+        """True after the last step."""
         return self.step == self.episode.length
 
     def advance(self) -> None:
         """Plays the next step.
 
-        **Raises:** `RunError` if something else comes of it than before.
+        **Raises:** `RunError` if the observation differs from the recorded one.
         """
         if not self.over:
             with self._started.tag():
@@ -53,12 +53,12 @@ class EpisodeReplay:
             self._check(seen.observation)
 
     def image(self) -> Image:
-        """What the environment looks like now."""
+        """The current image of the environment."""
         return self._env.render(self._size)
 
     @property
     def steps_per_second(self) -> float | None:
-        """The environment's rate, if it knows one."""
+        """The environment's rate, if it has one."""
         return self._env.steps_per_second
 
     def close(self) -> None:
@@ -76,9 +76,9 @@ class EpisodeReplay:
 def check_draws(
     source: PolicySource, settings: EnvironmentSettings, size: int, trouble: str = ""
 ) -> None:
-    """Draws the beginning of an episode, before any time is spent on playing.
+    """Draws an episode's first state, to fail before any episode is played.
 
-    **Arguments:** `trouble` says what keeps MuJoCo from drawing, where something does.
+    **Arguments:** `trouble` is the fault of MuJoCo's rendering, if there is one.
 
     **Raises:** `UserError` if the environment draws nothing, or MuJoCo cannot draw it.
     """
@@ -97,7 +97,7 @@ def check_draws(
 
 
 def _dismiss(error: Exception) -> None:
-    """Frees what a failure has left half made, and which would complain of that on its own."""
+    """Frees half-made objects of a failure, without their own complaints."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         traceback.clear_frames(error.__traceback__)
@@ -110,7 +110,7 @@ class RenderableEnv(Environment, Renderable, Protocol):
 
 
 def _renderable(source: PolicySource, settings: EnvironmentSettings) -> RenderableEnv:
-    """The environment, made so that it draws."""
+    """The environment, made for drawing."""
     try:
         env = source.make_environment(_with_images(settings))()
     except UserError as error:
@@ -129,7 +129,7 @@ def _renderable(source: PolicySource, settings: EnvironmentSettings) -> Renderab
 
 
 def _with_images(settings: EnvironmentSettings) -> EnvironmentSettings:
-    """Gymnasium's environments are asked for images where they are made."""
+    """The settings with images: Gymnasium asks for them at construction."""
     if not isinstance(settings, GymnasiumEnvironmentSettings):
         return settings
     arguments = {"render_mode": "rgb_array", **settings.arguments}
@@ -137,27 +137,25 @@ def _with_images(settings: EnvironmentSettings) -> EnvironmentSettings:
 
 
 _TRIED: set[str] = set()
-"""Values of `MUJOCO_GL` that were seen to draw in this process."""
+"""Values of `MUJOCO_GL` that work in this process."""
 
 
 def choose_backend(*, required: bool) -> str:
-    """Has MuJoCo draw with what `MUJOCO_GL` asks for, or else with what draws here.
+    """Sets `MUJOCO_GL` to a backend that draws here, unless it is set; before MuJoCo's import.
 
-    It must come before MuJoCo is imported.
+    **Returns:** the fault of rendering with its remedy; empty if it works.
 
-    **Returns:** what keeps MuJoCo from drawing, and what to do; empty if it draws.
-
-    **Raises:** `UserError` with that if the environment is known to need it (`required`).
+    **Raises:** `UserError` with that fault if the environment needs MuJoCo (`required`).
     """
     if os.environ.get("MUJOCO_GL") in _TRIED:
         return ""
-    found = find_renderer()
-    if found.remedy:
-        trouble = f"{found.said}; {found.remedy}; qamx doctor shows what works"
+    rendering = find_renderer()
+    if rendering.remedy:
+        trouble = f"{rendering.said}; {rendering.remedy}; qamx doctor shows what works"
         if required:
             raise UserError(trouble)
         return trouble
-    if found.backend:
-        os.environ["MUJOCO_GL"] = found.backend
-        _TRIED.add(found.backend)
+    if rendering.backend:
+        os.environ["MUJOCO_GL"] = rendering.backend
+        _TRIED.add(rendering.backend)
     return ""

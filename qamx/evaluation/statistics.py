@@ -1,4 +1,4 @@
-"""How sure one can be of success rates, and of the difference of two on the same seeds."""
+"""Intervals and tests of success rates, and of their differences on the same seeds."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 CONFIDENCE = 0.95
-"""How often an interval is to hold what is estimated."""
+"""The coverage of intervals."""
 
 
 def success_interval(solved: int, episodes: int) -> tuple[float, float]:
@@ -17,13 +17,13 @@ def success_interval(solved: int, episodes: int) -> tuple[float, float]:
     """
     from scipy.stats import binomtest
 
-    found = binomtest(solved, episodes).proportion_ci(CONFIDENCE, method="exact")
-    return float(found.low), float(found.high)
+    interval = binomtest(solved, episodes).proportion_ci(CONFIDENCE, method="exact")
+    return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """On how many seeds both, only the first, only the second, or neither succeeded."""
+    """Numbers of seeds on which both, only the first, only the second, or neither succeeded."""
 
     both: int
     first: int
@@ -31,9 +31,9 @@ class Pairing:
     neither: int
 
     @classmethod
-    def of(cls, one: Bool[np.ndarray, " n"], other: Bool[np.ndarray, " n"]) -> "Pairing":
+    def of(cls, first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> "Pairing":
         """Counts the successes of two policies on the same seeds."""
-        pairs = (one & other, one & ~other, ~one & other, ~one & ~other)
+        pairs = (first & second, first & ~second, ~first & second, ~first & ~second)
         return cls(*(int(pair.sum()) for pair in pairs))
 
     @property

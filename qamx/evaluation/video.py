@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,18 +25,18 @@ from qamx.evaluation.replay import EpisodeReplay, check_draws, choose_backend
 
 FORMATS = (".mp4", ".gif")
 USUAL_RATE = 20.0
-"""Steps a second where the environment knows no rate of its own."""
+"""Steps a second of an environment without a rate."""
 WIDEST = 6
-"""Cells in a row at most."""
+"""The limit of cells in a row."""
 
 
 def video(
     directory: Path, options: EvaluationOptions, out: Path | None, size: int, fps: float | None
 ) -> int:
-    """Plays episodes of a run's policy and writes what they look like.
+    """Writes videos of a run's policy.
 
-    **Raises:** `UserError` for a run, task, number or file that cannot be, and where nothing can
-    be drawn.
+    **Raises:** `UserError` for a run, task, number or file that cannot be, and if nothing can be
+    drawn.
     """
     _check(size, fps)
     require_packages()
@@ -45,19 +46,19 @@ def video(
     files = _files(out, directory)
     settings = experiment_of(directory).environment
     trouble = choose_backend(required=not isinstance(settings, GymnasiumEnvironmentSettings))
-    source = options.source(directory)
+    source = options.open(directory)
     environments = settings_for(source, options.tasks)
     roles = roles_for(source, options.behaviour)
     check_draws(source, environments[0], size, trouble)
-    seed = source.seed if options.seed is None else options.seed
-    found = [list(play(source, environment, roles, seed)) for environment in environments]
-    with _cells(found, size) as cells:
-        grid = Grid(cells, _columns(source, len(found), len(roles)), size)
+    seed = options.seed_for(source)
+    results = [list(play(source, environment, roles, seed)) for environment in environments]
+    with _cells(results, size) as cells:
+        grid = Grid(cells, _columns(source, len(results), len(roles)), size)
         rate = fps or cells[0].steps_per_second or USUAL_RATE
         write_videos(files, rate, cells, grid)
     solved = sum(cell.episode.success for cell in cells)
     for file in files:
-        print(
+        logging.getLogger("qamx").info(
             f"{file}: {solved} of {len(cells)} episodes solved, {rate:g} steps a second, "
             f"{file.stat().st_size / 1000:,.0f} kB"
         )
@@ -72,7 +73,7 @@ def _check(size: int, fps: float | None) -> None:
 
 
 def _files(out: Path | None, directory: Path) -> list[Path]:
-    """What to write: of the format that `out` ends with, or of both."""
+    """The files to write: in the format of `out`'s suffix, or in both."""
     name = directory.resolve().name
     target = Path(name) if out is None else out / name if out.is_dir() else out
     if target.suffix in FORMATS:
@@ -87,11 +88,13 @@ def _files(out: Path | None, directory: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _cells(found: Sequence[Sequence[EvaluationResult]], size: int) -> Iterator[list[EpisodeReplay]]:
-    """Every episode, task by task; a policy's and its clone's of a seed are neighbours."""
+def _cells(
+    results: Sequence[Sequence[EvaluationResult]], size: int
+) -> Iterator[list[EpisodeReplay]]:
+    """Every episode, task by task; the roles of a seed are neighbours."""
     cells: list[EpisodeReplay] = []
     try:
-        for of_task in found:
+        for of_task in results:
             for episodes in zip(*(result.episodes for result in of_task), strict=True):
                 for result, episode in zip(of_task, episodes, strict=True):
                     cells.append(EpisodeReplay(result, episode, size))
@@ -102,16 +105,16 @@ def _cells(found: Sequence[Sequence[EvaluationResult]], size: int) -> Iterator[l
 
 
 def _columns(source: PolicySource, tasks: int, roles: int) -> int:
-    """A row a task, or nearly a square of one task's episodes; roles stay side by side."""
+    """Cells in a row: a row a task, or nearly a square of one task's episodes."""
     episodes = source.evaluation.episodes
-    wanted = episodes if tasks > 1 else math.ceil(math.sqrt(episodes / roles))
-    return roles * max(1, min(wanted, WIDEST // roles))
+    across = episodes if tasks > 1 else math.ceil(math.sqrt(episodes / roles))
+    return roles * max(1, min(across, WIDEST // roles))
 
 
 def _lockstep(
     cells: Sequence[EpisodeReplay], grid: Grid, every: int
 ) -> Iterator[tuple[int, Image]]:
-    """The grid after every so many steps, and at the end of the longest episode."""
+    """The grid at every `every`-th step, and at the end of the longest episode."""
     step = 0
     yield step, grid.image()
     while not all(cell.over for cell in cells):
@@ -126,9 +129,7 @@ def _lockstep(
 def write_videos(
     files: Sequence[Path], rate: float, cells: Sequence[EpisodeReplay], grid: Grid
 ) -> None:
-    """Plays the episodes again into the files, which appear when all of it is drawn.
-
-    Only what some file takes is drawn, and it is in no more than one place.
+    """Replays the episodes into the files, which appear when all images are drawn.
 
     **Raises:** `UserError` for a file that cannot be written.
     """
@@ -153,8 +154,7 @@ def write_videos(
 
 @contextlib.contextmanager
 def _writing(file: Path) -> Iterator[None]:
-    """What the system says to an encoder is about its file; what it says to an environment that
-    is drawn is not."""
+    """Names the file in an encoder's `OSError`."""
     try:
         yield
     except OSError as error:

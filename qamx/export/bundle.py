@@ -1,6 +1,7 @@
 """`qamx export`: the folder of an exported policy."""
 
 import functools
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -30,20 +31,17 @@ from qamx.trained_policy import TrainedPolicy, load_experiment, load_snapshot
 from qamx.training.plan import evaluation_seeds
 
 EPISODES, CHUNKS = 4, 4
-"""Recorded observations: the first of so many chunks in so many episodes."""
+"""Golden observations: episodes, and chunk starts in each."""
 
 RECORDED_SEED = 0
-"""Of the recorded actions' draw."""
+"""The seed of the golden actions."""
 
 FLOOR_ROUNDS = 20
 
 
 @dataclass(frozen=True)
-class Source:
-    """A run's policy, and the observations [rows, obs] that its actions are recorded for.
-
-    Observations are in the environment's units.
-    """
+class ExportSource:
+    """A run's policy with golden observations, in the environment's units."""
 
     directory: Path
     experiment: Experiment
@@ -52,7 +50,7 @@ class Source:
     observations: Float[np.ndarray, "rows obs"]
 
     @classmethod
-    def of_run(cls, directory: Path, step: int | None = None) -> "Source":
+    def of_run(cls, directory: Path, step: int | None = None) -> "ExportSource":
         """The policy of a run at its newest checkpoint, or at that of `step`.
 
         **Raises:** `UserError` if the directory holds no run, or no such checkpoint.
@@ -65,27 +63,29 @@ class Source:
             observations = [
                 observation
                 for episode, seed in enumerate(evaluation_seeds(experiment.seed, EPISODES))
-                for observation in _met(environment, policy, seed, jax.random.key(episode))
+                for observation in _rollout_observations(
+                    environment, policy, seed, jax.random.key(episode)
+                )
             ]
         return cls(directory, experiment, snapshot.step, policy, np.stack(observations))
 
     @property
     def key(self) -> Key:
-        """The key of the recorded actions."""
+        """The key of the golden actions."""
         return jax.random.key(RECORDED_SEED)
 
     @functools.cached_property
     def actions(self) -> Float[np.ndarray, "rows horizon act"]:
-        """What the training code does at the observations."""
+        """The golden actions, by the training code."""
         return self.policy.act(self.observations, self.key)
 
     def evaluation(self) -> dict[str, Any] | None:
-        """The run's own evaluation at this step, if there was one."""
+        """The run's evaluation at this step, if there was one."""
         rows = read_json_lines(self.directory / "evaluations.jsonl")
         return next((row for row in reversed(rows) if row["step"] == self.step), None)
 
     def floor_ms(self) -> float:
-        """Milliseconds that a chunk's matrix products take here, one after the other."""
+        """Milliseconds of a chunk's matrix products on this machine, one after the other."""
         act = self.policy.agent.act_in_evaluation
         seen = self.policy.scaling.observations(self.observations[:1])
         floor = MatmulLowerBound(count(lambda x, key: act(x, key), seen, self.key))
@@ -94,10 +94,10 @@ class Source:
         return 1e3 * floor.seconds
 
 
-def _met(
+def _rollout_observations(
     environment: Environment, policy: TrainedPolicy, seed: int, key: Key
 ) -> Iterator[Float[np.ndarray, " obs"]]:
-    """The observations of one of the policy's episodes at the beginnings of chunks."""
+    """The observations of an episode of the policy at its chunk starts."""
     observation = checked_reset(environment, seed)
     for call in range(CHUNKS):
         yield observation
@@ -109,38 +109,40 @@ def _met(
 
 
 LATENCY_CALLS = 300
-"""Chunks that are timed."""
+"""Timed chunks."""
 
 
-def write_bundle(source: Source, kind: Kind, folder: Path, calls: int = LATENCY_CALLS) -> Check:
-    """Writes a run's policy as a folder, reads it back, and compares what it does.
+def write_bundle(
+    source: ExportSource, kind: Kind, folder: Path, calls: int = LATENCY_CALLS
+) -> Check:
+    """Writes a run's policy as a folder, reads it back, and compares its actions.
 
-    The folder appears when it is complete; one that is there is replaced by another export only.
+    The folder appears when it is complete; an earlier export is replaced.
 
-    **Raises:** `UserError` for a folder that holds something else, `RunError` if the exported
-    policy does not do what the training code does.
+    **Raises:** `UserError` for a folder with other content, `RunError` if the exported policy's
+    actions differ from the training code's.
     """
     folder = folder.resolve()
-    partial = _begun(folder)
+    partial = _create_partial(folder)
     try:
         metadata = _WRITERS[kind](source, partial)
         shutil.copyfile(source.directory / "config.toml", partial / files.EXPERIMENT)
         _finish(metadata, partial)
-        found = check(partial, calls)
-        if not found.passed:
+        result = check(partial, calls)
+        if not result.passed:
             raise RunError(
-                f"the exported policy's actions differ by {found.difference:.1e} from the training "
-                "code's (units of [-1, 1]); nothing was written"
+                f"the exported policy's actions differ by {result.difference:.1e} from the "
+                "training code's (units of [-1, 1]); nothing was written"
             )
-        _finish(replace(metadata, latency=_latency(found, source.floor_ms())), partial)
-        _put(partial, folder)
+        _finish(replace(metadata, latency=_latency(result, source.floor_ms())), partial)
+        _publish(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return found
+    return result
 
 
-def _put(partial: Path, folder: Path) -> None:
-    """Gives the new folder its name; an earlier one is there until then."""
+def _publish(partial: Path, folder: Path) -> None:
+    """Renames the new folder; an earlier one stays until then."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -149,8 +151,8 @@ def _put(partial: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _begun(folder: Path) -> Path:
-    """A new folder beside the one that is to be written."""
+def _create_partial(folder: Path) -> Path:
+    """A new folder next to the final one."""
     require_free(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -164,14 +166,14 @@ def _begun(folder: Path) -> Path:
 
 
 def require_free(folder: Path) -> None:
-    """Raises `UserError` if there is something else than an exported policy."""
+    """**Raises:** `UserError` if the folder exists and is no exported policy."""
     if folder.exists() and not (folder / files.FILE_NAME).is_file():
         raise UserError(
             f"{folder}: there is something else, not an exported policy; name another --out"
         )
 
 
-def _jax_files(source: Source, folder: Path) -> Metadata:
+def _jax_files(source: ExportSource, folder: Path) -> Metadata:
     policy = source.policy
     sampler = export_sampler(policy.agent, source.observations.shape[1], policy.precision)
     sampler.write(folder)
@@ -181,7 +183,7 @@ def _jax_files(source: Source, folder: Path) -> Metadata:
     )
 
 
-def _onnx_files(source: Source, folder: Path) -> Metadata:
+def _onnx_files(source: ExportSource, folder: Path) -> Metadata:
     policy = source.policy
     size, units = source.observations.shape[1], policy.scaling.units
     exported = export_onnx(policy.agent, size, units, policy.horizon)
@@ -191,14 +193,14 @@ def _onnx_files(source: Source, folder: Path) -> Metadata:
     return replace(_described(source, "onnx"), platforms=("onnx",), draws=exported.draws)
 
 
-_WRITERS: dict[Kind, Callable[[Source, Path], Metadata]] = {
+_WRITERS: dict[Kind, Callable[[ExportSource, Path], Metadata]] = {
     "bundle": _jax_files,
     "onnx": _onnx_files,
 }
 
 
-def _record(source: Source, folder: Path, draws: dict[str, np.ndarray]) -> None:
-    """The actions of the training code, with all that decides them."""
+def _record(source: ExportSource, folder: Path, draws: dict[str, np.ndarray]) -> None:
+    """Writes the golden actions with their observations, key and draws."""
     arrays = {
         "observations": source.observations,
         "key_data": np.asarray(jax.random.key_data(source.key)),
@@ -208,7 +210,7 @@ def _record(source: Source, folder: Path, draws: dict[str, np.ndarray]) -> None:
     np.savez(folder / files.GOLDEN, allow_pickle=False, **arrays)
 
 
-def _described(source: Source, kind: Kind) -> Metadata:
+def _described(source: ExportSource, kind: Kind) -> Metadata:
     experiment, policy = source.experiment, source.policy
     return Metadata(
         kind=kind,
@@ -240,28 +242,28 @@ def _finish(metadata: Metadata, folder: Path) -> None:
     replace(metadata, files={name: sha256(folder / name) for name in names}).write(folder)
 
 
-def _latency(found: Check, floor_ms: float) -> dict[str, float]:
+def _latency(result: Check, floor_ms: float) -> dict[str, float]:
     return {
-        **asdict(found.latency),
+        **asdict(result.latency),
         "products_ms": floor_ms,
-        "over_products": found.latency.median_ms / floor_ms,
+        "over_products": result.latency.median_ms / floor_ms,
     }
 
 
 def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) -> int:
-    """Writes the policy of a run, beside the run's folder by default, and says what it is.
+    """Writes the policy of a run, by default next to the run's folder, and logs a summary.
 
-    **Raises:** `UserError` for a run or folder that cannot be, `RunError` if the exported policy
-    does not do what the training code does.
+    **Raises:** `UserError` for a run or folder that cannot be, `RunError` if the exported
+    policy's actions differ from the training code's.
     """
     use_cpu()
     name = directory.resolve().name
     folder = out or directory.resolve().with_name(f"{name}-{kind}")
     require_free(folder)
-    source = Source.of_run(directory, step)
-    found = write_bundle(source, kind, folder)
+    source = ExportSource.of_run(directory, step)
+    result = write_bundle(source, kind, folder)
     metadata = read_metadata(folder)
-    same = "bitwise" if found.bitwise else f"within {found.difference:.0e}"
+    same = "bitwise" if result.bitwise else f"within {result.difference:.0e}"
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     latency = metadata.latency
     lines = {
@@ -269,7 +271,7 @@ def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) 
         "observations": f"{metadata.observation_size} entries",
         "actions": f"chunks of {metadata.horizon} x {metadata.action_size} entries",
         "runs on": ", ".join(metadata.platforms),
-        "check": f"{same} the training code's actions, on {found.rows} observations",
+        "check": f"{same} the training code's actions, on {result.rows} observations",
         "a chunk": (
             f"median {latency['median_ms']:.2f} ms, 99% {latency['p99_ms']:.2f} ms; "
             f"its matrix products {latency['products_ms']:.2f} ms"
@@ -277,5 +279,5 @@ def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) 
         "written": f"{folder} ({size:.1f} MiB)",
     }
     for label, text in lines.items():
-        print(f"{label:<13}{text}")
+        logging.getLogger("qamx").info(f"{label:<13}{text}")
     return ExitCode.DONE

@@ -17,13 +17,13 @@ from jax.interpreters import partial_eval
 from jaxtyping import Array, Float
 
 from qamx._types import Key
+from qamx._utils.units import Units
 from qamx.agents import AbstractAgent
 from qamx.deploy.metadata import Draw
 from qamx.errors import UserError
-from qamx.normalisation import Units
 
 Answer: TypeAlias = Callable[[Any, Sequence[Any]], Any]
-"""The value of a normal draw, from its equation and the equation's inputs."""
+"""Gives the value of a normal draw from its equation and the equation's inputs."""
 
 _CALLS = {
     "jit": "jaxpr",
@@ -38,12 +38,11 @@ _CALLS = {
 """Primitives that call another program, and the parameter that holds it."""
 
 _COMPOSED = frozenset(("maybe_set", "nonbatchable", "select_if_vmap", "unvmap_any"))
-"""Primitives of Equinox's loops, in which Diffrax takes a solver's stages: evaluated as what they
-are made of."""
+"""Primitives of Equinox's loops (Diffrax's solver stages), evaluated by their implementations."""
 
 
 def record_draws(function: Callable[..., Any], *arguments: Any) -> tuple[Any, list[jax.Array]]:
-    """What the function returns, and the standard normal numbers that it drew on the way."""
+    """The function's result, and the standard normal numbers that it drew."""
     drawn: list[jax.Array] = []
 
     def answer(equation: Any, inputs: Sequence[Any]) -> Any:
@@ -68,7 +67,7 @@ def with_draws_as_arguments(
     program = jax.make_jaxpr(function)(observations, key)
     drawn: list[jax.ShapeDtypeStruct] = []
 
-    def note(equation: Any, inputs: Sequence[Any]) -> Any:
+    def collect(equation: Any, inputs: Sequence[Any]) -> Any:
         aval = equation.outvars[0].aval
         drawn.append(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
         return jnp.zeros(aval.shape, aval.dtype)
@@ -76,7 +75,7 @@ def with_draws_as_arguments(
     def evaluated(answer: Answer) -> Callable[..., Any]:
         return lambda seen: _evaluate(program.jaxpr, program.consts, (seen, key), answer)[0]
 
-    jax.eval_shape(evaluated(note), observations)
+    jax.eval_shape(evaluated(collect), observations)
 
     def lifted(seen: Any, *values: Any) -> Any:
         supply = iter(values)
@@ -96,7 +95,7 @@ def with_draws_as_arguments(
 def _evaluate(
     jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], answer: Answer
 ) -> list[Any]:
-    """What a program returns; `answer` gives the values of its normal draws."""
+    """A program's results; `answer` gives the values of its normal draws."""
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
     values.update(zip(jaxpr.invars, arguments, strict=True))
 
@@ -121,7 +120,7 @@ def _results(equation: Any, inputs: list[Any], answer: Answer) -> Sequence[Any]:
         )
     if name in _LOOPS:
         return _LOOPS[name](equation, inputs, answer)
-    # What depends on no argument is a constant, not a part of the program.
+    # Results that depend on no argument are constants of the program.
     with jax.ensure_compile_time_eval() if _constant(equation, inputs) else nullcontext():
         act = equation.primitive.impl if name in _COMPOSED else equation.primitive.bind
         results = act(*inputs, **equation.params)
@@ -129,8 +128,7 @@ def _results(equation: Any, inputs: list[Any], answer: Answer) -> Sequence[Any]:
 
 
 def _constant(equation: Any, inputs: list[Any]) -> bool:
-    """Whether the results are known now. Random numbers stay, to be refused if they are used, and
-    so do sizes that depend on the batch."""
+    """True if the results are known at export; random numbers and batch sizes are not."""
     sizes = [size for variable in equation.outvars for size in variable.aval.shape]
     return (
         bool(inputs)
@@ -162,30 +160,30 @@ def _while(equation: Any, inputs: list[Any], answer: Answer) -> list[Any]:
     of_condition, fixed, carry = inputs[:first], inputs[first:second], inputs[second:]
     while True:
         arguments = [*of_condition, *carry]
-        (goes_on,) = _evaluate(condition.jaxpr, condition.consts, arguments, answer)
-        if isinstance(goes_on, Tracer):
+        (running,) = _evaluate(condition.jaxpr, condition.consts, arguments, answer)
+        if isinstance(running, Tracer):
             raise UserError(
                 "--format onnx: the policy has a loop whose length is known only when it acts; use "
                 "--format bundle"
             )
-        if not goes_on:
+        if not running:
             return carry
         carry = _evaluate(body.jaxpr, body.consts, [*fixed, *carry], answer)
 
 
 _LOOPS = {"scan": _scan, "while": _while}
-"""Primitives that repeat a program, written out."""
+"""Loops, unrolled."""
 
 
 class OnnxModel(NamedTuple):
-    """A model, serialised, and the random inputs that it takes beside `observations`."""
+    """A serialised model, and its random inputs."""
 
     model: bytes
     draws: tuple[Draw, ...]
 
 
 def in_units_of_environment(agent: AbstractAgent, units: Units, horizon: int) -> Any:
-    """The agent's sampler from raw observations to chunks of raw actions, traceable by JAX."""
+    """The agent's sampler from raw observations to chunks of raw actions."""
 
     def act(observations: Float[Array, "b obs"], key: Key) -> Float[Array, "b horizon act"]:
         if units.observation_mean.size:
@@ -208,15 +206,15 @@ def export_onnx(
     Inputs are `observations` [b, obs] and the standard normal numbers `noise_0`, ...; the output
     is `actions` [b, horizon, act]. Matrix products are float32.
 
-    **Raises:** `UserError` without the extra `onnx`, and for a policy of one's own that does what
-    the converter does not know.
+    **Raises:** `UserError` without the extra `onnx`, and for a policy that the converter does not
+    support.
     """
     to_onnx = _converter()
     act = in_units_of_environment(agent, units, horizon)
     shape = (*export.symbolic_shape("b"), observation_size)
     observations = jax.ShapeDtypeStruct(shape, jnp.float32)
     program, drawn = with_draws_as_arguments(act, observations, jax.random.key(0))
-    draws = tuple(_draw(index, one.shape) for index, one in enumerate(drawn))
+    draws = tuple(_draw(index, draw.shape) for index, draw in enumerate(drawn))
 
     def function(*arguments: Any) -> Any:
         return core.jaxpr_as_fun(program)(*arguments)[0]
@@ -259,13 +257,13 @@ def _converter() -> Any:
             f'--format onnx needs the package {error.name}: pip install "qamx[onnx]"'
         ) from error
     del onnxruntime
-    # It speaks of every value whose type it leaves to the runtime.
+    # It warns of every value whose type it leaves to the runtime.
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     return to_onnx
 
 
 def _draw(index: int, shape: tuple[Any, ...]) -> Draw:
-    """An input of that shape, one of whose axes is a multiple of the batch b."""
+    """The input of a draw, one of whose axes is a multiple of the batch b."""
     (axis,) = (axis for axis, size in enumerate(shape) if not isinstance(size, int))
     multiple = re.fullmatch(r"(?:(\d+)\*)?b", str(shape[axis]))
     if multiple is None:

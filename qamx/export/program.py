@@ -35,7 +35,7 @@ class Sampler(NamedTuple):
 
 
 def export_sampler(agent: AbstractAgent, observation_size: int, precision: Precision) -> Sampler:
-    """The program that acts as the agent does in evaluations.
+    """The program of the agent's sampler as in evaluations.
 
     It takes the weights, observations [b, obs] in the policy's units, and the two words of a
     key; it gives flat chunks [b, dim]. Weights are arguments as in training: as constants they
@@ -78,7 +78,7 @@ def export_sampler(agent: AbstractAgent, observation_size: int, precision: Preci
 
 
 def _used(function: Callable[..., Any], leaves: list[Array], *rest: Any) -> list[int]:
-    """The leaves that decide what the function returns: no critic, no target, no optimiser."""
+    """The leaves that the result depends on: no critic, no target, no optimiser."""
     program = jax.make_jaxpr(function)(leaves, *rest).jaxpr
     _, used = partial_eval.dce_jaxpr(program, [True] * len(program.outvars))
     return [index for index in range(len(leaves)) if used[index]]

@@ -10,6 +10,7 @@ import jax
 
 from qamx import registry
 from qamx._utils.backend import check_jax
+from qamx._utils.html import write_text
 from qamx._utils.terminal import print_table
 from qamx.errors import UserError
 from qamx.nn import Precision
@@ -54,30 +55,29 @@ def bench(
     _use(device)
     backend = jax.default_backend()
     name = size or ("quickstart" if backend == "cpu" else "paper")
-    chosen = SIZES[name]
-    effort = TimingBudget(updates or (chosen.updates if backend == "cpu" else 100), rounds)
-    surroundings = {
+    sizes = SIZES[name]
+    budget = TimingBudget(updates or (sizes.updates if backend == "cpu" else 100), rounds)
+    settings = {
         "backend": backend,
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
         "size": name,
-        "observation": observation or chosen.observation,
-        "action": action or chosen.action,
+        "observation": observation or sizes.observation,
+        "action": action or sizes.action,
         "precision": precision,
-        **dataclasses.asdict(effort),
+        **dataclasses.asdict(budget),
     }
-    found: list[Figures] = []
+    results: list[Figures] = []
     for method in methods or METHODS:
         problem = BenchProblem(
-            settings_of(method, **chosen.agent),
-            surroundings["observation"],
-            surroundings["action"],
+            settings_of(method, **sizes.agent), settings["observation"], settings["action"]
         )
         print(f"{method}: compiling and measuring", flush=True)
-        found.append(measure(method, problem, tuple(seeds), precision, effort))
+        results.append(measure(method, problem, tuple(seeds), precision, budget))
         if file is not None:  # after each method, so that an interruption loses one at most
-            _write(file, surroundings, found)
-    _print(surroundings, found)
+            report = {**settings, "methods": [dataclasses.asdict(result) for result in results]}
+            write_text("--json", file, json.dumps(report, indent=2) + "\n")
+    _print(settings, results)
     return 0
 
 
@@ -99,51 +99,42 @@ def _use(device: Device | None) -> None:
         )
 
 
-def _write(file: Path, surroundings: dict[str, Any], found: list[Figures]) -> None:
-    report = {**surroundings, "methods": [dataclasses.asdict(figures) for figures in found]}
-    try:
-        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--json {file}: cannot be written ({error.strerror})") from error
-
-
-def _print(surroundings: dict[str, Any], found: list[Figures]) -> None:
-    title = "{size} size on {device} ({backend}, JAX {jax}), {precision}".format(**surroundings)
-    print_table(title, ("", *(figures.method for figures in found)), _lines(found))
-    counts = [entry.seeds for entry in found[0].together]
-    print_table(
-        "updates a second of all seeds together (over one seed alone)",
-        ("seeds", *(figures.method for figures in found)),
-        [
-            (str(seeds), *(_speed(figures, row) for figures in found))
-            for row, seeds in enumerate(counts)
-        ],
-    )
-
-
-def _lines(found: list[Figures]) -> list[tuple[str, ...]]:
-    lines = (
-        ("GFLOP an update (matrix products)", "gflop", ".3g"),
-        ("GFLOP by XLA (loops once)", "gflop_compiled", ".3g"),
-        ("matrix products", "products", "d"),
-        ("update, ms", "update_ms", ".3f"),
-        ("floor of its products, ms", "floor_ms", ".3f"),
-        ("over the floor", "over_floor", ".2f"),
-        ("GFLOP a second", "gflop_per_second", ".1f"),
-        ("a host loop's update, ms", "host_loop_ms", ".3f"),
-        ("over a host loop", "over_host_loop", ".2f"),
-        ("state, MiB", "state_mib", ".1f"),
-        ("temporaries, MiB", "temporary_mib", ".1f"),
-        ("trace, s", "trace_s", ".1f"),
-        ("compile, s", "compile_s", ".1f"),
-        ("policy calls a second (10 rows)", "act_calls_per_second", ".0f"),
-    )
-    return [
-        (label, *(format(getattr(figures, name), form) for figures in found))
-        for label, name, form in lines
+def _print(settings: dict[str, Any], results: list[Figures]) -> None:
+    title = "{size} size on {device} ({backend}, JAX {jax}), {precision}".format(**settings)
+    names = [result.method for result in results]
+    lines = [
+        (label, *(format(getattr(result, name), form) for result in results))
+        for label, name, form in LINES
     ]
+    print_table(title, ("", *names), lines)
+    rows = [
+        (
+            str(timings[0].seeds),
+            *(
+                f"{timing.updates_per_second:.1f} ({timing.over_one_seed:.2f})"
+                for timing in timings
+            ),
+        )
+        for timings in zip(*(result.together for result in results), strict=True)
+    ]
+    title = "updates a second of all seeds together (over one seed alone)"
+    print_table(title, ("seeds", *names), rows)
 
 
-def _speed(figures: Figures, row: int) -> str:
-    entry = figures.together[row]
-    return f"{entry.updates_per_second:.1f} ({entry.over_one_seed:.2f})"
+LINES = (
+    ("GFLOP an update (matrix products)", "gflop", ".3g"),
+    ("GFLOP by XLA (loops once)", "gflop_compiled", ".3g"),
+    ("matrix products", "products", "d"),
+    ("update, ms", "update_ms", ".3f"),
+    ("floor of its products, ms", "floor_ms", ".3f"),
+    ("over the floor", "over_floor", ".2f"),
+    ("GFLOP a second", "gflop_per_second", ".1f"),
+    ("a host loop's update, ms", "host_loop_ms", ".3f"),
+    ("over a host loop", "over_host_loop", ".2f"),
+    ("state, MiB", "state_mib", ".1f"),
+    ("temporaries, MiB", "temporary_mib", ".1f"),
+    ("trace, s", "trace_s", ".1f"),
+    ("compile, s", "compile_s", ".1f"),
+    ("policy calls a second (10 rows)", "act_calls_per_second", ".0f"),
+)
+"""Labels, fields and formats of the table."""

@@ -73,7 +73,7 @@ def settings_of(method: str, **values: Any) -> AgentSettings:
 
 @dataclass(frozen=True)
 class BenchProblem:
-    """What a training run needs, on random data."""
+    """A method with random data."""
 
     settings: AgentSettings
     observation: int
@@ -81,16 +81,16 @@ class BenchProblem:
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
-        """The method's."""
+        """The optimiser of the method."""
         return build_optimiser(self.settings)
 
     @property
     def sampling(self) -> Sampling:
-        """The method's."""
+        """The sampling of the method."""
         return build_sampling(self.settings)
 
     def state(self, key: jax.Array) -> TrainState:
-        """Before the first update."""
+        """The state before the first update."""
         agent_key, update_key = jax.random.split(key)
         agent = build_agent(self.settings, self.observation, self.action, agent_key)
         return create_state(agent, self.optimiser, update_key)
@@ -110,12 +110,12 @@ class BenchProblem:
         )
 
     def replay(self, axes: tuple[int, ...] = ()) -> Replay:
-        """The data on the device, for one seed or a group of them."""
+        """The data on the device, for one seed or a group."""
         return Replay.create(self.transitions(), 0, axes)
 
 
 class SeedsTogether:
-    """Several seeds of one method, trained by the runner's trainer as one program."""
+    """Several seeds of a method, trained as one program."""
 
     def __init__(self, problem: BenchProblem, seeds: int, precision: Precision):
         state = eqx.filter_vmap(problem.state)(jax.random.split(jax.random.key(0), seeds))
@@ -127,14 +127,13 @@ class SeedsTogether:
         self._training = self._trainer.begin(state, self._replay, keys)
 
     def run(self, updates: int) -> jax.Array:
-        """As many updates of every seed."""
+        """Updates every seed."""
         self._training = self._trainer.run(self._training, self._replay, updates)
         return self._training.counted
 
 
 class HostLoop:
-    """What a plain script does: one compiled update (`equinox.filter_jit`) a call, on a batch that
-    NumPy drew, and every metric fetched as a float."""
+    """A plain script: one compiled update a call, batches drawn by NumPy, metrics fetched."""
 
     def __init__(self, problem: BenchProblem, precision: Precision):
         self._state, self._transitions = problem.state(jax.random.key(0)), problem.transitions()
@@ -180,7 +179,7 @@ def host_windows(
 
 MIB = 2**20
 OBSERVATIONS = 10
-"""Environments that an evaluation steps together: rows of a policy call."""
+"""Rows of a policy call: environments of an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -202,12 +201,12 @@ class VectorisedTiming:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one method. Times are of one update, milliseconds, where nothing else is said."""
+    """Measurements of a method; times are of one update."""
 
     method: str
     products: int
     gflop: float
-    """Of the matrix products, loops in full."""
+    """Matrix products of an update, loops in full."""
     gflop_compiled: float
     """XLA's own count of the compiled program, elementwise work included and loops once."""
     update_ms: float
@@ -216,11 +215,11 @@ class Figures:
     gflop_per_second: float
     host_loop_ms: float
     over_host_loop: float
-    """How many times faster than one update a call, batches drawn and metrics read on the host."""
+    """The speed-up over the host loop."""
     state_mib: float
     """Networks, targets and optimiser."""
     temporary_mib: float
-    """What the program needs beside its arguments."""
+    """Memory of the program without its arguments."""
     trace_s: float
     compile_s: float
     act_calls_per_second: float
@@ -233,7 +232,7 @@ def measure(
     problem: BenchProblem,
     seeds: tuple[int, ...],
     precision: Precision,
-    effort: TimingBudget,
+    budget: TimingBudget,
 ) -> Figures:
     """Compiles and times one method; compared times are taken in turn."""
     state, replay = problem.state(jax.random.key(0)), problem.replay()
@@ -253,7 +252,7 @@ def measure(
     products = update_products(problem, replay, precision)
     host, floor = HostLoop(problem, precision), MatmulLowerBound(products)
     observations = np.zeros((OBSERVATIONS, problem.observation), np.float32)
-    updates, act_calls = effort.updates, 20
+    updates, act_calls = budget.updates, 20
 
     def act() -> None:
         for call in range(act_calls):
@@ -263,7 +262,7 @@ def measure(
     for warm in (run, host.run):
         jax.block_until_ready(warm(1))
     act()
-    for _ in range(effort.rounds):
+    for _ in range(budget.rounds):
         many = min(many, elapsed(lambda: run(updates)) / updates)
         floor.round()
         by_hand = min(by_hand, elapsed(lambda: host.run(updates)) / updates)
@@ -285,7 +284,7 @@ def measure(
         trace_s=traced - began,
         compile_s=compiled - traced,
         act_calls_per_second=1 / acting,
-        together=tuple(_together(problem, n, precision, effort, run) for n in seeds),
+        together=tuple(_together(problem, n, precision, budget, run) for n in seeds),
     )
 
 
@@ -294,29 +293,29 @@ def update_products(problem: BenchProblem, replay: Replay, precision: Precision)
     arrays, static = eqx.partition(problem.state(jax.random.key(0)), eqx.is_array)
     batch = problem.sampling.draw(replay, jax.random.key(1))
 
-    def one(arrays: Any, batch: Any) -> Any:
+    def next_state(arrays: Any, batch: Any) -> Any:
         state = eqx.combine(arrays, static)
         return eqx.filter(update(state, batch, problem.optimiser), eqx.is_array)
 
     with matmul_precision(precision):
-        return count(one, arrays, batch)
+        return count(next_state, arrays, batch)
 
 
 def _together(
     problem: BenchProblem,
     seeds: int,
     precision: Precision,
-    effort: TimingBudget,
+    budget: TimingBudget,
     alone: Callable[[int], Any],
 ) -> VectorisedTiming:
     loop = SeedsTogether(problem, seeds, precision)
-    updates = max(1, effort.updates // seeds)
+    updates = max(1, budget.updates // seeds)
     jax.block_until_ready(loop.run(1))
-    together = one = float("inf")
-    for _ in range(effort.rounds):
+    together = single = float("inf")
+    for _ in range(budget.rounds):
         together = min(together, elapsed(lambda: loop.run(updates)) / updates)
-        one = min(one, elapsed(lambda: alone(updates)) / updates)
-    return VectorisedTiming(seeds, seeds / together, seeds * one / together)
+        single = min(single, elapsed(lambda: alone(updates)) / updates)
+    return VectorisedTiming(seeds, seeds / together, seeds * single / together)
 
 
 def _compiled_flops(program: jax.stages.Compiled) -> float:

@@ -1,4 +1,4 @@
-"""`qamx diff`: why two runs differ, and where their numbers part."""
+"""`qamx diff`: the differing settings of two runs, and the first difference of their records."""
 
 import itertools
 import json
@@ -12,11 +12,11 @@ from qamx.config.experiment import flat
 from qamx.provenance import read
 
 ABSENT = "-"
-"""What is shown where a run has no such key."""
+"""The value of a missing key."""
 
 
 class DifferingFact(NamedTuple):
-    """One thing that two runs do not share: its kind, its key, and both values."""
+    """A setting or version that differs: its kind, its key, and both values."""
 
     kind: str
     key: str
@@ -35,30 +35,37 @@ class FirstDifference(NamedTuple):
 
 
 def diff(one: Path, other: Path) -> int:
-    """Prints how two runs differ; returns 0 if they do not, 1 if they do.
+    """Prints the differences of two runs; returns 0 if there are none, else 1.
 
     **Raises:** `UserError` if a folder holds no run.
     """
-    header = ("", "", str(one), str(other))
-    found = differences(one, other)
-    if found:
-        print_table("what the runs were given", header, found)
-    first_differences = {name: first_difference(one / name, other / name) for name in RECORDS}
-    differing = [_difference_row(name, place) for name, place in first_differences.items() if place]
-    if differing:
-        print_table("where their records part", ("", "at", str(one), str(other)), differing)
+    facts = differences(one, other)
+    if facts:
+        print_table("what the runs were given", ("", "", str(one), str(other)), facts)
+    firsts = {name: first_difference(one / name, other / name) for name in RECORDS}
+    rows = [_difference_row(name, first) for name, first in firsts.items() if first]
+    if rows:
+        print_table("where their records part", ("", "at", str(one), str(other)), rows)
     last = _last_evaluations(one, other)
-    if last and first_differences["evaluations.jsonl"]:
+    if last and firsts["evaluations.jsonl"]:
         print_table("their last evaluations", ("", str(one), str(other)), last)
-    print(_verdict(bool(found), bool(differing)))
-    return 1 if found or differing else 0
+    print(VERDICTS[bool(facts), bool(rows)])
+    return 1 if facts or rows else 0
 
+
+VERDICTS = {
+    (True, True): "the runs differ",
+    (True, False): "the runs were given different things and recorded the same numbers",
+    (False, True): "the runs were given the same and recorded different numbers",
+    (False, False): "the runs are equal",
+}
+"""The last line, by differences of facts and of records."""
 
 RECORDS = ("metrics.jsonl", "evaluations.jsonl")
 
 
 def differences(one: Path, other: Path) -> list[DifferingFact]:
-    """What differs in the passports of two runs.
+    """The differing facts in the passports of two runs.
 
     **Raises:** `UserError` if a passport is missing or damaged.
     """
@@ -84,7 +91,7 @@ def first_difference(one: Path, other: Path) -> FirstDifference | None:
 
 
 def _facts(passport: dict[str, Any]) -> dict[tuple[str, str], str]:
-    """All that a passport says of its run, by kind and key; times are left out."""
+    """The facts of a passport by kind and key, without times."""
     starts = passport["starts"]
     config = flat(passport["config"]) | _merged(start["changes"] for start in starts)
     facts = {("config", key): json.dumps(value) for key, value in config.items()}
@@ -105,20 +112,20 @@ def _merged(changes: Iterator[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _through(values: Iterator[Any]) -> str:
-    """A value that was the same at each start of a run, or its course."""
+    """A value at all starts of a run; successive ones if it changed."""
     return ", then ".join(str(value) for value, _ in itertools.groupby(values))
 
 
-def _difference_row(name: str, place: FirstDifference) -> tuple[str, str, str, str]:
-    where = f"step {place.step:,} ({place.phase})"
-    if place.keys == ("step",):  # one has a row there, the other goes on later, or has ended
+def _difference_row(name: str, first: FirstDifference) -> tuple[str, str, str, str]:
+    where = f"step {first.step:,} ({first.phase})"
+    if first.keys == ("step",):  # one has no row at that step
         one, other = (
-            "a row" if step == place.step else "no row" for step in (place.one, place.other)
+            "a row" if step == first.step else "no row" for step in (first.one, first.other)
         )
         return name, where, one, other
-    first, *others = place.keys
+    key, *others = first.keys
     more = f" and {len(others)} more keys" if others else ""
-    return name, f"{where}: {first}{more}", str(place.one), str(place.other)
+    return name, f"{where}: {key}{more}", str(first.one), str(first.other)
 
 
 def _last_evaluations(one: Path, other: Path) -> list[tuple[str, str, str]]:
@@ -126,13 +133,3 @@ def _last_evaluations(one: Path, other: Path) -> list[tuple[str, str, str]]:
     last = [read_json_lines(path / name)[-1:] or [{}] for path in (one, other)]
     (mine,), (theirs,) = last
     return [(k, str(mine.get(k, ABSENT)), str(theirs.get(k, ABSENT))) for k in mine | theirs]
-
-
-def _verdict(given: bool, found: bool) -> str:
-    if given and found:
-        return "the runs differ"
-    if given:
-        return "the runs were given different things and recorded the same numbers"
-    if found:
-        return "the runs were given the same and recorded different numbers"
-    return "the runs are equal"

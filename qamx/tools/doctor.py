@@ -1,4 +1,4 @@
-"""`qamx doctor`: what a run needs of this machine, each with a verdict and what to do."""
+"""`qamx doctor`: checks of the machine, with verdicts and remedies."""
 
 import os
 import shutil
@@ -25,16 +25,16 @@ NETWORK_SECONDS = 3.0
 
 
 class Diagnosis(NamedTuple):
-    """One line of the report; `remedy` is empty where there is nothing to do."""
+    """A line of the report; `remedy` may be empty."""
 
-    subject: str
+    topic: str
     verdict: Literal["ok", "warning", "problem"]
     found: str
     remedy: str = ""
 
 
 def doctor() -> int:
-    """Prints what was found; returns 1 if something keeps runs from working, else 0."""
+    """Prints the report; returns 1 if a problem keeps runs from working, else 0."""
     with ThreadPoolExecutor(len(CHECKS)) as threads:
         findings = list(threads.map(lambda check: check(), CHECKS))
     print_table("this machine", ("", "", "", ""), findings)
@@ -45,49 +45,49 @@ def doctor() -> int:
 
 
 def device() -> Diagnosis:
-    """Where JAX computes, tried with a sum."""
-    works, said = probe(DEVICE)
+    """JAX's device, tried with a sum."""
+    works, text = probe(DEVICE)
     if not works:
-        found, _, remedy = said.partition("; ")
+        found, _, remedy = text.partition("; ")
         remedy = remedy or "see that jax and jaxlib fit each other and the driver"
         return Diagnosis("device", "problem", found, remedy)
     asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip() == "cpu"
-    if asked or not said.startswith("cpu"):
-        return Diagnosis("device", "ok", said)
+    if asked or not text.startswith("cpu"):
+        return Diagnosis("device", "ok", text)
     gpus = find_gpus()
     if gpus.names:
         remedy = 'install JAX for it: pip install -e ".[cuda13]" (or cuda12)'
         return Diagnosis(
-            "device", "warning", f"{said}; NVIDIA GPUs are there: {', '.join(gpus.names)}", remedy
+            "device", "warning", f"{text}; NVIDIA GPUs are there: {', '.join(gpus.names)}", remedy
         )
     if gpus.trouble:
         remedy = "GPUs cannot be used until then; JAX_PLATFORMS=cpu does without"
-        return Diagnosis("device", "warning", f"{said}; {gpus.trouble}", remedy)
-    return Diagnosis("device", "ok", said)
+        return Diagnosis("device", "warning", f"{text}; {gpus.trouble}", remedy)
+    return Diagnosis("device", "ok", text)
 
 
 def rendering() -> Diagnosis:
-    """Whether an image can be drawn, as asked or at all. Training does without."""
-    found = find_renderer()
-    if not found.remedy:
-        return Diagnosis("rendering", "ok", found.said)
-    remedy = f"training goes on without; for videos: {found.remedy}"
-    return Diagnosis("rendering", "warning", found.said, remedy)
+    """MuJoCo's rendering, which training does not need."""
+    result = find_renderer()
+    if not result.remedy:
+        return Diagnosis("rendering", "ok", result.said)
+    remedy = f"training goes on without; for videos: {result.remedy}"
+    return Diagnosis("rendering", "warning", result.said, remedy)
 
 
 def environment() -> Diagnosis:
     """Ten steps in an OGBench environment."""
-    works, said = probe(ENVIRONMENT)
+    works, text = probe(ENVIRONMENT)
     if works:
-        return Diagnosis("environment", "ok", said)
+        return Diagnosis("environment", "ok", text)
     remedy = (
         "see that ogbench, gymnasium and mujoco are whole: pip install --force-reinstall ogbench"
     )
-    return Diagnosis("environment", "problem", said, remedy)
+    return Diagnosis("environment", "problem", text, remedy)
 
 
 def data() -> Diagnosis:
-    """The folder of the data sets, and the sets in it."""
+    """The directory of data sets."""
     folder = default_directory()
     if not folder.is_dir():
         remedy = (
@@ -112,10 +112,10 @@ def data() -> Diagnosis:
 
 
 def disk() -> Diagnosis:
-    """Room where runs and data go."""
-    places = {"here": Path.cwd(), "data": _existing(default_directory())}
-    free = {name: shutil.disk_usage(place).free / GIGABYTE for name, place in places.items()}
-    found = ", ".join(f"{name}: {room:.0f} GB free" for name, room in free.items())
+    """Free disk space for runs and data."""
+    folders = {"here": Path.cwd(), "data": _existing(default_directory())}
+    free = {name: shutil.disk_usage(path).free / GIGABYTE for name, path in folders.items()}
+    found = ", ".join(f"{name}: {size:.0f} GB free" for name, size in free.items())
     least = min(free.values())
     if least < 1:
         return Diagnosis("disk", "problem", found, "a run's checkpoints need about 1 GB: make room")
@@ -127,7 +127,7 @@ def disk() -> Diagnosis:
 
 
 def wandb() -> Diagnosis:
-    """Whether Weights & Biases could be used; runs do without."""
+    """Weights & Biases, which is optional."""
     if find_spec("wandb") is None:
         return Diagnosis("wandb", "warning", "not installed", "pip install wandb, if you want it")
     number = package_version("wandb") or "installed"
@@ -145,7 +145,7 @@ def wandb() -> Diagnosis:
 
 
 def files() -> Diagnosis:
-    """How many files a process may open."""
+    """The limit of open files."""
     if find_spec("resource") is None:
         return Diagnosis("open files", "ok", "no limit known")
     import resource
@@ -165,7 +165,7 @@ CHECKS: tuple[Callable[[], Diagnosis], ...] = (
     wandb,
     files,
 )
-"""What is looked at, in the order of the report; all at the same time."""
+"""The checks in the order of the report; they run in parallel."""
 
 
 def _existing(folder: Path) -> Path:

@@ -18,7 +18,7 @@ from qamx.running import run
 from qamx.trained_policy import load_agent
 
 EPISODES = 10
-"""How many episodes are walked to say how good an expert is."""
+"""Episodes for evaluating an expert."""
 
 
 def recipe(walker: Walker) -> Path:
@@ -34,15 +34,14 @@ def train_expert(
     seed: int | None = None,
     overrides: Sequence[str] = (),
 ) -> ExitCode:
-    """Trains a walker's expert in `directory/experts`, or goes on, and exports it when it is done.
+    """Trains (or resumes) a walker's expert in `directory/experts`, and exports it at the end.
 
-    The run is an ordinary one in a folder of the walker's name, and can be killed at any time; the
-    policy goes to a file beside it. An expert that is there already from the same arguments is kept
-    and looked at again.
+    The run's folder has the walker's name, and the policy's file lies next to it. An existing
+    expert from the same arguments is kept and evaluated again.
 
     **Arguments:**
 
-    - `steps`: environment steps in all, the first random ones included; by default OGBench's.
+    - `steps`: all environment steps with the first random ones; by default OGBench's.
     - `overrides`: texts `section.key=value` over the recipe.
 
     **Raises:** `UserError` if another expert is there already, or settings are wrong.
@@ -57,7 +56,7 @@ def train_expert(
     try:
         code = run(experiment, path.with_suffix(""))
     except UserError as error:
-        # What names a run's folder has another name here.
+        # The option of the run's folder has another name here.
         raise UserError(str(error).replace("--out", "--directory")) from error
     if code == ExitCode.DONE:
         write_expert(path, layers_of(path.with_suffix("")), stamp)
@@ -80,7 +79,7 @@ def _experiment(
 
 
 def _stamp(walker: Walker, experiment: Experiment) -> Stamp:
-    """What determines the expert, in a form to keep inside its file."""
+    """The settings that determine the expert, for its file."""
     sections = experiment.to_dict()
     settings = {name: sections[name] for name in ("environment", "data", "agent", "schedule")}
     text = json.dumps(settings, sort_keys=True).encode()
@@ -116,7 +115,7 @@ def layers_of(run_directory: Path) -> list[Layer]:
 
 def _description(path: Path, walker: Walker) -> str:
     expert = read_expert(path, walker)
-    returns, falls = walked(expert, walker, EPISODES)
+    returns, falls = evaluate_expert(expert, walker, EPISODES)
     metres = " metres" if walker == "ant" else ""
     return (
         f"expert: {path}, SHA-256 {expert.sha256}; in {EPISODES} episodes it goes "
@@ -124,8 +123,8 @@ def _description(path: Path, walker: Walker) -> str:
     )
 
 
-def walked(expert: Expert, walker: Walker, episodes: int) -> tuple[list[float], int]:
-    """The returns of episodes of the walker's task, and how many of them ended in a fall."""
+def evaluate_expert(expert: Expert, walker: Walker, episodes: int) -> tuple[list[float], int]:
+    """The returns of episodes of the walker's task, and the number of falls."""
     environment = WalkEnvironment(walker)
     returns, falls = [], 0
     for seed in range(episodes):

@@ -1,7 +1,4 @@
-"""`qamx verify-resume`: a short run that is killed at random moments ends as a whole one does.
-
-The runs are processes of their own and are killed with SIGKILL, which no program can answer.
-"""
+"""`qamx verify-resume`: compares a run that is killed (SIGKILL) and resumed with a whole one."""
 
 import contextlib
 import io
@@ -18,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from qamx._utils.backend import check_jax
@@ -28,26 +24,26 @@ from qamx.errors import ExitCode, RunError, UserError
 from qamx.provenance import read
 from qamx.running import build
 from qamx.tools.diff import first_difference
+from qamx.training.checkpoint import to_host
 from qamx.training.logs import Logs, last_row
 from qamx.training.loop import Runner
 from qamx.training.plan import RunPlan
 from qamx.training.seed_group import SeedRun
 
 STEPS, WARMUP, SAVE_EVERY, EVALUATE_EVERY = 120, 10, 15, 60
-"""Of the short version: steps a phase, of them warm-up, between checkpoints and evaluations."""
+"""The short version's steps of a phase, of warm-up, and between checkpoints and evaluations."""
 
 LATEST = 0.75
-"""The share of a phase within which kills are drawn, so that none comes after its end."""
+"""The share of a phase before which kills are drawn, so that none comes after its end."""
 
 TOLERANCE = 1e-3
-"""Relative and absolute difference that passes where a device does not repeat its own bits."""
+"""Relative and absolute tolerance on a device that is not bitwise reproducible."""
 
 POLL_SECONDS = 0.002
-USER_ERROR = 2
 
 
 def verify_resume(file: Path, overrides: Sequence[str], seed: int | None, kills: int) -> int:
-    """Runs, kills, resumes and compares; prints what was compared; returns 0 if all is equal.
+    """Runs, kills, resumes and compares; prints the comparison; returns 0 if all is equal.
 
     **Arguments:** `overrides` and `seed` as in `qamx run`; the seed also determines when the run
     is killed. Kills take the phases in turn.
@@ -67,7 +63,7 @@ def verify_resume(file: Path, overrides: Sequence[str], seed: int | None, kills:
     print(f"{file}: {phases}, a checkpoint every {experiment.checkpoint.every}", flush=True)
     runs = folder / "whole", folder / "killed"
     _finish(command, runs[0])
-    killed = _kill(command, runs[1], _moments(plan, kills, experiment.seed), plan)
+    killed = _kill(command, runs[1], _kill_steps(plan, kills, experiment.seed), plan)
     _finish(command, runs[1])
     if not killed:
         raise RunError("no kill came before the run's end; choose another --seed or more --kills")
@@ -79,11 +75,8 @@ def verify_resume(file: Path, overrides: Sequence[str], seed: int | None, kills:
     return 1
 
 
-# --- the short version ---
-
-
 def _shortened(experiment: Experiment) -> list[str]:
-    """What makes an experiment short; what the command line sets comes after it."""
+    """The overrides of the short version."""
     steps = {"cloning_steps": STEPS, "offline_steps": STEPS, "online_steps": STEPS}
     limits = {
         "schedule": steps | {"online_warmup": WARMUP},
@@ -101,18 +94,15 @@ def _shortened(experiment: Experiment) -> list[str]:
     ] + ["logging.wandb=disabled"]
 
 
-def _moments(plan: RunPlan, kills: int, seed: int) -> list[int]:
-    """The steps after which the run is killed: random, the phases in turn, in ascending order."""
+def _kill_steps(plan: RunPlan, kills: int, seed: int) -> list[int]:
+    """The sorted steps of the kills: random, the phases in turn."""
     draw, phases = random.Random(seed), plan.schedule.phases
-    moments = []
+    steps = []
     for kill in range(kills):
         index = kill % len(phases)
         inside = draw.uniform(0, LATEST) * phases[index].steps
-        moments.append(plan.schedule.start(index) + 1 + int(inside))
-    return sorted(moments)
-
-
-# --- runs in processes of their own ---
+        steps.append(plan.schedule.start(index) + 1 + int(inside))
+    return sorted(steps)
 
 
 def _start(command: list[str], directory: Path, errors: Any) -> "subprocess.Popen[bytes]":
@@ -121,7 +111,7 @@ def _start(command: list[str], directory: Path, errors: Any) -> "subprocess.Pope
 
 
 def _finish(command: list[str], directory: Path) -> None:
-    """Carries a run to its end."""
+    """Runs to the end."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as errors:
         code = _start(command, directory, errors).wait()
@@ -129,12 +119,12 @@ def _finish(command: list[str], directory: Path) -> None:
     print(f"{directory.name}: done, {time.monotonic() - began:.0f} s", flush=True)
 
 
-def _kill(command: list[str], directory: Path, moments: list[int], plan: RunPlan) -> int:
-    """Starts a run again and again, and kills it at each moment; returns how often it died."""
+def _kill(command: list[str], directory: Path, steps: list[int], plan: RunPlan) -> int:
+    """Resumes a run repeatedly, and kills it after each of the steps; returns the kills."""
     draw, killed = random.Random(plan.seed), 0
-    for number, moment in enumerate(moments, start=1):
+    for number, kill_step in enumerate(steps, start=1):
         # Rows from before the kill stay until the run is restored: wait for a step beyond them.
-        target = max(moment, _last_step(directory) + 1)
+        target = max(kill_step, _last_step(directory) + 1)
         with tempfile.TemporaryFile() as errors:
             process = _start(command, directory, errors)
             try:
@@ -146,11 +136,11 @@ def _kill(command: list[str], directory: Path, moments: list[int], plan: RunPlan
             _expect(code in (ExitCode.DONE, -signal.SIGKILL), code, errors)
         step = _last_step(directory)
         if code == ExitCode.DONE:
-            print(f"kill {number} of {len(moments)}: came after the end", flush=True)
+            print(f"kill {number} of {len(steps)}: came after the end", flush=True)
             continue
         killed += 1
         phase = plan.schedule.phase_at(step).name
-        print(f"kill {number} of {len(moments)}: {phase}, after step {step}", flush=True)
+        print(f"kill {number} of {len(steps)}: {phase}, after step {step}", flush=True)
     return killed
 
 
@@ -168,20 +158,17 @@ def _expect(holds: bool, code: int, errors: Any) -> None:
     if holds:
         return
     errors.seek(0)
-    said = errors.read().decode(errors="replace").strip()
-    raise (UserError if code == USER_ERROR else RunError)(
-        said if code == USER_ERROR else f"a run ended with exit status {code}:\n{said[-4000:]}"
-    )
-
-
-# --- the comparison ---
+    text = errors.read().decode(errors="replace").strip()
+    if code == ExitCode.USER_ERROR:
+        raise UserError(text)
+    raise RunError(f"a run ended with exit status {code}:\n{text[-4000:]}")
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What was compared: how many of it, and where it differs (or an empty string)."""
+    """A compared part: its name, size and fault (empty if equal)."""
 
-    what: str
+    name: str
     count: str
     fault: str
 
@@ -189,18 +176,19 @@ class Compared:
 def _compare(plan: RunPlan, runs: tuple[Path, Path]) -> bool:
     exact = read(runs[0])["starts"][-1]["device"]["backend"] == "cpu"
     kind = "bitwise" if exact else f"within {TOLERANCE:g} absolute and relative (not on a CPU)"
-    one, other = (_state(plan, run) for run in runs)
-    found = [
-        _compare_arrays(name, one[name], other[name], 0.0 if exact else TOLERANCE) for name in one
+    whole, killed = (_state(plan, run) for run in runs)
+    parts = [
+        _compare_arrays(name, whole[name], killed[name], 0.0 if exact else TOLERANCE)
+        for name in whole
     ]
-    found += [_compare_rows(name, runs, exact) for name in ("metrics", "evaluations")]
-    rows = [(part.what, part.count, part.fault or "equal") for part in found]
+    parts += [_compare_rows(name, runs, exact) for name in ("metrics", "evaluations")]
+    rows = [(part.name, part.count, part.fault or "equal") for part in parts]
     print_table(f"compared {kind}", ("", "", ""), rows)
-    return not any(part.fault for part in found)
+    return not any(part.fault for part in parts)
 
 
 def _state(plan: RunPlan, directory: Path) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of a finished run as its last checkpoint brings them back."""
+    """The arrays of a finished run, restored from its last checkpoint."""
     with contextlib.redirect_stdout(io.StringIO()):
         logs = Logs(directory)
         runner = Runner([SeedRun(plan, directory, logs)])
@@ -209,55 +197,47 @@ def _state(plan: RunPlan, directory: Path) -> dict[str, dict[str, np.ndarray]]:
     if code != ExitCode.DONE:
         raise RunError(f"{directory}: stopped while it was read")
     return {
-        "parameters, optimiser, keys": _named(runner.training),
-        "replay": _named(runner.replay),
+        "parameters, optimiser, keys": to_host(runner.training),
+        "replay": to_host(runner.replay),
     }
 
 
-def _named(tree: Any) -> dict[str, np.ndarray]:
-    leaves = jax.tree.leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): _on_host(leaf) for path, leaf in leaves}
-
-
-def _on_host(leaf: Any) -> np.ndarray:
-    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-
 def _compare_arrays(
-    what: str, one: dict[str, np.ndarray], other: dict[str, np.ndarray], tolerance: float
+    name: str, whole: dict[str, np.ndarray], killed: dict[str, np.ndarray], tolerance: float
 ) -> Compared:
-    differing = [name for name in one if not _same(one[name], other[name], tolerance)]
+    differing = [key for key in whole if not _same(whole[key], killed[key], tolerance)]
     fault = f"{len(differing)} differ, the first {differing[0]}" if differing else ""
-    entries = sum(array.size for array in one.values())
-    return Compared(what, f"{len(one)} arrays, {entries:,} entries", fault)
+    entries = sum(array.size for array in whole.values())
+    return Compared(name, f"{len(whole)} arrays, {entries:,} entries", fault)
 
 
-def _same(one: np.ndarray, other: np.ndarray, tolerance: float) -> bool:
-    if tolerance == 0.0 or one.shape != other.shape or one.dtype.kind != "f":
-        return (one.shape, one.dtype, one.tobytes()) == (other.shape, other.dtype, other.tobytes())
-    return bool(np.allclose(one, other, rtol=tolerance, atol=tolerance))
+def _same(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+    if tolerance == 0.0 or a.shape != b.shape or a.dtype.kind != "f":
+        return (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
+    return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance))
 
 
 def _compare_rows(name: str, runs: tuple[Path, Path], exact: bool) -> Compared:
     files = [run / f"{name}.jsonl" for run in runs]
-    one, other = (file.read_text(encoding="utf-8").splitlines() for file in files)
-    count = f"{len(one)} rows"
-    if exact:
-        place = None if one == other else first_difference(*files)
-        where = f"from step {place.step:,} on: {place.keys[0]}" if place else "in their text"
-        return Compared(name, count, "" if one == other else f"differ {where}")
-    pairs = list(zip(map(json.loads, one), map(json.loads, other), strict=False))
-    far = [first["step"] for first, second in pairs if not _near(first, second)]
-    if len(one) != len(other):
-        return Compared(name, count, f"{len(one)} rows and {len(other)}")
-    return Compared(name, count, f"differ from step {far[0]} on" if far else "")
+    whole, killed = (file.read_text(encoding="utf-8").splitlines() for file in files)
+    count, fault = f"{len(whole)} rows", ""
+    if exact and whole != killed:
+        first = first_difference(*files)
+        fault = f"from step {first.step:,} on: {first.keys[0]}" if first else "in their text"
+        fault = f"differ {fault}"
+    elif len(whole) != len(killed):
+        fault = f"{len(whole)} rows and {len(killed)}"
+    elif not exact:
+        pairs = zip(map(json.loads, whole), map(json.loads, killed), strict=True)
+        far = [row["step"] for row, resumed in pairs if not _near(row, resumed)]
+        fault = f"differ from step {far[0]} on" if far else ""
+    return Compared(name, count, fault)
 
 
-def _near(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(
-        one[key] == other[key]
-        if isinstance(one[key], str)
-        else np.isclose(one[key], other[key], TOLERANCE, TOLERANCE)
-        for key in one
+def _near(row: dict[str, Any], resumed: dict[str, Any]) -> bool:
+    return row.keys() == resumed.keys() and all(
+        row[key] == resumed[key]
+        if isinstance(row[key], str)
+        else np.isclose(row[key], resumed[key], TOLERANCE, TOLERANCE)
+        for key in row
     )

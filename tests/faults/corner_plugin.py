@@ -13,7 +13,7 @@ from pathlib import Path
 from qamx import registry
 from qamx.config.experiment import DataSettings, EnvironmentSettings
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "_support"))
 
 
 def make_environment(settings):

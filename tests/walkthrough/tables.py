@@ -182,6 +182,7 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
 
 OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("architecture.md", "cli ", Shown("nothing", "the layers, which tests/test_layers.py checks")),
+    ("architecture.md", "a method: ", Shown("nothing", "parts of files")),
     ("experiments.md", "experiments/suites/mine", Shown(stage=stages.mistakes_of_a_suite)),
     ("experiments.md", "experiments/mine.toml: ", Shown(stage=stages.mistakes)),
     ("own_data.md", "step ", Shown("numbers", "rounding differs between processors")),
@@ -201,7 +202,7 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     (
         "reliability.md",
         "checkpoints/80/",
-        Shown("nothing", "tests/test_runner.py reads checkpoints"),
+        Shown("nothing", "tests/training/test_training.py reads checkpoints"),
     ),
     ("tutorial.md", "data/quickstart", Shown("numbers", "rounding differs between processors")),
     ("tutorial.md", "runs/quickstart-task1-seed10001/", Shown("files")),

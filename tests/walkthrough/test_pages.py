@@ -48,7 +48,7 @@ def apart(tmp_path, monkeypatch):
     """A folder like a clone as the working directory, and an environment of the page's own."""
     before = dict(os.environ)
     for one in REGISTRIES:
-        monkeypatch.setattr(one, "_entries", dict(one._entries))
+        monkeypatch.setattr(one, "_own", dict(one._entries))
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(folder_like_a_clone(tmp_path))
     os.environ |= {

@@ -102,7 +102,9 @@ class Walk:
     def _python(self, block: Block) -> None:
         if block.source is not None:
             elsewhere = str(block.source.relative_to(ROOT)) in ELSEWHERE
-            assert elsewhere or block.source in EXAMPLES, "the example is run by tests/test_docs.py"
+            assert elsewhere or block.source in EXAMPLES, (
+                "the example is run by tests/docs/test_docs.py"
+            )
             return
         exec(compile(block.text, str(block), "exec"), self.names)
         self.printed = self.read()

@@ -1,8 +1,8 @@
 """Episodes as a format stores them, and the reader that turns them into transitions."""
 
 import functools
-import sys
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -44,8 +44,8 @@ class StoredEpisode:
 
 @functools.cache
 def note(text: str) -> None:
-    """Prints a note once a process: a shard is loaded many times."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    """Logs a note once a process: a shard is loaded many times."""
+    logging.getLogger("qamx").warning(f"note: {text}")
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class EpisodeReader:
         if episode.success is None:
             return None
         name = f"{where}: successes"
-        return require_flags(name, _column(name, episode.success, steps))
+        return _column(name, episode.success, steps, require_flags)
 
     def _rewards(
         self, where: str, episode: StoredEpisode, success: Bool[np.ndarray, " t"] | None
@@ -198,7 +198,7 @@ class EpisodeReader:
                 'the task is solved, or "never" if episodes end by time alone'
             )
         name = f"{where}: terminations"
-        return require_flags(name, _column(name, episode.terminations, steps))
+        return _column(name, episode.terminations, steps, require_flags)
 
 
 def _require_success(
@@ -212,10 +212,15 @@ def _require_success(
     return success
 
 
-def _column(name: str, array: Any, steps: int) -> np.ndarray:
+def _column(
+    name: str,
+    array: Any,
+    steps: int,
+    require: Callable[[str, Any], np.ndarray] = require_column,
+) -> np.ndarray:
     if np.ndim(array):
         require_rows(name, array, (steps,), f"there are {steps:,} actions")
-    return require_column(name, array)
+    return require(name, array)
 
 
 def _require_vectors(

@@ -25,7 +25,6 @@ CHECKS: tuple[Check, ...] = (
     values.check_causes,
     values.check_outliers,
     values.check_constant_observations,
-    values.check_nearly_constant_observations,
     values.check_still,
     values.check_rewards,
     values.check_consistent_masks,
@@ -34,7 +33,6 @@ CHECKS: tuple[Check, ...] = (
     values.check_saturation,
     values.check_narrow,
     values.check_constant_actions,
-    values.check_nearly_constant_actions,
     episodes.check_duplicates,
     episodes.check_size,
 )

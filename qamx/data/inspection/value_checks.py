@@ -60,27 +60,21 @@ def _entries(marked: Bool[np.ndarray, " entries"]) -> str:
 
 
 def check_constant_observations(data: DatasetStatistics) -> Iterator[Finding]:
-    """Every entry varies."""
-    constant = data.observations.constant
-    if constant.any():
+    """Every entry varies, by more than rounding."""
+    columns = data.observations
+    if columns.constant.any():
         yield Finding(
             "observations-constant",
             "warn",
-            f"observations: constant {_entries(constant)}",
+            f"observations: constant {_entries(columns.constant)}",
             "the policy is blind: it can learn no more than one action"
-            if constant.all()
+            if columns.constant.all()
             else "they teach nothing, and a value that differs at test time drives the networks "
             "where they were never trained",
             "leave them out, or check whether a sensor was off",
         )
-
-
-def check_nearly_constant_observations(data: DatasetStatistics) -> Iterator[Finding]:
-    """Every entry that varies does so by more than rounding."""
-    columns = data.observations
-    return find_nearly_constant(
-        "observations", columns.nearly_constant, columns.mean, columns.deviation
-    )
+    marked = columns.nearly_constant
+    yield from find_nearly_constant("observations", marked, columns.mean, columns.deviation)
 
 
 def find_nearly_constant(
@@ -234,21 +228,18 @@ def check_saturation(data: DatasetStatistics) -> Iterator[Finding]:
 
 
 def check_constant_actions(data: DatasetStatistics) -> Iterator[Finding]:
-    """Every entry of the actions varies."""
-    if data.actions.constant.any():
+    """Every entry varies, by more than rounding."""
+    columns = data.actions
+    if columns.constant.any():
         yield Finding(
             "actions-constant",
             "warn",
-            f"actions: constant {_entries(data.actions.constant)}",
+            f"actions: constant {_entries(columns.constant)}",
             _UNKNOWN_ACTIONS,
             "leave them out of the action, in the data and the environment",
         )
-
-
-def check_nearly_constant_actions(data: DatasetStatistics) -> Iterator[Finding]:
-    """Every entry of the actions that varies does so by more than rounding."""
-    columns = data.actions
-    return find_nearly_constant("actions", columns.nearly_constant, columns.mean, columns.deviation)
+    marked = columns.nearly_constant
+    yield from find_nearly_constant("actions", marked, columns.mean, columns.deviation)
 
 
 def check_narrow(data: DatasetStatistics) -> Iterator[Finding]:
@@ -368,7 +359,7 @@ def _constant_reward(reward: float, data: DatasetStatistics) -> Iterator[Finding
 
 
 def check_consistent_masks(data: DatasetStatistics) -> Iterator[Finding]:
-    """Where few rewards occur and the best is rare, masks are 0 at the best alone.
+    """Masks are 0 at the best reward alone, if few rewards occur and the best is rare.
 
     The rarely reached best reward is taken for success: sparse rewards, and counts of subtasks.
     """

@@ -268,3 +268,8 @@ def other_servers(servers: tuple[str, ...], names: Sequence[str]) -> str:
 def default_directory() -> Path:
     """The data directory: `$QAMX_DATA` if it is set, else OGBench's own `~/.ogbench/data`."""
     return Path(os.environ.get("QAMX_DATA") or "~/.ogbench/data").expanduser()
+
+
+def directory_option(directory: Path) -> str:
+    """The option of a command that names a data directory, empty for the default one."""
+    return "" if directory == default_directory() else f" --directory {directory}"

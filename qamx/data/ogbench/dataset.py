@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float, Num
 
-from qamx.data.ogbench.catalogue import default_directory
+from qamx.data.ogbench.catalogue import SHARDED, default_directory
 from qamx.data.ogbench.download import StagingDir, check_recorded, download
 from qamx.data.ogbench.generate import generate
 from qamx.data.ogbench.rollout import is_generated
@@ -46,7 +46,7 @@ class OGBenchData:
       `qamx.envs.OGBenchEnvironment`.
     - `files`: the shards, in the order in which they are used.
     - `updates_per_shard`: given for more than one file.
-    - `cached`: whether files are kept as memory-mapped arrays beside them once they are read.
+    - `cached`: keep files as memory-mapped arrays once they are read.
 
     **Raises:** `UserError` if shards differ in length.
     """
@@ -78,7 +78,7 @@ class OGBenchData:
 
     @functools.cached_property
     def _goal(self) -> Any:
-        """An environment of the task, which knows what is rewarded."""
+        """The environment of the task, which computes the rewards."""
         with GlobalRandomness(0):
             return make(self._environment, self._task)
 
@@ -90,7 +90,7 @@ class OGBenchData:
             return file["terminals"]
 
     def _check(self, path: Path) -> Num[np.ndarray, " rows"]:
-        """What can be said of a file before it is read whole; returns the ends of its episodes."""
+        """Validates a file's headers and ends of episodes; returns the ends."""
         spaces = self._goal.observation_space, self._goal.action_space
         with _reading(path, self._environment):
             headers = read_headers(path)
@@ -100,7 +100,7 @@ class OGBenchData:
         return terminals
 
     def load_validation(self) -> Transitions | None:
-        """The validation data beside the first file, if they are there and hold a step."""
+        """The validation data of the first file, if it exists and has a step."""
         path = self.files[0].with_name(f"{self.files[0].stem}-val.npz")
         refuse_dangling(path)
         if not path.exists() or self._length(path) == 0:
@@ -108,7 +108,7 @@ class OGBenchData:
         return self._read(path)
 
     def tasks(self, shard: int) -> Iterator[tuple[int, Rewards, Rewards]]:
-        """Each of the five tasks with the rewards and masks that it gives a shard's rows.
+        """Yields each of the five tasks with the rewards and masks of a shard's rows.
 
         **Raises:** as `load`.
         """
@@ -123,10 +123,10 @@ class OGBenchData:
 
     @functools.cached_property
     def _goals(self) -> dict[int, Any]:
-        """An environment of each task."""
+        """The environments of all tasks."""
         with GlobalRandomness(0):
-            others = {task: make(self._environment, task) for task in TASKS if task != self._task}
-        return others | {self._task: self._goal}
+            goals = {task: make(self._environment, task) for task in TASKS if task != self._task}
+        return goals | {self._task: self._goal}
 
     def _relabelled(self, goal: Any, states: dict[str, np.ndarray]) -> tuple[Rewards, Rewards]:
         """The rewards and masks of a task."""
@@ -139,18 +139,18 @@ class OGBenchData:
     def load(self, shard: int) -> Transitions:
         """Reads a shard through OGBench and relabels it.
 
-        **Raises:** `UserError` naming the file, and the array and row at fault: it cannot be read,
-        lacks an array, is of another environment, marks no ends of episodes, or holds Python
-        objects, values that are not finite or actions outside [-1, 1].
+        **Raises:** `UserError` with file, array and row: unreadable file, missing array, another
+        environment, no ends of episodes, Python objects, non-finite values, actions outside
+        [-1, 1].
         """
         if not self._cached:
             return self._read(self.files[shard])
         cache, label = TransitionCache(self.files[shard]), f"{self._task}-{self._reward}"
-        kept = cache.read(label)
-        if kept is None:
-            kept = self._read(self.files[shard])
-            cache.write(label, kept)
-        return kept
+        transitions = cache.read(label)
+        if transitions is None:
+            transitions = self._read(self.files[shard])
+            cache.write(label, transitions)
+        return transitions
 
     def _read(self, path: Path) -> Transitions:
         from ogbench.utils import load_dataset
@@ -179,26 +179,24 @@ def find_files(
     generate_episodes: int | None = None,
     generate_seed: int = 0,
 ) -> list[Path]:
-    """The files of a data set: one, or the shards of a folder; made or downloaded if missing.
+    """The file of a data set, or the shards of a folder, generated or downloaded if missing.
 
     **Arguments:**
 
-    - `name`: OGBench's, such as `cube-double-play-v0`, or a folder of shards, such as
-      `cube-quadruple-play-100m-v0`.
-    - `shards`: take the first so many of a folder; all of them where it is not given.
-    - `generate_episodes`: generate a missing set here with this many training episodes;
-      without it a missing set is downloaded.
+    - `name`: such as `cube-double-play-v0`, or `cube-quadruple-play-100m-v0` for a folder.
+    - `shards`: the number of a folder's first shards; by default all.
+    - `generate_episodes`: generate a missing set with this many training episodes; by default it
+      is downloaded.
 
-    **Raises:** `UserError` with what to do, if the set can't be had or a folder holds fewer
-    shards.
+    **Raises:** `UserError` with the remedy, if the set is not available or has fewer shards.
     """
     directory = default_directory() if directory is None else directory.expanduser()
-    if "-100m-" in name:
-        return _shards(name, directory, shards)
+    if SHARDED in name:
+        return _find_shards(name, directory, shards)
     path = directory / f"{name}.npz"
     refuse_dangling(path)
     if generate_episodes is not None and (not path.exists() or is_generated(path)):
-        # A file that was generated before is compared with what is asked for now.
+        # An existing generated file is compared with the arguments.
         generate(
             name,
             episodes=generate_episodes,
@@ -213,35 +211,31 @@ def find_files(
     return [path]
 
 
-def _shards(name: str, directory: Path, wanted: int | None) -> list[Path]:
-    refuse_dangling(directory / name)
-    files = _shards_there(directory / name)
+def _find_shards(name: str, directory: Path, count: int | None) -> list[Path]:
+    folder = directory / name
+    refuse_dangling(folder)
+    files = _existing_shards(folder)
     if any(is_generated(file) for file in files):
-        _refuse_fewer(directory / name, len(files), wanted)
-        return files[:wanted]
-    pending = StagingDir(directory).pending(name) if wanted is None else None
-    if not files or len(files) < (wanted or 0) or pending:
-        download([name], directory=directory, shards=pending.shards if pending else wanted)
-        files = _shards_there(directory / name)
-    taken = files[:wanted]
-    check_recorded(directory, [f"{name}/{file.name}" for file in taken])
-    return taken
+        # OGBench's shards are not put between generated ones.
+        if count is not None and len(files) < count:
+            raise UserError(
+                f"{folder}: data.shards asks for {count}, and there are {len(files)}, generated "
+                "here; generate the others, or ask for as many as there are"
+            )
+        return files[:count]
+    pending = StagingDir(directory).pending(name) if count is None else None
+    if not files or len(files) < (count or 0) or pending:
+        download([name], directory=directory, shards=pending.shards if pending else count)
+        files = _existing_shards(folder)
+    check_recorded(directory, [f"{name}/{file.name}" for file in files[:count]])
+    return files[:count]
 
 
-def _shards_there(folder: Path) -> list[Path]:
+def _existing_shards(folder: Path) -> list[Path]:
     files = sorted(p for p in folder.glob("*.npz") if not p.stem.endswith("-val"))
     for file in files:
         refuse_dangling(file)
     return files
-
-
-def _refuse_fewer(folder: Path, there: int, wanted: int | None) -> None:
-    """OGBench's shards are not put between those that were generated."""
-    if wanted is not None and there < wanted:
-        raise UserError(
-            f"{folder}: data.shards asks for {wanted}, and there are {there}, generated here; "
-            "generate the others, or ask for as many as there are"
-        )
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import os
+import logging
 import shutil
 import threading
 import time
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from qamx._utils.files import atomic_write, cached_sha256, sha256
+from qamx._utils.files import atomic_write, cached_sha256, make_folder, sha256
 from qamx._utils.machine import map_in_threads
 from qamx.data.ogbench.catalogue import (
     SHARDED,
@@ -21,6 +21,7 @@ from qamx.data.ogbench.catalogue import (
     UnavailableError,
     dataset_names,
     default_directory,
+    directory_option,
     lookup,
     near_names,
     other_servers,
@@ -40,7 +41,7 @@ from qamx.data.ogbench.http import (
     format_bytes,
     remote_size,
 )
-from qamx.data.ogbench.rollout import read_stamp
+from qamx.data.ogbench.rollout import describe_stamp, read_stamp
 from qamx.data.validation import BROKEN, check_headers, read_headers
 from qamx.errors import UserError
 
@@ -50,6 +51,8 @@ JOBS = 4
 
 _ATTEMPTS_BEFORE_NEXT_SERVER = 3
 _SECONDS_BETWEEN_LINES = 30.0
+
+_LOG = logging.getLogger("qamx")
 
 T = TypeVar("T")
 
@@ -98,8 +101,8 @@ def read_records(directory: Path) -> dict[str, Record]:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: not a record of hashes ({error}); remove it: the next qamx data download "
-            "records the files that are there again"
+            f"{path}: not a record of hashes ({error}); remove it, and the next qamx data "
+            "download records the existing files"
         ) from error
 
 
@@ -108,7 +111,7 @@ def add_record(directory: Path, file: str, record: Record) -> None:
     import filelock
 
     staging = StagingDir(directory).root
-    _make_folder(staging)
+    make_folder(staging)
     with filelock.FileLock(staging / "hashes.lock"):
         records = read_records(directory) | {file: record}
         content = {name: asdict(records[name]) for name in sorted(records)}
@@ -154,10 +157,9 @@ def refuse_generated(path: Path) -> None:
     """
     stamp = read_stamp(path)
     if stamp is not None:
-        arguments = ", ".join(f"{key} {value}" for key, value in stamp.items() if key != "name")
         raise UserError(
-            f"{path}: generated here ({arguments}), not OGBench's, and never replaced by a "
-            "download; name another place with --directory, or move the file away"
+            f"{path}: generated here ({describe_stamp(stamp)}), not OGBench's, and never replaced "
+            "by a download; name another place with --directory, or move the file away"
         )
 
 
@@ -166,8 +168,7 @@ def _generation_hint(name: str, directory: Path) -> str:
     base = name.removesuffix(VERSION).removesuffix(SHARDED)
     if base not in dataset_names():
         return f"It cannot be generated here: get its files elsewhere and put them into {directory}"
-    option = "" if directory == default_directory() else f" --directory {directory}"
-    commands = f"  qamx data generate {base}{option}"
+    commands = f"  qamx data generate {base}{directory_option(directory)}"
     walker = lookup(base).walker
     if walker is not None and find_expert(walker, directory) is None:
         commands = f"  {training_command(walker, directory)}\n{commands}"
@@ -238,7 +239,7 @@ class StagingDir:
         """Locks sets against other processes, after waiting for theirs."""
         import filelock
 
-        _make_folder(self.root)
+        make_folder(self.root)
         with contextlib.ExitStack() as stack:
             # In one order for all, or two processes could wait for each other.
             for name in sorted(names):
@@ -250,17 +251,8 @@ class StagingDir:
                     lock.acquire(poll_interval=0.1)
                 stack.callback(lock.release)
                 stack.callback(_remove_empty, self.root / name)
-                _make_folder(self.root / name)
+                make_folder(self.root / name)
             yield
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: can't be made ({error.strerror})") from error
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder}: can't be written into; name another place with --directory")
 
 
 def _remove_empty(folder: Path) -> None:
@@ -286,11 +278,9 @@ def _beginning_of_text(path: Path) -> str:
     """The first words of a text, such as a server's error page; empty for other files."""
     with path.open("rb") as file:
         beginning = file.read(200)
-    try:
-        text = " ".join(beginning.decode("ascii").split())
-    except UnicodeDecodeError:
-        return ""
-    return f"it begins {text[:60]!r}" if text.isprintable() and text else ""
+    text = " ".join(beginning.decode("ascii", errors="replace").split())
+    is_text = beginning.isascii() and text.isprintable() and text
+    return f"it begins {text[:60]!r}" if is_text else ""
 
 
 class FileSize(NamedTuple):
@@ -326,9 +316,8 @@ class DownloadProgress:
         self._start = self._last_line = time.monotonic()
         self._bars: dict[str, Any] = {}
         if display is not None:
-            self._all = display.add_task(
-                _count(len(sizes)), total=self._total, completed=self._first
-            )
+            total = {"total": self._total, "completed": self._first}
+            self._all = display.add_task(_count(len(sizes)), **total)
 
     def update(self, file: str, size: int, total: int | None) -> None:
         """Shows the received bytes of a file; `total` is `None` if it is unknown."""
@@ -371,23 +360,11 @@ def show_progress(
     if console is None or not console.is_terminal:
         yield DownloadProgress(sizes, log)
         return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich import progress as bars
 
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as display:
+    kinds = bars.BarColumn, bars.DownloadColumn, bars.TransferSpeedColumn, bars.TimeRemainingColumn
+    columns = (kind() for kind in kinds)
+    with bars.Progress("{task.description}", *columns, console=console) as display:
         yield DownloadProgress(sizes, log, display)
 
 
@@ -422,11 +399,11 @@ class DownloadJob:
         """Asks for the sizes of files, and checks that the missing bytes fit on the disk."""
 
         def ask(file: str) -> FileSize:
-            def at(url: str, last: bool) -> FileSize:
+            def ask_server(url: str, last: bool) -> FileSize:
                 total = remote_size(url, self.retry_policy, CONTACTS if last else 1)
                 return FileSize(total, self.staging.part(file).size, url)
 
-            return self._try_servers(file, at)
+            return self._try_servers(file, ask_server)
 
         sizes = dict(zip(files, map_in_threads(ask, files, self.jobs, self.stop), strict=True))
         _check_free_space(self.staging.directory, sizes.values())
@@ -471,7 +448,7 @@ class DownloadJob:
     def _fetch(self, file: str, expected: Record | None, progress: DownloadProgress) -> None:
         part = self.staging.part(file)
 
-        def at(url: str, last: bool) -> Record:
+        def fetch(url: str, last: bool) -> Record:
             attempts = self.retry_policy.attempts
             attempts = attempts if last else min(attempts, _ATTEMPTS_BEFORE_NEXT_SERVER)
             transfer = Transfer(
@@ -483,9 +460,9 @@ class DownloadJob:
             )
             return _fetch_verified(transfer, url, expected)
 
-        record = self._try_servers(file, at)
+        record = self._try_servers(file, fetch)
         path = self.staging.directory / file
-        _make_folder(path.parent)
+        make_folder(path.parent)
         # The record first: a kill in between must not leave a file without one.
         add_record(self.staging.directory, file, record)
         part.move_to(path)
@@ -553,18 +530,20 @@ def download(
         OGBench's server and, where that fails, a public copy of it.
     - `again`: fetch and record existing files again.
     - `retry_policy`: timeouts and attempts.
-    - `progress`: show bars or lines.
+    - `progress`: show bars, and log each file at level INFO.
 
     **Returns:** the files, training before validation, shard by shard.
 
     **Raises:** `UserError` with the remedy: an unknown name, a generated file, a file that differs
     from its record, a server that does not have it, fails or is out of reach, a full disk.
     """
-    from qamx._utils.terminal import open_console
-
     if jobs < 1:
         raise UserError(f"--jobs: found {jobs}; write a positive integer, e.g. {JOBS}")
-    console, log = open_console(progress)
+    console, log = None, _LOG.debug
+    if progress:
+        from rich.console import Console
+
+        console, log = Console(soft_wrap=True), _LOG.info  # whole log lines above the bars
     directory = default_directory() if directory is None else directory.expanduser()
     datasets = list(dict.fromkeys(_find_dataset(name, shards, directory) for name in names))
     staging, policy = StagingDir(directory), retry_policy or RetryPolicy()

@@ -1,4 +1,4 @@
-"""The walker's policy in an ant or humanoid maze, read from the file that its training leaves."""
+"""The locomotion policy of an ant or humanoid maze, in NumPy."""
 
 import hashlib
 import io
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from qamx.data.ogbench.catalogue import default_directory
+from qamx.data.ogbench.catalogue import default_directory, directory_option
 from qamx.data.ogbench.rollout import Stamp, write_archive
 from qamx.errors import UserError
 
@@ -18,15 +18,15 @@ Layer = tuple[Float[np.ndarray, "in out"], Float[np.ndarray, " out"]]
 """Kernel and bias."""
 
 SIZES = {"ant": (29, 8), "humanoid": (69, 21)}
-"""Entries of an observation (the walker's own and a direction's) and of an action."""
+"""Entries of an observation (the walker's and two of a direction) and of an action."""
 
 
 @dataclass(frozen=True)
 class Expert:
-    """A walker that goes where it is told: the mean action of a tanh-Gaussian policy.
+    """The mean action of a tanh-Gaussian policy that walks in a given direction.
 
-    NumPy alone evaluates it, one observation at a time and in one order of summation, so that an
-    episode's bits depend on no number of threads and workers need no JAX.
+    NumPy evaluates one observation at a time in a fixed order of summation, so that an episode's
+    bits do not depend on the number of threads, and workers need no JAX.
 
     **Arguments:**
 
@@ -38,7 +38,7 @@ class Expert:
     sha256: str
 
     def act(self, observation: Float[np.ndarray, " obs"]) -> Float[np.ndarray, " act"]:
-        """The action, in [-1, 1], for the walker's observation with the direction behind it."""
+        """The action, in [-1, 1], for the walker's observation followed by the direction."""
         x = np.asarray(observation, np.float32)
         *hidden, last = self.layers
         for layer in hidden:
@@ -48,7 +48,7 @@ class Expert:
 
 def _affine(x: Float[np.ndarray, " in"], layer: Layer) -> Float[np.ndarray, " out"]:
     kernel, bias = layer
-    # A product by a BLAS sums in an order that may depend on its threads.
+    # A BLAS sums in an order that may depend on its threads.
     return np.einsum("i,ij->j", x, kernel) + bias
 
 
@@ -59,21 +59,17 @@ def _gelu(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def expert_path(walker: str, directory: Path) -> Path:
-    """Where a walker's expert is kept in a data directory."""
+    """The file of a walker's expert in a data directory."""
     return directory / "experts" / f"{walker}.npz"
 
 
 def training_command(walker: str, directory: Path) -> str:
     """The command that trains a walker's expert."""
-    place = "" if directory == default_directory() else f" --directory {directory}"
-    return f"qamx data expert {walker}{place}"
+    return f"qamx data expert {walker}{directory_option(directory)}"
 
 
 def write_expert(path: Path, layers: Sequence[Layer], stamp: Stamp) -> None:
-    """Writes the layers as plain arrays; the same layers and stamp give the same bytes.
-
-    **Raises:** `UserError` where the file can't be written.
-    """
+    """Writes the layers as plain arrays; the same layers and stamp give the same bytes."""
     arrays = {}
     for index, (kernel, bias) in enumerate(layers):
         arrays |= {f"kernel_{index}": kernel, f"bias_{index}": bias}
@@ -81,13 +77,10 @@ def write_expert(path: Path, layers: Sequence[Layer], stamp: Stamp) -> None:
 
 
 def find_expert(walker: str, directory: Path) -> Expert | None:
-    """The expert in a data directory, or else in the default one, if there is one.
-
-    **Raises:** `UserError` for a file that isn't a policy of this walker.
-    """
-    paths = [expert_path(walker, place) for place in (directory, default_directory())]
-    found = next((path for path in paths if path.exists()), None)
-    return None if found is None else read_expert(found, walker)
+    """The expert in a data directory, or else in the default one, if there is one."""
+    paths = [expert_path(walker, folder) for folder in (directory, default_directory())]
+    path = next((path for path in paths if path.exists()), None)
+    return None if path is None else read_expert(path, walker)
 
 
 def read_expert(path: Path, walker: str) -> Expert:
@@ -124,8 +117,8 @@ def _check(layers: tuple[Layer, ...], sizes: tuple[int, int]) -> None:
             raise ValueError(f"kernel_{index} or bias_{index} isn't finite, or not float32")
 
 
-def missing_expert(walker: str, name: str, directory: Path) -> UserError:
-    """What to say where a data set needs an expert that isn't there."""
+def missing_expert_error(walker: str, name: str, directory: Path) -> UserError:
+    """The error for a data set whose expert is missing, with the command that trains it."""
     return UserError(
         f"{expert_path(walker, directory)}: missing, and {name} needs the {walker}'s locomotion "
         f"policy; train it here, once for all its mazes:\n"

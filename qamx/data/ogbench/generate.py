@@ -1,78 +1,77 @@
-"""`qamx data generate`: workers, files, progress."""
+"""`qamx data generate`: worker pool, progress, files."""
 
 import contextlib
-import os
+import itertools
+import logging
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import filelock
 import numpy as np
 
+from qamx._utils.files import make_folder
 from qamx._utils.machine import usable_cores
 from qamx.data.ogbench.catalogue import Dataset, default_directory
-from qamx.data.ogbench.expert import Expert, find_expert, missing_expert
+from qamx.data.ogbench.expert import Expert, find_expert, missing_expert_error
 from qamx.data.ogbench.rollout import (
     Episode,
     Plan,
-    Portion,
-    Recipe,
+    ScriptedBehaviour,
+    ShardSpec,
+    describe_stamp,
     draw_episode,
     read_stamp,
     write_archive,
 )
 from qamx.errors import UserError
 
-Draw = Callable[[Portion], Iterator[tuple[int, Episode]]]
-"""Gives a file's episodes with their indices, in the order in which they get ready."""
+DrawEpisodes = Callable[[ShardSpec], Iterator[tuple[int, Episode]]]
+"""Yields a file's episodes with their indices, as they become ready."""
+
+_LOG = logging.getLogger("qamx")
 
 
-def build_recipe(dataset: Dataset, expert: Expert | None = None) -> Recipe:
-    """The recipe of a data set, its environment built (seconds for the robot arm).
+def build_behaviour(dataset: Dataset, expert: Expert | None = None) -> ScriptedBehaviour:
+    """The behaviour of a data set in its environment (seconds for the robot arm).
 
-    **Arguments:** `expert` moves the walker of a data set that has one.
+    **Arguments:** `expert` moves an ant or a humanoid.
     """
     # The simulators take seconds to import, and listing the names needs none of them.
-    from qamx.data.ogbench.manipulation import manipulation_recipe
-    from qamx.data.ogbench.maze import maze_recipe
+    from qamx.data.ogbench.manipulation import manipulation_behaviour
+    from qamx.data.ogbench.maze import maze_behaviour
 
     with warnings.catch_warnings():
-        # A missing display and the precision of bounds matter to no episode, yet every worker
-        # would say so.
+        # A missing display and the precision of bounds affect no episode, yet every worker would
+        # warn of them.
         warnings.simplefilter("ignore")
         if "maze" in dataset.environment:
-            return maze_recipe(dataset, expert)
-        return manipulation_recipe(dataset)
+            return maze_behaviour(dataset, expert)
+        return manipulation_behaviour(dataset)
 
 
-@contextmanager
-def crew(dataset: Dataset, expert: Expert | None, workers: int) -> Iterator[Draw]:
-    """Workers for one data set; a single worker is this process itself.
+@contextlib.contextmanager
+def worker_pool(dataset: Dataset, expert: Expert | None, workers: int) -> Iterator[DrawEpisodes]:
+    """Workers for one data set: spawned processes, or this process if `workers` is 1.
 
-    Several are spawned processes, each with an environment of its own, so a script that asks for
-    them needs the guard `if __name__ == "__main__":`. `expert` moves the walker of a data set that
-    has one.
+    A script that asks for several needs the guard `if __name__ == "__main__":`.
 
-    **Raises:** `UserError` where a worker process dies.
+    **Raises:** `UserError` if a worker process dies.
     """
     if workers == 1:
-        recipe = build_recipe(dataset, expert)
-        yield lambda portion: (
-            (index, draw_episode(recipe, portion, index)) for index in range(portion.episodes)
+        behaviour = build_behaviour(dataset, expert)
+        yield lambda file: (
+            (index, draw_episode(behaviour, file, index)) for index in range(file.episodes)
         )
         return
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (dataset, expert))
     try:
-        yield lambda portion: _as_completed(pool, portion, waiting=2 * workers)
+        yield lambda file: _as_completed(pool, file, limit=2 * workers)
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process died: use fewer workers if memory ran out, and guard the script "
@@ -83,14 +82,14 @@ def crew(dataset: Dataset, expert: Expert | None, workers: int) -> Iterator[Draw
 
 
 def _as_completed(
-    pool: ProcessPoolExecutor, portion: Portion, waiting: int
+    pool: ProcessPoolExecutor, file: ShardSpec, limit: int
 ) -> Iterator[tuple[int, Episode]]:
-    # Few are submitted at a time: finished episodes must not pile up beside the file's own table.
-    indices = iter(range(portion.episodes))
+    # Few are submitted at a time, so that finished episodes do not pile up in memory.
+    indices = iter(range(file.episodes))
     pending: dict[Future[Episode], int] = {}
     while True:
-        for index in islice(indices, waiting - len(pending)):
-            pending[pool.submit(_draw_in_worker, portion, index)] = index
+        for index in itertools.islice(indices, limit - len(pending)):
+            pending[pool.submit(_draw_in_worker, file, index)] = index
         if not pending:
             return
         done, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -98,133 +97,17 @@ def _as_completed(
             yield pending.pop(future), future.result()
 
 
-_worker_recipe: list[Recipe] = []
+_worker_behaviour: list[ScriptedBehaviour] = []
 
 
 def _start_worker(dataset: Dataset, expert: Expert | None) -> None:
     # Ctrl-C goes to every process of the terminal; only the first one is to act on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker_recipe.append(build_recipe(dataset, expert))
+    _worker_behaviour.append(build_behaviour(dataset, expert))
 
 
-def _draw_in_worker(portion: Portion, index: int) -> Episode:
-    return draw_episode(_worker_recipe[0], portion, index)
-
-
-_SECONDS_BETWEEN_LINES = 30.0
-
-
-@dataclass(frozen=True)
-class Report:
-    """Told of every episode and every file.
-
-    **Arguments:**
-
-    - `say`: shows a line of text.
-    - `drew`: is told that an episode of so many steps is there.
-    """
-
-    say: Callable[[str], None]
-    drew: Callable[[int], None]
-
-    def kept(self, files: int) -> None:
-        """Some files were there already."""
-        self.say(f"{files} files are there already.")
-
-    def wrote(self, portion: Portion, path: Path) -> None:
-        """A file is there."""
-        # The last row of an episode has no successor.
-        transitions = portion.episodes * (portion.steps - 1)
-        self.say(f"{path}: {transitions:,} transitions, {path.stat().st_size / 1e6:,.1f} MB")
-
-
-@contextmanager
-def reporting(name: str, episodes: int, *, enabled: bool) -> Iterator[Report]:
-    """A bar on a terminal, lines elsewhere, nothing where it isn't wanted.
-
-    **Arguments:**
-
-    - `name`: the data set's.
-    - `episodes`: how many there will be.
-    - `enabled`: whether to show anything.
-    """
-    if not enabled:
-        yield Report(say=lambda text: None, drew=lambda steps: None)
-        return
-    from rich.console import Console
-
-    console = Console()
-
-    def say(text: str) -> None:
-        console.print(text, soft_wrap=True, highlight=False)
-
-    # A bar for no episodes at all would stand still at zero.
-    if console.is_terminal and episodes:
-        with _display(console) as progress:
-            yield Report(say, _Bar(progress, name, episodes))
-    else:
-        yield Report(say, _Lines(say, name, episodes))
-
-
-class _Lines:
-    """A line now and then: for logs, and anything else that isn't a terminal."""
-
-    def __init__(self, say: Callable[[str], None], name: str, episodes: int):
-        self._say = say
-        self._name = name
-        self._episodes = episodes
-        self._drawn = 0
-        self._steps = 0
-        self._started = self._last_line = time.monotonic()
-
-    def __call__(self, steps: int) -> None:
-        self._drawn += 1
-        self._steps += steps
-        now = time.monotonic()
-        if now - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            self._say(self._line(now - self._started))
-
-    def _line(self, seconds: float) -> str:
-        minutes_left = seconds / self._drawn * (self._episodes - self._drawn) / 60.0
-        return (
-            f"{self._name}: {self._drawn:,} of {self._episodes:,} episodes, "
-            f"{self._steps / seconds:,.0f} steps/s, {minutes_left:.1f} min left"
-        )
-
-
-class _Bar:
-    """A task of a `rich` progress display with a column for the field `rate`."""
-
-    def __init__(self, progress: Any, name: str, episodes: int):
-        self._progress = progress
-        self._task = progress.add_task(name, total=episodes, rate="")
-        self._steps = 0
-        self._started = time.monotonic()
-
-    def __call__(self, steps: int) -> None:
-        self._steps += steps
-        rate = self._steps / (time.monotonic() - self._started)
-        self._progress.update(self._task, advance=1, rate=f"{rate:,.0f} steps/s")
-
-
-def _display(console: Any) -> Any:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("episodes  {task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console)
+def _draw_in_worker(file: ShardSpec, index: int) -> Episode:
+    return draw_episode(_worker_behaviour[0], file, index)
 
 
 def generate(
@@ -238,27 +121,26 @@ def generate(
     overwrite: bool = False,
     progress: bool = True,
 ) -> list[Path]:
-    """Generates an OGBench data set with OGBench's scripted behaviours, and its experts' walk.
+    """Generates an OGBench data set with OGBench's scripted behaviours.
 
     The files have the names, arrays and dtypes of OGBench's own, so that
     `ogbench.make_env_and_datasets` and `ogbench.utils.load_dataset` read them: `<name>-v0.npz` with
     `<name>-v0-val.npz`, or, with `shards`, `<name>-100m-v0/<name>-v0-000.npz` and so on, each with
-    its own `-val`. The same arguments give the same bytes, whatever the number of workers. Files
-    that are there already and were made from the same arguments are left as they are, so an
-    interrupted generation goes on where it stopped.
+    its `-val`. The same arguments give the same bytes, whatever the number of workers. Existing
+    files of the same arguments are kept, so that an interrupted generation resumes.
 
     **Arguments:**
 
     - `name`: one of `dataset_names()`, with or without `-v0`.
     - `episodes`: training episodes (in each shard, if sharded); by default OGBench's number, or
         1,000 in a shard. The validation file gets a tenth more, at least one.
-    - `shards`: how many shards; by default one plain file.
+    - `shards`: the number of shards; by default one plain file.
     - `seed`: a non-negative integer.
     - `workers`: processes; by default one for every processor. With one, all happens in the calling
         process; with more, a script needs the guard `if __name__ == "__main__":`.
     - `directory`: by default `$QAMX_DATA`, else `~/.ogbench/data`.
-    - `overwrite`: whether to make all files anew.
-    - `progress`: whether to show what is going on.
+    - `overwrite`: make all files again.
+    - `progress`: show a bar, and log each file at level INFO.
 
     **Returns:** the files, training before validation, shard by shard.
 
@@ -266,7 +148,7 @@ def generate(
     the default directory; `qamx data expert` trains it, and its SHA-256 is in the files' stamps.
 
     **Raises:** `UserError` for an unknown name, a number out of range, an expert that is missing, a
-    directory that can't be written, or a file of other content where one is to be written.
+    directory that can't be written, or an existing file of other content.
 
     Source: OGBench (Park et al., 2025), section on data collection, and its generation scripts.
     """
@@ -274,103 +156,104 @@ def generate(
     workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise UserError(f"workers must be at least 1, got {workers}.")
-    return carry_out(
-        plan,
-        default_directory() if directory is None else directory.expanduser(),
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    directory = default_directory() if directory is None else directory.expanduser()
+    return execute(plan, directory, workers=workers, overwrite=overwrite, progress=progress)
 
 
-def carry_out(
+def execute(
     plan: Plan, directory: Path, *, workers: int, overwrite: bool, progress: bool
 ) -> list[Path]:
-    """Makes the files of a plan that aren't there yet; `generate` says the rest."""
-    walker = plan.dataset.walker
+    """Makes the missing files of a plan, as `generate` does."""
+    walker, name = plan.dataset.walker, plan.dataset.name
     expert = None if walker is None else find_expert(walker, directory)
     if expert is not None:
         plan = replace(plan, expert=expert.sha256)
-    missing = [p for p in plan.portions if overwrite or not _is_there(p, directory)]
+    missing = [file for file in plan.files if overwrite or not _exists(file, directory)]
     if missing and walker is not None and expert is None:
-        raise missing_expert(walker, plan.dataset.name, directory)
-    _prepare_folders(directory, missing)
-    with _turn(directory, plan.dataset.name) if missing else contextlib.nullcontext():
-        # Another process may have made them meanwhile: several runs start on one missing set.
-        missing = [p for p in missing if overwrite or not _is_there(p, directory)]
-        kept = len(plan.portions) - len(missing)
-        episodes = sum(portion.episodes for portion in missing)
-        with reporting(plan.dataset.name, episodes, enabled=progress) as report:
-            if kept:
-                report.kept(kept)
-            if missing:
-                _make(missing, directory, expert, min(workers, episodes), report)
-    return [directory / portion.path for portion in plan.portions]
-
-
-@contextlib.contextmanager
-def _turn(directory: Path, name: str) -> Iterator[None]:
-    """Waits until no other process makes the data set here."""
-    with filelock.FileLock(directory / f".{name}.lock"):
-        yield
+        raise missing_expert_error(walker, name, directory)
+    for folder in {(directory / file.path).parent for file in missing}:
+        make_folder(folder)
+    # Several runs may start on one missing set: one process makes it.
+    lock = filelock.FileLock(directory / f".{name}.lock")
+    with lock if missing else contextlib.nullcontext():
+        missing = [file for file in missing if overwrite or not _exists(file, directory)]
+        kept = len(plan.files) - len(missing)
+        if kept and progress:
+            _LOG.info(f"{kept} files are there already.")
+        if missing:
+            _make(missing, directory, expert, workers, progress)
+    return [directory / file.path for file in plan.files]
 
 
 def _make(
-    portions: list[Portion], directory: Path, expert: Expert | None, workers: int, report: Report
+    files: list[ShardSpec], directory: Path, expert: Expert | None, workers: int, progress: bool
 ) -> None:
-    with crew(portions[0].dataset, expert, workers) as draw:
-        for portion in portions:
-            path = directory / portion.path
-            write_archive(path, _table(portion, draw(portion), report), portion.stamp)
-            report.wrote(portion, path)
+    plan, episodes = files[0].plan, sum(file.episodes for file in files)
+    with (
+        worker_pool(plan.dataset, expert, min(workers, episodes)) as draw,
+        _show_progress(plan.dataset.name, episodes * plan.steps, progress) as add_steps,
+    ):
+        for file in files:
+            path = directory / file.path
+            write_archive(path, _collect(file, draw(file), add_steps), file.stamp)
+            if progress:
+                # The last row of an episode has no successor.
+                transitions = file.episodes * (plan.steps - 1)
+                megabytes = path.stat().st_size / 1e6
+                _LOG.info(f"{path}: {transitions:,} transitions, {megabytes:,.1f} MB")
 
 
-def _table(
-    portion: Portion, drawn: Iterable[tuple[int, Episode]], report: Report
+@contextlib.contextmanager
+def _show_progress(name: str, total: int, enabled: bool) -> Iterator[Callable[[int], None]]:
+    """A function that adds steps to the progress."""
+    if not enabled:
+        yield lambda steps: None
+        return
+    from qamx._utils.terminal import Progress
+
+    done = 0
+    with Progress(total, unit="steps") as progress:
+
+        def add(steps: int) -> None:
+            nonlocal done
+            done += steps
+            progress.advance(done, name)
+
+        yield add
+
+
+def _collect(
+    file: ShardSpec, episodes: Iterable[tuple[int, Episode]], add_steps: Callable[[int], None]
 ) -> dict[str, np.ndarray]:
-    """All rows of a file, its episodes in the order of their indices."""
-    table: dict[str, np.ndarray] = {}
-    for index, episode in drawn:
-        rows = slice(index * portion.steps, (index + 1) * portion.steps)
-        for column, values in episode.items():
-            if column not in table:
-                shape = (portion.episodes * portion.steps, *values.shape[1:])
-                table[column] = np.empty(shape, values.dtype)
-            table[column][rows] = values
-        report.drew(portion.steps)
-    return table
+    """All rows of a file, with episodes in the order of their indices."""
+    steps, arrays = file.plan.steps, {}
+    for index, episode in episodes:
+        rows = slice(index * steps, (index + 1) * steps)
+        for name, values in episode.items():
+            if name not in arrays:
+                shape = (file.episodes * steps, *values.shape[1:])
+                arrays[name] = np.empty(shape, values.dtype)
+            arrays[name][rows] = values
+        add_steps(steps)
+    return arrays
 
 
-def _is_there(portion: Portion, directory: Path) -> bool:
-    path = directory / portion.path
+def _exists(file: ShardSpec, directory: Path) -> bool:
+    """True if the file was made from the same arguments.
+
+    **Raises:** `UserError` if it is another file.
+    """
+    path = directory / file.path
     if not path.exists():
         return False
     stamp = read_stamp(path)
-    # Where the expert isn't at hand, a file from the same arguments is good enough.
-    if _without_expert(stamp, portion) == portion.stamp:
-        return True
-    origin = "wasn't generated here" if stamp is None else f"was generated from {_listed(stamp)}"
+    if stamp is not None:
+        # Without the expert at hand, a file of the same arguments is good enough.
+        ignored = {"expert"} if file.plan.expert is None else set()
+        if {key: value for key, value in stamp.items() if key not in ignored} == file.stamp:
+            return True
+    origin = f"was generated from {describe_stamp(stamp)}" if stamp else "wasn't generated here"
     raise UserError(
-        f"{path} {origin}, not from {_listed(portion.stamp)}: "
+        f"{path} {origin}, not from {describe_stamp(file.stamp)}: "
         "choose another directory, or ask to overwrite it."
     )
-
-
-def _without_expert(stamp: dict[str, str | int] | None, portion: Portion) -> Any:
-    if stamp is None or portion.expert is not None:
-        return stamp
-    return {key: value for key, value in stamp.items() if key != "expert"}
-
-
-def _listed(stamp: dict[str, str | int]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in stamp.items() if key != "name")
-
-
-def _prepare_folders(directory: Path, portions: list[Portion]) -> None:
-    for folder in {(directory / portion.path).parent for portion in portions}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"can't make the folder {folder}: {error.strerror}.") from error
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"can't write into {folder}.")

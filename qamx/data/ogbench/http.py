@@ -132,14 +132,14 @@ class PartialFile:
         except (OSError, ValueError, TypeError):
             return Version()
 
+    @version.setter
+    def version(self, version: Version) -> None:
+        self._version_file.write_text(json.dumps(asdict(version)), encoding="utf-8")
+
     @property
     def complete(self) -> bool:
         """True if every byte was received."""
         return self.path.exists() and self.size == self.version.total
-
-    @version.setter
-    def version(self, version: Version) -> None:
-        self._version_file.write_text(json.dumps(asdict(version)), encoding="utf-8")
 
     def discard(self) -> None:
         """Removes the file and its version."""

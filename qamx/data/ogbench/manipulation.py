@@ -1,4 +1,4 @@
-"""Scripted behaviour of the robot arm: OGBench's oracles with noise."""
+"""Scripted behaviour of the robot arm: OGBench's oracles with action noise."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,27 +9,27 @@ import numpy as np
 from qamx.data.ogbench.catalogue import Dataset
 from qamx.data.ogbench.rollout import Episode, EpisodeSeeds, Row
 
-Disturb = Callable[[Callable[[], np.ndarray]], np.ndarray]
-"""Gives the action, in [-1, 1]^5, from a function that asks the oracle for its action."""
+NoisyOracle = Callable[[Callable[[], np.ndarray]], np.ndarray]
+"""Maps a call of the oracle to an action in [-1, 1]^5."""
 
 
-class Disturbance(Protocol):
-    """A way to depart from the oracle, its strength drawn for each episode."""
+class ActionNoise(Protocol):
+    """Noise on the oracle's actions, its strength drawn for each episode."""
 
-    def begin(self, generator: np.random.Generator) -> Disturb:
-        """The disturbance of one episode."""
+    def start(self, generator: np.random.Generator) -> NoisyOracle:
+        """Draws the noise of one episode."""
         ...
 
 
-class Undisturbed:
-    """The oracle's action as it is: plan oracles have their noise inside their plans."""
+class NoNoise:
+    """The oracle's action, clipped: plan oracles have noise inside their plans."""
 
-    def begin(self, generator: np.random.Generator) -> Disturb:
-        return lambda ask: _bounded(ask())
+    def start(self, generator: np.random.Generator) -> NoisyOracle:
+        return lambda oracle: _clip(oracle())
 
 
 class NoisyActions:
-    """Gaussian noise on the oracle's action, and now and then a random action instead.
+    """Gaussian noise on the oracle's action, or a random action instead.
 
     $a = \\mathrm{clip}(a_{oracle} + \\xi \\, (1, 1, 1, 3, 10) \\odot \\varepsilon, -1, 1)$ with
     $\\xi \\sim U(0, 0.1)$ for each episode and $\\varepsilon \\sim N(0, I)$ for each step.
@@ -47,19 +47,19 @@ class NoisyActions:
     def __init__(self, random_action: float):
         self.random_action = random_action
 
-    def begin(self, generator: np.random.Generator) -> Disturb:
+    def start(self, generator: np.random.Generator) -> NoisyOracle:
         scale = generator.uniform(0.0, self.largest_noise) * np.asarray(self.noise_shape)
 
-        def disturb(ask: Callable[[], np.ndarray]) -> np.ndarray:
-            # A random action leaves the oracle unasked: it counts the steps it has been asked for.
+        def act(oracle: Callable[[], np.ndarray]) -> np.ndarray:
+            # Without a call of the oracle, which counts its steps.
             if generator.random() < self.random_action:
-                return _bounded(generator.uniform(-1.0, 1.0, scale.shape))
-            return _bounded(ask() + generator.normal(0.0, scale))
+                return _clip(generator.uniform(-1.0, 1.0, scale.shape))
+            return _clip(oracle() + generator.normal(0.0, scale))
 
-        return disturb
+        return act
 
 
-def _bounded(action: np.ndarray) -> np.ndarray:
+def _clip(action: np.ndarray) -> np.ndarray:
     # Rounded before it is taken, so that the stored action is the one that was taken.
     return np.clip(action, -1.0, 1.0).astype(np.float32)
 
@@ -86,7 +86,7 @@ def plan_oracles(environment: Any, tasks: tuple[str, ...], **settings: Any) -> O
 
 
 def markov_oracles(environment: Any, tasks: tuple[str, ...], **settings: Any) -> Oracles:
-    """Oracles that look at the present state alone: the behaviour `noisy`."""
+    """Oracles that depend on the present state alone: the behaviour `noisy`."""
     from ogbench.manipspace.oracles.markov.button_markov import ButtonMarkovOracle
     from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
     from ogbench.manipspace.oracles.markov.drawer_markov import DrawerMarkovOracle
@@ -101,8 +101,8 @@ def markov_oracles(environment: Any, tasks: tuple[str, ...], **settings: Any) ->
     return {task: kinds[task](env=environment, min_norm=0.4, **settings) for task in tasks}
 
 
-# The range of the probability that a cube's new place is on top of another cube, drawn for each
-# episode; where a scene has other things than cubes it is a half.
+# The range, drawn from for each episode, of the probability that a cube's new target is on top of
+# another cube; a half where a scene has other objects than cubes.
 _STACKING = {
     "cube-single": (0.0, 0.0),
     "cube-double": (0.0, 0.25),
@@ -114,17 +114,16 @@ _STACKING_ELSEWHERE = (0.5, 0.5)
 _CUBE_POSITION = slice(14, 17)  # in qpos, after six joints of the arm and eight of the gripper
 
 
-def anything_goes(episode: Episode) -> bool:
+def accept_all(episode: Episode) -> bool:
     """Accepts every episode."""
     return True
 
 
 def cube_in_sight(episode: Episode) -> bool:
-    """Whether the scene's cube is in view throughout, unless it is inside the drawer.
+    """True if the scene's cube is in view throughout, or inside the drawer.
 
-    Where it could be out of view, the image of a goal would not determine the goal. Positions in
-    metres: too far right is y >= 0.29; y <= -0.3 is too far left, except at the heights 0.06 to
-    0.08 that a cube has in the drawer.
+    Otherwise the image of a goal would not determine the goal. Positions in metres: y >= 0.29 is
+    too far right; y <= -0.3 is too far left, except at the heights 0.06 to 0.08 inside the drawer.
     """
     position = episode["qpos"][:, _CUBE_POSITION]
     y, z = position[:, 1], position[:, 2]
@@ -134,69 +133,68 @@ def cube_in_sight(episode: Episode) -> bool:
 
 
 @dataclass(frozen=True)
-class Domain:
-    """What distinguishes the families of manipulation environments.
+class ManipulationDomain:
+    """Settings of a family of manipulation environments.
 
     **Arguments:**
 
     - `tasks`: the kinds of object to be moved.
     - `random_action`: the probability of a random action in `noisy`.
     - `oracle_settings`: arguments for every oracle.
-    - `accepts`: whether an episode may stay.
+    - `accepts`: False for an episode to be drawn again.
     """
 
     tasks: tuple[str, ...]
     random_action: float = 0.1
     oracle_settings: dict[str, Any] = field(default_factory=dict)
-    accepts: Callable[[Episode], bool] = anything_goes
+    accepts: Callable[[Episode], bool] = accept_all
 
 
 _DOMAINS = {
-    "cube": Domain(("cube",)),
-    "scene": Domain(("cube", "button", "drawer", "window"), accepts=cube_in_sight),
-    "puzzle": Domain(("button",), 0.2, {"gripper_always_closed": True}),
+    "cube": ManipulationDomain(("cube",)),
+    "scene": ManipulationDomain(("cube", "button", "drawer", "window"), accepts=cube_in_sight),
+    "puzzle": ManipulationDomain(("button",), 0.2, {"gripper_always_closed": True}),
 }
 
 
-class ManipulationRecipe:
-    """Episodes of the robot arm.
+class ManipulationBehaviour:
+    """The oracles of the robot arm in their environment.
 
     **Arguments:**
 
     - `environment`: an OGBench manipulation environment in its mode for data collection.
-    - `oracles`: who acts, for each kind of task.
-    - `disturbance`: how the arm departs from the oracle.
+    - `oracles`: one for each kind of task.
     - `stacking`: the range of an episode's stacking probability.
-    - `accepts`: whether an episode may stay.
+    - `accepts`: False for an episode to be drawn again.
     """
 
     def __init__(
         self,
         environment: Any,
         oracles: Oracles,
-        disturbance: Disturbance,
+        noise: ActionNoise,
         stacking: tuple[float, float],
         accepts: Callable[[Episode], bool],
     ):
         self._environment = environment
         self._oracles = oracles
-        self._disturbance = disturbance
+        self._noise = noise
         self._stacking = stacking
         self.accepts = accepts
 
     def play(self, seeds: EpisodeSeeds, steps: int) -> Iterator[Row]:
         observation, info = self._environment.reset(seed=seeds.environment)
         stacking = seeds.generator.uniform(*self._stacking)
-        disturb = self._disturbance.begin(seeds.generator)
+        act = self._noise.start(seeds.generator)
         oracle = self._oracle_for(observation, info)
         for _ in range(steps):
-            action = disturb(lambda o=oracle, s=observation, i=info: o.select_action(s, i))
+            action = act(lambda o=oracle, s=observation, i=info: o.select_action(s, i))
             following, _, _, _, info = self._environment.step(action)
             yield _row(observation, action, info)
             observation = following
             if oracle.done:
-                # In OGBench's script a new oracle's first action still sees the `info` of the old
-                # target. Parts of that are left from the episode before, so here it sees its own.
+                # In OGBench's script a new oracle's first action sees the `info` of the old target,
+                # parts of which are left from the episode before; here it sees its own.
                 retargeted, info = self._environment.unwrapped.set_new_target(p_stack=stacking)
                 oracle = self._oracle_for(retargeted, info)
 
@@ -218,8 +216,8 @@ def _row(observation: np.ndarray, action: np.ndarray, info: dict[str, Any]) -> R
     return row
 
 
-def manipulation_recipe(dataset: Dataset) -> ManipulationRecipe:
-    """The recipe of a manipulation data set."""
+def manipulation_behaviour(dataset: Dataset) -> ManipulationBehaviour:
+    """The behaviour of a manipulation data set."""
     import gymnasium
 
     environment = gymnasium.make(
@@ -230,14 +228,14 @@ def manipulation_recipe(dataset: Dataset) -> ManipulationRecipe:
         disable_env_checker=True,
     )
     domain = _DOMAINS[dataset.environment.partition("-")[0]]
-    build_oracles, disturbance = {
-        "play": (plan_oracles, Undisturbed()),
+    build_oracles, noise = {
+        "play": (plan_oracles, NoNoise()),
         "noisy": (markov_oracles, NoisyActions(domain.random_action)),
     }[dataset.behaviour]
-    return ManipulationRecipe(
+    return ManipulationBehaviour(
         environment,
         build_oracles(environment, domain.tasks, **domain.oracle_settings),
-        disturbance,
+        noise,
         _STACKING.get(dataset.environment, _STACKING_ELSEWHERE),
         domain.accepts,
     )

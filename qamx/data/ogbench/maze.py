@@ -14,12 +14,12 @@ _DIRECTIONS = ((-1, 0), (0, -1), (1, 0), (0, 1))
 
 
 def free_cells(maze: np.ndarray) -> list[Cell]:
-    """All cells without a wall, row by row."""
+    """The cells without a wall, row by row."""
     return [(int(i), int(j)) for i, j in np.argwhere(maze == 0)]
 
 
 def vertex_cells(maze: np.ndarray) -> list[Cell]:
-    """The free cells that are no straight corridor: dead ends, corners, crossings, open floor."""
+    """The free cells outside straight corridors: dead ends, corners, crossings, open floor."""
     return [cell for cell in free_cells(maze) if not _is_corridor(maze, cell)]
 
 
@@ -31,92 +31,96 @@ def _is_corridor(maze: np.ndarray, cell: Cell) -> bool:
 
 
 def cells_at_distance(maze: np.ndarray, start: Cell, distance: int) -> list[Cell]:
-    """The free cells whose shortest way from `start` takes exactly `distance` moves."""
+    """The free cells whose shortest path from `start` has exactly `distance` moves."""
     seen = {start}
     ring = [start]
     for _ in range(distance):
         # A dict keeps the order of discovery, which a set would leave to chance.
-        ring = list(dict.fromkeys(c for cell in ring for c in _open(maze, cell) if c not in seen))
+        ring = list(
+            dict.fromkeys(c for cell in ring for c in _free_neighbours(maze, cell) if c not in seen)
+        )
         seen.update(ring)
     return ring
 
 
-def _open(maze: np.ndarray, cell: Cell) -> list[Cell]:
+def _free_neighbours(maze: np.ndarray, cell: Cell) -> list[Cell]:
     # The border of a maze is wall, so a free cell's neighbours are inside the grid.
-    around = [(cell[0] + di, cell[1] + dj) for di, dj in _DIRECTIONS]
-    return [neighbour for neighbour in around if maze[neighbour] == 0]
+    neighbours = [(cell[0] + di, cell[1] + dj) for di, dj in _DIRECTIONS]
+    return [neighbour for neighbour in neighbours if maze[neighbour] == 0]
 
 
 STITCH_DISTANCE = 4
-STEPS_OF_A_WAY = 10
+STEPS_PER_DIRECTION = 10
 
 
 class Goals(Protocol):
-    """Where the body goes."""
+    """The sampler of an episode's goals."""
 
     def first(self, start: Cell, generator: np.random.Generator) -> Cell:
         """The goal at the start of an episode."""
         ...
 
     def after_success(self, generator: np.random.Generator) -> Cell | None:
-        """The goal once the last one is reached; `None` keeps it, so the body stays there."""
+        """The next goal once one is reached; `None` keeps the goal, and the body there."""
         ...
 
 
 class NavigateGoals:
-    """One goal after another, uniform over the cells that are no straight corridor."""
+    """One goal after another, uniform over the cells outside straight corridors."""
 
     def __init__(self, maze: np.ndarray):
         self._cells = vertex_cells(maze)
 
     def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        return any_of(self._cells, generator)
+        return random_choice(self._cells, generator)
 
     def after_success(self, generator: np.random.Generator) -> Cell | None:
-        return any_of(self._cells, generator)
+        return random_choice(self._cells, generator)
 
 
 class StitchGoals:
-    """A single goal, four moves from the start (the start itself where no cell is so far)."""
+    """A single goal, four moves from the start (the start itself if no cell is that far)."""
 
     def __init__(self, maze: np.ndarray):
         self._maze = maze
 
     def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        return any_of(cells_at_distance(self._maze, start, STITCH_DISTANCE) or [start], generator)
+        return random_choice(
+            cells_at_distance(self._maze, start, STITCH_DISTANCE) or [start], generator
+        )
 
     def after_success(self, generator: np.random.Generator) -> Cell | None:
         return None
 
 
 class ExploreGoals:
-    """A single goal that nobody goes to: an environment must have one."""
+    """A single goal that is ignored: an environment must have one."""
 
     def __init__(self, maze: np.ndarray):
         self._cells = vertex_cells(maze)
 
     def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        return any_of(self._cells, generator)
+        return random_choice(self._cells, generator)
 
     def after_success(self, generator: np.random.Generator) -> Cell | None:
         return None
 
 
-def any_of(cells: list[Cell], generator: np.random.Generator) -> Cell:
-    """One of the cells, uniformly."""
+def random_choice(cells: list[Cell], generator: np.random.Generator) -> Cell:
+    """A uniformly drawn cell."""
     return cells[generator.integers(len(cells))]
 
 
-class Heading(Protocol):
-    """Which way the body is told to go."""
+class DirectionPolicy(Protocol):
+    """The direction in which the body is sent."""
 
     def direction(self, maze: Any, step: int, generator: np.random.Generator) -> np.ndarray:
-        """A vector of length 1, before the given step of an episode."""
+        """A unit vector before the given step of an episode."""
         ...
 
 
-class ShortestWay:
-    """To the next cell on the shortest way to the goal."""
+class OracleDirection:
+    """The direction to the next cell on the shortest path to the goal."""
 
     def __init__(self):
         self._subgoals: dict[tuple[Cell, Cell], np.ndarray] = {}
@@ -133,44 +137,47 @@ class ShortestWay:
         return self._subgoals[cells]
 
 
-class RandomWays:
-    """A random direction, another one every ten steps."""
+class RandomDirection:
+    """A random direction, drawn every ten steps."""
 
     def __init__(self):
-        self._way = np.zeros(2)
+        self._direction = np.zeros(2)
 
     def direction(self, maze: Any, step: int, generator: np.random.Generator) -> np.ndarray:
-        if step % STEPS_OF_A_WAY == 0:
-            self._way = _unit(generator.normal(size=2))
-        return self._way
+        if step % STEPS_PER_DIRECTION == 0:
+            self._direction = _unit(generator.normal(size=2))
+        return self._direction
 
 
-def _unit(way: np.ndarray) -> np.ndarray:
-    return way / (np.linalg.norm(way) + 1e-6)
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / (np.linalg.norm(vector) + 1e-6)
 
 
 POINT_NOISE, WALKER_NOISE, EXPLORE_NOISE = 0.5, 0.2, 1.0
 
 
-class MazeRecipe:
-    """Episodes of a body in a maze.
+class MazeBehaviour:
+    """A body that is sent through a maze.
 
     **Arguments:**
 
     - `environment`: an OGBench maze that doesn't terminate at its goal.
-    - `goals`: which cells the body is sent to.
-    - `heading`: the direction in which it is told to go.
-    - `expert`: who moves an ant or a humanoid in that direction; a point's action is the direction.
+    - `expert`: moves an ant or a humanoid in a direction; a point's action is the direction.
     - `noise`: standard deviation of the Gaussian noise on an action.
     """
 
     def __init__(
-        self, environment: Any, goals: Goals, heading: Heading, expert: Expert | None, noise: float
+        self,
+        environment: Any,
+        goals: Goals,
+        directions: DirectionPolicy,
+        expert: Expert | None,
+        noise: float,
     ):
         self._environment = environment
         self._maze = environment.unwrapped
         self.goals = goals
-        self._heading = heading
+        self.directions = directions
         self._expert = expert
         self._noise = noise
         self._starts = free_cells(self._maze.maze_map)
@@ -188,15 +195,15 @@ class MazeRecipe:
             }
             observation = following
             if info["success"]:
-                self._move_on(seeds.generator)
+                self._set_next_goal(seeds.generator)
 
     def accepts(self, episode: Episode) -> bool:
         return True
 
     def _start(self, seeds: EpisodeSeeds) -> np.ndarray:
-        start = any_of(self._starts, seeds.generator)
+        start = random_choice(self._starts, seeds.generator)
         task = {"init_ij": start, "goal_ij": self.goals.first(start, seeds.generator)}
-        # `reset` takes a few random actions, whose source has a seed of its own.
+        # `reset` takes a few random actions, whose source is seeded separately.
         self._environment.action_space.seed(seeds.environment)
         observation, _ = self._environment.reset(
             seed=seeds.environment, options={"task_info": task}
@@ -204,27 +211,27 @@ class MazeRecipe:
         return observation
 
     def _action(self, step: int, generator: np.random.Generator) -> np.ndarray:
-        action = self._undisturbed(self._heading.direction(self._maze, step, generator))
+        action = self._noiseless(self.directions.direction(self._maze, step, generator))
         noise = generator.normal(0.0, self._noise, action.shape)
         # Rounded before it is taken, so that the stored action is the one that was taken.
         return np.clip(action + noise, -1.0, 1.0).astype(np.float32)
 
-    def _undisturbed(self, direction: np.ndarray) -> np.ndarray:
+    def _noiseless(self, direction: np.ndarray) -> np.ndarray:
         if self._expert is None:
             return direction
-        # The expert has learned without a place on the ground, the observation's first two entries.
+        # The expert was trained without the position, the observation's first two entries.
         return self._expert.act(np.concatenate([self._maze.get_ob()[2:], direction]))
 
-    def _move_on(self, generator: np.random.Generator) -> None:
+    def _set_next_goal(self, generator: np.random.Generator) -> None:
         cell = self.goals.after_success(generator)
         if cell is not None:
-            # Given a cell, `set_goal` would place the goal's marker at NaN.
+            # Given a cell, `set_goal` would move the goal's marker to NaN.
             goal = self._maze.add_noise(self._maze.ij_to_xy(cell))
             self._maze.set_goal(goal_xy=goal)
 
 
-def maze_recipe(dataset: Dataset, expert: Expert | None) -> MazeRecipe:
-    """The recipe of a maze's data set; `expert` is the walker's, none for a point."""
+def maze_behaviour(dataset: Dataset, expert: Expert | None) -> MazeBehaviour:
+    """The behaviour of a maze's data set; a point needs no expert."""
     import gymnasium
 
     environment = gymnasium.make(
@@ -234,12 +241,12 @@ def maze_recipe(dataset: Dataset, expert: Expert | None) -> MazeRecipe:
         disable_env_checker=True,
     )
     maze: Any = environment.unwrapped
-    goals, heading = {
-        "navigate": (NavigateGoals, ShortestWay),
-        "stitch": (StitchGoals, ShortestWay),
-        "explore": (ExploreGoals, RandomWays),
+    goals, directions = {
+        "navigate": (NavigateGoals, OracleDirection),
+        "stitch": (StitchGoals, OracleDirection),
+        "explore": (ExploreGoals, RandomDirection),
     }[dataset.behaviour]
-    return MazeRecipe(environment, goals(maze.maze_map), heading(), expert, _noise(dataset))
+    return MazeBehaviour(environment, goals(maze.maze_map), directions(), expert, _noise(dataset))
 
 
 def _noise(dataset: Dataset) -> float:

@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""What LeRobot knows of an exported policy."""
+"""LeRobot's configuration of an exported policy."""
 
 from dataclasses import dataclass, field
 
@@ -15,8 +15,7 @@ class QamxConfig(PreTrainedConfig):
     """LeRobot's settings of an exported policy.
 
     **Arguments:** `observation_keys` are the features that make the observation, joined in this
-    order; `n_action_steps` of a chunk are played before the next one is asked for (None: all);
-    `seed` begins the draws.
+    order; `n_action_steps` of a chunk are played (None: all); `seed` is that of the draws.
     """
 
     observation_keys: list[str] = field(default_factory=lambda: ["observation.state"])
@@ -30,12 +29,12 @@ class QamxConfig(PreTrainedConfig):
 
     @property
     def action_delta_indices(self) -> None:
-        """Of use in training alone, which is qamx's."""
+        """Unused: qamx trains the policy."""
         return None
 
     @property
     def reward_delta_indices(self) -> None:
-        """Of use in training alone, which is qamx's."""
+        """Unused: qamx trains the policy."""
         return None
 
     def get_optimizer_preset(self):

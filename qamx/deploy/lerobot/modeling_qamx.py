@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""The policy: LeRobot's tensors in and out, the exported program between."""
+"""An exported policy with LeRobot's interface."""
 
 import shutil
 from collections import deque
@@ -64,7 +64,7 @@ class QamxPolicy(PreTrainedPolicy):
                 shutil.copy2(self.folder / name, save_directory / name)
 
     def reset(self) -> None:
-        """Begins an episode, with draws of its own."""
+        """Begins an episode with new draws."""
         self.episode += 1
         self.calls = 0
         self.waiting: deque[torch.Tensor] = deque()

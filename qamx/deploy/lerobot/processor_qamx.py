@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""LeRobot's steps around the policy: a batch of one where there is none, and no normalisation."""
+"""LeRobot's processing steps of the policy: batch and device, no normalisation."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from qamx.deploy.lerobot.configuration_qamx import QamxConfig
 def make_qamx_pre_post_processors(
     config: QamxConfig, dataset_stats: dict[str, Any] | None = None
 ) -> tuple[PolicyProcessorPipeline, PolicyProcessorPipeline]:
-    """What LeRobot does before and after the policy; the units of data are the policy's own."""
+    """The processing before and after the policy, which has its own normalisation."""
     before = PolicyProcessorPipeline(
         steps=[
             RenameObservationsProcessorStep(rename_map={}),

@@ -1,1 +1,1 @@
-"""`qamx inspect`: a run's policy looked at from inside, for whoever asks why the run fails."""
+"""`qamx inspect`: diagnostics of a run's policy."""

@@ -1,1 +1,1 @@
-"""What many runs say together: tables with intervals, comparisons, and plans of studies."""
+"""Results of many runs: tables with intervals, comparisons, and plans of studies."""

@@ -1,4 +1,4 @@
-"""`qamx compare`: two groups of runs, or runs beside published numbers."""
+"""`qamx compare`: runs against other runs, or against published figures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qamx._utils.html import BLUE, GREY
 from qamx._utils.terminal import print_table
 from qamx.errors import ExitCode, UserError
 from qamx.tools.results import report, significance, statistics
-from qamx.tools.results.figures import COLOURS, Curve, Style, curve, draw_curve, finish, panels
+from qamx.tools.results.figures import Curve, Style, curve, draw_curve, finish, panels, save
 from qamx.tools.results.published_results import SEEDS, SOURCE, published, steps
 from qamx.tools.results.report import Cell, Table, percent
 from qamx.tools.results.runs import (
@@ -24,7 +25,7 @@ from qamx.tools.results.runs import (
     shared_steps,
     task_groups,
 )
-from qamx.tools.results.statistics import Estimate, resample
+from qamx.tools.results.statistics import Estimate, points, resample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 
 
 LEVEL = 0.05
-"""How likely a comparison with any number of rows is to find a difference where there is none."""
+"""The probability of a false difference in a comparison, for any number of rows."""
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
     """One comparison: a method on a group of tasks at a step.
 
-    `p` is the test's, `adjusted` holds for all rows together; `better` is the probability that
-    one of our runs beats one of theirs, where theirs are at hand.
+    `adjusted` is the p-value corrected for the number of rows; `better` is the probability that
+    one of our runs beats one of theirs, None against published figures.
     """
 
     label: str
@@ -55,18 +56,18 @@ class ComparisonRow:
 
     @property
     def inside(self) -> bool:
-        """Whether our mean lies in their interval."""
+        """True if our mean lies in their interval."""
         return self.theirs.low <= self.ours.value <= self.theirs.high
 
     @property
     def differs(self) -> bool:
-        """Whether the difference is more than chance explains."""
+        """True if the difference is significant."""
         return self.adjusted < LEVEL
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows, and what could not be compared, a line each."""
+    """Rows, and a line for each comparison that could not be made."""
 
     rows: tuple[ComparisonRow, ...]
     notes: tuple[str, ...]
@@ -75,14 +76,14 @@ class Comparison:
 def against_published(runs: Sequence[Run], step: int | None) -> Comparison:
     """Compares runs with the published figures at the same step.
 
-    Tasks, domains with all of their tasks, and all domains together, each at the last step that
-    is published and that all of a method's runs on the group have reached, or at `step`.
+    Rows are tasks, domains with all of their tasks, and all domains, each at the last published
+    step that all of a method's runs on the group have reached, or at `step`.
     """
     rows: list[ComparisonRow] = []
     missing: dict[tuple[str, str], list[str]] = {}
     for group in task_groups(runs):
         known, shared = steps(group.label, group.name), shared_steps(group.runs)
-        common = [one for one in known if one in shared and step in (None, one)]
+        common = [at for at in known if at in shared and step in (None, at)]
         if common:
             rows.append(_published_row(group, common[-1]))
         else:
@@ -94,16 +95,16 @@ def against_published(runs: Sequence[Run], step: int | None) -> Comparison:
 def against_runs(
     pairs: Sequence[tuple[str, Sequence[Run], Sequence[Run]]], step: int | None
 ) -> Comparison:
-    """Compares runs with others on the tasks that both have, at the last step that all reached.
+    """Compares runs with others on their common tasks, at the last common step.
 
     **Arguments:** `pairs` are a name, one side's runs, and the other's.
 
     **Raises:** `UserError` if neither side of a pair has two seeds on a task.
     """
     rows, notes = [], []
-    for name, one, other in pairs:
-        notes += _diverged((*one, *other))
-        for mine, theirs in _shared_groups(one, other):
+    for name, ours, others in pairs:
+        notes += _diverged((*ours, *others))
+        for mine, theirs in _shared_groups(ours, others):
             shared = sorted(shared_steps([*mine.runs, *theirs.runs]))
             common = [at for at in shared if step in (None, at)]
             if common:
@@ -117,7 +118,7 @@ def against_runs(
 
 
 def _joined(missing: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
-    """A line for each reason, with the groups that it holds for."""
+    """A line for each reason, with its groups."""
     for (label, reason), (first, *others) in missing.items():
         more = f" and {len(others)} more" if others else ""
         yield f"{label} on {first}{more}: {reason}"
@@ -127,11 +128,11 @@ def _diverged(runs: Sequence[Run]) -> list[str]:
     return [f"{run.folder}: {run.problem}" for run in runs if run.diverged is not None]
 
 
-def _shared_groups(one: Sequence[Run], other: Sequence[Run]) -> list[tuple[TaskGroup, TaskGroup]]:
-    """The groups of the tasks that both sides have runs on."""
-    both = {run.task for run in one if run.diverged is None}
-    both &= {run.task for run in other if run.diverged is None}
-    sides = ([run for run in runs if run.task in both] for runs in (one, other))
+def _shared_groups(ours: Sequence[Run], others: Sequence[Run]) -> list[tuple[TaskGroup, TaskGroup]]:
+    """The groups of the common tasks."""
+    both = {run.task for run in ours if run.diverged is None}
+    both &= {run.task for run in others if run.diverged is None}
+    sides = ([run for run in runs if run.task in both] for runs in (ours, others))
     mine, theirs = (task_groups(runs, whole=False) for runs in sides)
     return list(zip(mine, theirs, strict=True))
 
@@ -160,7 +161,7 @@ def _row(name: str, mine: TaskGroup, theirs: TaskGroup, step: int) -> Comparison
         for rates, group in zip(scores, (mine, theirs), strict=True)
     )
     found = significance.difference(one, other, mine.tasks)
-    # Two sides of one method must not share their resamples: names of their own.
+    # Two sides of one method must not share their resamples, which the name seeds.
     ours, others = (_mean(side, rates) for side, rates in zip(SIDES, scores, strict=True))
     better = _better(scores)
     return ComparisonRow(name, mine.name, step, ours, others, _gap(found), float(found.p), better)
@@ -190,7 +191,7 @@ def _gap(found: significance.Difference) -> Estimate:
 
 
 def _episodes(runs: Sequence[Run]) -> int:
-    """Episodes of an evaluation; of runs that have different ones, the fewest."""
+    """Episodes of an evaluation, the fewest of all runs."""
     return min(run.episodes for run in runs)
 
 
@@ -211,14 +212,14 @@ def _why_not(known: Sequence[int], shared: set[int], step: int | None) -> str:
 
 
 def _abbreviated(numbers: Sequence[int]) -> str:
-    """A few numbers in full, of many the ends."""
+    """Up to three numbers in full, more by their range."""
     if len(numbers) > 3:
         return f"{len(numbers)} steps from {numbers[0]:,} to {numbers[-1]:,}"
     return " and ".join(f"{number:,}" for number in numbers)
 
 
 PUBLISHED = "published"
-"""What `--against` says for the figures that come with the package."""
+"""The value of `--against` for the published figures."""
 
 
 def compare(
@@ -243,11 +244,12 @@ def compare(
         comparison, theirs = against_runs(pair_runs(runs, other), step), str(against)
     if not comparison.rows:
         raise UserError("nothing to compare:\n" + "\n".join(comparison.notes))
-    found = table(comparison, f"{', '.join(map(str, folders))} against {theirs}")
+    rows = table(comparison, f"{', '.join(map(str, folders))} against {theirs}")
     if out is not None:
-        _write(out, comparison, found, runs, other)
-    report.show(found)
-    _print_notes(comparison)
+        _write(out, comparison, rows, runs, other)
+    report.show(rows)
+    if comparison.notes:
+        print_table("not compared", ("",), [(note,) for note in comparison.notes])
     print(_verdict(comparison.rows))
     if out is not None:
         print(f"written to {out}")
@@ -277,28 +279,23 @@ def _cells(row: ComparisonRow) -> tuple[Cell, ...]:
         str(row.ours.runs),
         percent(row.theirs),
         str(row.theirs.runs),
-        _signed(row),
+        _with_interval(row.gap),
         last,
         f"{row.adjusted:.3f}",
     )
     return (*map(Cell, texts), Cell("differs" if row.differs else "compatible", row.differs))
 
 
-def _signed(row: ComparisonRow) -> str:
-    value, low, high = (round(100 * end) for end in (row.gap.value, row.gap.low, row.gap.high))
-    return f"{value:+d} [{low:+d}, {high:+d}]"
-
-
-def _print_notes(comparison: Comparison) -> None:
-    if comparison.notes:
-        print_table("not compared", ("",), [(note,) for note in comparison.notes])
+def _with_interval(gap: Estimate) -> str:
+    value, low, high = (points(end, "+.0f") for end in (gap.value, gap.low, gap.high))
+    return f"{value} [{low}, {high}]"
 
 
 def _verdict(rows: Sequence[ComparisonRow]) -> str:
     different = sum(row.differs for row in rows)
-    told = f"{different} of {len(rows)} differ" if different else f"none of {len(rows)} differs"
+    count = f"{different} of {len(rows)} differ" if different else f"none of {len(rows)} differs"
     return (
-        f"{told} (p below {LEVEL}, corrected for the number of rows; the test counts the seeds of "
+        f"{count} (p below {LEVEL}, corrected for the number of rows; the test counts the seeds of "
         "both sides)"
     )
 
@@ -310,8 +307,6 @@ def _write(
     runs: Sequence[Run],
     other: Sequence[Run] | None,
 ) -> None:
-    from qamx.tools.results.figures import save
-
     figure = overlay(comparison.rows, runs, other)
     out.mkdir(parents=True, exist_ok=True)
     (out / "comparison.md").write_text(report.markdown(found, level=1), encoding="utf-8")
@@ -324,23 +319,23 @@ def _comma_separated(rows: Sequence[ComparisonRow]) -> str:
     lines = [header + "other_ci95_low,other_ci95_high,difference,p,p_corrected,inside,differs"]
     for row in rows:
         numbers = [
-            f"{one.runs},{one.value:.4f},{one.low:.4f},{one.high:.4f}"
-            for one in (row.ours, row.theirs)
+            f"{side.runs},{side.value:.4f},{side.low:.4f},{side.high:.4f}"
+            for side in (row.ours, row.theirs)
         ]
         tests = f"{row.gap.value:.4f},{row.p:.4g},{row.adjusted:.4g},{row.inside},{row.differs}"
         lines.append(",".join((row.label, row.group, str(row.step), *numbers, tests)))
     return "\n".join(lines) + "\n"
 
 
-OURS, THEIRS = COLOURS[0], "#555555"
+OURS, THEIRS = BLUE, GREY
 
 
 def overlay(
     rows: Sequence[ComparisonRow], runs: Sequence[Run], other: Sequence[Run] | None
 ) -> "Figure":
-    """A panel for each row, but not for the tasks of a domain that has a panel.
+    """A panel for each row, without the tasks of a domain that has a panel.
 
-    **Arguments:** `other` are the other side's runs; without them it is the published figures.
+    **Arguments:** `other` are the other side's runs, None for the published figures.
     """
     whole = {(row.label, row.group) for row in rows}
     shown = [row for row in rows if (row.label, row.group.rpartition(" task ")[0]) not in whole]
@@ -382,7 +377,7 @@ def _draw(axis: "Axes", row: ComparisonRow, other: Sequence[Run] | None) -> None
 
 
 def _published_curve(label: str, group: str) -> Curve:
-    """What is published of a group: of a domain a curve, of a task the ends of both phases."""
+    """The published figures of a group: a domain's curve, or a task's ends of both phases."""
     at = steps(label, group)
     rows = [published()[label, group, step] for step in at]
     mean, low, high = np.array([(row.mean, row.low, row.high) for row in rows]).T

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int
 
+from qamx._utils.html import BLUE, PALETTE
 from qamx.errors import UserError
 from qamx.tools.results import statistics
 from qamx.tools.results.runs import ALL, Run, Task
@@ -32,37 +33,36 @@ class Curve:
 def curves(runs: Sequence[Run]) -> dict[str, dict[str, Curve]]:
     """The curves of each group (domains, and all tasks if there are several domains), by label.
 
-    A curve is of the runs that are complete or, where a label has none on a task, of all that
-    have not diverged. It has the steps at which all of these were evaluated, so that no step is a
-    mean over fewer runs than another.
+    A curve is the mean of a label's complete runs, or, if these lack a task, of all that have not
+    diverged, at the steps at which every one of them was evaluated.
     """
     domains = sorted({run.task.domain for run in runs})
     groups = {domain: [run for run in runs if run.task.domain == domain] for domain in domains}
     if len(domains) > 1:
         groups[ALL] = list(runs)
-    return {name: _of_group(group) for name, group in groups.items()}
+    return {name: _group_curves(group) for name, group in groups.items()}
 
 
-def _of_group(runs: Sequence[Run]) -> dict[str, Curve]:
+def _group_curves(runs: Sequence[Run]) -> dict[str, Curve]:
     tasks = {run.task for run in runs}
-    found: dict[str, Curve] = {}
+    drawn: dict[str, Curve] = {}
     for label in dict.fromkeys(run.label for run in runs):
-        own = [run for run in runs if run.label == label and run.diverged is None]
-        whole = [run for run in own if run.problem is None]
-        shown = next((some for some in (whole, own) if {run.task for run in some} == tasks), None)
-        if shown is not None:
-            found[label] = curve(label, shown)
-    return found
+        valid = [run for run in runs if run.label == label and run.diverged is None]
+        complete = [run for run in valid if run.problem is None]
+        shown = complete if {run.task for run in complete} == tasks else valid
+        if {run.task for run in shown} == tasks:
+            drawn[label] = curve(label, shown)
+    return drawn
 
 
 def curve(label: str, runs: Sequence[Run]) -> Curve:
     """The curve of one label's runs."""
     rates = [{row.step: row.success for row in run.evaluations} for run in runs]
-    steps = sorted(set.intersection(*(set(one) for one in rates)))
+    steps = sorted(set.intersection(*map(set, rates)))
     stacked: dict[Task, Float[np.ndarray, "runs steps"]] = {}
     for task in sorted({run.task for run in runs}):
-        own = [one for one, run in zip(rates, runs, strict=True) if run.task == task]
-        stacked[task] = np.array([[one[step] for step in steps] for one in own])
+        of_task = [row for row, run in zip(rates, runs, strict=True) if run.task == task]
+        stacked[task] = np.array([[row[step] for step in steps] for row in of_task])
     mean = np.mean([table.mean(axis=0) for table in stacked.values()], axis=0)
     low, high = _band(label, stacked, len(steps))
     return Curve(np.array(steps, int), mean, low, high)
@@ -71,7 +71,7 @@ def curve(label: str, runs: Sequence[Run]) -> Curve:
 def _band(
     label: str, stacked: Mapping[Task, Float[np.ndarray, "runs steps"]], count: int
 ) -> tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]:
-    """The interval at each step by itself, from the same resamples as the tables'."""
+    """The pointwise interval, from the same resamples as the tables'."""
     ends = [
         interval(statistics.mean(resample(label, {k: table[:, i] for k, table in stacked.items()})))
         for i in range(count)
@@ -80,14 +80,10 @@ def _band(
     return low, high
 
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31")
-"""Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is too pale for
-lines, and a brown takes its place."""
-
 Dashes: TypeAlias = Literal["-", "--", ":"]
 
 DASHES: tuple[Dashes, ...] = ("-", "--", ":")
-"""What tells methods apart once the colours are used up."""
+"""Line styles of the first, second and third eight methods."""
 
 Style = Mapping[str, tuple[str, Dashes]]
 """The colour and the dashes of each label."""
@@ -96,17 +92,17 @@ Style = Mapping[str, tuple[str, Dashes]]
 def styles(labels: Sequence[str]) -> Style:
     """A colour and dashes for each label, the same in all figures of a report."""
     return {
-        label: (COLOURS[i % len(COLOURS)], DASHES[(i // len(COLOURS)) % len(DASHES)])
+        label: (PALETTE[i % len(PALETTE)], DASHES[(i // len(PALETTE)) % len(DASHES)])
         for i, label in enumerate(labels)
     }
 
 
 def learning_curves(
-    curves: Mapping[str, Mapping[str, Curve]], style: Style, borders: Sequence[int]
+    curves: Mapping[str, Mapping[str, Curve]], style: Style, boundaries: Sequence[int]
 ) -> "Figure":
     """Success over steps: a panel for each group, a line with its band for each method.
 
-    **Arguments:** `borders` are the steps at which one phase gives way to the next.
+    **Arguments:** `boundaries` are the last steps of all phases but the last.
     """
     count = len(curves)
     columns = 4 if count > 6 else 2 if count == 4 else min(count, 3)
@@ -115,8 +111,8 @@ def learning_curves(
     for axis, (name, group) in zip(axes, curves.items(), strict=False):
         for label, curve in group.items():
             draw_curve(axis, curve, *style[label])
-        for border in borders:
-            axis.axvline(border / 1e6, color="#888888", lw=0.8, ls=(0, (2, 2)))
+        for boundary in boundaries:
+            axis.axvline(boundary / 1e6, color="#888888", lw=0.8, ls=(0, (2, 2)))
         axis.set_title("all tasks" if name == ALL else name, fontsize=9)
     finish(figure, axes, count, columns, style)
     return figure
@@ -152,7 +148,7 @@ def aggregates(summary: Summary) -> "Figure":
 
 def _draw_interval(axis: "Axes", height: int, estimate: Estimate) -> None:
     low, high = 100 * estimate.low, 100 * estimate.high
-    axis.barh(height, high - low, left=low, height=0.55, color=COLOURS[0], alpha=0.35)
+    axis.barh(height, high - low, left=low, height=0.55, color=BLUE, alpha=0.35)
     axis.plot([100 * estimate.value] * 2, [height - 0.28, height + 0.28], color="black", lw=1.6)
 
 
@@ -176,7 +172,7 @@ def improvements(summary: Summary) -> "Figure":
     labels = summary.complete
     size = 2.2 + 0.42 * len(labels)
     figure, axes = _plain(1, 1, (size + 0.6, size))
-    table = np.array([[summary.wins[one, two] for two in labels] for one in labels])
+    table = np.array([[summary.wins[row, column] for column in labels] for row in labels])
     axes[0].imshow(100 * table, cmap="PuOr", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(100 * table):
         if row != column:
@@ -190,14 +186,14 @@ def improvements(summary: Summary) -> "Figure":
     return figure
 
 
-def save(figure: "Figure", folder: Path, name: str) -> str:
-    """Writes PNG and PDF; returns the figure as SVG, for a page."""
+def save(figure: "Figure", folder: Path, name: str) -> bytes:
+    """Writes PNG and PDF; returns the figure as SVG."""
     folder.mkdir(parents=True, exist_ok=True)
     for suffix in ("png", "pdf"):
         figure.savefig(folder / f"{name}.{suffix}", dpi=150)
-    text = io.StringIO()
-    figure.savefig(text, format="svg")
-    return text.getvalue()
+    svg = io.BytesIO()
+    figure.savefig(svg, format="svg")
+    return svg.getvalue()
 
 
 def _plain(rows: int, columns: int, size: tuple[float, float]) -> "tuple[Figure, list[Axes]]":
@@ -214,7 +210,7 @@ def _plain(rows: int, columns: int, size: tuple[float, float]) -> "tuple[Figure,
 def panels(
     rows: int, columns: int, panel: tuple[float, float], legend: int
 ) -> "tuple[Figure, list[Axes]]":
-    """A grid with room for a legend of so many entries under it."""
+    """A grid of panels with room for a legend of `legend` entries below."""
     width = max(columns * panel[0], 5.0)
     figure, axes = _plain(rows, columns, (width, rows * panel[1] + 0.5 + 0.2 * -(-legend // 5)))
     for axis in axes:

@@ -1,7 +1,7 @@
 """`qamx plan`: the seeds that a comparison needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -19,18 +19,19 @@ from qamx.tools.results.published_results import (
     steps,
 )
 from qamx.tools.results.runs import ALL, Task
-from qamx.tools.results.significance import Difference, difference, sample_of_published
+from qamx.tools.results.significance import difference, sample_of_published
+from qamx.tools.results.statistics import points
 
 LEVEL = 0.05
-"""The two-sided level of the test whose power is asked for."""
+"""The two-sided level of the test."""
 
 MOST = 10_000
-"""Seeds beyond which nobody goes."""
+"""The limit of the search for seeds."""
 
 
 @dataclass(frozen=True)
 class VarianceComponents:
-    """A method on a group of tasks, as published: what one seed's mean over the tasks would be.
+    """The published mean of a method on a group of tasks, and the variance of one seed's mean.
 
     `between` and `chance` hold, for each task, its share \\(B_k/K^2\\) and
     \\((p_k(1-p_k)-B_k)/K^2\\) of the variance; the second is divided by the number of episodes.
@@ -46,7 +47,7 @@ class VarianceComponents:
 
 
 def variance_components(figures: Sequence[Published]) -> VarianceComponents:
-    """What the published figures of a group's tasks say of one seed."""
+    """The components behind the published figures of a group's tasks."""
     means = np.array([figure.mean for figure in figures])
     total = np.array([sample_of_published(figure, {}).variance for figure in figures])
     bernoulli = means * (1 - means)
@@ -57,16 +58,16 @@ def variance_components(figures: Sequence[Published]) -> VarianceComponents:
 
 
 def power(
-    one: VarianceComponents, other: VarianceComponents, gap: float, seeds: int, episodes: int
+    first: VarianceComponents, second: VarianceComponents, gap: float, seeds: int, episodes: int
 ) -> float:
-    """How likely a two-sided t-test finds a difference, with its right sign.
+    """The probability that a two-sided t-test finds a difference, with its right sign.
 
     **Arguments:** `gap` is the true difference of the means, `seeds` and `episodes` are those of
     each method on each task.
     """
     from scipy.stats import nct, t
 
-    shares = np.concatenate([side.variances(episodes) for side in (one, other)])
+    shares = np.concatenate([side.variances(episodes) for side in (first, second)])
     if not shares.any():  # all won or lost by every seed
         return float(gap != 0)
     freedom = (seeds - 1) * shares.sum() ** 2 / (shares**2).sum()
@@ -76,64 +77,84 @@ def power(
 
 
 def seeds_needed(
-    one: VarianceComponents, other: VarianceComponents, gap: float, wanted: float, episodes: int
+    first: VarianceComponents, second: VarianceComponents, gap: float, wanted: float, episodes: int
 ) -> int | None:
-    """The fewest seeds, two at least, with the power that is wanted; None if `MOST` are too few."""
+    """The fewest seeds, at least two, with a power; None if `MOST` are too few."""
     low, high = 1, 2
-    while power(one, other, gap, high, episodes) < wanted:
+    while power(first, second, gap, high, episodes) < wanted:
         low, high = high, 2 * high
         if high > MOST:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        enough = power(one, other, gap, middle, episodes) >= wanted
+        enough = power(first, second, gap, middle, episodes) >= wanted
         low, high = (low, middle) if enough else (middle, high)
     return high
 
 
 def gap_found(
-    one: VarianceComponents, other: VarianceComponents, seeds: int, wanted: float, episodes: int
+    first: VarianceComponents, second: VarianceComponents, seeds: int, wanted: float, episodes: int
 ) -> float:
-    """The smallest difference that so many seeds find with the power that is wanted."""
+    """The smallest difference that `seeds` find with a power."""
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2
-        enough = power(one, other, middle, seeds, episodes) >= wanted
+        enough = power(first, second, middle, seeds, episodes) >= wanted
         low, high = (low, middle) if enough else (middle, high)
     return high
 
 
 EPISODE_CHOICES = (10, 25, 50, 100, 200)
-"""Numbers of episodes that a plan always shows."""
+"""Numbers of episodes in every plan."""
 
 
 def plan(
     methods: Sequence[str], domain: str, step: int, power: float, episodes: int, hours: float
 ) -> int:
-    """Prints how many seeds and episodes separate two methods, and their cost.
+    """Prints the seeds and episodes that separate two methods, with their cost.
 
     **Arguments:** `hours` are those of one GPU for one run.
 
-    **Raises:** `UserError` for a name or number that is not known or sensible.
+    **Raises:** `UserError` for an unknown name or a number out of range.
     """
     _check(power, episodes, hours)
     tasks = _tasks(domain)
     figures = [_figures(method, domain, tasks, step) for method in methods]
-    one, other = (variance_components(list(found.values())) for found in figures)
-    found = _difference(methods, domain, tasks, step, figures)
-    print(
-        f"{methods[0]} {_percent(one.mean)} and {methods[1]} {_percent(other.mean)} on {domain} "
-        f"({len(tasks)} tasks) at step {step:,}; {SOURCE}"
+    first, second = (variance_components(list(of_task.values())) for of_task in figures)
+
+    def row(gap: float, episodes: int) -> tuple[str, str, str, str]:
+        seeds = seeds_needed(first, second, gap, power, episodes)
+        if seeds is None:
+            return str(episodes), f"over {MOST:,}", "-", "-"
+        runs = 2 * seeds * len(tasks)
+        return str(episodes), f"{seeds:,}", f"{runs:,}", f"{runs * hours:,.0f}"
+
+    sides = list(zip(methods, (first, second), strict=True))
+    means = " and ".join(f"{method} {points(side.mean, '.1f')}%" for method, side in sides)
+    print(f"{means} on {domain} ({len(tasks)} tasks) at step {step:,}; {SOURCE}")
+    _print_deviations(sides)
+    gap = first.mean - second.mean
+    print_table(
+        f"seeds of each method on each task that find {points(gap, '+.1f')} with power {power:g}",
+        ("episodes", "seeds", "runs", "GPU hours"),
+        [row(gap, choice) for choice in sorted({*EPISODE_CHOICES, episodes})],
     )
-    _print_deviations(methods, (one, other))
-    gap = one.mean - other.mean
-    rows = [
-        _row(one, other, gap, power, choice, len(tasks), hours)
-        for choice in sorted({*EPISODE_CHOICES, episodes})
+    samples = [
+        sample_of_published(published()[method, domain, step], single)
+        for method, single in zip(methods, figures, strict=True)
     ]
-    title = f"seeds of each method on each task that find {_signed(gap)} with power {power:g}"
-    print_table(title, ("episodes", "seeds", "runs", "GPU hours"), rows)
-    _print_uncertainty(one, other, found, power, episodes, len(tasks), hours)
+    gap, half = (float(number) for number in astuple(difference(samples[0], samples[1], tasks))[:2])
+    low, high = gap - half, gap + half
+    if low <= 0 <= high:
+        advice = "which method is better is not known, and a plan on that difference is a guess"
+    else:
+        near = min((low, high), key=abs)
+        _, seeds, _, cost = row(near, episodes)
+        advice = f"if it is {points(near, '+.1f')}, {seeds} seeds are needed ({cost} GPU hours)"
+    interval = f"95% interval {points(low, '+.1f')} to {points(high, '+.1f')}"
+    print(f"the published difference is {points(gap, '+.1f')}, {interval}; {advice}")
+    least = points(gap_found(first, second, SEEDS, power, episodes), ".1f")
+    print(f"{SEEDS} seeds and {episodes} episodes find differences from {least} points on")
     return 0
 
 
@@ -158,93 +179,22 @@ def _figures(method: str, domain: str, tasks: Sequence[Task], step: int) -> dict
     known = {label for label, _, _ in published()}
     if method not in known:
         raise UserError(f'METHOD: found "{method}"; {suggestion(method, known)}')
-    found = {task: published().get((method, str(task), step)) for task in tasks}
-    whole = {task: figure for task, figure in found.items() if figure is not None}
-    if len(whole) < len(tasks):
-        at = set.intersection(*(set(steps(method, str(task))) for task in tasks))
-        there = ", ".join(f"{one:,}" for one in sorted(at)) or "no step"
+    keys = {task: (method, str(task), step) for task in tasks}
+    figures = {task: published()[key] for task, key in keys.items() if key in published()}
+    if len(figures) < len(tasks):
+        common = set.intersection(*(set(steps(method, str(task))) for task in tasks))
+        at = ", ".join(f"{number:,}" for number in sorted(common)) or "no step"
         raise UserError(
             f"--step: {method} has no published figures for the tasks of {domain} at {step:,}, "
-            f"but at {there}"
+            f"but at {at}"
         )
-    return whole
+    return figures
 
 
-def _difference(
-    methods: Sequence[str],
-    domain: str,
-    tasks: Sequence[Task],
-    step: int,
-    figures: Sequence[dict[Task, Published]],
-) -> Difference:
-    one, other = (
-        sample_of_published(published()[method, domain, step], single)
-        for method, single in zip(methods, figures, strict=True)
-    )
-    return difference(one, other, tasks)
-
-
-def _row(
-    one: VarianceComponents,
-    other: VarianceComponents,
-    gap: float,
-    power: float,
-    episodes: int,
-    tasks: int,
-    hours: float,
-) -> tuple[str, str, str, str]:
-    seeds = seeds_needed(one, other, gap, power, episodes)
-    if seeds is None:
-        return str(episodes), f"over {MOST:,}", "-", "-"
-    runs = 2 * seeds * tasks
-    return str(episodes), f"{seeds:,}", f"{runs:,}", f"{runs * hours:,.0f}"
-
-
-def _print_deviations(methods: Sequence[str], spreads: Sequence[VarianceComponents]) -> None:
-    rows = [
-        (
-            method,
-            _deviation(one.between.sum()),
-            _deviation(one.chance.sum() / EPISODES),
-            _deviation(one.variances(EPISODES).sum()),
-        )
-        for method, one in zip(methods, spreads, strict=True)
-    ]
+def _print_deviations(sides: Sequence[tuple[str, VarianceComponents]]) -> None:
+    rows = []
+    for method, side in sides:
+        variances = side.between.sum(), side.chance.sum() / EPISODES, side.variances(EPISODES).sum()
+        rows.append((method, *(points(np.sqrt(variance), ".1f") for variance in variances)))
     header = ("method", "between seeds", f"by {EPISODES} episodes", "together")
     print_table("deviation of one seed's mean over the tasks, in points", header, rows)
-
-
-def _print_uncertainty(
-    one: VarianceComponents,
-    other: VarianceComponents,
-    found: Difference,
-    power: float,
-    episodes: int,
-    tasks: int,
-    hours: float,
-) -> None:
-    low, high = float(found.gap - found.half), float(found.gap + found.half)
-    interval = f"95% interval {_signed(low)} to {_signed(high)}"
-    if low <= 0 <= high:
-        told = "which method is better is not known, and a plan on that difference is a guess"
-    else:
-        near = min((low, high), key=abs)
-        _, seeds, _, cost = _row(one, other, near, power, episodes, tasks, hours)
-        told = f"if it is {_signed(near)}, {seeds} seeds are needed ({cost} GPU hours)"
-    print(f"the published difference is {_signed(float(found.gap))}, {interval}; {told}")
-    least = gap_found(one, other, SEEDS, power, episodes)
-    print(
-        f"{SEEDS} seeds and {episodes} episodes find differences from {100 * least:.1f} points on"
-    )
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}%"
-
-
-def _signed(gap: float) -> str:
-    return f"{100 * gap:+.1f}"
-
-
-def _deviation(variance: float) -> str:
-    return f"{100 * np.sqrt(variance):.1f}"

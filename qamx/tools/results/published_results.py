@@ -46,7 +46,7 @@ _VARIANTS = {
     "QAM-E (3x tau)": "tau-x3",
     "QAM-E (10x tau)": "tau-x10",
 }
-"""What the sensitivity study calls the variants of `experiments/suites/sensitivity.toml`."""
+"""Variants of `experiments/suites/sensitivity.toml` by their names in the paper."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Published:
 
 @cache
 def published() -> dict[tuple[str, str, int], Published]:
-    """Every figure, by label, group and step; a group is named as a report names it.
+    """Every figure, by label, group and step.
 
-    A group is a task (`cube-double-play task 2`), a domain, or `all`. What stands in both files
-    is taken from the table of success rates.
+    A group is a task (`cube-double-play task 2`), a domain, or `all`. The table of success rates
+    takes precedence over the curves.
     """
     curves = {
         (row["method"], row["domain"], int(row["step"])): _figure(row)
@@ -77,7 +77,7 @@ def published() -> dict[tuple[str, str, int], Published]:
 
 def steps(label: str, group: str) -> list[int]:
     """The steps at which a method has published figures on a group."""
-    return sorted(step for one, name, step in published() if (one, name) == (label, group))
+    return sorted(step for method, name, step in published() if (method, name) == (label, group))
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
@@ -95,5 +95,5 @@ def _label(method: str) -> str:
 
 
 def _group(name: str) -> str:
-    domain, found, task = name.removesuffix("-v0").partition("-singletask-task")
-    return f"{domain} task {task}" if found else domain
+    domain, single, task = name.removesuffix("-v0").partition("-singletask-task")
+    return f"{domain} task {task}" if single else domain

@@ -5,6 +5,7 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx._utils.files import read_json_lines, read_text
+from qamx.config.schedules import phase_steps
 from qamx.errors import UserError
 from qamx.tools.results.published_results import DOMAINS, TASKS
 
@@ -40,11 +42,11 @@ class EvaluationRow:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its folder tells it.
+    """A run as recorded in its folder.
 
-    `label` is the method with the variant of it, if there is one; `episodes` is how many an
-    evaluation has. `ends` holds the last step of each phase, and is empty for a schedule that is
-    not built in. `diverged` says why the run left its group.
+    `label` is the method with its variant, if there is one; `episodes` is the number of an
+    evaluation. `ends` holds the last step of each phase, and is empty for a plugin's schedule;
+    `diverged` is the reason of a divergence.
     """
 
     folder: Path
@@ -58,7 +60,7 @@ class Run:
 
     @property
     def problem(self) -> str | None:
-        """Why the run's end is not known, or None for a run that is complete."""
+        """The reason why the run is incomplete, or None."""
         last = self.evaluations[-1].step if self.evaluations else 0
         if self.diverged is not None:
             return f"diverged after its evaluation at step {last:,}: {self.diverged}"
@@ -67,10 +69,9 @@ class Run:
             return f"incomplete: evaluated up to step {last:,} of {end:,}"
         return None
 
-    def at(self, step: int) -> float | None:
-        """The success rate at a step, or None if there was no evaluation."""
-        rows = [row for row in self.evaluations if row.step == step]
-        return rows[-1].success if rows else None
+    def at(self, step: int) -> EvaluationRow | None:
+        """The evaluation at a step, or None."""
+        return next((row for row in reversed(self.evaluations) if row.step == step), None)
 
     def at_end_of(self, phase: str) -> EvaluationRow | None:
         """The last evaluation of a phase, or None if the phase is not over."""
@@ -85,8 +86,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
     **Raises:** `UserError` if there is none, a file is damaged, or two runs cannot be told apart.
     """
-    places = dict.fromkeys(place for folder in folders for place in _run_folders(folder))
-    runs = [read_run(place) for place in places]
+    directories = dict.fromkeys(run for folder in folders for run in _run_folders(folder))
+    runs = [read_run(directory) for directory in directories]
     runs.sort(key=lambda run: (run.label, run.task, run.seed))
     _check_distinct(runs)
     return runs
@@ -137,7 +138,7 @@ def _run_folders(folder: Path) -> list[Path]:
 
 
 def _domain(environment: str, source: str) -> str:
-    """Names the data where it is another OGBench set than the environment's own."""
+    """The environment's name, or that of another OGBench data set."""
     environment = environment.removeprefix("ogbench:")
     if not source.startswith("ogbench:"):
         return environment
@@ -147,17 +148,14 @@ def _domain(environment: str, source: str) -> str:
 def _label(method: str, name: str, domain: str) -> str:
     """The method, and the variant that the experiment's name ends with (`c2_qam_edit-T1`)."""
     variant = name.partition("-")[2]
-    told = not variant or variant == method or domain.endswith(f"-{variant}")
-    return method if told else f"{method}-{variant}"
+    redundant = not variant or variant == method or domain.endswith(f"-{variant}")
+    return method if redundant else f"{method}-{variant}"
 
 
-def _ends(schedule: dict[str, Any]) -> dict[str, int]:
-    step, ends = 0, {}
-    for phase in PHASES:
-        if f"{phase}_steps" in schedule:
-            step += schedule[f"{phase}_steps"]
-            ends[phase] = step
-    return ends
+def _ends(schedule: Mapping[str, Any]) -> dict[str, int]:
+    steps = phase_steps(schedule)
+    phases = [phase for phase in PHASES if phase in steps]
+    return dict(zip(phases, accumulate(steps[phase] for phase in phases), strict=True))
 
 
 def _evaluations(path: Path) -> Iterator[EvaluationRow]:
@@ -176,16 +174,16 @@ def _diverged(path: Path) -> str | None:
 
 
 def _check_distinct(runs: Sequence[Run]) -> None:
-    places: dict[tuple[str, Task, int], Path] = {}
+    known: dict[tuple[str, Task, int], Path] = {}
     for run in runs:
         key = (run.label, run.task, run.seed)
-        if key in places:
+        if key in known:
             raise UserError(
-                f"{places[key]} and {run.folder} are both {run.label} on {run.task} with "
+                f"{known[key]} and {run.folder} are both {run.label} on {run.task} with "
                 f"seed {run.seed}; leave one out, or name the variant in the config.toml of one "
                 f'(name = "NAME-VARIANT")'
             )
-        places[key] = run.folder
+        known[key] = run.folder
 
 
 Scores = Mapping[Task, Float[np.ndarray, " runs"]]
@@ -197,10 +195,10 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class PhaseEnd:
-    """Where runs are compared: the end of a phase, or a step.
+    """The success rates at the end of a phase, or at a step.
 
-    `scores` are the success rates of each label, task by task in the tasks' order; `steps` those
-    at which they were read; `missing` the runs that were not there yet.
+    `scores` are the rates of each label, task by task in the tasks' order; `steps` those of the
+    evaluations; `missing` the runs without one.
     """
 
     name: str
@@ -217,34 +215,27 @@ class PhaseEnd:
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """Every task that some method has runs on."""
+        """The tasks with runs."""
         return tuple(sorted({task for scores in self.scores.values() for task in scores}))
 
     @property
     def domains(self) -> dict[str, tuple[Task, ...]]:
         """The tasks of each domain."""
-        found: dict[str, tuple[Task, ...]] = {}
-        for task in self.tasks:
-            found[task.domain] = (*found.get(task.domain, ()), task)
-        return found
+        return _by_domain(self.tasks)
 
     @property
     def groups(self) -> dict[str, tuple[Task, ...]]:
-        """The tasks of each group that has an estimate of its own: tasks, domains, all."""
+        """The tasks of each group with an estimate: tasks, domains, all."""
         return {str(task): (task,) for task in self.tasks} | self.domains | {ALL: self.tasks}
 
 
 def phase_ends(runs: Sequence[Run], step: int | None) -> list[PhaseEnd]:
-    """The end of each phase, or one step if it is given; those without a run are left out."""
+    """The end of each phase, or `step`; those without a run are left out."""
     if step is not None:
-        found = [_phase_end(f"step {step:,}", runs, lambda run: _at(run, step))]
+        ends = [_phase_end(f"step {step:,}", runs, lambda run: run.at(step))]
     else:
-        found = [_end_of(phase, runs) for phase in _phases(runs)]
-    return [phase_end for phase_end in found if phase_end.scores]
-
-
-def _at(run: Run, step: int) -> EvaluationRow | None:
-    return next((row for row in reversed(run.evaluations) if row.step == step), None)
+        ends = [_end_of(phase, runs) for phase in _phases(runs)]
+    return [phase_end for phase_end in ends if phase_end.scores]
 
 
 def _phases(runs: Sequence[Run]) -> list[str]:
@@ -254,8 +245,8 @@ def _phases(runs: Sequence[Run]) -> list[str]:
 
 def _end_of(phase: str, runs: Sequence[Run]) -> PhaseEnd:
     # RLPD has no offline phase: runs that never enter a phase are not missing there.
-    concerned = [run for run in runs if phase in run.ends or not run.ends]
-    return _phase_end(f"end of the {phase} phase", concerned, lambda run: run.at_end_of(phase))
+    entering = [run for run in runs if phase in run.ends or not run.ends]
+    return _phase_end(f"end of the {phase} phase", entering, lambda run: run.at_end_of(phase))
 
 
 def _phase_end(
@@ -271,10 +262,14 @@ def _phase_end(
         rates[run.label][run.task].append(row.success)
         steps.add(row.step)
     scores = {
-        label: {task: np.array(found) for task, found in tasks.items()}
+        label: {task: np.array(values) for task, values in tasks.items()}
         for label, tasks in rates.items()
     }
     return PhaseEnd(name, tuple(sorted(steps)), scores, tuple(missing))
+
+
+def _by_domain(tasks: Sequence[Task]) -> dict[str, tuple[Task, ...]]:
+    return {name: tuple(group) for name, group in groupby(tasks, key=lambda task: task.domain)}
 
 
 class TaskGroup(NamedTuple):
@@ -289,66 +284,61 @@ class TaskGroup(NamedTuple):
 def task_groups(runs: Sequence[Run], whole: bool = True) -> Iterator[TaskGroup]:
     """Each method's tasks, domains, and all, without the runs that have diverged.
 
-    **Arguments:** `whole` asks for all published tasks of a domain, and for all domains.
+    **Arguments:** `whole` requires all published tasks of a domain, and all domains.
     """
     for label, every in by_label(runs).items():
-        mine = [run for run in every if run.diverged is None]
-        tasks = tuple(sorted({run.task for run in mine}))
-        found = {str(task): (task,) for task in tasks}
-        domains = {
-            name: tuple(task for task in tasks if task.domain == name)
-            for name in dict.fromkeys(task.domain for task in tasks)
-        }
+        valid = [run for run in every if run.diverged is None]
+        tasks = tuple(sorted({run.task for run in valid}))
+        domains = _by_domain(tasks)
         full = {
-            name: own
-            for name, own in domains.items()
-            if (len(own) == TASKS if whole else len(own) > 1)
+            name: group
+            for name, group in domains.items()
+            if (len(group) == TASKS if whole else len(group) > 1)
         }
-        found |= full
+        groups = {str(task): (task,) for task in tasks} | full
         if whole and set(full) >= set(DOMAINS):
-            found[ALL] = tuple(task for task in tasks if task.domain in DOMAINS)
+            groups[ALL] = tuple(task for task in tasks if task.domain in DOMAINS)
         elif not whole and len(domains) > 1:
-            found[ALL] = tasks
-        for group, own in found.items():
-            yield TaskGroup(label, group, own, [run for run in mine if run.task in own])
+            groups[ALL] = tasks
+        for name, group in groups.items():
+            yield TaskGroup(label, name, group, [run for run in valid if run.task in group])
 
 
 def shared_steps(runs: Sequence[Run]) -> set[int]:
-    """The steps at which every one of some runs was evaluated."""
-    found = [{row.step for row in run.evaluations} for run in runs]
-    return set.intersection(*found) if found else set()
+    """The steps at which all of the runs were evaluated."""
+    steps = [{row.step for row in run.evaluations} for run in runs]
+    return set.intersection(*steps) if steps else set()
 
 
 def scores_at(runs: Sequence[Run], step: int) -> Scores:
-    """The success rates of one method's runs at a step that all of them reached."""
+    """The success rates of a method's runs at a step of all of them."""
     rates: dict[Task, list[float]] = {}
     for run in sorted(runs, key=lambda run: (run.task, run.seed)):
-        rate = run.at(step)
-        assert rate is not None, run.folder
-        rates.setdefault(run.task, []).append(rate)
-    return {task: np.array(found) for task, found in rates.items()}
+        row = run.at(step)
+        assert row is not None, run.folder
+        rates.setdefault(run.task, []).append(row.success)
+    return {task: np.array(values) for task, values in rates.items()}
 
 
 def by_label(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
     """The runs of each label."""
-    found: dict[str, list[Run]] = {}
+    labels: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(run.label, []).append(run)
-    return found
+        labels.setdefault(run.label, []).append(run)
+    return labels
 
 
 def pair_runs(
-    one: Sequence[Run], other: Sequence[Run]
+    ours: Sequence[Run], others: Sequence[Run]
 ) -> Sequence[tuple[str, Sequence[Run], Sequence[Run]]]:
     """The runs of both sides to be compared: of one method each, or method by method.
 
     **Raises:** `UserError` if there are several methods and none is on both sides, or no task is.
     """
-    mine, theirs = by_label(one), by_label(other)
+    mine, theirs = by_label(ours), by_label(others)
     if len(mine) == len(theirs) == 1:
-        (first, second), (own, others) = (*mine, *theirs), (*mine.values(), *theirs.values())
-        name = first if first == second else f"{first} - {second}"
-        pairs = [(name, own, others)]
+        first, second = (*mine, *theirs)
+        pairs = [(first if first == second else f"{first} - {second}", ours, others)]
     else:
         pairs = [(label, mine[label], theirs[label]) for label in mine if label in theirs]
     if not pairs:
@@ -356,10 +346,8 @@ def pair_runs(
             f"no method is on both sides: {', '.join(mine)} against {', '.join(theirs)}; name "
             "folders with the runs of one method each"
         )
-    if not any(
-        {run.task for run in own} & {run.task for run in others} for _, own, others in pairs
-    ):
+    if not any({run.task for run in a} & {run.task for run in b} for _, a, b in pairs):
         raise UserError(
-            f"no task is on both sides: {one[0].task} against {other[0].task}, for example"
+            f"no task is on both sides: {ours[0].task} against {others[0].task}, for example"
         )
     return pairs

@@ -1,22 +1,22 @@
-r"""Whether two sets of seeds can come from one law: the test of `qamx compare`.
+r"""Test of the hypothesis that two sets of seeds come from one law, for `qamx compare`.
 
-What is compared is the mean over a group's \(K\) tasks. A seed's success rate on a task is the mean
+Compared is the mean over a group's \(K\) tasks. A seed's success rate on a task is the mean
 of \(E\) episodes, each won with the seed's own probability \(\theta\). With \(p\) and \(B\) the
 mean and the variance of \(\theta\) over seeds, the rate has the variance
 
 $$V=B+\frac{p(1-p)-B}{E},$$
 
 since \(\mathbb E[\theta(1-\theta)]=p(1-p)-B\). Under the hypothesis of one law both sides share
-\(p\) and \(B\), and differ in their numbers of seeds \(n\) and of episodes. \(B\) is pooled from
-what each side shows, by its degrees of freedom, and is 0 at least. Then
+\(p\) and \(B\), and differ in their numbers of seeds \(n\) and of episodes. \(B\) is pooled over
+the sides by their degrees of freedom, and is at least 0. Then
 
 $$t=\frac{\bar x_1-\bar x_2}{\sqrt{V_1/n_1+V_2/n_2}}$$
 
-has Student's law with the degrees of freedom of both sides together. One seed has none of its own,
-and is judged by the spread of the other side: the test is then whether it lies in the prediction
+has Student's law with the degrees of freedom of both sides together. One seed has no degree of
+freedom, and is judged by the variance of the other side: the test compares it with the prediction
 interval for one more seed. Where a few seeds fail altogether and the rest do not, Student's tails
-are too light, and one seed averages nothing: for one seed on one task the p-value is never below
-that of the other side's beta law of \(\theta\) and the binomial law of the episodes.
+are too light: for one seed on one task the p-value is at least that of the other side's beta law of
+\(\theta\) and the binomial law of the episodes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,16 +33,16 @@ WIDTH = 2 * 1.959964
 """The width of a normal 95% interval, in standard errors."""
 
 Number = float | Float[np.ndarray, "..."]
-"""A number, or one for each of many comparisons of a kind."""
+"""A number, or an array with one for each of many comparisons."""
 
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What one side shows of a group of tasks.
+    """Statistics of one side on a group of tasks.
 
-    `mean` is over tasks and seeds; `variance` of one seed's mean over the tasks, estimated with
-    `freedom` degrees of freedom (0: not at all); `seeds` and `episodes` their numbers; `won` the
-    episodes won on each task, and of how many, as far as that is known.
+    `mean` is over tasks and seeds; `variance` is that of one seed's mean over the tasks,
+    estimated with `freedom` degrees of freedom (0: unknown); `seeds` and `episodes` are numbers;
+    `won` holds the episodes won and played on each task, where known.
     """
 
     mean: Number
@@ -54,7 +54,7 @@ class SampleSummary:
 
 
 def sample_of_runs(scores: Scores, tasks: Sequence[Task], episodes: int) -> SampleSummary:
-    """A side whose runs are at hand; `scores` has rates of every task, runs on the last axis."""
+    """The statistics of runs; `scores` has rates of every task, runs on the last axis."""
     rates = [scores[task] for task in tasks]
     runs = np.array([part.shape[-1] for part in rates])
     known = bool((runs > 1).all())
@@ -73,20 +73,20 @@ def sample_of_runs(scores: Scores, tasks: Sequence[Task], episodes: int) -> Samp
 
 
 def sample_of_published(figure: Published, single: Mapping[Task, Published]) -> SampleSummary:
-    """The published side of a group; `single` are the figures of its tasks, where published."""
-    won = {task: one.mean for task, one in single.items()}
+    """The statistics of published figures; `single` are those of the group's tasks."""
+    won = {task: published.mean for task, published in single.items()}
     return sample_of_interval(figure.mean, figure.low, figure.high, won)
 
 
 def sample_of_interval(
     mean: Number, low: Number, high: Number, single: Mapping[Task, Number]
 ) -> SampleSummary:
-    r"""A side that is known by its mean and its bootstrap interval over `SEEDS` seeds.
+    r"""The statistics behind a mean and its bootstrap interval over `SEEDS` seeds.
 
-    The interval is as wide as a normal one with the deviation that divides by \(n\), so that it
-    gives the variance between the seeds back.
+    The interval is as wide as a normal one with the deviation that divides by \(n\), which gives
+    the variance between seeds.
 
-    **Arguments:** `single` are the means of the group's tasks, as far as they are known.
+    **Arguments:** `single` are the means of the group's tasks, where known.
     """
     error = (np.asarray(high) - np.asarray(low)) / WIDTH
     episodes = SEEDS * EPISODES
@@ -109,36 +109,36 @@ class Difference:
     p: Number
 
 
-def difference(one: SampleSummary, other: SampleSummary, tasks: Sequence[Task]) -> Difference:
-    """How far apart two sides are, and how likely a difference at least as large is by chance.
+def difference(first: SampleSummary, second: SampleSummary, tasks: Sequence[Task]) -> Difference:
+    """The difference of two sides, with the probability of one at least as large by chance.
 
     **Raises:** `UserError` if neither side has two seeds.
     """
     from scipy.stats import t
 
-    freedom = np.asarray(one.freedom) + np.asarray(other.freedom)
+    freedom = np.asarray(first.freedom) + np.asarray(second.freedom)
     if not np.all(freedom > 0):
         raise UserError(
-            f"{tasks[0]}: one seed on either side, which says nothing of how much seeds differ; "
+            f"{tasks[0]}: one seed on either side, which does not show how much seeds differ; "
             "add runs with other seeds to one of them"
         )
-    rates = [_rate((one, other), task) for task in tasks]
+    rates = [_rate((first, second), task) for task in tasks]
     chance = sum(rate * (1 - rate) for rate in rates) / len(tasks) ** 2
-    weighted = sum(_between(side, chance) * side.freedom for side in (one, other))
+    weighted = sum(_between(side, chance) * side.freedom for side in (first, second))
     between = np.maximum(weighted / freedom, 0)
     square = sum(
-        (between + (chance - between) / side.episodes) / side.seeds for side in (one, other)
+        (between + (chance - between) / side.episodes) / side.seeds for side in (first, second)
     )
-    gap, error = np.asarray(one.mean) - np.asarray(other.mean), np.sqrt(square)
+    gap, error = np.asarray(first.mean) - np.asarray(second.mean), np.sqrt(square)
     half, p = t.ppf(0.975, freedom) * error, 2 * t.sf(np.abs(gap) / error, freedom)
-    for side, many in ((one, other), (other, one)):
+    for side, many in ((first, second), (second, first)):
         if side.seeds == 1 and len(tasks) == 1 and tasks[0] in many.won:
             p = np.maximum(p, _tail(side, many, tasks[0]))
     return Difference(gap, half, p)
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p-values that hold for all of several tests together (Holm, 1979)."""
+    """p-values corrected for the number of tests (Holm, 1979)."""
     order = np.argsort(values)
     scaled = np.array(values)[order] * np.arange(len(values), 0, -1)
     adjusted = np.empty(len(values))
@@ -149,20 +149,19 @@ def holm(values: Sequence[float]) -> list[float]:
 def _seed_variance(rates: Sequence[Float[np.ndarray, "... runs"]]) -> tuple[Number, Number]:
     """The variance of one seed's mean over tasks, and its degrees of freedom (Satterthwaite)."""
     parts = np.array([part.var(axis=-1, ddof=1) for part in rates]) / len(rates) ** 2
-    own = np.array([part.shape[-1] - 1 for part in rates]).reshape(-1, *[1] * (parts.ndim - 1))
-    total, squares = parts.sum(axis=0), (parts**2 / own).sum(axis=0)
-    freedom = np.where(squares > 0, total**2 / np.where(squares > 0, squares, 1), own.sum(axis=0))
+    each = np.array([part.shape[-1] - 1 for part in rates]).reshape(-1, *[1] * (parts.ndim - 1))
+    total, squares = parts.sum(axis=0), (parts**2 / each).sum(axis=0)
+    freedom = np.where(squares > 0, total**2 / np.where(squares > 0, squares, 1), each.sum(axis=0))
     return total, freedom
 
 
 def _rate(sides: Sequence[SampleSummary], task: Task) -> Number:
-    r"""\(p_k\), from the episodes of all sides that know of the task.
+    r"""\(p_k\), from the episodes of all sides with the task.
 
-    One won and one lost are added, without which sides that have won all or none would leave
-    nothing to chance.
+    One won and one lost are added, so that sides that won all or none have a variance.
     """
-    found = [side.won[task] for side in sides if task in side.won]
-    return (sum(won for won, _ in found) + 1) / (sum(played for _, played in found) + 2)
+    episodes = [side.won[task] for side in sides if task in side.won]
+    return (sum(won for won, _ in episodes) + 1) / (sum(played for _, played in episodes) + 2)
 
 
 def _tail(side: SampleSummary, other: SampleSummary, task: Task) -> Number:
@@ -182,5 +181,5 @@ def _tail(side: SampleSummary, other: SampleSummary, task: Task) -> Number:
 
 
 def _between(side: SampleSummary, chance: Number) -> Number:
-    """What is left of a side's variance when the chance of its episodes is taken off."""
+    """A side's variance without the chance of its episodes."""
     return (side.variance - chance / side.episodes) / (1 - 1 / side.episodes)

@@ -12,20 +12,20 @@ from qamx.tools.results.runs import ALL, PhaseEnd, Scores, Task
 Key = TypeVar("Key")
 
 RESAMPLES = 5_000
-"""How often runs are drawn again; the paper's number."""
+"""Bootstrap resamples; the paper's number."""
 
 CONFIDENCE = 0.95
-"""How often an interval is to hold what is estimated."""
+"""The coverage of intervals."""
 
 Parts = Sequence[Float[np.ndarray, "... runs"]]
 """The success rates of each task, one entry a run; axes before the last are resamples."""
 
 
 def indices(name: str, runs: int) -> Int[np.ndarray, "resamples runs"]:
-    """Which runs each resample draws, for one method on one task.
+    """The runs of each resample, for a method on a task.
 
-    **Arguments:** `name` seeds the draw, so that the intervals of a method on a task are the
-    same in every report, whatever else is in it.
+    **Arguments:** `name` seeds the draw, so that the intervals of a method on a task are the same
+    in every report.
     """
     generator = np.random.default_rng(tuple(name.encode()))
     return generator.integers(runs, size=(RESAMPLES, runs))
@@ -39,14 +39,14 @@ def resample(label: str, scores: Mapping[Key, Float[np.ndarray, " runs"]]) -> Pa
 def interval(
     draws: Float[np.ndarray, "resamples ..."],
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """The percentile interval of a statistic from its value in each resample."""
+    """The percentile interval of a statistic."""
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(draws, (tail, 100 - tail), axis=0)
     return low, high
 
 
 THRESHOLDS = np.linspace(0.0, 1.0, 51)
-"""Where a performance profile is drawn; 50 episodes have no success rates between."""
+"""Thresholds of a performance profile, the success rates of 50 episodes."""
 
 
 def mean(parts: Parts) -> Float[np.ndarray, "..."]:
@@ -66,12 +66,12 @@ def interquartile_mean(parts: Parts) -> Float[np.ndarray, "..."]:
     return pooled[..., cut : count - cut].mean(axis=-1)
 
 
-def improvement(one: Parts, other: Parts) -> Float[np.ndarray, "..."]:
+def improvement(first: Parts, second: Parts) -> Float[np.ndarray, "..."]:
     r"""The probability that a run of the first method beats one of the second on the same task.
 
     \(\frac1K\sum_k P(X_k>Y_k)+\frac12P(X_k=Y_k)\) over all pairs of runs of a task.
     """
-    return np.mean([_wins(x, y) for x, y in zip(one, other, strict=True)], axis=0)
+    return np.mean([_wins(x, y) for x, y in zip(first, second, strict=True)], axis=0)
 
 
 def profile(parts: Parts) -> Float[np.ndarray, "... thresholds"]:
@@ -87,13 +87,18 @@ def _wins(
 
 
 def _above(rates: Float[np.ndarray, "... runs"]) -> Float[np.ndarray, "... thresholds"]:
-    # One threshold after the other: all at once would hold 51 copies of the resamples.
+    # By threshold: all at once would hold 51 copies of the resamples.
     return np.stack([(rates > threshold).mean(axis=-1) for threshold in THRESHOLDS], axis=-1)
+
+
+def points(rate: float, form: str = ".0f") -> str:
+    """A rate in per cent; `form` is a format without the sign of zero."""
+    return format(100 * rate, f"z{form}" if form[0] == "." else f"{form[0]}z{form[1:]}")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval, and from how many runs it comes."""
+    """A number with its interval and its number of runs."""
 
     value: float
     low: float
@@ -109,7 +114,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Profile:
-    """A performance profile and the ends of its band, at `statistics.THRESHOLDS`."""
+    """A performance profile with its band, at `THRESHOLDS`."""
 
     values: Float[np.ndarray, " thresholds"]
     low: Float[np.ndarray, " thresholds"]
@@ -118,12 +123,12 @@ class Profile:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a report says of the end of a phase.
+    """The estimates of a report at the end of a phase.
 
-    `means` and `interquartile` hold an estimate for each label and group in which the label has
-    runs on every task. The others are over all tasks, for the labels that have runs on all of
-    them: `profiles`; `improvement`, of the first of them over each other; `wins`, of each over
-    each, without intervals. `labels` are sorted by their mean over all tasks.
+    `means` and `interquartile` have an entry for each label and group whose tasks the label has
+    runs on. The others are over all tasks, for labels with runs on all of them: `profiles`;
+    `improvement` of the first label over each other; `wins` of each over each, without intervals.
+    `labels` are sorted by their mean over all tasks.
     """
 
     phase_end: PhaseEnd
@@ -152,25 +157,23 @@ def summarise(phase_end: PhaseEnd) -> Summary:
                 continue
             means[label, name] = _estimate(mean, scores, draws, tasks)
             if name in (*phase_end.domains, ALL):
-                found = _estimate(interquartile_mean, scores, draws, tasks)
-                interquartile[label, name] = found
+                interquartile[label, name] = _estimate(interquartile_mean, scores, draws, tasks)
         if (label, ALL) in means:
             profiles[label] = _profile(scores, draws)
     labels = _by_mean(phase_end, means)
     complete = [label for label in labels if (label, ALL) in means]
-    beaten = {other: improvement_estimate(phase_end, complete[0], other) for other in complete[1:]}
+    first = {label: improvement_estimate(phase_end, complete[0], label) for label in complete[1:]}
     wins = _win_probabilities(phase_end, complete)
-    return Summary(phase_end, labels, means, interquartile, profiles, beaten, wins)
+    return Summary(phase_end, labels, means, interquartile, profiles, first, wins)
 
 
-def improvement_estimate(phase_end: PhaseEnd, one: str, other: str) -> Estimate:
-    """How likely a run of one label beats one of another, over all tasks."""
-    pair = [(label, phase_end.scores[label]) for label in (one, other)]
+def improvement_estimate(phase_end: PhaseEnd, first: str, second: str) -> Estimate:
+    """The probability of improvement of a label over another, over all tasks."""
+    pair = [(label, phase_end.scores[label]) for label in (first, second)]
     parts = [_of(scores, phase_end.tasks) for _, scores in pair]
-    again = [resample(label, {t: scores[t] for t in phase_end.tasks}) for label, scores in pair]
+    draws = [resample(label, {t: scores[t] for t in phase_end.tasks}) for label, scores in pair]
     count = sum(len(rates) for rates in (*parts[0], *parts[1]))
-    value, draws = improvement(*parts), improvement(*again)
-    return Estimate.of(float(value), draws, count)
+    return Estimate.of(float(improvement(*parts)), improvement(*draws), count)
 
 
 Draws = Mapping[Task, Float[np.ndarray, "... runs"]]
@@ -198,7 +201,7 @@ def _of(scores: Draws, tasks: Sequence[Task]) -> list[Float[np.ndarray, "... run
 
 
 def _by_mean(phase_end: PhaseEnd, means: Mapping[tuple[str, str], Estimate]) -> tuple[str, ...]:
-    """Those that have all tasks first, by their mean; the others behind them, by name."""
+    """Labels with all tasks first, by their mean; then the others, by name."""
 
     def order(label: str) -> tuple[bool, float, str]:
         whole = means.get((label, ALL))
@@ -211,9 +214,9 @@ def _win_probabilities(phase_end: PhaseEnd, labels: Sequence[str]) -> dict[tuple
     """The probability of improvement of each over each."""
     parts: dict[str, Scores] = {label: phase_end.scores[label] for label in labels}
     return {
-        (one, other): float(
-            improvement(_of(parts[one], phase_end.tasks), _of(parts[other], phase_end.tasks))
+        (row, column): float(
+            improvement(_of(parts[row], phase_end.tasks), _of(parts[column], phase_end.tasks))
         )
-        for one in labels
-        for other in labels
+        for row in labels
+        for column in labels
     }

@@ -10,17 +10,15 @@ from typing import Any
 
 from qamx._utils.files import TextError, atomic_write, read_text
 from qamx.config import Experiment, SuiteRun
+from qamx.config.schedules import phase_steps
 from qamx.errors import UserError
 from qamx.training.guards import is_locked
-from qamx.training.logs import FROZEN, last_row
+from qamx.training.logs import DIVERGED, last_row
 
 
 @dataclass(frozen=True)
 class PlanEntry:
-    """What the sweep knows of a run: its process, its last step, the job that it is in.
-
-    **Arguments:** `kind` is what runs that cost the same have in common, `job` Slurm's number.
-    """
+    """A run in `plan.json`: its process, last step, cost class `kind`, and Slurm's job number."""
 
     process: str
     total: int
@@ -30,7 +28,7 @@ class PlanEntry:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run as its process is told of it."""
+    """Run specification passed to a worker process."""
 
     file: str
     overrides: tuple[str, ...]
@@ -39,17 +37,14 @@ class RunSpec:
 
 
 class SweepFolder:
-    """`plan.json`, the orders of processes, their logs and their exit codes.
-
-    **Arguments:** `directory` is the folder of the sweep, in which its runs have theirs.
-    """
+    """`plan.json`, the processes' specifications, logs and exit codes, in a sweep's folder."""
 
     def __init__(self, directory: Path):
         self.directory = directory
         self.own = directory / "_sweep"
 
     def entries(self) -> dict[str, PlanEntry]:
-        """The runs that were planned here, by name.
+        """The planned runs, by name.
 
         **Raises:** `UserError` if the plan cannot be read.
         """
@@ -65,14 +60,14 @@ class SweepFolder:
             ) from error
 
     def plan(self, entries: Mapping[str, PlanEntry]) -> None:
-        """Adds runs to the plan, or renews what it says of them."""
+        """Adds or replaces runs of the plan."""
         _write(
             self.own / "plan.json",
             {name: asdict(entry) for name, entry in {**self.entries(), **entries}.items()},
         )
 
     def submitted(self, jobs: Mapping[str, str]) -> None:
-        """Notes the job that each process is in."""
+        """Records the job of each process."""
         entries = self.entries().items()
         self.plan(
             {
@@ -82,31 +77,31 @@ class SweepFolder:
             }
         )
 
-    def order(self, process: str, runs: Sequence[RunSpec]) -> None:
-        """Writes down what a process is to carry out."""
+    def write_specs(self, process: str, runs: Sequence[RunSpec]) -> None:
+        """Writes the runs of a process."""
         _write(self.specs_path(process), [asdict(run) for run in runs])
 
     def specs_path(self, process: str) -> Path:
-        """The file of a process's order."""
+        """The file of a process's runs."""
         return self.own / "processes" / f"{process}.json"
 
     def log_path(self, process: str) -> Path:
-        """The file of what a process prints."""
+        """The log of a process."""
         return self.own / "logs" / f"{process}.log"
 
     def exit_code_of(self, process: str) -> int | None:
-        """What the process last ended with: an exit code, or less a signal; None without an end."""
+        """The last exit code of a process, negative for a signal; None if it has not ended."""
         try:
             return int(self._code(process).read_text())
         except (FileNotFoundError, ValueError):
             return None
 
     def clear_exit_code(self, process: str) -> None:
-        """Forgets how the process ended before."""
+        """Removes the exit code of a process."""
         self._code(process).unlink(missing_ok=True)
 
     def record_exit_code(self, process: str, code: int) -> None:
-        """Notes how a process ended."""
+        """Records the exit code of a process."""
         self._code(process).write_text(f"{code}\n")
 
     def _code(self, process: str) -> Path:
@@ -136,11 +131,11 @@ def _write(path: Path, content: object) -> None:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run stands.
+    """The progress of a run.
 
-    **Arguments:** `saved` is the step of the newest checkpoint, `step` the last that was logged
-    if a process works on it, else the one that it goes on from; `rate` is in steps a second over
-    the time since the run was last started, None where the files do not tell.
+    **Arguments:** `saved` is the step of the newest checkpoint, `step` the last logged one while
+    a process works on it, else `saved`; `rate` is in steps a second since the last start, None if
+    unknown.
     """
 
     step: int
@@ -153,7 +148,7 @@ class RunProgress:
     diverged: str
 
     def complete(self, total: int) -> bool:
-        """Whether the run has reached its end, with its last evaluation and checkpoint."""
+        """True at the run's end, with its last evaluation and checkpoint."""
         return min(self.saved, self.evaluated) >= total
 
 
@@ -164,7 +159,7 @@ class _StepTime:
 
 
 def progress_of(directory: Path) -> RunProgress:
-    """Reads a run's folder, which need not be there."""
+    """The progress in a run's folder, which may be missing."""
     if not directory.is_dir():
         return RunProgress(0, 0, -1, None, None, False, False, "")
     marks = _checkpoints(directory)
@@ -185,16 +180,12 @@ def progress_of(directory: Path) -> RunProgress:
 
 
 def steps_of(schedule: Mapping[str, Any]) -> int:
-    """The last step that a table `[schedule]` asks for: its keys that end in `_steps`, summed."""
-    return sum(
-        value
-        for key, value in schedule.items()
-        if key.endswith("_steps") and isinstance(value, int)
-    )
+    """The last step of a table `[schedule]`."""
+    return sum(phase_steps(schedule).values())
 
 
 def planned_steps(directory: Path) -> int:
-    """The last step of a run that has been started, by its `config.toml`; 0 if unknown."""
+    """The last step of a run, by its `config.toml`; 0 if unknown."""
     import tomli
 
     try:
@@ -205,7 +196,7 @@ def planned_steps(directory: Path) -> int:
 
 
 def _checkpoints(directory: Path) -> list[_StepTime]:
-    """Every whole checkpoint, with the time of its manifest, in the order of the steps."""
+    """Complete checkpoints by step, with the times of their manifests."""
     found = []
     for path in (directory / "checkpoints").glob("*/manifest.json"):
         if path.parent.name.isdecimal():
@@ -219,7 +210,7 @@ def _logged(directory: Path, step: int) -> list[_StepTime]:
 
 
 def _starts(directory: Path) -> list[float]:
-    """When the run was started and continued."""
+    """The times of the run's starts."""
     try:
         starts = json.loads((directory / "passport.json").read_bytes())["starts"]
         return [datetime.fromisoformat(start["time"]).timestamp() for start in starts]
@@ -230,9 +221,9 @@ def _starts(directory: Path) -> list[float]:
 def _rate(
     checkpoints: list[_StepTime], logged: list[_StepTime], starts: list[float]
 ) -> float | None:
-    """Steps a second since the last start, from the times at which files were written.
+    """Steps a second since the last start, from the times of files.
 
-    The start itself counts only where less is known: data and compilation come after it.
+    The start itself is used only without better data: loading and compilation follow it.
     """
     start = starts[-1] if starts else 0.0
     since = [mark for mark in (*checkpoints, *logged) if mark.time >= start]
@@ -244,7 +235,7 @@ def _rate(
 
 
 def _slope(marks: list[_StepTime]) -> float | None:
-    """Steps a second between the first step of the marks and the last."""
+    """Steps a second between the first and the last step."""
     if not marks:
         return None
     first, last = (edge(marks, key=lambda mark: (mark.step, -mark.time)) for edge in (min, max))
@@ -254,12 +245,12 @@ def _slope(marks: list[_StepTime]) -> float | None:
 
 
 def _divergence(directory: Path, logged: int) -> str:
-    """Why the run does not go on, if a value that is not finite ended it."""
-    mark = directory / FROZEN
+    """The reason of a divergence, if a non-finite value ended the run."""
+    mark = directory / DIVERGED
     if mark.exists():
         return json.loads(mark.read_bytes())["why"]
     for path in (directory / "nonfinite").glob("step-*/report.json"):
-        # A row is logged once its metrics are found finite: later rows prove that it went on.
+        # Rows have finite metrics: later ones prove that the run continued.
         if int(path.parent.name.removeprefix("step-")) >= logged:
             return f"not finite; see {path.parent}"
     return ""
@@ -267,9 +258,9 @@ def _divergence(directory: Path, logged: int) -> str:
 
 @dataclass(frozen=True)
 class ScheduledRun:
-    """A run with its folder, its last step `total` and how far it is.
+    """A run with its folder, last step `total` and progress.
 
-    **Arguments:** `experiment` is of any of the seeds that it shares its overrides with.
+    **Arguments:** `experiment` may have another seed of the same overrides.
     """
 
     run: SuiteRun
@@ -280,22 +271,22 @@ class ScheduledRun:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to do."""
+        """True if no step is left."""
         return self.progress.complete(self.total)
 
     @property
     def over(self) -> bool:
-        """Whether the run goes no further: it is complete, or has diverged."""
+        """True if the run is complete or has diverged."""
         return self.complete or bool(self.progress.diverged)
 
     @property
     def left(self) -> int:
-        """The steps that are still to be taken."""
+        """The remaining steps."""
         return 0 if self.over else max(self.total - self.progress.saved, 0)
 
     @property
     def kind(self) -> str:
-        """What runs that cost the same have in common."""
+        """The cost class: method and environment."""
         return f"{self.experiment.agent.method} on {self.experiment.environment.id}"
 
 
@@ -307,53 +298,52 @@ class Process:
 
     @property
     def name(self) -> str:
-        """What its order and its log are called."""
+        """The name of its specification and log."""
         more = f"-and{len(self.runs) - 1}more" if self.runs[1:] else ""
         return f"{self.runs[0].run.name}{more}"
 
     @property
     def left(self) -> int:
-        """The steps that are still to be taken."""
+        """The remaining steps."""
         return max(run.left for run in self.runs)
 
     @property
     def kind(self) -> str:
-        """What processes that cost the same have in common."""
+        """The cost class: that of its runs, and their number."""
         return f"{self.runs[0].kind}, {len(self.runs)} together"
 
 
 def scheduled_runs(runs: Sequence[SuiteRun], directory: Path) -> list[ScheduledRun]:
-    """The runs of a suite in a sweep's folder, each with its progress."""
-    found = []
+    """The runs of a suite with their progress."""
+    scheduled = []
     for _, seeds in groupby(runs, key=lambda run: (run.file, run.overrides)):
         same = list(seeds)
         experiment = same[0].load()  # once for all seeds, of which there may be thousands
         total = steps_of(experiment.to_dict()["schedule"])
         for run in same:
             folder = directory / run.name
-            found.append(ScheduledRun(run, experiment, total, folder, progress_of(folder)))
-    return found
+            scheduled.append(ScheduledRun(run, experiment, total, folder, progress_of(folder)))
+    return scheduled
 
 
 def pack(runs: Sequence[ScheduledRun], seeds: int) -> list[Process]:
     """Processes of up to `seeds` runs that differ in their seeds alone.
 
-    The same runs share a process each time: a group goes on as the group that it was. Runs that
-    stand so far apart that they cannot have been one get processes of their own.
+    Grouping is deterministic, so resumed groups keep their members; runs whose checkpoints are
+    more than one save apart are run separately.
     """
     processes = []
-    for _, same in groupby(runs, key=lambda one: (one.run.file, one.run.overrides)):
+    for _, same in groupby(runs, key=lambda run: (run.run.file, run.run.overrides)):
         members = list(same)
         for first in range(0, len(members), seeds):
             group = members[first : first + seeds]
-            processes += [Process(tuple(together)) for together in _standing_together(group)]
+            processes += [Process(tuple(together)) for together in _resumable_groups(group)]
     return processes
 
 
-def _standing_together(group: Sequence[ScheduledRun]) -> Iterator[list[ScheduledRun]]:
-    """The group, or those of it at each step where no kill of the group explains the distance."""
-    going = [run for run in group if not run.progress.diverged]
-    steps = [run.progress.saved for run in going]
+def _resumable_groups(group: Sequence[ScheduledRun]) -> Iterator[list[ScheduledRun]]:
+    """The group, or its members by step if checkpoints are more than one save apart."""
+    steps = [run.progress.saved for run in group if not run.progress.diverged]
     apart = bool(steps) and max(steps) - min(steps) > group[0].experiment.checkpoint.every
     if not apart:
         yield list(group)

@@ -1,4 +1,4 @@
-"""Processes of a sweep on one machine: so many at a time, dealt over its GPUs."""
+"""Local executor of a sweep: a pool of processes, distributed over the GPUs."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from qamx.training.guards import SCHEDULER, StopRequest
 POLL_SECONDS = 0.1
 
 MEMORY_SHARE = 0.9
-"""The share of a GPU's memory that its processes take together."""
+"""The share of a GPU's memory for all of its processes."""
 
 Say = Callable[[str], None]
 
@@ -23,10 +23,10 @@ __all__ = ["Pool", "visible_gpus", "worker_env"]
 
 
 class Pool:
-    """Carries out processes of a sweep, `width` at a time.
+    """Runs processes of a sweep, `width` at a time.
 
-    **Arguments:** `gpus` are the names of the devices over which the places of the pool are dealt
-    (none: processes see what this one sees), `stop` ends all of them, with their state saved.
+    **Arguments:** `gpus` are the devices of the slots, in turn (empty: those of this process);
+    `stop` ends all processes with their state saved.
     """
 
     def __init__(self, folder: SweepFolder, width: int, gpus: Sequence[str], stop: StopRequest):
@@ -35,53 +35,53 @@ class Pool:
         self._codes: dict[str, int] = {}
 
     def run(self, processes: Sequence[str], say: Say = print) -> ExitCode:
-        """Runs to the end, or to a stop; the outcome of all.
+        """Runs all processes; `INTERRUPTED` if one was stopped, else `FAILED` if one failed.
 
-        `INTERRUPTED` if one was stopped, else `FAILED` if one failed: the same command continues.
+        The same command resumes.
         """
         waiting = list(processes)
-        told = False
+        stopping = False
         try:
             while self._running or (waiting and not self._stop.made):
-                if self._stop.made and not told:
-                    told = True
+                if self._stop.made and not stopping:
+                    stopping = True
                     self._signal(signal.SIGTERM)
                 while waiting and len(self._running) < self._width and not self._stop.made:
                     self._start(waiting.pop(0))
                 self._reap(say, len(processes))
                 time.sleep(POLL_SECONDS)
         finally:
-            self._signal(signal.SIGKILL)  # none is left, but for an error here or a second Ctrl-C
+            self._signal(signal.SIGKILL)  # after an error here or a second Ctrl-C
         if waiting or ExitCode.INTERRUPTED in self._codes.values():
             return ExitCode.INTERRUPTED
         return ExitCode.FAILED if any(self._codes.values()) else ExitCode.DONE
 
     def _start(self, process: str) -> None:
-        place = next(place for place in range(self._width) if place not in self._running)
+        slot = next(slot for slot in range(self._width) if slot not in self._running)
         log = self._folder.log_path(process)
         log.parent.mkdir(parents=True, exist_ok=True)
         self._folder.clear_exit_code(process)
-        order = str(self._folder.specs_path(process))
+        specs = str(self._folder.specs_path(process))
         with log.open("ab") as output:
-            # A session of its own: Ctrl-C in the terminal is for this process, which passes it on.
+            # A new session: Ctrl-C in the terminal reaches this process alone, which passes it on.
             child = subprocess.Popen(
-                [sys.executable, "-m", "qamx.tools.sweep.worker", order],
+                [sys.executable, "-m", "qamx.tools.sweep.worker", specs],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **worker_env(place, self._width, self._gpus)},
+                env={**os.environ, **worker_env(slot, self._width, self._gpus)},
             )
-        self._running[place] = process, child
+        self._running[slot] = process, child
 
     def _reap(self, say: Say, total: int) -> None:
-        for place, (process, child) in list(self._running.items()):
+        for slot, (process, child) in list(self._running.items()):
             code = child.poll()
             if code is None:
                 continue
-            del self._running[place]
+            del self._running[slot]
             if self._stop.made and -code in SCHEDULER:
-                code = ExitCode.INTERRUPTED  # it came before the process could hear it
+                code = ExitCode.INTERRUPTED  # it came before the process had its handler
             self._codes[process] = code
             self._folder.record_exit_code(process, code)
             ended = _OUTCOMES.get(code, f"failed (exit {code})")
@@ -98,10 +98,10 @@ _OUTCOMES: Mapping[int, str] = {
 }
 
 
-def worker_env(place: int, width: int, gpus: Sequence[str]) -> dict[str, str]:
-    """The variables that put a place of the pool onto its GPU, with its share of the memory."""
+def worker_env(slot: int, width: int, gpus: Sequence[str]) -> dict[str, str]:
+    """Environment variables of a slot: its GPU, and its share of the GPU's memory."""
     if not gpus:
         return {}
     sharing = -(-width // len(gpus))
     share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{MEMORY_SHARE / sharing:.3f}"}
-    return {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)], **(share if sharing > 1 else {})}
+    return {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)], **(share if sharing > 1 else {})}

@@ -105,7 +105,7 @@ class ClusterSettings(Settings):
 
     @property
     def processes(self) -> int:
-        """How many processes a job holds."""
+        """The number of processes in a job."""
         return max(self.gpus, 1) * self.processes_per_gpu
 
 
@@ -129,30 +129,30 @@ def _seconds(time: str) -> int:
 
 
 REQUEUES = 1000
-"""How often a job may reach its time limit; each time it goes on where it was."""
+"""The limit of time-outs of a job, which resumes after each."""
 
 LONGEST_ARRAY = 1000
-"""Slurm's own limit, where a cluster sets no other."""
+"""Slurm's default limit."""
 
 
 @dataclass(frozen=True)
 class SweepJob:
-    """What a job does: some processes of a sweep, `width` at a time."""
+    """A job: processes of a sweep, `width` at a time."""
 
     directory: Path
     processes: tuple[str, ...]
     width: int
 
     def __call__(self) -> int:
-        """Carries out the processes, but for those that an earlier slot has brought to their end.
+        """Runs the processes that an earlier slot has not completed.
 
-        **Raises:** `RunError` if one failed, `SystemExit` with `ExitCode.INTERRUPTED` if all are
-        to go on later.
+        **Raises:** `RunError` if one failed, `SystemExit` with `ExitCode.INTERRUPTED` if they are
+        to resume later.
         """
         stop = StopRequest()
         with _stop_on_signals(stop) as warned:
             folder = SweepFolder(self.directory)
-            left = [one for one in self.processes if folder.exit_code_of(one) != ExitCode.DONE]
+            left = [name for name in self.processes if folder.exit_code_of(name) != ExitCode.DONE]
             code = Pool(folder, self.width, visible_gpus(), stop).run(left, _say)
         if code == ExitCode.INTERRUPTED:
             if warned.is_set():
@@ -163,7 +163,7 @@ class SweepJob:
         return int(code)
 
     def checkpoint(self) -> "DelayedSubmission":
-        """The job as it is to go on: submitit asks for it before it requeues."""
+        """The job to requeue, for submitit."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -174,7 +174,7 @@ def _say(line: str) -> None:
 
 
 def _warning() -> signal.Signals:
-    """The signal near the time limit that submitit answers."""
+    """submitit's signal near the time limit."""
     from submitit import JobEnvironment
 
     return JobEnvironment._usr_sig()
@@ -182,20 +182,20 @@ def _warning() -> signal.Signals:
 
 @contextlib.contextmanager
 def _stop_on_signals(stop: StopRequest) -> Iterator[threading.Event]:
-    """Signals request the stop inside; the event says whether one was a warning, no SIGTERM.
+    """Signals request the stop; the event is set by a warning of the time limit, not by SIGTERM.
 
-    submitit's own answer to the warning ends the process at once. It is in force again after
-    `with`, when the runs have saved their state.
+    submitit's handler of the warning would end the process at once. It is restored on exit, when
+    the runs have saved their state.
     """
     warned = threading.Event()
 
-    def heed(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if number != signal.SIGTERM:
             warned.set()
         stop.make()
 
     numbers = {signal.SIGTERM, signal.SIGUSR1, _warning()}
-    before = {number: signal.signal(number, heed) for number in numbers}
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield warned
     finally:
@@ -204,20 +204,20 @@ def _stop_on_signals(stop: StopRequest) -> Iterator[threading.Event]:
 
 
 class ArrayExecutor(Protocol):
-    """What of a submitit executor is needed."""
+    """The interface of a submitit executor."""
 
     def submit_array(self, fns: Sequence[SweepJob]) -> Sequence[Any]:
-        """Submits jobs that get the same resources, together."""
+        """Submits jobs with the same resources."""
         ...
 
 
 def submit(
     jobs: Sequence[SweepJob], executor: ArrayExecutor, cluster: ClusterSettings | None = None
 ) -> dict[str, str]:
-    """Submits jobs as arrays; the number of the job that each process is in.
+    """Submits jobs as arrays; returns the job number of each process.
 
-    **Arguments:** `cluster` is what the executor was made of; what it leaves open may be given by
-    `SBATCH_ACCOUNT` and its like.
+    **Arguments:** `cluster` has the executor's settings; `SBATCH_ACCOUNT` and similar variables
+    fill in missing ones.
     """
     numbers = {}
     with _submission_environment(cluster):
@@ -229,23 +229,23 @@ def submit(
 
 
 OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_")
-"""Prefixes of variables that a job has, sbatch and srun obey, and a job begun there inherits: its
-binding to processors, its memory, its tasks."""
+"""Prefixes of a job's variables, which sbatch and srun obey and a nested job would inherit:
+processor binding, memory, tasks."""
 
 REACHING = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS", "SBATCH_CLUSTERS")
-"""Those of them that say which Slurm is meant."""
+"""Variables that select the Slurm."""
 
 LEFT_OPEN = ("account", "partition", "qos", "constraint", "reservation")
-"""What a user's `SBATCH_` variables may say where the cluster file does not. (sbatch gives them
-precedence over what a batch script says.)"""
+"""Settings that a user's `SBATCH_` variables may give if the cluster file does not (sbatch prefers
+them to the batch script)."""
 
 GRANTED = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
-"""The devices of the job that this process is in, if it is in one."""
+"""Device variables of the surrounding job."""
 
 
 @contextlib.contextmanager
 def _submission_environment(cluster: ClusterSettings | None) -> Iterator[None]:
-    """Hides what of this process's environment would change the jobs that it submits."""
+    """Hides environment variables that would change the submitted jobs."""
     given = {} if cluster is None else cluster.model_dump(exclude_none=True)
     given |= given.get("options", {})
     kept = {f"SBATCH_{key.upper()}" for key in LEFT_OPEN if key not in given} | set(REACHING)
@@ -260,7 +260,7 @@ def _submission_environment(cluster: ClusterSettings | None) -> Iterator[None]:
 
 
 def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> ArrayExecutor:
-    """What submits to the Slurm of this machine, with the resources of a cluster file.
+    """The submitit executor of this machine's Slurm, with a cluster file's resources.
 
     **Raises:** `UserError` without submitit or Slurm.
     """
@@ -276,7 +276,7 @@ def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> Array
 
 
 def _parameters(name: str, cluster: ClusterSettings) -> dict[str, Any]:
-    """A cluster's settings as submitit has them."""
+    """A cluster's settings by submitit's names."""
     named = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint")}
     return {
         **{key: value for key, value in named.items() if value is not None},
@@ -288,7 +288,7 @@ def _parameters(name: str, cluster: ClusterSettings) -> dict[str, Any]:
         "signal_delay_s": cluster.grace,
         "array_parallelism": cluster.jobs_at_once,
         "setup": list(cluster.setup),
-        "wckey": None,  # submitit's own, which a cluster that keeps accounts may not know
+        "wckey": None,  # submitit's default may be unknown to the cluster
         # srun does not take over the processors that sbatch was asked for.
         "srun_args": [f"--cpus-per-task={cluster.cpus}"],
         "additional_parameters": {"requeue": True, **cluster.options},
@@ -296,7 +296,7 @@ def _parameters(name: str, cluster: ClusterSettings) -> dict[str, Any]:
 
 
 def active_jobs() -> dict[str, str]:
-    """The jobs of this user that wait or run, with Slurm's word for their state.
+    """The states of this user's waiting and running jobs.
 
     **Raises:** `UserError` if Slurm does not answer.
     """

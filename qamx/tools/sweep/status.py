@@ -1,4 +1,4 @@
-"""`qamx status`: how far runs are, read from their folders, with Slurm's word where it has one."""
+"""`qamx status`: the progress of runs, from their folders and Slurm."""
 
 import json
 from collections import Counter
@@ -15,21 +15,21 @@ from qamx.tools.sweep.slurm import active_jobs
 State = Literal["queued", "running", "stopped", "failed", "complete", "diverged"]
 
 LINES = 5
-"""Of the log of a run that failed."""
+"""Lines of a failed run's log."""
 
 TAIL = 2**14
-"""Bytes of a log within which they are looked for."""
+"""Bytes of a log that are read for them."""
 
 DEPTH = 2
-"""How deep in a folder runs are looked for: suites beside each other, or groups of seeds."""
+"""The depth of the search for runs in a folder."""
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run: steps and their last, steps a second, seconds left, the last success rate.
+    """A run: steps and the last step, steps a second, seconds left, the last success rate.
 
-    **Arguments:** `job` is Slurm's number and word, `why` what a divergence said, `lines` the last
-    of the log where the run failed.
+    **Arguments:** `job` is Slurm's number and state, `why` the reason of a divergence, `lines` the
+    end of a failed run's log.
     """
 
     run: str
@@ -46,29 +46,29 @@ class RunStatus:
 
 
 def status(directory: Path, as_json: bool) -> int:
-    """Prints how far every run under a folder is; returns an exit code.
+    """Prints the progress of every run under a folder; returns an exit code.
 
     **Raises:** `UserError` if there are none.
     """
-    found = list(statuses(directory.absolute()))
-    if not found:
+    runs = list(statuses(directory.absolute()))
+    if not runs:
         raise UserError(f"{directory}: no runs here; name the folder of a run or of a sweep")
     if as_json:
-        print(json.dumps([asdict(one) for one in found], indent=1))
+        print(json.dumps([asdict(run) for run in runs], indent=1))
         return ExitCode.DONE
-    rows = [_row(one) for one in found]
+    rows = [_row(run) for run in runs]
     header = ("run", "state", "step", "of", "rate", "left", "success", "job")
     print_table(str(directory), header, rows)
-    for one in found:
-        for line in _failure_lines(one):
+    for run in runs:
+        for line in _failure_lines(run):
             print(line)
-    counts = Counter(one.state for one in found)
+    counts = Counter(run.state for run in runs)
     print(", ".join(f"{count:,} {state}" for state, count in counts.items()))
     return ExitCode.DONE
 
 
 def statuses(directory: Path) -> Iterator[RunStatus]:
-    """The status of every run under a folder, those that a sweep has only planned included."""
+    """The status of every run under a folder, with those that a sweep has planned."""
     folders = list(_folders(directory, DEPTH))
     plans = {folder: SweepFolder(folder) for folder in {*folders, directory.parent}}
     entries = {folder: plan.entries() for folder, plan in plans.items()}
@@ -85,7 +85,7 @@ def statuses(directory: Path) -> Iterator[RunStatus]:
 
 
 def _folders(directory: Path, depth: int) -> Iterator[Path]:
-    """The folder and those in it, but for what is inside runs and sweeps' own files."""
+    """The folder and its subfolders, without those inside runs."""
     yield directory
     if depth and directory.is_dir() and not _is_run(directory):
         for inner in sorted(directory.iterdir()):
@@ -123,7 +123,7 @@ def _status(
 
 
 def _state(progress: RunProgress, total: int, code: int | None, word: str | None) -> State:
-    """The state of a run: its folder comes first, then its process's end, then Slurm."""
+    """The state of a run, by its folder, then Slurm, then its process's exit code."""
     if progress.working:
         return "running"
     if total and progress.complete(total):
@@ -138,7 +138,7 @@ def _state(progress: RunProgress, total: int, code: int | None, word: str | None
 
 
 def last_lines(log: Path) -> tuple[str, ...]:
-    """The last lines of a log; none without one."""
+    """The last lines of a log; none without status."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - TAIL))
@@ -148,28 +148,25 @@ def last_lines(log: Path) -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line.strip())[-LINES:]
 
 
-# --- what is printed ---
-
-
-def _row(one: RunStatus) -> tuple[str, ...]:
+def _row(status: RunStatus) -> tuple[str, ...]:
     return (
-        one.run,
-        one.state,
-        f"{one.step:,}",
-        f"{one.total:,}",
-        "" if one.rate is None else f"{one.rate:,.1f}/s",
-        "" if one.left is None else _duration(one.left),
-        "" if one.success is None else f"{one.success:.0%}",
-        one.job or "",
+        status.run,
+        status.state,
+        f"{status.step:,}",
+        f"{status.total:,}",
+        "" if status.rate is None else f"{status.rate:,.1f}/s",
+        "" if status.left is None else _duration(status.left),
+        "" if status.success is None else f"{status.success:.0%}",
+        status.job or "",
     )
 
 
-def _failure_lines(one: RunStatus) -> Sequence[str]:
-    if one.state == "diverged":
-        return (f"{one.run}: {one.why}",)
-    if one.state != "failed":
+def _failure_lines(status: RunStatus) -> Sequence[str]:
+    if status.state == "diverged":
+        return (f"{status.run}: {status.why}",)
+    if status.state != "failed":
         return ()
-    return (f"{one.run}: the end of {one.log}:", *(f"    {line}" for line in one.lines))
+    return (f"{status.run}: the end of {status.log}:", *(f"    {line}" for line in status.lines))
 
 
 def _duration(seconds: float) -> str:

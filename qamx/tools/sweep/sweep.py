@@ -29,27 +29,27 @@ steps online. Source: Li and Levine (2026), arXiv 2601.14234."""
 
 @dataclass(frozen=True)
 class Cost:
-    """Hours of a process, and whether runs that were measured here say so."""
+    """GPU hours of a process, measured here or scaled from the paper's."""
 
     hours: float
     measured: bool
 
 
 def measured_rates(processes: Iterable[Process]) -> dict[str, float]:
-    """The median rate, in steps a second, of processes of each kind that have run here."""
-    found: dict[str, list[float]] = {}
+    """The median steps a second of each kind of process that has run here."""
+    kinds: dict[str, list[float]] = {}
     for process in processes:
         rates = [run.progress.rate for run in process.runs if run.progress.rate]
         if rates:
-            found.setdefault(process.kind, []).append(median(rates))
-    return {kind: median(rates) for kind, rates in found.items()}
+            kinds.setdefault(process.kind, []).append(median(rates))
+    return {kind: median(rates) for kind, rates in kinds.items()}
 
 
 def cost_of(process: Process, rates: Mapping[str, float]) -> Cost:
-    """The hours that a process still takes on a GPU.
+    """The remaining GPU hours of a process.
 
-    By the rate of its kind where one is known. Else by the paper's, scaled by the steps that are
-    left, as if its seeds were trained one after the other.
+    Without a measured rate of its kind, the paper's hours are scaled by the remaining steps, as
+    if its seeds were trained one after the other.
     """
     rate = rates.get(process.kind)
     if rate is not None:
@@ -59,7 +59,7 @@ def cost_of(process: Process, rates: Mapping[str, float]) -> Cost:
 
 
 def explain_costs(costs: Sequence[Cost]) -> str:
-    """Where the hours of all processes come from."""
+    """The sources of the processes' hours."""
     measured = sum(cost.measured for cost in costs)
     parts = []
     if measured:
@@ -82,11 +82,11 @@ class Sweep:
     runs: list[ScheduledRun]
     processes: list[Process]
     queued: frozenset[str]
-    """The runs whose job Slurm has already."""
+    """Runs with an active Slurm job."""
 
     @property
     def waiting(self) -> list[Process]:
-        """The processes that are to be started."""
+        """The processes to start."""
         return [process for process in self.processes if self._waits(process)]
 
     def _waits(self, process: Process) -> bool:
@@ -107,7 +107,7 @@ def sweep(
     dry: bool,
     selected: Path | None,
 ) -> int:
-    """Carries out `qamx sweep` and returns its exit code.
+    """Runs, submits or prints the runs of a suite; returns an exit code.
 
     **Arguments:** as on the command line.
 
@@ -126,16 +126,16 @@ def sweep(
             "--on slurm: what the cluster grants is missing; write --cluster FILE (docs/sweeps.md)"
         )
     suite = load_suite(file, overrides)
-    found = _gather(suite, out or Path("runs") / suite.file.stem, cluster)
+    plan = _gather(suite, out or Path("runs") / suite.file.stem, cluster)
     if selected is not None:
-        return select_best(found.suite, found.runs, selected)
+        return select_best(plan.suite, plan.runs, selected)
     if dry:
-        return _show(found, cluster, on)
-    print(_summary(found), flush=True)
-    _plan(found)
+        return _show(plan, cluster, on)
+    print(_summary(plan), flush=True)
+    _plan(plan)
     if on == "slurm" and cluster is not None:
-        return _submit(found, cluster)
-    return _run_here(found, cluster, jobs)
+        return _submit(plan, cluster)
+    return _run_here(plan, cluster, jobs)
 
 
 def _gather(suite: Suite, directory: Path, cluster: ClusterSettings | None) -> Sweep:
@@ -151,38 +151,30 @@ def _gather(suite: Suite, directory: Path, cluster: ClusterSettings | None) -> S
 
 
 def _plan(sweep: Sweep) -> None:
-    """Writes down what `qamx status` and the processes need to know."""
-    entries = {}
-    for process in sweep.processes:
-        for run in process.runs:
-            entries[run.run.name] = PlanEntry(process.name, run.total, process.kind)
-    known = sweep.folder.entries()
-    jobs = {name: entry.job for name, entry in known.items()}
+    """Writes the plan for `qamx status`, and the specifications of the processes."""
+    jobs = {name: entry.job for name, entry in sweep.folder.entries().items()}
     sweep.folder.plan(
         {
-            name: PlanEntry(entry.process, entry.total, entry.kind, jobs.get(name))
-            for name, entry in entries.items()
+            run.run.name: PlanEntry(process.name, run.total, process.kind, jobs.get(run.run.name))
+            for process in sweep.processes
+            for run in process.runs
         }
     )
     for process in sweep.waiting:
-        sweep.folder.order(process.name, [_order(run) for run in process.runs])
+        sweep.folder.write_specs(process.name, [_spec(run) for run in process.runs])
 
 
-def _order(run: ScheduledRun) -> RunSpec:
-    one = run.run
-    directory = run.directory.resolve()
-    return RunSpec(str(one.file.resolve()), one.overrides, one.seed, str(directory))
-
-
-# --- here ---
+def _spec(scheduled: ScheduledRun) -> RunSpec:
+    run, directory = scheduled.run, scheduled.directory.resolve()
+    return RunSpec(str(run.file.resolve()), run.overrides, run.seed, str(directory))
 
 
 def _run_here(sweep: Sweep, cluster: ClusterSettings | None, jobs: int | None) -> int:
     gpus = visible_gpus()
-    a_gpu = cluster.processes_per_gpu if cluster is not None else 1
-    width = jobs or max(len(gpus), 1) * a_gpu
+    sharing = 1 if cluster is None else cluster.processes_per_gpu
+    width = jobs or max(len(gpus), 1) * sharing
     stop = StopRequest()
-    # A second sweep here would start what waits in this one.
+    # A second sweep here would start the same processes.
     with locked(sweep.folder.own), stop.listening():
         code = Pool(sweep.folder, width, gpus, stop).run(
             [process.name for process in sweep.waiting]
@@ -194,9 +186,6 @@ def _run_here(sweep: Sweep, cluster: ClusterSettings | None, jobs: int | None) -
     elif any(run.progress.diverged for run in sweep.runs):
         return ExitCode.FAILED
     return code
-
-
-# --- on Slurm ---
 
 
 def _submit(sweep: Sweep, cluster: ClusterSettings) -> int:
@@ -223,9 +212,6 @@ def _in_order(number: str) -> tuple[int, ...]:
     return tuple(map(int, filter(str.isdecimal, number.split("_"))))
 
 
-# --- what is printed ---
-
-
 def _summary(sweep: Sweep) -> str:
     runs, waiting = sweep.runs, sweep.waiting
     starting = [run for process in waiting for run in process.runs if not run.over]
@@ -237,12 +223,12 @@ def _summary(sweep: Sweep) -> str:
         "to continue": sum(run.progress.saved > 0 for run in starting),
         "to start": sum(run.progress.saved == 0 for run in starting),
     }
-    counted = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+    counted = ", ".join(f"{count:,} {state}" for state, count in parts.items() if count)
     return f"{sweep.suite.file}: {len(runs):,} runs: {counted}"
 
 
 def _show(sweep: Sweep, cluster: ClusterSettings | None, on: str) -> int:
-    """What would be started, and what it would cost."""
+    """Prints the jobs and their estimated cost."""
     waiting, rates = sweep.waiting, measured_rates(sweep.processes)
     costs = [cost_of(process, rates) for process in waiting]
     print(_summary(sweep))

@@ -15,10 +15,10 @@ from qamx.tools.sweep.jobs import ScheduledRun
 
 @dataclass(frozen=True)
 class Candidate:
-    """One setting of an experiment, and its mean success over the tuning tasks.
+    """A setting of an experiment, and its mean success over the tuning tasks.
 
-    **Arguments:** `choice` is what the suite sets for it, `diverged` how many of its runs ended
-    early, which count as no success.
+    **Arguments:** `choice` are the suite's overrides, `diverged` is the number of diverged runs,
+    which count as no success.
     """
 
     file: Path
@@ -47,33 +47,33 @@ def select_best(suite: Suite, runs: Sequence[ScheduledRun], file: Path) -> int:
         )
     best = list(_best(runs))
     _write(suite, best, file)
-    for candidate, others in best:
-        said = " ".join(candidate.choice) or "as the file has it"
+    for candidate, count in best:
+        choice = " ".join(candidate.choice) or "as the file has it"
         lost = f", {candidate.diverged} diverged" if candidate.diverged else ""
         print(
-            f"{candidate.file.stem}: {said}: success {candidate.success:.1%}{lost}, "
-            f"best of {others}"
+            f"{candidate.file.stem}: {choice}: success {candidate.success:.1%}{lost}, "
+            f"best of {count}"
         )
     print(f"wrote {file}")
     return ExitCode.DONE
 
 
 def _best(runs: Sequence[ScheduledRun]) -> Iterator[tuple[Candidate, int]]:
-    """The best candidate of each experiment, and how many there were."""
+    """The best candidate of each experiment, with the number of candidates."""
     by_file: dict[Path, list[ScheduledRun]] = {}
     for run in runs:
         by_file.setdefault(run.run.file, []).append(run)
-    for of_file in by_file.values():
+    for file_runs in by_file.values():
         by_choice: dict[tuple[str, ...], list[ScheduledRun]] = {}
-        for run in of_file:
+        for run in file_runs:
             by_choice.setdefault(run.run.choice, []).append(run)
-        candidates = [_candidate(choice, some) for choice, some in by_choice.items()]
+        candidates = [_candidate(choice, group) for choice, group in by_choice.items()]
         yield max(candidates, key=lambda candidate: candidate.success), len(candidates)
 
 
 def _candidate(choice: tuple[str, ...], runs: Sequence[ScheduledRun]) -> Candidate:
     ordered = sorted(runs, key=_task)
-    tasks = [fmean(map(_success, some)) for _, some in groupby(ordered, key=_task)]
+    tasks = [fmean(map(_success, group)) for _, group in groupby(ordered, key=_task)]
     diverged = sum(not run.complete for run in runs)
     return Candidate(runs[0].run.file, choice, fmean(tasks), diverged)
 
@@ -97,10 +97,10 @@ def _write(suite: Suite, best: Sequence[tuple[Candidate, int]], file: Path) -> N
         shared["set"] = list(suite.selected.set)
     groups = [
         {
-            "experiments": [Path(os.path.relpath(one.file, file.parent)).as_posix()],
-            "set": list(one.choice),
+            "experiments": [Path(os.path.relpath(candidate.file, file.parent)).as_posix()],
+            "set": list(candidate.choice),
         }
-        for one, _ in best
+        for candidate, _ in best
     ]
     head = f"# The best settings of {suite.file.name} by mean success over its tuning tasks.\n\n"
     try:

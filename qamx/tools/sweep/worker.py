@@ -1,4 +1,4 @@
-"""One process of a sweep: `python -m qamx.tools.sweep.worker ORDER` carries it out."""
+"""Worker process of a sweep: `python -m qamx.tools.sweep.worker SPECS`."""
 
 import signal
 import sys
@@ -9,23 +9,23 @@ from qamx.errors import ExitCode, exit_code
 from qamx.training.guards import SCHEDULER, Stopped, stop_immediately
 
 
-def main(order: Path) -> int:
-    """Carries out, or continues, the runs of an order; returns an exit code."""
+def main(specs: Path) -> int:
+    """Starts or resumes the runs of a specification; returns an exit code."""
     try:
         with exit_cleanly():
-            return exit_code(lambda: _carry_out(order))
+            return exit_code(lambda: _execute(specs))
     finally:
-        for number in SCHEDULER:  # the outcome is settled: a stop does not change it any more
+        for number in SCHEDULER:  # the outcome is settled, and a stop cannot change it
             signal.signal(number, signal.SIG_IGN)
 
 
-def _carry_out(order: Path) -> int:
+def _execute(specs: Path) -> int:
     try:
         with stop_immediately():  # a stop may come while modules are still being imported
             from qamx.config import load
             from qamx.tools.sweep.jobs import read_specs
 
-            runs = read_specs(order)
+            runs = read_specs(specs)
             experiments = [load(run.file, run.overrides, run.seed) for run in runs]
 
             from qamx.running import run_together
