@@ -92,8 +92,8 @@ def run(experiment: Experiment, directory: Path) -> ExitCode:
 def run_group(experiments: Sequence[Experiment], directory: Path | None, mode: str) -> ExitCode:
     """Run experiments that differ only in their seeds, together or one after the other.
 
-    **Arguments:** `directory` gets a folder for each seed, None stands for the experiments' own
-    folders; `mode` is `vectorised`, `sequential`, or `auto` for what is faster here.
+    **Arguments:** `directory` gets a folder for each seed; with None each experiment has its
+    default folder. `mode` is `vectorised`, `sequential`, or `auto` for what is faster here.
     """
     directories = [
         experiment.directory if directory is None else directory / f"seed{experiment.seed}"
@@ -127,7 +127,7 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
     Each has its own folder, as if it ran alone. One that diverges stops, and the others continue;
     the exit code is then `FAILED`.
 
-    **Raises:** `UserError` as `run`, and if the folders stand at different steps.
+    **Raises:** `UserError` as `run`, and if the folders are at different steps.
     """
     check_jax()
     with contextlib.ExitStack() as stack:

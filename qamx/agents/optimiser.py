@@ -34,10 +34,10 @@ def adam(learning_rate: float, gradient_clip: float | None = None) -> optax.Grad
 
 
 def _by_period(learning_rate: float, periods: PyTree[int]) -> optax.GradientTransformation:
-    found = set(jax.tree.leaves(periods))
-    if found <= {1}:
+    distinct = set(jax.tree.leaves(periods))
+    if distinct <= {1}:
         return optax.adam(learning_rate)
-    steps = {period: _every(period, optax.adam(learning_rate)) for period in found}
+    steps = {period: _every(period, optax.adam(learning_rate)) for period in distinct}
     return optax.partition(steps, periods)
 
 

@@ -34,7 +34,7 @@ class Parts:
     - `backup`: discount, horizon and pessimism of the critic's target.
     - `integrator`: the grid of every flow.
     - `target_rate`: the Polyak rate of critics and of behaviour flows that have a target.
-    - `target_period`: targets move at every so many updates.
+    - `target_period`: updates between two steps of the targets.
     """
 
     networks: Networks

@@ -67,7 +67,7 @@ def _add_download(actions: Subparsers) -> None:
         metavar="URL",
         help="fetch from here alone (default: $QAMX_MIRROR, else OGBench's, then a public copy)",
     )
-    parser.add_argument("--again", action="store_true", help="fetch files that are there anew")
+    parser.add_argument("--again", action="store_true", help="download existing files again")
 
 
 def _download(**options: Any) -> int:
@@ -115,7 +115,7 @@ def _inspect(
 
 
 def _add_expert(actions: Subparsers) -> None:
-    summary = "train who walks in the ant or humanoid mazes, or go on training"
+    summary = "train the policy that walks in ant or humanoid mazes, or resume"
     parser = add_command(actions, "expert", summary, _expert)
     parser.add_argument(
         "walker", metavar="NAME", choices=("ant", "humanoid"), help="ant or humanoid"

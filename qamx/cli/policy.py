@@ -69,7 +69,7 @@ def _add_episodes(parser: argparse.ArgumentParser, episodes: str) -> None:
         ("seed", None, "of resets and of the policy's draws (default: the run's)"),
         ("step", None, "of an older checkpoint that is kept (default: the newest)"),
     )
-    parser.add_argument("--behaviour", action="store_true", help="its clone of the data beside it")
+    parser.add_argument("--behaviour", action="store_true", help="also its clone of the data")
 
 
 def add_inspect(commands: Subparsers) -> None:

@@ -2,7 +2,7 @@
 
 `load` turns a TOML file into an `Experiment`, `load_suite` one that lists runs into a `Suite`;
 `find_experiment` and `find_suite` say which file a name means. The settings classes are what a
-plugin subclasses for a method, schedule, environment or data source of its own.
+plugin subclasses for a method, schedule, environment or data source.
 """
 
 from qamx.config.agents import AgentSettings, QAMEditSettings, QAMFQLSettings, QAMSettings

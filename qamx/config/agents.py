@@ -51,7 +51,7 @@ GradientTau = Annotated[
 ]
 GuidanceScale = Annotated[
     PositiveFloat,
-    Field(examples=[0.1], description="size of the whole guidance beside the flow's velocity"),
+    Field(examples=[0.1], description="scale of the guidance that is added to the flow's velocity"),
 ]
 NoisyCriticWeight = Annotated[
     PositiveFloat,
@@ -85,7 +85,7 @@ Expectile = Annotated[
 ]
 _BEST_OF_N = Field(
     examples=[32],
-    description="play the best of so many drawn chunks, by the smallest of the K critics; in the "
+    description="play the best of this many drawn chunks, by the smallest of the K critics; in the "
     "backup too",
 )
 

@@ -41,14 +41,14 @@ class OGBenchDataSettings(DataSettings):
     shards: Annotated[PositiveInt | None, DefaultText("all that are there")] = Field(
         default=None,
         examples=[10],
-        description="use the first so many files of a folder of shards, by name; those that are "
+        description="use the first N files of a folder of shards, by name; those that are "
         "missing are downloaded, all of them where there is no folder",
     )
     cache: Annotated[Switch | None, DefaultText("`true`")] = Field(
         default=None,
         examples=[False],
-        description="keep each shard, once it is read, as memory-mapped arrays in `.cache` beside "
-        "the shards; see [Data in shards](performance.md#data-in-shards)",
+        description="cache each shard, once it is read, as memory-mapped arrays in `.cache` next "
+        "to the shards; see [Data in shards](performance.md#data-in-shards)",
     )
     generate_episodes: PositiveInt | None = Field(
         default=None,
@@ -59,7 +59,7 @@ class OGBenchDataSettings(DataSettings):
     generate_seed: Annotated[Count | None, DefaultText("`0`")] = Field(
         default=None,
         examples=[0],
-        description="seed of that generation; only beside `generate_episodes`",
+        description="seed of that generation; only with `generate_episodes`",
     )
 
     @property
@@ -136,7 +136,7 @@ class OGBenchDataSettings(DataSettings):
 
 
 def _for_shards_alone(value: int | None, source: str | None) -> int | None:
-    """The value, or a problem if it is written beside a source that is one file."""
+    """The value, or a problem if the source is one file."""
     if value is not None and source is not None and not _is_sharded(source):
         raise value_problem(
             f"found {show(value)}, but {show(source)} has no shards (a folder of them is "
@@ -181,7 +181,7 @@ class EpisodicDataSettings(DataSettings):
     )
     terminal: Annotated[
         Literal["data", "success", "never"] | None,
-        DefaultText('`"data"`; `"success"` beside `terminate_at_success`'),
+        DefaultText('`"data"`; `"success"` with `terminate_at_success`'),
     ] = Field(
         default=None,
         examples=["success"],

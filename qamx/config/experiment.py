@@ -202,7 +202,7 @@ class LoggingSettings(Settings):
 
     every: PositiveInt = Field(default=5_000, description="steps between rows of metrics")
     wandb: Literal["disabled", "offline", "online"] = Field(
-        default="disabled", description="Weights & Biases beside the files of the run"
+        default="disabled", description="log to Weights & Biases as well"
     )
     wandb_project: Text = Field(default="qamx", description="its project")
 
@@ -291,7 +291,7 @@ class Experiment:
     def differences(self, other: "Experiment") -> list[tuple[str, Any, Any]]:
         """The differing keys of two experiments: dotted key, this one's value, the other's.
 
-        None stands for a key that one of them does not have.
+        A key that an experiment does not have is None.
         """
         mine, theirs = flat(self.to_dict()), flat(other.to_dict())
         keys = dict.fromkeys((*mine, *theirs))

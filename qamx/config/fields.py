@@ -1,6 +1,6 @@
 """The building blocks of every settings model: its base class and its types of values.
 
-A type carries the sentence that an error shows beside a value it rejects; a field's `description`
+A type carries the text that an error shows with a rejected value; a field's `description`
 is the key's meaning in the documentation (`docs/keys.py` makes its tables of them).
 """
 

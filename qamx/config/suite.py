@@ -258,7 +258,7 @@ class SharedSettings(DefaultSettings):
     seeds_per_process: Annotated[PositiveInt | None, DefaultText("`1`")] = Field(
         default=None,
         examples=[4],
-        description="so many seeds of one experiment on one task are trained together, as with "
+        description="number of seeds of one experiment on one task trained together, as with "
         "`qamx run --seeds`",
     )
 
