@@ -190,7 +190,7 @@ class EpisodicDataSettings(DataSettings):
     )
 
     def reader(self, environment: EnvironmentSettings) -> "EpisodeReader":
-        """The rules by which episodes become transitions for an environment."""
+        """The reader that turns episodes into transitions for an environment."""
         from qamx.data.formats.episodes import EpisodeReader
 
         return EpisodeReader(
