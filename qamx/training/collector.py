@@ -102,8 +102,9 @@ class Collector:
         self.short_episodes = position.get("short_episodes")
         self._begin()
         self._play(np.asarray(actions, np.float32))
+        ended = any(self._take_step().done for _ in actions)
         with environment_errors(self._locate):
-            if any(self._take_step().done for _ in actions):
+            if ended:
                 raise ValueError("the same actions ended the episode earlier")
         if position["chunk"]:
             self._queue.load(np.asarray(position["chunk"], np.float32).reshape(-1))

@@ -15,7 +15,7 @@ from qamx.errors import RunError, UserError
 
 _LOG = logging.getLogger("qamx")
 
-FROZEN = "diverged.json"
+DIVERGED = "diverged.json"
 """The file, in a run's folder, with the reason for which the run left its group."""
 
 LONGEST_ROW = 2**14

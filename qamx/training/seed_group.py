@@ -14,7 +14,7 @@ from qamx.errors import RunError, UserError
 from qamx.schedules import next_due
 from qamx.training.checkpoint import Checkpoints, Saved
 from qamx.training.guards import Divergence
-from qamx.training.logs import FROZEN, Logs
+from qamx.training.logs import DIVERGED, Logs
 from qamx.training.online_rows import OnlineRows, Record
 from qamx.training.plan import RunPlan, evaluation_seeds, keys_of
 from qamx.training.stacking import ALONE, Alone, Stacked, Stacking
@@ -51,19 +51,19 @@ class SeedRun:
         self.index = index
         # A kill between two runs' saves must leave each of them the step before.
         self.checkpoints.keep = max(2, self.plan.keep_checkpoints)
-        path = self.directory / FROZEN
+        path = self.directory / DIVERGED
         if path.exists():
             self.diverged = json.loads(path.read_bytes())["why"]
             _LOG.info(f"seed {self.seed} stays out of the group: {self.diverged}")
 
     def unmark_diverged(self) -> None:
         """Forgets that a group continued without this run."""
-        (self.directory / FROZEN).unlink(missing_ok=True)
+        (self.directory / DIVERGED).unlink(missing_ok=True)
 
     def mark_diverged(self, why: str) -> None:
         """Leaves the group; the run's files stay as they are."""
         self.diverged = why
-        (self.directory / FROZEN).write_text(json.dumps({"why": why}), encoding="utf-8")
+        (self.directory / DIVERGED).write_text(json.dumps({"why": why}), encoding="utf-8")
 
     def evaluation_seeds(self) -> Sequence[int]:
         """The reset seeds of every evaluation."""
@@ -176,7 +176,9 @@ class SeedGroup:
 
     def rows(self, rows: Mapping[int, Transitions]) -> Transitions:
         """Rows of the runs by index, as `Replay.append` takes them; zeros for one without any."""
-        unused = jax.tree.map(np.zeros_like, next(iter(rows.values())))
+        unused = next(iter(rows.values()))
+        if len(rows) < len(self.runs):
+            unused = jax.tree.map(np.zeros_like, unused)
         return self.stacking.join([rows.get(run.index, unused) for run in self.runs], np.stack)
 
     def _require_active(self) -> None:

@@ -564,7 +564,7 @@ def test_a_stop_or_a_cancel_leaves_an_evaluation_in_the_background(open_them):
     threading.Timer(0.1, stop.make).start()
     with pytest.raises(Stopped):
         background.wait(stop)
-    with pytest.raises(ValueError, match="goes on"):
+    with pytest.raises(ValueError, match="in progress"):
         background.start([])
     background.cancel()
     assert not background.running

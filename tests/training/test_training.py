@@ -5,6 +5,7 @@ import logging
 import shutil
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -25,6 +26,7 @@ from toy import (
     make_strong_agent,
 )
 
+from qamx._utils import terminal
 from qamx.agents import adam, create_state, update
 from qamx.data.replay import Replay, UniformSampling
 from qamx.data.transitions import windows
@@ -35,7 +37,7 @@ from qamx.training.collector import Collector
 from qamx.training.evaluator import Evaluator, summarise
 from qamx.training.guards import Divergence
 from qamx.training.logs import Logs
-from qamx.training.loop import Runner, events
+from qamx.training.loop import PROGRESS_LINE, Runner, events
 from qamx.training.plan import Evaluation, Intervals
 from qamx.training.seed_group import SeedRun
 from qamx.training.state import Trainer
@@ -124,6 +126,21 @@ def test_events_are_a_function_of_schedule_intervals_and_step():
     assert names == ["cloning"] * 2 + ["offline"] * 4 + ["online"] * 5
     for step in range(28):  # a resumed run has the events that are left
         assert [*events(schedule, intervals, step)] == [e for e in found if e.step > step]
+
+
+def test_progress_is_a_line_every_half_minute(caplog, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    with (
+        caplog.at_level(logging.INFO, logger="qamx"),
+        terminal.Progress(1000, 100, unit="steps", line=PROGRESS_LINE) as progress,
+    ):
+        for clock.now, step in ((10.0, 200), (30.0, 400), (31.0, 410), (60.0, 400)):
+            progress.advance(step, "offline")
+    assert [record.getMessage() for record in caplog.records] == [
+        "offline: step 400 of 1,000, 10 steps/s, 1 min left",
+        "offline: step 400 of 1,000, 0 steps/s, inf min left",
+    ]
 
 
 def test_events_come_when_they_are_due(whole):

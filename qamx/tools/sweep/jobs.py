@@ -13,7 +13,7 @@ from qamx.config import Experiment, SuiteRun
 from qamx.config.schedules import phase_steps
 from qamx.errors import UserError
 from qamx.training.guards import is_locked
-from qamx.training.logs import FROZEN, last_row
+from qamx.training.logs import DIVERGED, last_row
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def _slope(marks: list[_StepTime]) -> float | None:
 
 def _divergence(directory: Path, logged: int) -> str:
     """The reason of a divergence, if a non-finite value ended the run."""
-    mark = directory / FROZEN
+    mark = directory / DIVERGED
     if mark.exists():
         return json.loads(mark.read_bytes())["why"]
     for path in (directory / "nonfinite").glob("step-*/report.json"):
