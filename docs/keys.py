@@ -1,4 +1,5 @@
-"""Writes the tables of keys in the pages from the models of `qamx.config`.
+"""Writes the tables of keys in the pages from the models of `qamx.config`, and that of tuned values
+from the experiments.
 
     python docs/keys.py
 
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
+import tomli
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -26,6 +28,7 @@ from qamx.config import (
     EvaluationSettings,
     LoggingSettings,
     ScheduleSettings,
+    load,
 )
 from qamx.config.experiment import GeneralSettings
 from qamx.config.fields import Allowed, DefaultText
@@ -204,6 +207,54 @@ def suite() -> str:
     return "\n".join(rows)
 
 
+def domains() -> str:
+    """The codes of the domains and what their files set."""
+    rows = [
+        "| code | environment | task | data | `horizon` | `discount` | `pessimism` |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for domain in DOMAINS:
+        experiment = load(EXPERIMENTS / f"{domain}_qam.toml")
+        values = experiment.to_dict()
+        environment, agent = values["environment"], values["agent"]
+        cells = (
+            f"`{domain}`",
+            f"`{environment['id']}`" + ", sparse" * (environment["reward"] == "sparse"),
+            environment["task"],
+            f"`{experiment.data.name}`",
+            *(agent[key] for key in ("horizon", "discount", "pessimism")),
+        )
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows)
+
+
+EXPERIMENTS = DOCS.parent / "experiments"
+DOMAINS = ("al", "ag", "hm", "hl", "scene", "p33", "p44", "c2", "c3", "c4")
+
+
+def tuned() -> str:
+    """The values of `[agent]` that the experiments set for a method and a domain."""
+    head = ("method", "key", *(f"`{domain}`" for domain in DOMAINS))
+    rows = [head, ("---",) * len(head)]
+    for method in registry.agents.names():
+        files = [EXPERIMENTS / f"{domain}_{method}.toml" for domain in DOMAINS]
+        agents = [load(file).agent.model_dump() for file in files]
+        title = f"[`{method}`](#{method.replace('_', '-')})"
+        for name in _tuned_keys(method):
+            values = (f"{agent.get(name, 0):g}" for agent in agents)
+            rows.append((title, f"`{name}`", *values))
+            title = ""
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _tuned_keys(method: str) -> list[str]:
+    """The keys of `[agent]` in a method's own files, in the order of its settings."""
+    files = (EXPERIMENTS / f"{domain}_{method}.toml" for domain in DOMAINS)
+    written = {key for file in files for key in tomli.loads(file.read_text()).get("agent", {})}
+    model = registry.agents[method].load_settings()
+    return [key for key in model.model_fields if key in written - {"method"}]
+
+
 OWN_DATA = ("npz", "hdf5", "minari", "lerobot")
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -224,6 +275,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "temperatures": temperatures,
     "schedule": lambda: table(keys_of(ScheduleSettings)),
     "schedule of each kind": lambda: own(ScheduleSettings, of(registry.schedules)),
+    "domains": domains,
+    "tuned values": tuned,
     "sections": sections,
     "suite": suite,
     "cluster": lambda: table(keys_of(ClusterSettings)),

@@ -9,11 +9,11 @@ TYPE_CHECKING = False  # type checkers take the name for true; importing it take
 if TYPE_CHECKING:
     from types import FrameType
 
-AGAIN_SECONDS = 0.05
+RETRY_SECONDS = 0.05
 
 
 def main() -> int:
-    """Runs one command and returns its exit status; Ctrl-C ends it with 130 from here on."""
+    """Run one command and return its exit status; Ctrl-C ends it with 130 from here on."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _unraisable
@@ -27,14 +27,14 @@ def main() -> int:
 
 
 def _interrupt(number: int, frame: "FrameType | None") -> None:
-    """Raises `KeyboardInterrupt`, or ends the process at once where a module is being imported.
+    """Raise `KeyboardInterrupt`, or end the process at once during an import.
 
     Extension modules turn the exception into an `ImportError`, or abort.
     """
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             os.write(2, b"interrupted\n")
-            # It may be what is being imported.
+            # The module itself may be the one being imported.
             getattr(sys.modules.get("qamx._utils.processes"), "end_all_children", int)()
             os._exit(130)
         frame = frame.f_back
@@ -42,12 +42,11 @@ def _interrupt(number: int, frame: "FrameType | None") -> None:
 
 
 def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Interrupts again where Python could only ignore it, as in a callback of JAX's at each
-    collection of garbage."""
+    """Repeat an interrupt that Python had to ignore, as in JAX's callback at garbage collection."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         import threading
 
-        threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()
+        threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(unraisable)
 

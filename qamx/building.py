@@ -1,4 +1,4 @@
-"""From settings to objects: a function for each section of an experiment.
+"""Builds objects from settings: a function for each section of an experiment.
 
 The settings build their own objects (`settings.build`); a plugin's registered builder takes the
 place of that method. Its signatures:

@@ -1,79 +1,82 @@
-"""Errors that are shown as one message, without a traceback, and the exit codes of a command."""
+"""Errors that are shown as one message without a traceback, and exit codes."""
 
 import contextlib
 import difflib
 import enum
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
+LOGGER = logging.getLogger("qamx")
+
 
 class ExitCode(enum.IntEnum):
-    """What the end of a command tells the scheduler that started it."""
+    """Exit codes, which a scheduler reads."""
 
     DONE = 0
     FAILED = 1
-    """A run that cannot go on (`RunError`), or an error of qamx itself."""
+    """A run that cannot continue (`RunError`), or an error of qamx itself."""
     USER_ERROR = 2
     """A mistake that the user can correct (`UserError`)."""
     INTERRUPTED = 75
-    """Stopped on request with all state saved (EX_TEMPFAIL): the same command continues."""
+    """Stopped on request with all state saved (EX_TEMPFAIL); the same command resumes."""
 
 
 class UserError(Exception):
-    """A mistake the user can correct; its message says what to do instead."""
+    """A mistake that the user can correct; the message names the remedy."""
 
 
 class RunError(Exception):
-    """A run that cannot go on, through no mistake in its file; its message says what was seen."""
+    """A run that cannot continue, without a mistake in its file; the message has the cause."""
 
 
 def exit_code(action: Callable[[], int]) -> int:
-    """What a command ends with: the action's own code, or that of its error, which is printed.
+    """Run an action and return its exit code, or that of its error, which is logged.
 
-    One of `ExitCode`, or 130 where Ctrl-C ended something that cannot be continued.
+    One of `ExitCode`, or 130 if Ctrl-C ended an action that cannot be resumed.
     """
     try:
         return action()
     except UserError as error:
-        print(error, file=sys.stderr)
+        LOGGER.error(error)
         return ExitCode.USER_ERROR
     except RunError as error:
-        print(error, file=sys.stderr)
+        LOGGER.error(error)
         return ExitCode.FAILED
     except ValueError as error:
-        if (said := _switch_of_jax(error)) is None:
+        if (message := _jax_variable_message(error)) is None:
             raise
-        print(said, file=sys.stderr)
+        LOGGER.error(message)
         return ExitCode.USER_ERROR
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one, while this ends, is quiet
-        print("interrupted", file=sys.stderr)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one prints no traceback
+        LOGGER.error("interrupted")
         return 130
-    except BrokenPipeError:  # `qamx report ... | head` has read all it wants
+    except BrokenPipeError:  # `qamx report ... | head` has ended
         sys.stdout = None
         return ExitCode.DONE
 
 
 @contextlib.contextmanager
 def no_exit() -> Iterator[None]:
-    """Code of others, which is not the program: `sys.exit` in it is a failure like any other.
+    """Turn `sys.exit` in a user's code into an error.
 
-    **Raises:** `RuntimeError` with the place of the call.
+    **Raises:** `RuntimeError` with the traceback of the call.
     """
     try:
         yield
-    except SystemExit as left:
-        last = left.__traceback__
-        # Once a run has logged there, wandb has a function of its own in the place of `sys.exit`.
+    except SystemExit as ended:
+        last = ended.__traceback__
+        # Once a run has logged there, wandb has replaced `sys.exit`.
         while last and last.tb_next and not _is_wandb(last.tb_next):
             last = last.tb_next
         if last:
             last.tb_next = None
-        error = RuntimeError(f"it called sys.exit({left.code!r})")
-        raise error.with_traceback(left.__traceback__) from None
+        error = RuntimeError(f"it called sys.exit({ended.code!r})")
+        raise error.with_traceback(ended.__traceback__) from None
 
 
 def _is_wandb(trace: TracebackType) -> bool:
@@ -84,22 +87,22 @@ def named(error: BaseException) -> str:
     """Type and message of an error, e.g. `ValueError: unstable`."""
     try:
         message = str(error)
-    except Exception:  # whatever an error's own code raises
+    except Exception:  # an error's own code may raise anything
         message = "its message cannot be read"
     return f"{type(error).__name__}: {message}"
 
 
-def _switch_of_jax(error: ValueError) -> str | None:
-    """The message about a variable that JAX could not read as it was imported, if this is why."""
+def _jax_variable_message(error: ValueError) -> str | None:
+    """The message about a variable that JAX could not parse at its import, if that is the cause."""
     trace, text = error.__traceback__, str(error)
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     if trace is None or trace.tb_frame.f_globals.get("__name__") != "jax._src.config":
         return None
-    variables = {name: found for name, found in os.environ.items() if name.startswith("JAX_")}
+    variables = {name: value for name, value in os.environ.items() if name.startswith("JAX_")}
     candidates = [name for name in variables if name in text or name.lower() in text]
-    # A number that is none is named by its value alone.
-    candidates = candidates or [name for name, found in variables.items() if repr(found) in text]
+    # JAX names an invalid number by its value alone.
+    candidates = candidates or [name for name, value in variables.items() if repr(value) in text]
     if not candidates:
         return None
     name = max(candidates, key=len)  # one name may begin another
@@ -107,7 +110,7 @@ def _switch_of_jax(error: ValueError) -> str | None:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """What to write for a name that is not known: the nearest one, or else all of them."""
+    """The remedy for an unknown name: the most similar one, or else all of them."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.55)
     return f'did you mean "{near[0]}"?' if near else "known: " + ", ".join(names)

@@ -27,12 +27,11 @@ from qamx.errors import ExitCode, RunError, UserError
 from qamx.normalisation import Normalisation
 from qamx.provenance import stamp
 from qamx.trained_policy import start_from_run
-from qamx.training.guards import Stopped, locked, stop_immediately
+from qamx.training.guards import OutOfMemory, Stopped, locked, stop_immediately
 from qamx.training.logs import JsonLines, Logs, Sink, WandbSink
 from qamx.training.loop import Runner
 from qamx.training.plan import Intervals, RunPlan
 from qamx.training.seed_group import SeedRun
-from qamx.training.watchdog import OutOfMemory
 
 LOGGER = logging.getLogger("qamx")
 

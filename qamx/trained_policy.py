@@ -20,7 +20,7 @@ from qamx.errors import UserError
 from qamx.nn import Precision
 from qamx.normalisation import Normalisation
 from qamx.provenance import note_switches
-from qamx.training.checkpoint import Checkpoints, Damaged, Saved
+from qamx.training.checkpoint import Checkpoints, DamagedCheckpoint, Saved
 from qamx.training.evaluator import Acting
 
 
@@ -118,7 +118,7 @@ def _read(directory: Path, step: int | None) -> Saved:
     checkpoints = Checkpoints(directory)
     try:
         saved = checkpoints.latest_readonly() if step is None else _of_step(checkpoints, step)
-    except Damaged as damage:
+    except DamagedCheckpoint as damage:
         raise UserError(f"{damage}; name another step, or leave --step out") from damage
     finally:
         checkpoints.close()

@@ -9,7 +9,7 @@ import sys
 from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import tomli
@@ -764,6 +764,28 @@ def test_a_plugin_of_an_installed_package(tmp_path):
     file = write(tmp_path, MINE)
     assert qamx(tmp_path, "check", str(file), path=site).stdout == f"ok {file}\n"
     assert "A method of mine" in qamx(tmp_path, "list", path=site).stdout
+
+
+def test_settings_build_their_object_unless_a_builder_is_registered():
+    class Built(AgentSettings):
+        method: str = "built"
+
+        def build(self, parts, key) -> Any:
+            return "by its settings"
+
+    mine = Registry("method")
+    settings = Built(horizon=1, discount=0.9)
+    mine.add("own", "")(Built)
+    mine.register("plain", settings=Built, summary="")
+    mine.register("other", settings=Built, builder=lambda settings: settings.method, summary="")
+    assert mine.build("own", settings, None, None) == "by its settings"
+    assert mine.build("plain", settings, None, None) == "by its settings"
+    assert mine.build("other", settings) == "built"
+    mine.register("none", settings=AgentSettings, summary="")
+    with pytest.raises(NotImplementedError, match="write a method `build`, or register a builder"):
+        mine.build("none", settings, None, None)
+    with pytest.raises(RegistryError, match='method "own" is taken by'):
+        mine.register("own", settings=QAMSettings, summary="")
 
 
 def test_a_plugin_that_fails_says_how(tmp_path):

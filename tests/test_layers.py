@@ -1,6 +1,8 @@
 """Imports run one way."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,16 @@ def test_there_is_no_cycle_of_imports():
     while ends := {name for name, found in graph.items() if not found & graph.keys()}:
         graph = {name: found for name, found in graph.items() if name not in ends}
     assert not graph, f"among these modules: {sorted(graph)}"
+
+
+def test_public_names_are_the_objects_whatever_has_been_imported():
+    code = """
+import qamx
+from qamx import *
+import qamx.building, qamx.config.loader, qamx.running, qamx.trained_policy
+from qamx import build, run, update, load
+assert all(callable(name) for name in (build, run, update, load, qamx.build, qamx.run, qamx.load))
+assert qamx.build is build is qamx.running.build
+assert {"QAM", "RQL", "Parts", "run", "load_agent"} < set(qamx.__all__) <= set(globals())
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, check=True)

@@ -42,8 +42,13 @@ from qamx.errors import RunError, UserError, no_exit
 from qamx.training.async_evaluation import BackgroundEvaluation
 from qamx.training.collector import Collector
 from qamx.training.evaluator import Evaluator, validate_environment
-from qamx.training.guards import Stopped, StopRequest, stop_immediately
-from qamx.training.watchdog import Watchdog, open_watched_envs
+from qamx.training.guards import (
+    Stopped,
+    StopRequest,
+    Watchdog,
+    open_watched_envs,
+    stop_immediately,
+)
 
 CHUNK, SEEDS = 3, (5, 6, 7, 8, 9, 10, 11)
 

@@ -259,8 +259,8 @@ def test_the_tuning_suite_sweeps_the_published_values_and_no_others():
     for group in load_suite(SUITES / "tuning.toml").groups:
         for file in group.files:
             method = file.stem.partition("_")[2]
-            for form in group.forms:
-                for override in form.choice:
+            for variant in group.variants:
+                for override in variant.choice:
                     key, _, value = override.text.partition("=")
                     if key.startswith("agent.") and key != "agent.method":
                         # A term that is off is a key that is absent.
@@ -285,7 +285,7 @@ def test_the_tuning_suite_has_two_tasks_of_each_domain_and_seeds_that_are_not_th
         assert len(group.seeds) == 4
         numbers = {
             override.text
-            for form in group.forms
+            for form in group.variants
             for override in form.overrides
             if override.text.startswith("environment.task=")
         }

@@ -44,9 +44,9 @@ def check_jax() -> None:
     import jax
 
     for switch in REFUSED:
-        found = setting(switch.name)
-        if found not in switch.taken and hasattr(jax.config, switch.name):
-            raise UserError(_refusal(switch, found))
+        value = setting(switch.name)
+        if value not in switch.taken and hasattr(jax.config, switch.name):
+            raise UserError(_refusal(switch, value))
     check_device()
 
 
@@ -70,11 +70,11 @@ def check_device() -> None:
     named = os.environ.get("JAX_PLATFORM_NAME", "")
     first = platforms.split(",")[0] or None
     requests = [("jax_platforms", platforms, first)] if platforms or not named else []
-    for name, found, platform in (*requests, ("jax_platform_name", named, None)):
+    for name, value, platform in (*requests, ("jax_platform_name", named, None)):
         try:
             jax.devices(platform)
         except Exception as error:  # JAX's plugins raise what they like, AssertionError among it
-            raise UserError(_no_device(name, found, error)) from error
+            raise UserError(_no_device(name, value, error)) from error
 
 
 def _refusal(switch: Switch, found: Any) -> str:

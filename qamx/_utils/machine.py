@@ -115,17 +115,16 @@ def visible_gpus() -> list[str]:
 
     The reason for one that cannot be used is logged as a warning.
     """
-    found = find_gpus()
-    if found.trouble:
-        logging.getLogger(__name__).warning(found.trouble)
-    return found.names
+    names, trouble = find_gpus()
+    if trouble:
+        logging.getLogger("qamx").warning(trouble)
+    return names
 
 
 def find_gpus() -> Gpus:
     """The GPUs that CUDA shows to this process: those of `CUDA_VISIBLE_DEVICES`, else all.
 
-    Without an answer of nvidia-smi the variable is taken at its word, and no GPU is known without
-    the variable.
+    Without an answer of nvidia-smi the variable is not verified, and no GPU is known without it.
     """
     granted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if granted is not None and not any(map(_name, granted.split(","))):
@@ -133,8 +132,8 @@ def find_gpus() -> Gpus:
     listed, trouble = _list_gpus()
     if granted is None:
         return Gpus(_all_names(listed), trouble)
-    found = _granted(granted, listed)
-    return Gpus(found.names, found.trouble or trouble)
+    gpus = _granted(granted, listed)
+    return Gpus(gpus.names, gpus.trouble or trouble)
 
 
 def _list_gpus() -> tuple[list[_Listed], str]:
@@ -186,7 +185,7 @@ def _granted(value: str, listed: Sequence[_Listed]) -> Gpus:
     It reads up to the first entry that names no GPU, such as -1, and shows none at all if one is
     named twice before.
     """
-    found = f"CUDA_VISIBLE_DEVICES: found {value}"
+    text = f"CUDA_VISIBLE_DEVICES: found {value}"
     entries = value.split(",")
     named: dict[str, str] = {}
     for entry in entries:
@@ -195,13 +194,13 @@ def _granted(value: str, listed: Sequence[_Listed]) -> Gpus:
         if not gpu:
             break
         if gpu in named:
-            return Gpus([], f"{found}, which names {name} twice: CUDA shows none; write each once")
+            return Gpus([], f"{text}, which names {name} twice: CUDA shows none; write each once")
         named[gpu] = name
     names, rest = list(named.values()), entries[len(named) :]
     if not any(map(_name, rest)):
         return Gpus(names)
     end, used = rest[0].strip() or "an empty entry", ", ".join(names) or "none"
-    return Gpus(names, f"{found}; CUDA reads it up to {end}, no GPU of this machine; used: {used}")
+    return Gpus(names, f"{text}; CUDA reads it up to {end}, no GPU of this machine; used: {used}")
 
 
 def _name(entry: str) -> str:

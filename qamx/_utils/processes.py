@@ -211,7 +211,7 @@ os.register_at_fork(
 
 def _listed() -> dict[int, Listed]:
     """The running processes by number; none where the system has no such table."""
-    found: dict[int, Listed] = {}
+    processes: dict[int, Listed] = {}
     for name in os.listdir(_PROC) if _PROC.is_dir() else ():
         if not name.isdecimal():
             continue
@@ -221,31 +221,31 @@ def _listed() -> dict[int, Listed]:
             continue
         state, parent, _, session, *_ = text.rpartition(")")[2].split()
         if state not in "ZX":
-            found[int(name)] = Listed(int(parent), int(session))
-    return found
+            processes[int(name)] = Listed(int(parent), int(session))
+    return processes
 
 
 def _children(thread: int | None = None) -> set[int]:
     """Children of this process, or of one of its threads, where the system lists them."""
     threads = os.listdir(_PROC / "self/task") if thread is None and _PROC.is_dir() else [thread]
-    found: set[int] = set()
+    children: set[int] = set()
     for number in threads:
         with contextlib.suppress(OSError), open(f"/proc/self/task/{number}/children") as listed:
-            found.update(map(int, listed.read().split()))
-    return found
+            children.update(map(int, listed.read().split()))
+    return children
 
 
 def _descendants(roots: Collection[int], listed: dict[int, Listed]) -> set[int]:
     children: dict[int, list[int]] = {}
     for pid, process in listed.items():
         children.setdefault(process.parent, []).append(pid)
-    found: set[int] = set()
+    descendants: set[int] = set()
     waiting = list(roots)
     while waiting:
-        new = set(children.get(waiting.pop(), ())) - found
-        found |= new
+        new = set(children.get(waiting.pop(), ())) - descendants
+        descendants |= new
         waiting += new
-    return found
+    return descendants
 
 
 SECONDS = 20.0
@@ -319,38 +319,39 @@ def find_renderer() -> Renderer:
     """Tries the variables' choice, or a display; without one, or if it fails, `BACKENDS`."""
     asked = {name: os.environ[name] for name in VARIABLES if os.environ.get(name, "").strip()}
     if not asked and sys.platform == "linux" and not _has_display():
-        backend, said = first_backend()
-        found = Renderer(backend, said)
-        return found if backend else Renderer(None, f"nothing draws here ({said})", INSTALL)
-    wanted = canonical(asked.get("MUJOCO_GL", ""))
+        backend, tried = first_backend()
+        if backend is None:
+            return Renderer(None, f"nothing draws here ({tried})", INSTALL)
+        return Renderer(backend, tried)
+    choice = canonical(asked.get("MUJOCO_GL", ""))
     platform = canonical(asked.get("PYOPENGL_PLATFORM", ""))
-    wanted = wanted or (platform if platform in BACKENDS else "")
+    choice = choice or (platform if platform in BACKENDS else "")
     named = ", ".join(f"{name}={value}" for name, value in asked.items()) or "the display"
-    works, last = probe(RENDERING, MUJOCO_GL=wanted)
+    works, last = probe(RENDERING, MUJOCO_GL=choice)
     if works:
-        return Renderer(wanted, f"{named}: {last}")
+        return Renderer(choice, f"{named}: {last}")
     failed = f"{named} does not draw here ({last})"
-    backend, said = first_backend()
+    backend, tried = first_backend()
     if backend is None:
-        return Renderer(None, f"{failed}, nor does anything else ({said})", INSTALL)
+        return Renderer(None, f"{failed}, nor does anything else ({tried})", INSTALL)
     wrong = [name for name, value in asked.items() if canonical(value) != backend]
     if not wrong:
-        return Renderer(backend, f"{failed}; {said}")
+        return Renderer(backend, f"{failed}; {tried}")
     rather = f", or write MUJOCO_GL={backend}" if wrong == ["MUJOCO_GL"] else ""
     return Renderer(backend, failed, f"{backend} does: unset {' and '.join(wrong)}{rather}")
 
 
 def first_backend() -> tuple[str | None, str]:
     """The first of `BACKENDS` that draws, None without any; and their messages."""
-    said = []
+    failures = []
     for backend in BACKENDS:
         # Where it is set to another, this one could not be loaded.
         platform = {"PYOPENGL_PLATFORM": backend} if os.environ.get("PYOPENGL_PLATFORM") else {}
         works, last = probe(RENDERING, MUJOCO_GL=backend, **platform)
         if works:
             return backend, f"{backend}: {last}"
-        said.append(f"{backend}: {last}")
-    return None, "; ".join(said)
+        failures.append(f"{backend}: {last}")
+    return None, "; ".join(failures)
 
 
 def canonical(value: str) -> str:
@@ -376,5 +377,5 @@ def probe(code: str, **variables: str) -> tuple[bool, str]:
         )
     except subprocess.TimeoutExpired:
         return False, f"no answer within {SECONDS:.0f} s"
-    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    return done.returncode == 0, said[-1] if said else f"exit status {done.returncode}"
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
+    return done.returncode == 0, lines[-1] if lines else f"exit status {done.returncode}"

@@ -89,7 +89,7 @@ LINE = "{label}: {done} of {total}, {rate}, {left:.0f} min left"
 class Progress:
     """The progress of a long task: a bar where output is a terminal, else a line every 30 s.
 
-    Entered as a context; lines go to the log, so that they stand in order with other messages.
+    A context manager; lines go to the log, in order with other messages.
 
     **Arguments:** `total` counts what there is to do, `first` what was done before; `unit` is the
     plural of what is counted, `amount` shows a count; `line` is the template of a line.

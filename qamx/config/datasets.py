@@ -189,8 +189,8 @@ class EpisodicDataSettings(DataSettings):
         "it is solved, or nowhere",
     )
 
-    def reading(self, environment: EnvironmentSettings) -> "EpisodeReader":
-        """The rules by which episodes become transitions for an environment."""
+    def reader(self, environment: EnvironmentSettings) -> "EpisodeReader":
+        """The reader that turns episodes into transitions for an environment."""
         from qamx.data.formats.episodes import EpisodeReader
 
         return EpisodeReader(
@@ -216,8 +216,8 @@ class NpzDataSettings(EpisodicDataSettings):
     def build(self, environment: EnvironmentSettings) -> "DataSource":
         from qamx.data.formats.npz import npz_data
 
-        rules = self.reading(environment)
-        return npz_data(self.name, self.success, rules, self.updates_per_shard)
+        reader = self.reader(environment)
+        return npz_data(self.name, self.success, reader, self.updates_per_shard)
 
 
 @registry.datasets.add("hdf5", "HDF5 files in robomimic's layout or D4RL's")
@@ -233,7 +233,7 @@ class HDF5DataSettings(EpisodicDataSettings):
     def build(self, environment: EnvironmentSettings) -> "DataSource":
         from qamx.data.formats.hdf5 import hdf5_data
 
-        return hdf5_data(self.name, self.success, self.reading(environment), self.filter)
+        return hdf5_data(self.name, self.success, self.reader(environment), self.filter)
 
 
 @registry.datasets.add("minari", "Minari's data sets, by name")
@@ -243,7 +243,7 @@ class MinariDataSettings(EpisodicDataSettings):
     def build(self, environment: EnvironmentSettings) -> "DataSource":
         from qamx.data.formats.minari import minari_data
 
-        return minari_data(self.name, self.success, self.reading(environment))
+        return minari_data(self.name, self.success, self.reader(environment))
 
 
 @registry.datasets.add("lerobot", "LeRobot data sets of versions 2 and 3, their states")
@@ -253,7 +253,7 @@ class LeRobotDataSettings(EpisodicDataSettings):
     def build(self, environment: EnvironmentSettings) -> "DataSource":
         from qamx.data.formats.lerobot import lerobot_data
 
-        return lerobot_data(self.name, self.success, self.reading(environment))
+        return lerobot_data(self.name, self.success, self.reader(environment))
 
 
 Walker = Literal["ant", "humanoid"]

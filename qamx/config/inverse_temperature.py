@@ -65,7 +65,7 @@ class ConstantTemperature(TemperatureSettings):
     "linear", "from start to stop over a number of updates, stop from then on"
 )
 class LinearTemperature(TemperatureSettings):
-    """From `start` to `stop` over `updates` updates, `stop` from then on."""
+    """A linear change from `start` to `stop` over `updates` updates, then `stop`."""
 
     schedule: str = "linear"
     start: NonNegativeFloat = Field(description="at the first update")

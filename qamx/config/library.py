@@ -1,4 +1,4 @@
-"""Experiments and suites by name: those of `experiments/` here, and those that come with qamx."""
+"""Experiments and suites by name: in `experiments/`, or packaged with qamx."""
 
 import functools
 import logging
@@ -9,16 +9,16 @@ from pathlib import Path
 from qamx.errors import suggestion
 
 HERE = Path("experiments")
-"""The folder of experiments of one's own, from the current directory."""
+"""The user's folder of experiments, in the current directory."""
 
 SUITES = Path("suites")
-"""Where suites are, in a folder of experiments."""
+"""The subfolder of suites in a folder of experiments."""
 
 
 def library() -> Path:
-    """The folder of the experiments that come with qamx: in the package, or in a clone beside it.
+    """The folder of the experiments that come with qamx.
 
-    A wheel has them as `qamx/_experiments`; a clone has them at its top level, where they are kept.
+    A wheel has them as `qamx/_experiments`, a clone at its top level.
     """
     package = Path(__file__).parents[1]
     packed = package / "_experiments"
@@ -26,33 +26,33 @@ def library() -> Path:
 
 
 def find_experiment(name: str | Path) -> Path:
-    """The file that a path or a name means: `c4_qam_edit`, or a suite's where no experiment has it.
+    """The file of a path or a name, such as `c4_qam_edit`; a suite's if no experiment has the name.
 
-    A path to a file means that file. Another one, with or without `.toml`, is looked for in
-    `experiments/` of the current directory, then among the experiments that come with qamx; a note
-    says so where both have it and differ. What is in none of them is given back as it is.
+    A path to a file means that file. Any other name, with or without `.toml`, is looked for in
+    `experiments/` of the current directory, then among the packaged experiments; a note is logged
+    if both have it and differ. A name found in neither is returned unchanged.
     """
     return _find(Path(name), (Path(), SUITES))
 
 
 def find_suite(name: str | Path) -> Path:
-    """As `find_experiment`, where suites come first: `table1` and `suites/table1` are one."""
+    """As `find_experiment`, suites first: `table1` and `suites/table1` are the same."""
     return _find(Path(name), (SUITES, Path()))
 
 
 def names(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The names of a folder's experiments, then of its suites, each with its file."""
+    """Names and files of a folder's experiments, then of its suites."""
     for place in (Path(), SUITES):
         for file in sorted((folder / place).glob("*.toml")):
             yield (place / file.stem).as_posix(), file
 
 
 def nearest(name: str) -> str:
-    """What may be meant by a name that is not found, as a message goes on."""
+    """The remedy for a name that is not found: a similar one, or how to list all."""
     files = [file.name for file in Path().glob("*.toml")]
     known = [known for folder in (HERE, library()) for known, _ in names(folder)]
-    said = suggestion(name, (*files, *known))
-    return said if said.startswith("did you mean") else "qamx list shows what a name can mean"
+    similar = suggestion(name, (*files, *known))
+    return similar if similar.startswith("did you") else "qamx list shows what a name can mean"
 
 
 def _find(name: Path, places: tuple[Path, ...]) -> Path:
@@ -73,11 +73,11 @@ def _find(name: Path, places: tuple[Path, ...]) -> Path:
 def _differ(own: Path, packed: Path) -> bool:
     try:
         return own.read_bytes() != packed.read_bytes()
-    except OSError:  # which is said when the file is read
+    except OSError:  # reported when the file is read
         return False
 
 
 @functools.cache
 def _note(text: str) -> None:
-    """A note, once a process."""
+    """Log a note, once a process."""
     logging.getLogger("qamx").warning("note: %s", text)

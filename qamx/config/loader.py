@@ -1,4 +1,4 @@
-"""From an experiment file to an `Experiment`, or to all that is wrong with it."""
+"""Loads an experiment file: an `Experiment`, or an error with all problems of the file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,17 +29,17 @@ from qamx.errors import suggestion
 
 
 def load(path: str | Path, overrides: Sequence[str] = (), seed: int | None = None) -> Experiment:
-    """Reads and validates an experiment file.
+    """Read and validate an experiment file.
 
     **Arguments:**
 
     - `path`: a TOML file, or the name of an experiment, such as `c4_qam_edit`: one of
       `experiments/` here, or one that comes with qamx.
     - `overrides`: texts `section.key=value`, applied in order over the file.
-    - `seed`: takes the place of the file's seed.
+    - `seed`: replaces the file's seed.
 
-    **Raises:** `ConfigError` with every problem of the file, of the one it extends, and of
-    the overrides.
+    **Raises:** `ConfigError` with every problem of the file, of those it extends, and of the
+    overrides.
     """
     return resolve(gather(find_experiment(path), [Override(text) for text in overrides], seed))
 
@@ -47,7 +47,7 @@ def load(path: str | Path, overrides: Sequence[str] = (), seed: int | None = Non
 def resolve(tree: ConfigTree) -> Experiment:
     """The experiment that a tree of values describes.
 
-    **Raises:** `ConfigError` with every problem of the tree, those noted in it included.
+    **Raises:** `ConfigError` with every problem of the tree.
     """
     if is_suite(tree.values):
         raise ConfigError([ConfigProblem(str(tree.file), "", _SUITE)])
@@ -59,7 +59,7 @@ def resolve(tree: ConfigTree) -> Experiment:
 
 
 def is_suite(table: Mapping[str, Any]) -> bool:
-    """Whether a file's table lists experiments to run, and is none itself."""
+    """True if a file's table is a suite, which lists experiments."""
     return not table.keys().isdisjoint(("suite", "group"))
 
 
@@ -81,7 +81,7 @@ def _load_plugins(tree: ConfigTree) -> None:
 class _Choice:
     """A section whose model is selected by one of its keys.
 
-    `base` validates what all choices share where the key selects nothing.
+    `base` validates the common keys if the key selects nothing.
     """
 
     registry: registry.Registry
@@ -91,7 +91,7 @@ class _Choice:
     by_scheme: bool = False
 
     def selected(self, table: dict[str, Any]) -> Any:
-        """The registered name that the table asks for, whether or not it exists."""
+        """The name in the table, which may not be registered."""
         value = table.get(self.key, self.default)
         if not self.by_scheme:
             return value
@@ -113,14 +113,14 @@ _FIXED: dict[str, type[BaseModel]] = {
 
 
 class _Reader:
-    """Turns a tree into validated settings, noting in the tree what is wrong."""
+    """Turns a tree into validated settings, and adds problems to the tree."""
 
     def __init__(self, tree: ConfigTree):
         self.tree = tree
-        self.undecided: set[Key] = set()  # keys whose absence may be due to another problem
+        self.undecided: set[Key] = set()  # keys that may be missing because of another problem
 
     def parts(self) -> dict[str, Any]:
-        """The arguments of `Experiment`; incomplete where there are problems."""
+        """The arguments of `Experiment`; incomplete if there are problems."""
         general = self._general()
         environment = self._choose("environment", self._table("environment"))
         data = self._choose("data", self._data_table(environment))

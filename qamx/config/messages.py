@@ -1,4 +1,4 @@
-"""What is wrong with an experiment file, said so that it can be mended."""
+"""Messages for validation errors of pydantic: file, key, value found, value to write."""
 
 import json
 import math
@@ -19,7 +19,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class ConfigProblem:
-    """One mistake: the file (or option) it stands in, its dotted key, and what to write."""
+    """One mistake: its file (or option), its dotted key, and the remedy."""
 
     origin: str
     key: str
@@ -30,7 +30,7 @@ class ConfigProblem:
 
 
 class ConfigError(UserError):
-    """Everything that is wrong with an experiment, one line each."""
+    """All problems of an experiment, one line each."""
 
     def __init__(self, problems: list[ConfigProblem]):
         self.problems = tuple(problems)
@@ -39,7 +39,7 @@ class ConfigError(UserError):
 
 @dataclass(frozen=True)
 class FieldError:
-    """A mistake inside a table, before it is known where the table was written."""
+    """A mistake inside a table, before the file of the table is known."""
 
     key: Key
     text: str
@@ -48,7 +48,7 @@ class FieldError:
 
 @dataclass(frozen=True)
 class RegistryChoice:
-    """Marks a field whose table is validated by the settings that a registered name has."""
+    """Marks a field whose table is validated by the settings of a registered name."""
 
     registry: Registry
     selector: str
@@ -74,12 +74,12 @@ class RegistryChoice:
 
 
 def value_problem(text: str) -> PydanticCustomError:
-    """An error for a validator to raise whose text is shown as it stands."""
+    """An error for a validator to raise; its text is shown unchanged."""
     return PydanticCustomError("problem", "{text}", {"text": text})
 
 
 def choice_text(registry: Registry, name: object) -> str:
-    """Why `name` selects nothing in a registry."""
+    """The reason why `name` selects nothing in a registry."""
     if name is None:
         return f"missing; known: {', '.join(registry.names())}"
     if not isinstance(name, str):
@@ -100,7 +100,7 @@ def field_errors(
 
 
 def show(value: object) -> str:
-    """A value as one would write it in a file."""
+    """A value as it would be written in a file."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return json.dumps(value, ensure_ascii=False, default=str)
@@ -125,10 +125,10 @@ def _field_error(
         key = (*key, name)
         field = model.model_fields.get(name) if model else None
         value = value.get(name)
-    return _worded(details, key, model, field, value)
+    return _describe(details, key, model, field, value)
 
 
-def _worded(
+def _describe(
     details: ErrorDetails,
     key: Key,
     model: type[BaseModel] | None,
@@ -147,14 +147,15 @@ def _worded(
     options = _options(field)
     if options and isinstance(value, str):
         return FieldError(key, f"found {show(value)}; {suggestion(value, options)}")
-    what = f" ({_kind_of(value)})" if kind.endswith("_type") or options else ""
-    return FieldError(key, f"found {show(value)}{what}; {_expected(field) or details['msg']}")
+    kind_of_value = f" ({_kind_of(value)})" if kind.endswith("_type") or options else ""
+    wanted = _expected(field) or details["msg"]
+    return FieldError(key, f"found {show(value)}{kind_of_value}; {wanted}")
 
 
 def _model_of(field: FieldInfo, value: Mapping[str, Any]) -> type[BaseModel] | None:
-    for mark in field.metadata:
-        if isinstance(mark, RegistryChoice):
-            return mark.find(value)
+    for annotation in field.metadata:
+        if isinstance(annotation, RegistryChoice):
+            return annotation.find(value)
     types: tuple[Any, ...] = (field.annotation, *get_args(field.annotation))
     return next((t for t in types if isinstance(t, type) and issubclass(t, BaseModel)), None)
 
@@ -163,7 +164,7 @@ def _expected(field: FieldInfo) -> str:
     options = _options(field)
     if options:
         return "known: " + ", ".join(sorted(options))
-    allowed = next(_marks(field.metadata, field.annotation), None)
+    allowed = next(_allowed(field.metadata, field.annotation), None)
     example = _example(field)
     parts = [allowed.text] if allowed else []
     if example is not None:
@@ -175,11 +176,11 @@ def _options(field: FieldInfo) -> tuple[str, ...]:
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
-def _marks(metadata: Any, annotation: Any) -> Iterator[Allowed]:
-    """The sentences of a type, also of the one inside `Annotated[...] | None`."""
-    yield from (mark for mark in metadata if isinstance(mark, Allowed))
+def _allowed(metadata: Any, annotation: Any) -> Iterator[Allowed]:
+    """The descriptions of a type's values, also of the type inside `Annotated[...] | None`."""
+    yield from (item for item in metadata if isinstance(item, Allowed))
     for part in get_args(annotation):
-        yield from _marks(getattr(part, "__metadata__", ()), None)
+        yield from _allowed(getattr(part, "__metadata__", ()), None)
 
 
 def _example(field: FieldInfo) -> object:

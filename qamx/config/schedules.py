@@ -19,6 +19,7 @@ Warmup = Annotated[
     Count,
     Field(description="environment steps before its first update; fewer than `online_steps`"),
 ]
+OFFLINE_STEPS = 1_000_000
 UpdatesPerStep = Annotated[
     PositiveFloat,
     Field(
@@ -64,7 +65,7 @@ class OfflineSettings(LearningSettings):
     """Learning from the data alone."""
 
     kind: str = "offline"
-    offline_steps: OfflineSteps = 1_000_000
+    offline_steps: OfflineSteps = OFFLINE_STEPS
 
     def phases(self) -> "tuple[Phase, ...]":
         from qamx.schedules import Offline
@@ -72,56 +73,51 @@ class OfflineSettings(LearningSettings):
         return (Offline(self.offline_steps),)
 
 
-def _leaves_steps(cls: type, warmup: int, info: ValidationInfo) -> int:
-    steps = info.data.get("online_steps")
-    if steps is not None and warmup >= steps:
-        raise value_problem(
-            f"{warmup} warm-up steps leave no update in {steps} online steps; "
-            f"write an integer below {steps}"
-        )
-    return warmup
+class CollectingSettings(LearningSettings):
+    """Keys of the schedules with an online phase."""
 
-
-@registry.schedules.add("online", "learn in the environment from the start, with the data beside")
-class OnlineSettings(LearningSettings):
-    """Learning from the environment and the data together, from the first update on."""
-
-    kind: str = "online"
     online_steps: OnlineSteps = 500_000
     online_warmup: Warmup = 5_000
     updates_per_step: UpdatesPerStep = 1
 
-    _check_warmup = field_validator("online_warmup")(classmethod(_leaves_steps))
+    @field_validator("online_warmup")
+    @classmethod
+    def _leaves_steps(cls, warmup: int, info: ValidationInfo) -> int:
+        steps = info.data.get("online_steps")
+        if steps is not None and warmup >= steps:
+            raise value_problem(
+                f"{warmup} warm-up steps leave no update in {steps} online steps; "
+                f"write an integer below {steps}"
+            )
+        return warmup
 
     def phases(self) -> "tuple[Phase, ...]":
-        return (_online(self),)
+        from qamx.schedules import Online
+
+        return (Online(self.online_steps, self.online_warmup, self.updates_per_step),)
+
+
+@registry.schedules.add("online", "learn in the environment from the start, with the data beside")
+class OnlineSettings(CollectingSettings):
+    """Learning from the environment and the data together, from the first update on."""
+
+    kind: str = "online"
 
 
 @registry.schedules.add(
     "offline_to_online",
     "learn from the data set, then go on in the environment with the same objective",
 )
-class OfflineToOnlineSettings(LearningSettings):
+class OfflineToOnlineSettings(CollectingSettings):
     """Learning from the data, then from the data and the environment together."""
 
     kind: str = "offline_to_online"
-    offline_steps: OfflineSteps = 1_000_000
-    online_steps: OnlineSteps = 500_000
-    online_warmup: Warmup = 5_000
-    updates_per_step: UpdatesPerStep = 1
-
-    _check_warmup = field_validator("online_warmup")(classmethod(_leaves_steps))
+    offline_steps: OfflineSteps = OFFLINE_STEPS
 
     def phases(self) -> "tuple[Phase, ...]":
         from qamx.schedules import Offline
 
-        return Offline(self.offline_steps), _online(self)
-
-
-def _online(settings: OnlineSettings | OfflineToOnlineSettings) -> "Phase":
-    from qamx.schedules import Online
-
-    return Online(settings.online_steps, settings.online_warmup, settings.updates_per_step)
+        return (Offline(self.offline_steps), *super().phases())
 
 
 def phase_steps(schedule: Mapping[str, Any]) -> dict[str, int]:

@@ -22,9 +22,9 @@ from qamx.config.toml import ConfigTree, Override, gather, read_toml, validated
 
 @dataclass(frozen=True)
 class SuiteRun:
-    """One run of a suite; no other one of the suite has its `name`, which is its folder's.
+    """One run of a suite; its `name`, which is its folder's, is unique in the suite.
 
-    `choice` is what its group, its variant and its point of the grid set; `overrides` has it too.
+    `choice` are those of the overrides that its group, variant and grid point set.
     """
 
     file: Path
@@ -40,46 +40,46 @@ class SuiteRun:
 
 @dataclass(frozen=True)
 class RunVariant:
-    """What a group makes of each of its experiments: a variant at a point of the grid, on a task.
+    """The overrides of a group's experiments: a variant at a grid point, on a task.
 
-    `choice` are those of the overrides that hold for this group, variant and point alone.
+    `choice` are those that hold for this group, variant and point alone.
     """
 
     overrides: tuple[Override, ...]
-    variant: str | None
+    name: str | None
     choice: tuple[Override, ...] = ()
 
     def resolve(self, file: Path) -> Experiment:
-        """The experiment of a file in this form, with the variant in its name."""
+        """The experiment of a file with these overrides, and the variant in its name."""
         experiment = resolve(gather(file, self.overrides, None))
-        if self.variant is None:
+        if self.name is None:
             return experiment
-        return replace(experiment, name=f"{experiment.name}-{self.variant}")
+        return replace(experiment, name=f"{experiment.name}-{self.name}")
 
     def title(self, file: Path) -> str:
-        """What a problem says of the experiment that has it."""
-        return file.name if self.variant is None else f"{file.name}, variant {self.variant}"
+        """The name of an experiment in the message of a problem."""
+        return file.name if self.name is None else f"{file.name}, variant {self.name}"
 
 
 @dataclass(frozen=True)
 class SuiteGroup:
-    """Files x forms x seeds; without seeds each experiment has its own.
+    """Files x variants x seeds; without seeds each experiment has its own.
 
-    `key` is where the group stands in its file, such as `group.1`.
+    `key` is the group's in its file, such as `group.1`.
     """
 
     key: str
     files: tuple[Path, ...]
-    forms: tuple[RunVariant, ...]
+    variants: tuple[RunVariant, ...]
     seeds: tuple[int, ...] | None
 
     def __len__(self) -> int:
-        return len(self.files) * len(self.forms) * len(self.seeds or (None,))
+        return len(self.files) * len(self.variants) * len(self.seeds or (None,))
 
 
 @dataclass(frozen=True)
 class Selected:
-    """On what the settings that a tuning suite selects are run; without tasks on the file's own."""
+    """Tasks, seeds and overrides of a run with selected settings; without tasks, the file's own."""
 
     tasks: tuple[int, ...] | None
     seeds: tuple[int, ...]
@@ -88,10 +88,10 @@ class Selected:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite whose file is sound; `runs` looks at its experiments.
+    """A suite whose file is valid; `runs` validates its experiments.
 
-    `seeds_per_process` says how many seeds are trained together, where the file does; a suite for
-    tuning has `selected`.
+    `seeds_per_process` is the number of seeds trained together, if the file sets it; a tuning suite
+    has `selected`.
     """
 
     file: Path
@@ -100,24 +100,24 @@ class Suite:
     selected: Selected | None = None
 
     def __len__(self) -> int:
-        """How many runs there are."""
+        """The number of runs."""
         return sum(map(len, self.groups))
 
     def runs(self) -> tuple[SuiteRun, ...]:
         """Every run, in the order of the file.
 
-        **Raises:** `ConfigError` with every problem of every experiment as it would be run, or
-        with the names that runs would share.
+        **Raises:** `ConfigError` with every problem of every experiment as it would be run, and
+        every name that several runs would have.
         """
         runs: list[tuple[str, SuiteRun]] = []
-        found: dict[ConfigProblem, list[str]] = {}
-        for group, file, form in self._experiments():
+        titles: dict[ConfigProblem, list[str]] = {}
+        for group, file, variant in self._experiments():
             try:
-                runs += [(group.key, run) for run in _runs_of(form, file, group.seeds)]
+                runs += [(group.key, run) for run in _runs_of(variant, file, group.seeds)]
             except ConfigError as error:
                 for problem in error.problems:
-                    found.setdefault(problem, []).append(form.title(file))
-        problems = [_attributed(*finding) for finding in found.items()]
+                    titles.setdefault(problem, []).append(variant.title(file))
+        problems = [_with_experiments(problem, names) for problem, names in titles.items()]
         problems += _shared_names(self.file, runs)
         if problems:
             raise ConfigError(problems)
@@ -125,24 +125,23 @@ class Suite:
 
     def _experiments(self) -> Iterator[tuple[SuiteGroup, Path, RunVariant]]:
         for group in self.groups:
-            for file in group.files:
-                for form in group.forms:
-                    yield group, file, form
+            for file, variant in itertools.product(group.files, group.variants):
+                yield group, file, variant
 
 
-def _runs_of(form: RunVariant, file: Path, seeds: tuple[int, ...] | None) -> Iterator[SuiteRun]:
+def _runs_of(variant: RunVariant, file: Path, seeds: tuple[int, ...] | None) -> Iterator[SuiteRun]:
     """The runs of one experiment, which is validated once for all of its seeds."""
-    experiment = form.resolve(file)
-    overrides = tuple(override.text for override in form.overrides)
-    choice = tuple(override.text for override in form.choice)
-    if form.variant is not None:
+    experiment = variant.resolve(file)
+    overrides = tuple(override.text for override in variant.overrides)
+    choice = tuple(override.text for override in variant.choice)
+    if variant.name is not None:
         overrides = (*overrides, f"name={show(experiment.name)}")
     for seed in seeds or (experiment.seed,):
         name = replace(experiment, seed=seed).run_name
         yield SuiteRun(file, overrides, seed, name, choice)
 
 
-def _attributed(problem: ConfigProblem, titles: list[str]) -> ConfigProblem:
+def _with_experiments(problem: ConfigProblem, titles: list[str]) -> ConfigProblem:
     """A problem with the experiments that have it."""
     first, *others = dict.fromkeys(titles)
     more = f" and {len(others)} more" if others else ""
@@ -150,7 +149,7 @@ def _attributed(problem: ConfigProblem, titles: list[str]) -> ConfigProblem:
 
 
 def _shared_names(suite: Path, runs: list[tuple[str, SuiteRun]]) -> Iterator[ConfigProblem]:
-    """A problem for each group with runs that are named like earlier ones."""
+    """A problem for each group that has runs with the names of earlier ones."""
     owners: dict[str, str] = {}
     shared: dict[tuple[str, str], list[str]] = {}
     for key, run in runs:
@@ -167,22 +166,22 @@ def _shared_names(suite: Path, runs: list[tuple[str, SuiteRun]]) -> Iterator[Con
 
 
 Point = tuple[str, tuple[Override, ...]]
-"""A name that a folder can have, and what the point sets."""
+"""The name of a grid point, as part of a folder's, and its overrides."""
 
 
-def points(tree: ConfigTree, place: str, grid: Mapping[str, Any]) -> list[Point]:
+def points(tree: ConfigTree, grid_key: str, grid: Mapping[str, Any]) -> list[Point]:
     """Every combination of the grid's values, in the order of the file; one empty point without.
 
-    **Arguments:** `place` is where the grid stands in the tree's file, such as `group.1.grid`. Of
-    what is no list of values the tree gets a complaint.
+    **Arguments:** `grid_key` is the grid's in the tree's file, such as `group.1.grid`. A value that
+    is no list is a problem of the tree.
     """
     axes = []
     for key, values in flat(dict(grid)).items():
         if isinstance(values, list) and values:
-            axes.append([_value(key, value, f"{tree.file}: {place}") for value in values])
+            axes.append([_value(key, value, f"{tree.file}: {grid_key}") for value in values])
         else:
             text = f"found {show(values)}; write a list of values, e.g. [1.0, 3.0]"
-            tree.complain(str(tree.file), f"{place}.{key}", text)
+            tree.complain(str(tree.file), f"{grid_key}.{key}", text)
     return [
         ("-".join(name for name, _ in point), tuple(override for _, override in point))
         for point in itertools.product(*axes)
@@ -196,7 +195,7 @@ def _value(key: str, value: Any, origin: str) -> tuple[str, Override]:
 
 
 def to_toml(value: Any) -> str:
-    """A value as it is written behind `key=`, a table in one line."""
+    """A value as written after `key=`, a table in one line."""
     if isinstance(value, Mapping):
         entries = (f"{key} = {to_toml(inner)}" for key, inner in value.items())
         return f"{{ {', '.join(entries)} }}"
@@ -230,26 +229,26 @@ _SET = "texts `section.key=value`, as on the command line; an empty value takes 
 
 
 class VariantSettings(Settings):
-    """One of the forms in which the experiments of a group are run."""
+    """`[[group.variants]]`: named overrides with which the experiments of a group are run."""
 
     name: Name = Field(examples=["T1"], description="of the variant; part of its runs' names")
     set: Changes = Field(default=(), description=_SET)
 
 
 class DefaultSettings(Settings):
-    """What holds for every group that does not say otherwise."""
+    """Keys of a group, with defaults from `[suite]`."""
 
     tasks: Annotated[Integers | None, DefaultText("each experiment's own")] = Field(
         default=None, examples=[[1, 2, 3, 4, 5]], description="sets `environment.task`"
     )
     seeds: Annotated[Seeds | None, DefaultText("each experiment's own")] = Field(
-        default=None, examples=[[10001, 20002]], description="the seeds of each experiment and form"
+        default=None, examples=[[10001, 20002]], description="seeds of each experiment and variant"
     )
     set: Changes = Field(default=(), description=_SET)
 
 
 class SharedSettings(DefaultSettings):
-    """`[suite]`: what holds for all, what the suite is for, and how its runs share processes."""
+    """`[suite]`: defaults of the groups, the kind of suite, and seeds in a process."""
 
     kind: Literal["runs", "tuning"] = Field(
         default="runs",
@@ -265,7 +264,7 @@ class SharedSettings(DefaultSettings):
 
 
 class SelectedSettings(Settings):
-    """`[selected]` of a tuning suite: on what the settings that it selects are run then."""
+    """`[selected]` of a tuning suite: tasks and seeds of the runs with the selected settings."""
 
     tasks: Annotated[Integers | None, DefaultText("each experiment's own")] = Field(
         default=None,
@@ -279,7 +278,7 @@ class SelectedSettings(Settings):
 
 
 class GroupSettings(DefaultSettings):
-    """Experiments that are run on the same tasks and seeds, in the same forms."""
+    """`[[group]]`: experiments that are run on the same tasks and seeds, in the same variants."""
 
     experiments: Patterns = Field(
         description="experiment files, from the folder of the suite or else of those that come "
@@ -289,8 +288,8 @@ class GroupSettings(DefaultSettings):
         tuple[VariantSettings, ...],
         Strict(False),
         Allowed("tables [[group.variants]]"),
-        DefaultText("one form without a name"),
-    ] = Field(default=(), description="the forms in which each experiment of the group is run")
+        DefaultText("one without a name"),
+    ] = Field(default=(), description="the variants in which each experiment of the group is run")
     grid: Annotated[
         dict[str, Any],
         Allowed("a table [group.grid] of lists of values"),
@@ -303,7 +302,7 @@ class GroupSettings(DefaultSettings):
 
 
 class SuiteSettings(Settings):
-    """A suite's file."""
+    """All tables of a suite's file."""
 
     suite: Annotated[SharedSettings, Allowed("a table [suite]")] = SharedSettings()
     selected: Annotated[SelectedSettings | None, Allowed("a table [selected]")] = None
@@ -322,10 +321,10 @@ class SuiteSettings(Settings):
 
 
 def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
-    """Reads and validates a suite's file; its experiments are read by `Suite.runs`.
+    """Read and validate a suite's file; its experiments are read by `Suite.runs`.
 
     **Arguments:** `path` is a TOML file, or a suite's name, such as `table1`; `overrides` are
-    texts `section.key=value` that go over all that the suite sets.
+    texts `section.key=value`, applied last.
 
     **Raises:** `ConfigError` with every problem of the file.
     """
@@ -343,7 +342,7 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
 
 
 def is_suite_file(path: Path) -> bool:
-    """Whether a file can be read and is a suite."""
+    """True if a file can be read and is a suite."""
     return is_suite(read_toml(ConfigTree(path), path, str(path), ""))
 
 
@@ -354,14 +353,14 @@ def _groups(
     for number, group in enumerate(settings.group, start=1):
         key = f"group.{number}"
         seeds = shared.seeds if group.seeds is None else group.seeds
-        forms = tuple(_forms(tree, key, shared, group, last))
-        yield SuiteGroup(key, _files(tree, key, group.experiments), forms, seeds)
+        variants = tuple(_variants(tree, key, shared, group, last))
+        yield SuiteGroup(key, _files(tree, key, group.experiments), variants, seeds)
 
 
 def _selected(
     tree: ConfigTree, settings: SuiteSettings, groups: Sequence[SuiteGroup]
 ) -> Selected | None:
-    """What a tuning suite is for, with the complaint if its seeds are not fresh."""
+    """The runs with selected settings of a tuning suite; seeds that it tunes on are a problem."""
     table, file = settings.selected, str(tree.file)
     if settings.suite.kind == "runs":
         if table is not None:
@@ -381,17 +380,17 @@ def _selected(
 
 
 def _files(tree: ConfigTree, key: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
-    """The files that patterns match beside the suite, or else in the library, each once."""
+    """The files that patterns match in the suite's folder, or else in the library, each once."""
     folder = tree.file.parent
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for pattern in patterns:
-        places = (folder, library(), library() / SUITES)
-        matched = next(filter(None, (_matches(place, pattern) for place in places)), [])
+        folders = (folder, library(), library() / SUITES)
+        matched = next(filter(None, (_matches(parent, pattern) for parent in folders)), [])
         if not matched:
             text = f"found {show(pattern)}, which matches no file in {show(str(folder))}"
             tree.complain(str(tree.file), f"{key}.experiments", text)
-        found |= dict.fromkeys(matched)
-    return tuple(found)
+        files |= dict.fromkeys(matched)
+    return tuple(files)
 
 
 def _matches(folder: Path, pattern: str) -> list[Path]:
@@ -399,33 +398,33 @@ def _matches(folder: Path, pattern: str) -> list[Path]:
     return [Path(os.path.normpath(folder / name)) for name in names]
 
 
-def _forms(
+def _variants(
     tree: ConfigTree,
     key: str,
     shared: DefaultSettings,
     group: GroupSettings,
     last: tuple[Override, ...],
 ) -> Iterator[RunVariant]:
-    """Every variant and point of the grid on every task; what is nearer to the run comes later."""
+    """Every variant at every grid point on every task; the more specific overrides come later."""
     file = str(tree.file)
     owner = "suite" if group.tasks is None else key
     tasks = [
         (Override(f"environment.task={task}", f"{file}: {owner}.tasks"),)
         for task in group.tasks or shared.tasks or ()
     ]
-    variants = [
+    named = [
         (variant.name, _overrides(variant.set, f"{file}: {key}.variants.{number}"))
         for number, variant in enumerate(group.variants, start=1)
     ]
     grid = points(tree, f"{key}.grid", group.grid)
     common = _overrides(shared.set, f"{file}: suite")
     own = _overrides(group.set, f"{file}: {key}")
-    choices = itertools.product(variants or [("", ())], grid, tasks or [()])
-    for (name, changes), (place, values), task in choices:
+    for (name, changes), (point, values) in itertools.product(named or [("", ())], grid):
         choice = (*own, *changes, *values)
-        title = "-".join(filter(None, (name, place))) or None
-        yield RunVariant((*common, *task, *choice, *last), title, choice)
+        title = "-".join(filter(None, (name, point))) or None
+        for task in tasks or [()]:
+            yield RunVariant((*common, *task, *choice, *last), title, choice)
 
 
-def _overrides(texts: tuple[str, ...], place: str) -> tuple[Override, ...]:
-    return tuple(Override(text, f"{place}.set") for text in texts)
+def _overrides(texts: tuple[str, ...], table: str) -> tuple[Override, ...]:
+    return tuple(Override(text, f"{table}.set") for text in texts)

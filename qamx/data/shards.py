@@ -58,7 +58,7 @@ class TransitionCache:
         try:
             self._write(label, transitions)
         except OSError as error:
-            _warn(f"{self._folder}: not kept ({error.strerror or error}); shards are read anew")
+            _warn(f"{self._folder}: not kept ({error.strerror or error}); shards are read again")
 
     def _write(self, label: str, transitions: Transitions) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -81,10 +81,10 @@ def number(call: str, what: str, value: Any) -> float:
     array = as_numbers(value)
     if array is None or array.shape not in ((), (1,)):
         raise refused(call, f"{what} that is {shown(value)}", "return one number")
-    found = float(array.reshape(()))
-    if not abs(found) <= LARGEST:
-        raise _not_finite(call, f"{what} of {found:g}")
-    return found
+    result = float(array.reshape(()))
+    if not abs(result) <= LARGEST:
+        raise _not_finite(call, f"{what} of {result:g}")
+    return result
 
 
 def flag(call: str, name: str, value: Any) -> bool:

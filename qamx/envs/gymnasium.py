@@ -233,13 +233,13 @@ def _make(address: str, arguments: dict[str, Any], given: int | None) -> tuple[A
 
 def _parts(call: str, answer: Any, names: Sequence[str]) -> Sequence[Any]:
     """The values that `reset` or `step` returned, the last of them a dictionary."""
-    wanted = f"return ({', '.join(names)}), as Gymnasium's interface has it"
+    remedy = f"return ({', '.join(names)}), as Gymnasium's interface has it"
     if not isinstance(answer, tuple | list):
-        raise refused(call, shown(answer), wanted)
+        raise refused(call, shown(answer), remedy)
     if len(answer) != len(names):
-        raise refused(call, f"{len(answer)} values", wanted)
+        raise refused(call, f"{len(answer)} values", remedy)
     if not isinstance(answer[-1], Mapping):
-        raise refused(call, f"an info that is {shown(answer[-1])}", f"{wanted}; info is a dict")
+        raise refused(call, f"an info that is {shown(answer[-1])}", f"{remedy}; info is a dict")
     return answer
 
 
@@ -250,5 +250,5 @@ def _entry_point(address: str) -> Any:
     module, colon, attribute = address.partition(":")
     if not colon:
         return None
-    found = importlib.import_module(module)
-    return None if attribute in gymnasium.registry else getattr(found, attribute)
+    imported = importlib.import_module(module)
+    return None if attribute in gymnasium.registry else getattr(imported, attribute)

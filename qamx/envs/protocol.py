@@ -158,18 +158,18 @@ class WorkerProcess:
         self._limit, self._users = limit, count
         self._answers: list[deque[Answer]] = [deque() for _ in range(count)]
         self._lock, self._ended = threading.Lock(), False
-        self._connection, theirs = Pipe()
+        self._connection, remote = Pipe()
         self._started = ChildProcesses()
-        arguments = [str(theirs.fileno()), str(os.getpid())]
+        arguments = [str(remote.fileno()), str(os.getpid())]
         with _signals_held():
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "qamx.envs.worker", *arguments],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[remote.fileno()],
                 env=_worker_env() | {TAG: self._started.value},
                 start_new_session=True,
             )
-        theirs.close()
+        remote.close()
         self.send(Setup(sys.path, os.getcwd(), factory, count))
 
     def send(self, message: Setup | Reset | Play) -> None:
@@ -276,15 +276,24 @@ def _worker_env() -> dict[str, str]:
     return variables | {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 
-def environment_failure(error: Exception, where: str, seed: int) -> RunError | UserError:
-    """An environment's exception as a run's error, with the seed that reproduces it.
+@contextlib.contextmanager
+def environment_errors(locate: Callable[[], tuple[str, int]]) -> Iterator[None]:
+    """Raises an environment's exception as a run's error, with what reproduces it.
 
     A `UserError`, such as for a result that the interface does not allow, stays one: the same
     command would meet it again.
+
+    **Arguments:** `locate` gives the episode's step, in words, and its reset seed.
     """
-    if isinstance(error, RunError):
-        return error
-    if isinstance(error, UserError):
-        return UserError(f"{error} (in {where}, reset seed {seed})")
-    cause = format_exception(error)
-    return RunError(f"the environment failed in {where}, reset seed {seed}: {cause}. {CONTINUES}")
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        where, seed = locate()
+        if isinstance(error, UserError):
+            raise UserError(f"{error} (in {where}, reset seed {seed})") from error
+        cause = format_exception(error)
+        raise RunError(
+            f"the environment failed in {where}, reset seed {seed}: {cause}. {CONTINUES}"
+        ) from error

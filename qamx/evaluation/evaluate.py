@@ -27,8 +27,8 @@ from qamx.evaluation.policy_source import (
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.trained_policy import load_experiment
 from qamx.training.evaluator import Evaluator, PlayedEpisode, Role, summarise
+from qamx.training.guards import Watchdog, open_watched_envs
 from qamx.training.plan import evaluation_seeds
-from qamx.training.watchdog import Watchdog, open_watched_envs
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def matching_residuals(
     adjoints: Float[Array, "steps batch dim"],
     sigma: Float[Array, " steps"],
 ) -> Float[Array, "steps batch"]:
-    """What each step of each path adds to `adjoint_matching_loss`."""
+    """The terms of `adjoint_matching_loss`, of each step and path."""
     sigma = sigma[:, None, None]
     return jnp.sum((2.0 / sigma * change + sigma * adjoints) ** 2, axis=-1)
 
@@ -120,6 +120,6 @@ def path_kl(
 def path_costs(
     change: Float[Array, "steps batch dim"], sigma: Float[Array, " steps"], step_size: float
 ) -> Float[Array, "steps batch"]:
-    """What each step of each path adds to `path_kl`, in nats."""
+    """The terms of `path_kl`, of each step and path, in nats."""
     weight = 2.0 * step_size / sigma[:, None, None] ** 2
     return jnp.sum(weight * change**2, axis=-1)

@@ -1,4 +1,4 @@
-"""The sizes of a method's networks, said once."""
+"""The sizes of a method's networks, in one place."""
 
 from dataclasses import dataclass
 

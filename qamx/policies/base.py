@@ -60,7 +60,7 @@ class AbstractPolicy(eqx.Module):
     """Acts at observations and learns from a critic and a batch.
 
     A policy that is built on another one holds it as a part: its loss includes the part's loss,
-    and everything that it uses of the part besides is frozen.
+    and everything else that it uses of the part is frozen.
     """
 
     @property

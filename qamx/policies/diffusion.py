@@ -102,7 +102,7 @@ class AbstractDiffusionPolicy(AbstractPolicy):
         ascent: Float[Array, "batch dim"],
         alpha_bar: Float[Array, "batch 1"],
     ) -> Float[Array, "batch dim"]:
-        """What the critic adds to the loss, entry by entry: `ascent` is grad_x mean_k Qbar_k."""
+        """The critic's term of the loss, entry by entry; `ascent` is grad_x mean_k Qbar_k."""
 
     @property
     def behaviour(self) -> None:
@@ -130,7 +130,7 @@ class AbstractDiffusionPolicy(AbstractPolicy):
 
         steps = jnp.arange(self.schedule.steps, 0, -1)
         keys = jax.random.split(path_key, len(steps))
-        noises = jax.vmap(lambda one: jax.random.normal(one, shape))(keys)
+        noises = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
         x, _ = jax.lax.scan(step, jax.random.normal(start_key, shape), (steps, noises))
         return clip_action(x)
 

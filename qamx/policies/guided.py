@@ -71,7 +71,7 @@ class GuidedFlow(AbstractDerivedPolicy):
         return clip_action(sample_ode(velocity, observation, noise, self.base.integrator))
 
     def guided(self, critic: Critic) -> GuidedVelocity:
-        """The velocity that it acts with beside a critic."""
+        """The velocity that it acts with, given a critic."""
         return GuidedVelocity(
             self.base.velocity,
             require_flow_time(critic.online),

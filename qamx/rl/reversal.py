@@ -1,4 +1,4 @@
-"""Critics on the states that a flow passes on its way to an action."""
+"""Critics on the states of a flow before its action."""
 
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from qamx.rl.temporal_difference import AbstractFlowTimeLearning, CriticMetrics
 
 
 class Reversible(Protocol):
-    """What reversal learning asks of a policy: its flow, run back from data."""
+    """The interface of a policy in reversal learning: its flow, run back from data."""
 
     def sample(
         self, critic: Any, observation: Float[Array, "batch obs"], key: Key

@@ -1,4 +1,4 @@
-"""Critics with a state value V(s) beside them."""
+"""Critics with a state value V(s)."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from qamx.rl.temporal_difference import AbstractCriticLearning, Actor
 ValueTarget = Callable[
     [AbstractCritic, Batch, Float[Array, " batch"]], Float[Array, "*ensemble batch"]
 ]
-"""What V regresses to: a function of the target critics, the batch, and the critics' target."""
+"""The target of V: a function of the target critics, the batch, and the critics' target."""
 
 
 class StateValueMetrics(Metrics):

@@ -27,12 +27,12 @@ def _is_fixed(node: PyTree) -> bool:
 def trainable(tree: PyTree) -> PyTree[Bool]:
     """A filter for `equinox.partition`: every float array outside a `Fixed` part."""
 
-    def mark(node: PyTree) -> PyTree[Bool]:
+    def is_trainable(node: PyTree) -> PyTree[Bool]:
         if _is_fixed(node):
             return jax.tree.map(lambda _: False, node)
         return eqx.is_inexact_array(node)
 
-    return jax.tree.map(mark, tree, is_leaf=_is_fixed)
+    return jax.tree.map(is_trainable, tree, is_leaf=_is_fixed)
 
 
 def frozen(tree: T) -> T:
@@ -56,7 +56,7 @@ class Delayed(eqx.Module, Generic[M]):
 
 
 class Clock(eqx.Module):
-    """Counts updates and says on which ones something due every `period` updates happens."""
+    """A counter of updates that fires on the first and then on every `period`-th."""
 
     period: int = eqx.field(static=True)
     count: Int[Array, ""]
@@ -67,7 +67,7 @@ class Clock(eqx.Module):
         self.period, self.count = period, jnp.zeros((), jnp.int32)
 
     def fires(self) -> Bool[Array, ""]:
-        """Whether it happens on the present update; it does on the first."""
+        """True on the first update and every `period`-th after it."""
         return self.count % self.period == 0
 
     def advance(self) -> "Clock":
@@ -87,6 +87,7 @@ class WithTarget(eqx.Module, Generic[M]):
 
     online: M
     copy: Fixed[M]
+    """Named as in every checkpoint, whose arrays are found by the names of fields."""
     rate: float
     clock: Clock | None
 
@@ -103,7 +104,7 @@ class WithTarget(eqx.Module, Generic[M]):
         return self.copy.value
 
     def reset_target(self, online: Any) -> "WithTarget[M]":
-        """The pair with another online part, from which the copy starts anew."""
+        """The pair with another online part, of which the target is a copy again."""
         return eqx.tree_at(
             lambda pair: (pair.online, pair.copy.value), self, (online, _copied(online))
         )
@@ -125,7 +126,7 @@ class WithTarget(eqx.Module, Generic[M]):
 
 
 def _copied(part: T) -> T:
-    # Buffers of its own, so that both can be donated to a compiled update.
+    # Separate buffers, so that both can be donated to a compiled update.
     return jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, part)
 
 

@@ -1,4 +1,4 @@
-"""How a critic learns: the critic half of the seam *critic learning x policy extraction*."""
+"""Critic learning: the critic half of the seam *critic learning x policy extraction*."""
 
 from abc import abstractmethod
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -14,7 +14,7 @@ from qamx.rl.target import WithTarget, frozen
 
 
 class Actor(Protocol):
-    """What critic learning asks of a policy: actions."""
+    """The interface of a policy in critic learning: actions."""
 
     def sample(
         self, critic: Any, observation: Float[Array, "batch obs"], key: Key

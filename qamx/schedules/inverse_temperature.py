@@ -51,7 +51,7 @@ class Constant(AbstractInverseTemperature):
 
 
 class LinearSchedule(AbstractInverseTemperature):
-    """From `start` to `stop` in equal steps over `updates` updates, `stop` from then on.
+    """A linear ramp from `start` to `stop` over `updates` updates, then constant.
 
     **Raises:** `ValueError` if an end is negative or `updates` is not positive.
     """

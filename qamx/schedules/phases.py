@@ -1,4 +1,4 @@
-"""Phases of training and the steps at which something is due."""
+"""Phases of training, and the steps of its events."""
 
 import math
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import TypeAlias
 
 
 def is_due(step: int, every: int, end: int) -> bool:
-    """Whether an event that comes every `every` steps, and once at `end`, falls on `step`."""
+    """True if an event of every `every` steps, and of `end`, falls on `step`."""
     return step % every == 0 or step == end
 
 
 def next_due(step: int, intervals: tuple[int, ...], end: int) -> int:
-    """The first step after `step` on which an event of any of the `intervals`, or `end`, falls."""
+    """The first step after `step` with an event of one of the `intervals`, or `end`."""
     return min(end, *((step // every + 1) * every for every in intervals))
 
 
@@ -23,7 +23,7 @@ class Cloning:
     name = "cloning"
 
     def updates_after(self, steps: int) -> int:
-        """Gradient updates that the first `steps` of the phase bring."""
+        """Gradient updates of the first `steps` of the phase."""
         return steps
 
 
@@ -35,7 +35,7 @@ class Offline:
     name = "offline"
 
     def updates_after(self, steps: int) -> int:
-        """Gradient updates that the first `steps` of the phase bring."""
+        """Gradient updates of the first `steps` of the phase."""
         return steps
 
 
@@ -54,7 +54,7 @@ class Online:
     name = "online"
 
     def updates_after(self, steps: int) -> int:
-        """Gradient updates that the first `steps` of the phase bring."""
+        """Gradient updates of the first `steps` of the phase."""
         return math.floor(max(steps - self.warmup, 0) * self.updates_per_step)
 
 
@@ -86,7 +86,7 @@ class Schedule:
         return sum(phase.steps for phase in self.phases[:index])
 
     def phase_at(self, step: int) -> Phase:
-        """The phase that brings the run to `step`."""
+        """The phase in which the run reaches `step`."""
         reached = (p for i, p in enumerate(self.phases) if step <= self.start(i) + p.steps)
         return next(reached, self.phases[-1])
 

@@ -195,7 +195,7 @@ class AsyncEvaluations:
         return [{"step": pending.step, "phase": pending.phase} for pending in self._pending]
 
     def arrays(self, step: int, run: SeedRun) -> dict[str, AbstractAgent]:
-        """The pending policies that a checkpoint of `step` must hold besides its own."""
+        """The pending policies that a checkpoint of `step` must hold in addition."""
         return {
             f"{PREFIX}{pending.step}": self._group.stacking.of(pending.agents, run.index)
             for pending in self._pending

@@ -28,7 +28,7 @@ Schema: TypeAlias = dict[str, tuple[list[int], str]]
 NAME = "manifest.json"
 
 
-class Damaged(Exception):
+class DamagedCheckpoint(Exception):
     """A file that is not what was saved; the message names it and its difference."""
 
 
@@ -58,45 +58,44 @@ def write_manifest(directory: Path, schema: Schema) -> None:
 def verify(directory: Path) -> Schema:
     """Checks every file in `directory` against its manifest; returns the schema.
 
-    **Raises:** `Damaged` at the first file that is missing, was added, or has another content.
+    **Raises:** `DamagedCheckpoint` at the first missing, added or changed file.
     """
     content = _read(directory / NAME)
     for name, (size, digest) in content["files"].items():
         verify_file(directory / name, size, digest)
     known = {*content["files"], NAME}
-    found = (path for path in sorted(directory.rglob("*")) if path.is_file())
-    for path in found:
-        if str(path.relative_to(directory)) not in known:
-            raise Damaged(f"{path}: not a file of this checkpoint")
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and str(path.relative_to(directory)) not in known:
+            raise DamagedCheckpoint(f"{path}: not a file of this checkpoint")
     return {name: (shape, dtype) for name, (shape, dtype) in content["schema"].items()}
 
 
 def verify_file(path: Path, size: int, digest: str) -> None:
     """Checks one file.
 
-    **Raises:** `Damaged` if it is missing, or has another size or hash.
+    **Raises:** `DamagedCheckpoint` if it is missing, or has another size or hash.
     """
     try:
-        found = path.stat().st_size
-        if found != size:
-            raise Damaged(f"{path}: {found:,} bytes, {size:,} were saved")
+        present = path.stat().st_size
+        if present != size:
+            raise DamagedCheckpoint(f"{path}: {present:,} bytes, {size:,} were saved")
         actual = sha256(path)
     except OSError as error:
-        raise Damaged(f"{path}: {_reason(error)}") from error
+        raise DamagedCheckpoint(f"{path}: {_reason(error)}") from error
     if actual != digest:
-        raise Damaged(f"{path}: SHA-256 {actual[:12]}..., {digest[:12]}... was saved")
+        raise DamagedCheckpoint(f"{path}: SHA-256 {actual[:12]}..., {digest[:12]}... was saved")
 
 
 def verify_schema(schema: Schema, arrays: dict[str, np.ndarray]) -> None:
     """Checks the shapes and dtypes that were read.
 
-    **Raises:** `Damaged` at the first array that is missing, was added, or has another form.
+    **Raises:** `DamagedCheckpoint` at the first missing, added or changed array.
     """
-    found = schema_of(arrays)
-    for name in sorted(schema.keys() | found.keys()):
-        saved, read = schema.get(name), found.get(name)
+    present = schema_of(arrays)
+    for name in sorted(schema.keys() | present.keys()):
+        saved, read = schema.get(name), present.get(name)
         if saved is None or read is None or list(saved) != list(read):
-            raise Damaged(f"array {name}: {_form(read)}, {_form(saved)} was saved")
+            raise DamagedCheckpoint(f"array {name}: {_form(read)}, {_form(saved)} was saved")
 
 
 def _form(entry: tuple[list[int], str] | None) -> str:
@@ -108,11 +107,11 @@ def _read(path: Path) -> dict[str, Any]:
         saved = json.loads(path.read_bytes())
         digest, content = saved["sha256"], {name: saved[name] for name in ("files", "schema")}
     except OSError as error:
-        raise Damaged(f"{path}: {_reason(error)}") from error
+        raise DamagedCheckpoint(f"{path}: {_reason(error)}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{path}: not a manifest ({error})") from error
+        raise DamagedCheckpoint(f"{path}: not a manifest ({error})") from error
     if _digest(content) != digest:
-        raise Damaged(f"{path}: its own SHA-256 does not match its content")
+        raise DamagedCheckpoint(f"{path}: its own SHA-256 does not match its content")
     return content
 
 
@@ -130,7 +129,7 @@ def to_host(tree: PyTree, prefix: str = "") -> dict[str, np.ndarray]:
     return {prefix + jax.tree_util.keystr(path): _to_host(leaf) for path, leaf in leaves}
 
 
-def fitted(arrays: dict[str, np.ndarray], template: PyTree, prefix: str = "") -> PyTree:
+def fit(arrays: dict[str, np.ndarray], template: PyTree, prefix: str = "") -> PyTree:
     """The template with the arrays as its leaves.
 
     **Arguments:** `prefix` is the path of `template` inside the tree that was saved.
@@ -138,8 +137,8 @@ def fitted(arrays: dict[str, np.ndarray], template: PyTree, prefix: str = "") ->
     **Raises:** `UserError` if an array is missing or has another shape or type.
     """
     leaves, structure = jax.tree.flatten_with_path(template)
-    found = [_fitted(prefix + jax.tree_util.keystr(path), arrays, leaf) for path, leaf in leaves]
-    return jax.tree.unflatten(structure, found)
+    fitted = [_fit(prefix + jax.tree_util.keystr(path), arrays, leaf) for path, leaf in leaves]
+    return jax.tree.unflatten(structure, fitted)
 
 
 def _is_key(leaf: Any) -> bool:
@@ -147,11 +146,11 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _to_host(leaf: Any) -> np.ndarray:
-    # A copy: the device's buffer is donated to the next update while the save goes on.
+    # A copy: the device's buffer is donated to the next update during the save.
     return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def _fitted(name: str, arrays: dict[str, np.ndarray], leaf: Any) -> Any:
+def _fit(name: str, arrays: dict[str, np.ndarray], leaf: Any) -> Any:
     """A saved array in the place of `leaf`."""
     expected = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     value = arrays.get(name)
@@ -213,7 +212,7 @@ class Saved:
 
         **Raises:** `UserError` if an array is missing or has another shape or type.
         """
-        return fitted(self.arrays, template, prefix)
+        return fit(self.arrays, template, prefix)
 
 
 Prepare = Callable[[], dict[str, Any]]
@@ -264,7 +263,7 @@ class Checkpoints:
     def read(self, step: int) -> Saved:
         """The checkpoint of `step`, every hash and every array's form checked.
 
-        **Raises:** `Damaged` if it is not what was saved.
+        **Raises:** `DamagedCheckpoint` if it is not what was saved.
         """
         directory = self._directory / str(step)
         schema = verify(directory)
@@ -272,7 +271,7 @@ class Checkpoints:
             arrays = self._orbax.restore(directory / "arrays")
             position = json.loads((directory / "position.json").read_bytes())
         except (OSError, ValueError, KeyError) as error:
-            raise Damaged(f"{directory}: cannot be read ({error})") from error
+            raise DamagedCheckpoint(f"{directory}: cannot be read ({error})") from error
         arrays = {name: np.asarray(array) for name, array in arrays.items()}
         verify_schema(schema, arrays)
         return Saved(step, arrays, position)
@@ -282,7 +281,7 @@ class Checkpoints:
     ) -> Saved | None:
         """The newest intact checkpoint; damaged ones move to `quarantine`.
 
-        **Arguments:** `check` may find more that is `Damaged`; steps after `limit` do not count.
+        **Arguments:** `check` may raise `DamagedCheckpoint` too; steps after `limit` do not count.
 
         **Raises:** `RunError` if there are, or were, checkpoints and all are damaged.
         """
@@ -293,7 +292,7 @@ class Checkpoints:
             try:
                 saved = self.read(step)
                 check(saved)
-            except Damaged as damage:
+            except DamagedCheckpoint as damage:
                 self._quarantine(step, damage)
             else:
                 return saved
@@ -310,7 +309,7 @@ class Checkpoints:
         for step in self.steps():
             try:
                 return self.read(step)
-            except Damaged as damage:
+            except DamagedCheckpoint as damage:
                 _warn(f"{damage}; the checkpoint before step {step:,} is used")
         return None
 
@@ -366,7 +365,7 @@ class Checkpoints:
         for path in self._directory.glob("*.partial"):
             shutil.rmtree(path)
 
-    def _quarantine(self, step: int, damage: Damaged) -> None:
+    def _quarantine(self, step: int, damage: DamagedCheckpoint) -> None:
         quarantine = self._directory / QUARANTINE
         quarantine.mkdir(exist_ok=True)
         target, count = quarantine / str(step), 1

@@ -10,8 +10,7 @@ from jaxtyping import Float
 from qamx._utils.seeds import TRAINING_STREAM, derived_seed
 from qamx.data.transitions import Transitions
 from qamx.envs import ActionQueue, EnvHandle, Step, close_envs
-from qamx.envs.protocol import environment_failure
-from qamx.errors import RunError, UserError
+from qamx.envs.protocol import environment_errors
 from qamx.training.checkpoint import Saved
 from qamx.training.seed_group import SeedGroup, SeedRun
 from qamx.training.state import Trainer, Training
@@ -61,10 +60,8 @@ class Collector:
     def observation(self) -> Float[np.ndarray, " obs"]:
         """The present observation; waits for the first one of a new episode."""
         if self._observation is None:
-            try:
+            with environment_errors(self._locate):
                 self._observation = self._env.observation()
-            except Exception as error:
-                raise self._failure(error) from error
         return self._observation
 
     def load(self, chunk: Float[np.ndarray, " dim"]) -> None:
@@ -105,9 +102,9 @@ class Collector:
         self.short_episodes = position.get("short_episodes")
         self._begin()
         self._play(np.asarray(actions, np.float32))
-        for _ in actions:
-            if self._take_step().done:
-                raise self._failure(ValueError("the same actions ended the episode earlier"))
+        with environment_errors(self._locate):
+            if any(self._take_step().done for _ in actions):
+                raise ValueError("the same actions ended the episode earlier")
         if position["chunk"]:
             self._queue.load(np.asarray(position["chunk"], np.float32).reshape(-1))
             self._play(self._queue.rest)
@@ -116,23 +113,17 @@ class Collector:
         """Begins the present episode, without waiting for its first observation."""
         self._length, self._observation = 0, None
         self._queue.drop()
-        try:
+        with environment_errors(self._locate):
             self._env.reset(self._reset_seed)
-        except Exception as error:
-            raise self._failure(error) from error
 
     def _play(self, actions: Float[np.ndarray, "n act"]) -> None:
         _ = self.observation  # must be received before the first step
-        try:
+        with environment_errors(self._locate):
             self._env.play(actions)
-        except Exception as error:
-            raise self._failure(error) from error
 
     def _take_step(self) -> Step:
-        try:
+        with environment_errors(self._locate):
             step = self._env.step()
-        except Exception as error:
-            raise self._failure(error) from error
         self._observation = step.observation
         self._length += 1
         return step
@@ -141,10 +132,8 @@ class Collector:
     def _reset_seed(self) -> int:
         return derived_seed(self._seed, TRAINING_STREAM, self._episode)
 
-    def _failure(self, error: Exception) -> RunError | UserError:
-        return environment_failure(
-            error, f"episode {self._episode}, step {self._length + 1}", self._reset_seed
-        )
+    def _locate(self) -> tuple[str, int]:
+        return f"episode {self._episode}, step {self._length + 1}", self._reset_seed
 
 
 def _transition(

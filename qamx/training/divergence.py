@@ -111,9 +111,9 @@ class FiniteCheck:
         batch = {name.strip("."): a for name, a in to_host(trainer.next_batch(own, rows)).items()}
         _write(directory, {"step": before.step, "update": update, "not_finite": broken}, batch, own)
         bad = [name for name, array in batch.items() if not np.isfinite(array).all()]
-        found = f"the batch's {', '.join(bad)} are not finite" if bad else "the batch is finite"
+        finding = f"the batch's {', '.join(bad)} are not finite" if bad else "the batch is finite"
         return (
-            f"step {before.step:,}, update {update:,}: {', '.join(broken)} not finite; {found}; "
+            f"step {before.step:,}, update {update:,}: {', '.join(broken)} not finite; {finding}; "
             f"batch and state of before the update are in {directory}"
         )
 

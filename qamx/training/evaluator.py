@@ -16,8 +16,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from qamx._types import Key
 from qamx.agents import AbstractAgent
 from qamx.envs import EnvHandle, Step
-from qamx.envs.protocol import environment_failure
-from qamx.errors import RunError, UserError
+from qamx.envs.protocol import environment_errors
 from qamx.nn import Precision, matmul_precision
 
 Act = Callable[[Float[np.ndarray, "batch obs"], int], Float[np.ndarray, "batch dim"]]
@@ -39,6 +38,10 @@ class PlayedEpisode:
     def length(self) -> int:
         """Environment steps."""
         return len(self.observations) - 1
+
+    def locate(self) -> tuple[str, int]:
+        """The present step in words, and the reset seed, for error messages."""
+        return f"evaluation episode {self.index}, step {len(self.observations)}", self.seed
 
 
 class Evaluator:
@@ -98,33 +101,22 @@ class Evaluator:
                     _begin(environments[i], following)
 
 
-def _failure(error: Exception, episode: PlayedEpisode) -> RunError | UserError:
-    where = f"evaluation episode {episode.index}, step {len(episode.observations)}"
-    return environment_failure(error, where, episode.seed)
-
-
 def _begin(env: EnvHandle, episode: PlayedEpisode) -> None:
-    try:
+    with environment_errors(episode.locate):
         env.reset(episode.seed)
-    except Exception as error:
-        raise _failure(error, episode) from error
 
 
 def _observation(env: EnvHandle, episode: PlayedEpisode) -> Float[np.ndarray, " obs"]:
     """The episode's last observation; waits for the first."""
     if not episode.observations:
-        try:
+        with environment_errors(episode.locate):
             episode.observations.append(env.observation())
-        except Exception as error:
-            raise _failure(error, episode) from error
     return episode.observations[-1]
 
 
 def _start_chunk(env: EnvHandle, chunk: Float[np.ndarray, " dim"], episode: PlayedEpisode) -> None:
-    try:
+    with environment_errors(episode.locate):
         env.play(np.asarray(chunk, np.float32).reshape(-1, env.action_size), together=True)
-    except Exception as error:
-        raise _failure(error, episode) from error
 
 
 def _play_chunk(env: EnvHandle, chunk: Float[np.ndarray, " dim"], episode: PlayedEpisode) -> bool:
@@ -139,10 +131,8 @@ def _play_chunk(env: EnvHandle, chunk: Float[np.ndarray, " dim"], episode: Playe
 
 def _take_step(env: EnvHandle, action: Float[np.ndarray, " act"], episode: PlayedEpisode) -> Step:
     """Takes the step of `action`."""
-    try:
+    with environment_errors(episode.locate):
         step = env.step()
-    except Exception as error:
-        raise _failure(error, episode) from error
     episode.actions.append(action)
     episode.observations.append(step.observation)
     episode.total_reward += step.reward
@@ -181,10 +171,10 @@ Role: TypeAlias = Literal["collect", "evaluate", "behaviour"]
 
 
 class Acting:
-    """The compiled action chunks of agents of one form.
+    """Compiled action chunks of agents of one structure.
 
-    **Arguments:** `agent` is of that form (its arrays are not kept), `precision` how exact matrix
-    products are.
+    **Arguments:** `agent` has their structure (its arrays are not kept), `precision` is that of
+    matrix products.
     """
 
     def __init__(self, agent: AbstractAgent, precision: Precision):

@@ -25,11 +25,18 @@ from qamx.training.checkpoint import Saved
 from qamx.training.collector import GroupCollector
 from qamx.training.divergence import FiniteCheck, broken_arrays, last_saved
 from qamx.training.evaluator import validate_environment
-from qamx.training.guards import Stopped, StopRequest
+from qamx.training.guards import (
+    Stopped,
+    StopRequest,
+    Watchdog,
+    bytes_of,
+    explain_oom,
+    open_watched_envs,
+    replay_size,
+)
 from qamx.training.plan import Intervals, validate_agent, validate_problem
 from qamx.training.seed_group import SeedGroup, SeedRun
 from qamx.training.state import Trainer, Training
-from qamx.training.watchdog import Watchdog, bytes_of, explain_oom, open_watched_envs, replay_size
 
 _LOG = logging.getLogger("qamx")
 
@@ -41,7 +48,7 @@ PROGRESS_LINE = "{label}: step {done} of {total}, {rate}, {left:.0f} min left"
 
 @dataclass(frozen=True)
 class Event:
-    """A step after which something happens besides training, in the order of the fields."""
+    """A step followed by what its fields name, in their order."""
 
     step: int
     phase: Phase

@@ -7,7 +7,7 @@ import numpy as np
 
 from qamx._utils.files import atomic_path, fsync, sha256
 from qamx.data.transitions import Transitions
-from qamx.training.checkpoint import Damaged, verify_file
+from qamx.training.checkpoint import DamagedCheckpoint, verify_file
 
 Record: TypeAlias = tuple[str, int, str]
 """Name, size in bytes and SHA-256 of one file."""
@@ -37,7 +37,7 @@ class OnlineRows:
     def verify(self, records: list[Record]) -> None:
         """Checks files against their records.
 
-        **Raises:** `Damaged` if one is missing or has another content.
+        **Raises:** `DamagedCheckpoint` if one is missing or has another content.
         """
         for name, size, digest in records:
             verify_file(self._directory / name, size, digest)
@@ -45,17 +45,19 @@ class OnlineRows:
     def load(self, records: list[Record], count: int) -> Transitions | None:
         """The rows in the recorded files, `count` of them.
 
-        **Raises:** `Damaged` if they do not follow each other up to `count`.
+        **Raises:** `DamagedCheckpoint` if they do not follow each other up to `count`.
         """
         parts, reached = [], 0
         for name, _, _ in records:
             with np.load(self._directory / name, allow_pickle=False) as file:
                 parts.append({key: file[key] for key in file.files})
             if int(name.split("-")[0]) != reached:
-                raise Damaged(f"{self._directory / name}: row {reached:,} should come first")
+                raise DamagedCheckpoint(
+                    f"{self._directory / name}: row {reached:,} should come first"
+                )
             reached += len(parts[-1]["rewards"])
         if reached != count:
-            raise Damaged(f"{self._directory}: {reached:,} rows, {count:,} were saved")
+            raise DamagedCheckpoint(f"{self._directory}: {reached:,} rows, {count:,} were saved")
         if not parts:
             return None
         joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

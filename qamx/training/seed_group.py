@@ -17,7 +17,7 @@ from qamx.training.guards import Divergence
 from qamx.training.logs import FROZEN, Logs
 from qamx.training.online_rows import OnlineRows, Record
 from qamx.training.plan import RunPlan, evaluation_seeds, keys_of
-from qamx.training.stacking import ALONE, AbstractStacking, Alone, Stacked
+from qamx.training.stacking import ALONE, Alone, Stacked, Stacking
 from qamx.training.state import Training
 
 _LOG = logging.getLogger("qamx")
@@ -133,7 +133,7 @@ class SeedGroup:
 
     def __init__(self, runs: Sequence[SeedRun]):
         self.runs = runs
-        self.stacking: AbstractStacking = ALONE if len(runs) == 1 else Stacked(len(runs))
+        self.stacking: Stacking = ALONE if len(runs) == 1 else Stacked(len(runs))
         if isinstance(self.stacking, Alone):
             runs[0].unmark_diverged()
         else:
@@ -165,10 +165,10 @@ class SeedGroup:
         """
         limit: int | None = None
         while True:
-            found = {run.index: run.newest(limit) for run in self.active}
-            steps = [0 if saved is None else saved.step for saved in found.values()]
+            newest = {run.index: run.newest(limit) for run in self.active}
+            steps = [0 if saved is None else saved.step for saved in newest.values()]
             if min(steps) == max(steps):
-                return {index: saved for index, saved in found.items() if saved is not None}
+                return {index: saved for index, saved in newest.items() if saved is not None}
             _check_steps(self.active, steps)
             limit = min(steps)
             if limit == 0:

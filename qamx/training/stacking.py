@@ -1,9 +1,11 @@
-"""One seed, or several stacked along a leading axis and trained as one program."""
+"""One seed, or several stacked along a leading axis and trained as one program.
 
-from abc import ABC, abstractmethod
+`Alone` and `Stacked` have the same methods; a seed has an index from 0.
+"""
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,29 +20,32 @@ T = TypeVar("T", bound=PyTree)
 Stack = Callable[[Sequence[Any]], Any]
 
 
-class AbstractStacking(ABC):
-    """The arrangement of the seeds of a run in its arrays; a seed has an index from 0."""
+@dataclass(frozen=True)
+class Alone:
+    """One seed, whose arrays have no axis of seeds."""
 
-    axes: tuple[int, ...]
-    """Leading axes of every array that each seed has its own part of."""
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Leading axes of the arrays of which each seed has its part."""
+        return ()
 
-    @abstractmethod
     def place(self, index: int) -> tuple[int, ...]:
         """The index of a seed's part in such arrays."""
+        return ()
 
-    @abstractmethod
     def join(self, trees: Sequence[T], stack: Stack = jnp.stack) -> T:
         """One tree of the trees of all seeds; `stack` is `np.stack` to stay on the host."""
+        (tree,) = trees
+        return tree
 
-    @abstractmethod
     def of(self, tree: T, index: int) -> T:
         """A seed's part of a joined tree."""
+        return tree
 
-    @abstractmethod
     def map(self, function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
         """A function of one seed's trees as one of joined trees; `in_axes` as of `jax.vmap`."""
+        return function
 
-    @abstractmethod
     def act(
         self,
         acting: Acting,
@@ -53,50 +58,15 @@ class AbstractStacking(ABC):
 
         **Arguments:** a draw is seeded by the seed's key and the number of its chunk.
         """
-
-    @abstractmethod
-    def label(self, seed: int, line: str) -> str:
-        """A line of output about a seed."""
-
-
-@dataclass(frozen=True)
-class Alone(AbstractStacking):
-    """One seed, whose arrays have no axis of seeds."""
-
-    axes: ClassVar[tuple[int, ...]] = ()
-
-    def place(self, index: int) -> tuple[int, ...]:
-        return ()
-
-    def join(self, trees: Sequence[T], stack: Stack = jnp.stack) -> T:
-        (tree,) = trees
-        return tree
-
-    def of(self, tree: T, index: int) -> T:
-        return tree
-
-    def map(self, function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
-        return function
-
-    def act(
-        self,
-        acting: Acting,
-        agents: AbstractAgent,
-        observations: Sequence[Float[np.ndarray, " obs"]],
-        keys: Sequence[Key],
-        calls: Sequence[int],
-    ) -> Float[np.ndarray, "seeds dim"]:
         return acting(agents, observations[0][None], jax.random.fold_in(keys[0], calls[0]))
 
     def label(self, seed: int, line: str) -> str:
+        """A line of output about a seed."""
         return line
 
 
-ALONE = Alone()
-
-
 @dataclass(frozen=True)
-class Stacked(AbstractStacking):
+class Stacked:
     """`size` seeds along the leading axis."""
 
     size: int
@@ -129,3 +99,7 @@ class Stacked(AbstractStacking):
 
     def label(self, seed: int, line: str) -> str:
         return f"seed {seed:>6}  {line}"
+
+
+Stacking: TypeAlias = Alone | Stacked
+ALONE = Alone()

@@ -16,7 +16,7 @@ from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
 from qamx.data.replay import Replay, Sampling
 from qamx.nn import Precision, matmul_precision
 from qamx.training.evaluator import Acting
-from qamx.training.stacking import ALONE, AbstractStacking
+from qamx.training.stacking import ALONE, Stacking
 
 
 def section(record: Metrics) -> str:
@@ -80,9 +80,9 @@ class Trainer:
     The number of updates is an argument of the compiled program, so that one compilation serves
     a whole phase; batches are drawn inside it, and its buffers are donated.
 
-    **Arguments:** `state` is of the form that will be trained (its arrays are not kept),
-    `sampling` says how batches are drawn, `update` what one update is, `precision` how exact
-    matrix products are; `seeds` is the arrangement of the seeds that are trained.
+    **Arguments:** `state` has the structure of what is trained (its arrays are not kept),
+    `sampling` draws batches, `update` is one update, `precision` that of matrix products; `seeds`
+    is the arrangement of the seeds that are trained.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Trainer:
         sampling: Sampling,
         update: Update = update,
         precision: Precision = "tf32",
-        seeds: AbstractStacking = ALONE,
+        seeds: Stacking = ALONE,
     ):
         self._optimiser, self._sampling, self._update = optimiser, sampling, update
         self._precision: Precision = precision

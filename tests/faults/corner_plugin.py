@@ -110,7 +110,7 @@ def inject(place, step):
     elif place in ("raise", "hang"):
         from toy import Corner
 
-        from qamx.training import watchdog
+        from qamx.training import guards
 
         play = Corner.step
 
@@ -123,7 +123,7 @@ def inject(place, step):
                 time.sleep(60.0)
 
         replace(Corner, "step", fail)
-        replace(watchdog, "LIMIT_SECONDS", 2.0)
+        replace(guards, "LIMIT_SECONDS", 2.0)
 
 
 fault = os.environ.get("QAMX_FAULT", "")

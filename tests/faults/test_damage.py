@@ -1,4 +1,4 @@
-"""Damaged checkpoints, full disks and failed saves, in this process."""
+"""DamagedCheckpoint checkpoints, full disks and failed saves, in this process."""
 
 import contextlib
 import errno
@@ -95,7 +95,7 @@ def test_every_flipped_bit_in_a_checkpoint_is_found(whole, tmp_path):
         data = bytearray(intact)
         data[draw.integers(len(data))] ^= 1 << draw.integers(8)
         path.write_bytes(data)
-        with pytest.raises(checkpoint.Damaged):
+        with pytest.raises(checkpoint.DamagedCheckpoint):
             checkpoints.read(80)
         path.write_bytes(intact)
     assert checkpoints.read(80).step == 80
@@ -118,7 +118,7 @@ def test_a_schema_that_does_not_fit_its_arrays_is_damage(whole, tmp_path):
     name = next(iter(schema))
     (tmp_path / "80" / "manifest.json").unlink()
     checkpoint.write_manifest(tmp_path / "80", {**schema, name: ([7], "float64")})
-    with pytest.raises(checkpoint.Damaged, match=r"float64\[7\] was saved"):
+    with pytest.raises(checkpoint.DamagedCheckpoint, match=r"float64\[7\] was saved"):
         checkpoint.Checkpoints(tmp_path).read(80)
 
 

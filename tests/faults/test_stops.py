@@ -12,11 +12,10 @@ import pytest
 from toy import Corner, RandomWalks, leaves, make_plan
 
 from qamx.errors import ExitCode, RunError
-from qamx.training.guards import Divergence
+from qamx.training.guards import Divergence, OutOfMemory, Watchdog, WatchedEnvironment
 from qamx.training.logs import Logs
 from qamx.training.loop import Runner
 from qamx.training.seed_group import SeedRun
-from qamx.training.watchdog import OutOfMemory, Watchdog, WatchedEnvironment
 
 
 class Poisoned(RandomWalks):
