@@ -138,7 +138,7 @@ def require_packages() -> None:
     del av, PIL
 
 
-# PyAV and Pillow directly: imageio's wrapper of PyAV has no option for the quality, and mediapy needs
+# PyAV and Pillow directly: imageio's wrapper of PyAV has no option for the quality, mediapy needs
 # a program, ffmpeg, that pip does not install.
 
 
