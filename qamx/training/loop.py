@@ -321,7 +321,7 @@ class Runner:
         evaluations = self._evaluations.position()
         for run in self._group.active:
             training = self._group.stacking.of(self._training, run.index)
-            if broken := broken_arrays(training):
+            if broken := broken_arrays(training.state):
                 self._group.drop(
                     run,
                     f"step {self._step:,}: {', '.join(broken)} not finite, though every metric "

@@ -1,15 +1,21 @@
 """The command: what it prints, how it exits, and that it answers without the heavy imports."""
 
+import argparse
+import ast
+import importlib
+import inspect
 import os
 import signal
 import subprocess
 import sys
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qamx.cli import main
+from qamx.cli import build_parser, main
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = str(ROOT / "experiments" / "quickstart.toml")
@@ -115,6 +121,48 @@ def test_help_shows_each_command_and_examples(capsys):
         "qamx run quickstart",
     ):
         assert line in lines
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers of all commands."""
+    groups = [a.choices for a in parser._actions if isinstance(a.choices, dict)]
+    for group in groups:
+        for child in group.values():
+            yield from leaves(child)
+    if not groups:
+        yield parser
+
+
+def keywords_of(function: Callable[..., Any]) -> tuple[set[str], bool]:
+    """The parameters of a function by name, and whether it passes others on."""
+    parameters = inspect.signature(function).parameters.values()
+    names = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD}
+    return names, len(names) < len(parameters)
+
+
+def function_behind(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """The function to which a handler passes its options on, `f(**options)`."""
+    nodes = list(ast.walk(ast.parse(inspect.getsource(handler))))
+    (call,) = (
+        node
+        for node in nodes
+        if isinstance(node, ast.Call) and any(word.arg is None for word in node.keywords)
+    )
+    assert isinstance(call.func, ast.Name)
+    imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: node.module for node in imports for alias in node.names}
+    return getattr(importlib.import_module(str(homes[call.func.id])), call.func.id)
+
+
+@pytest.mark.parametrize("parser", leaves(build_parser()), ids=lambda parser: parser.prog)
+def test_each_option_is_a_parameter_of_the_function_that_the_command_calls(parser):
+    options = {action.dest for action in parser._actions} - {"help"}
+    handler = parser.get_default("handler")
+    named, passes_on = keywords_of(handler)
+    assert named <= options
+    passed_on = options - named
+    assert not passed_on or passed_on <= keywords_of(function_behind(handler))[0]
+    assert passes_on == bool(passed_on)
 
 
 def test_version(capsys):

@@ -23,6 +23,7 @@ from qamx.policies import (
 from qamx.policies.base import clip_action
 from qamx.rl import pessimistic_value
 from qamx.tools.inspect_policy.stages import PolicyStages, policy_stages
+from qamx.training.divergence import broken_arrays
 
 
 class Adjoints(eqx.Module):
@@ -155,15 +156,7 @@ def measure(
     """
     found = jax.device_get(_measure(agent, observations, samples, key, actions, windows))
     names = tuple(stage.name for stage in policy_stages(agent).stages)
-    return Diagnostics(names, found, pessimism, _broken(agent))
-
-
-def _broken(agent: AbstractAgent) -> tuple[str, ...]:
-    return tuple(
-        jax.tree_util.keystr(path)
-        for path, leaf in jax.tree.leaves_with_path(agent)
-        if eqx.is_inexact_array(leaf) and not np.isfinite(np.asarray(leaf)).all()
-    )
+    return Diagnostics(names, found, pessimism, tuple(broken_arrays(agent)))
 
 
 @eqx.filter_jit
