@@ -129,18 +129,6 @@ def to_host(tree: PyTree, prefix: str = "") -> dict[str, np.ndarray]:
     return {prefix + jax.tree_util.keystr(path): _to_host(leaf) for path, leaf in leaves}
 
 
-def fit(arrays: dict[str, np.ndarray], template: PyTree, prefix: str = "") -> PyTree:
-    """The template with the arrays as its leaves.
-
-    **Arguments:** `prefix` is the path of `template` inside the tree that was saved.
-
-    **Raises:** `UserError` if an array is missing or has another shape or type.
-    """
-    leaves, structure = jax.tree.flatten_with_path(template)
-    fitted = [_fit(prefix + jax.tree_util.keystr(path), arrays, leaf) for path, leaf in leaves]
-    return jax.tree.unflatten(structure, fitted)
-
-
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -165,34 +153,6 @@ def _fit(name: str, arrays: dict[str, np.ndarray], leaf: Any) -> Any:
     return jax.random.wrap_key_data(array) if _is_key(leaf) else array
 
 
-class Background:
-    """A single-worker thread; a job's exception is re-raised on the next call."""
-
-    def __init__(self):
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
-        self._job: Future[None] | None = None
-
-    def start(self, job: Callable[[], None]) -> None:
-        """Waits for the previous job, then starts this one."""
-        self.wait()
-        self._job = self._thread.submit(job)
-
-    def check(self) -> None:
-        """Raises if a job has failed meanwhile; costs next to nothing."""
-        if self._job is not None and self._job.done():
-            self.wait()
-
-    def wait(self) -> None:
-        """Waits for the job."""
-        job, self._job = self._job, None
-        if job is not None:
-            job.result()
-
-    def close(self) -> None:
-        """Ends the thread after its job."""
-        self._thread.shutdown()
-
-
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save at length.
 
 QUARANTINE = "quarantine"
@@ -208,11 +168,16 @@ class Saved:
     position: dict[str, Any]
 
     def fit(self, template: PyTree, prefix: str = "") -> PyTree:
-        """The arrays in the form of `template`, whose path inside what was saved is `prefix`.
+        """The template with the arrays as its leaves; its path in what was saved is `prefix`.
 
         **Raises:** `UserError` if an array is missing or has another shape or type.
         """
-        return fit(self.arrays, template, prefix)
+        leaves, structure = jax.tree.flatten_with_path(template)
+        names = (prefix + jax.tree_util.keystr(path) for path, _ in leaves)
+        fitted = [
+            _fit(name, self.arrays, leaf) for name, (_, leaf) in zip(names, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(structure, fitted)
 
 
 Prepare = Callable[[], dict[str, Any]]
@@ -223,14 +188,16 @@ class Checkpoints:
     """Checkpoints in a folder a step: Orbax's arrays, `position.json`, and the manifest.
 
     A checkpoint is written under a temporary name, and renamed when its manifest is on the disk.
-    So a folder with the name of a step is whole, or was damaged later.
+    So a folder with the name of a step is whole, or was damaged later. Saves run in a thread; the
+    exception of a failed one is raised by the next call.
 
     **Arguments:** `directory` holds the latest `keep` checkpoints (or all).
     """
 
     def __init__(self, directory: Path, keep: int | None = None):
         self._directory, self.keep = directory.resolve(), keep
-        self._background = Background()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._save: Future[None] | None = None
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
     def steps(self) -> list[int]:
@@ -252,13 +219,12 @@ class Checkpoints:
 
         **Raises:** `RunError` if the previous save failed.
         """
-        self._background.wait()
+        self.wait()
         arrays = to_host(tree)
         for prefix, part in extra.items():
             arrays |= to_host(part, prefix)
-        self._background.start(
-            lambda: self._write(step, arrays, json.loads(json.dumps(position)), prepare)
-        )
+        copy = json.loads(json.dumps(position))
+        self._save = self._thread.submit(self._write, step, arrays, copy, prepare)
 
     def read(self, step: int) -> Saved:
         """The checkpoint of `step`, every hash and every array's form checked.
@@ -320,16 +286,19 @@ class Checkpoints:
                 self._remove(self._directory / str(later))
 
     def check(self) -> None:
-        """Raises `RunError` if a save in the background has failed."""
-        self._background.check()
+        """Raises `RunError` if a save in the background has failed; costs next to nothing."""
+        if self._save is not None and self._save.done():
+            self.wait()
 
     def wait(self) -> None:
-        """Returns when every save is on disk; raises `RunError` if one failed."""
-        self._background.wait()
+        """Waits until the save is on disk; raises `RunError` if it failed."""
+        save, self._save = self._save, None
+        if save is not None:
+            save.result()
 
     def close(self) -> None:
         """Ends the thread, after its save."""
-        self._background.close()
+        self._thread.shutdown()
         self._orbax.close()
 
     def _write(

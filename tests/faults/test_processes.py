@@ -115,7 +115,7 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not(expected, tmp_path):
 
 
 def test_a_directory_is_locked_while_its_holder_lives(tmp_path):
-    hold = "import sys, time, pathlib; from qamx.training.lock import locked\n"
+    hold = "import sys, time, pathlib; from qamx.training.guards import locked\n"
     hold += "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(tmp_path)],
