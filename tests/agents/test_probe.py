@@ -18,13 +18,18 @@ METHODS = {
     "qam_fql": functools.partial(
         qamx.QAMFQL, inverse_temperature=Constant(5.0), distill_weight=1.0
     ),
-    "qam_edit": functools.partial(qamx.QAMEdit, inverse_temperature=Constant(10.0), edit_scale=0.1),
-    "trqam": functools.partial(qamx.TRQAM, kl_budget=2.0),
+    "qam_edit": functools.partial(
+        qamx.QAMEdit,
+        inverse_temperature=Constant(10.0),
+        edit_scale=0.1,
+        target_entropy_scale=0.5,
+    ),
+    "trqam": functools.partial(qamx.TRQAM, kl_budget=2.0, kl_scale=3.0),
     "bam": functools.partial(qamx.BAM, inverse_temperature=30.0),
     "fbrac": functools.partial(qamx.FBRAC, bc_weight=0.3),
     "fql": functools.partial(qamx.FQL, bc_weight=0.3),
-    "fedit": functools.partial(qamx.FEdit, edit_scale=1.0),
-    "fawac": functools.partial(qamx.FAWAC, inverse_temperature=10.0),
+    "fedit": functools.partial(qamx.FEdit, edit_scale=1.0, target_entropy_scale=0.5),
+    "fawac": functools.partial(qamx.FAWAC, inverse_temperature=10.0, value_target="td"),
     "cgql": functools.partial(qamx.CGQL, inverse_temperature=30.0, guidance_scale=0.1),
     "cgql_mse": functools.partial(
         qamx.CGQLMSE, inverse_temperature=30.0, guidance_scale=0.3, noisy_critic_weight=1.0
@@ -32,13 +37,17 @@ METHODS = {
     "cgql_linex": functools.partial(
         qamx.CGQLLinex, inverse_temperature=30.0, guidance_scale=0.1, noisy_critic_weight=0.001
     ),
-    "qsm": functools.partial(qamx.QSM, inverse_temperature=10.0, bc_weight=1.0),
-    "dac": functools.partial(qamx.DAC, bc_weight=0.1),
-    "dsrl": functools.partial(qamx.DSRL, noise_scale=1.5),
-    "ifql": functools.partial(qamx.IFQL, expectile=0.9),
-    "rebrac": functools.partial(qamx.ReBRAC, bc_weight=0.1, actor_noise=0.1),
-    "rlpd": functools.partial(qamx.RLPD, bc_weight=0.03),
-    "rql": functools.partial(qamx.RQL, bc_weight=0.03, expectile=0.9),
+    "qsm": functools.partial(
+        qamx.QSM, inverse_temperature=10.0, bc_weight=1.0, diffusion_steps=10, sampler="ddpm"
+    ),
+    "dac": functools.partial(qamx.DAC, bc_weight=0.1, diffusion_steps=10),
+    "dsrl": functools.partial(qamx.DSRL, noise_scale=1.5, target_entropy_scale=0.5),
+    "ifql": functools.partial(qamx.IFQL, expectile=0.9, best_of_n=32),
+    "rebrac": functools.partial(
+        qamx.ReBRAC, bc_weight=0.1, actor_noise=0.1, policy_delay=2, delayed="actor"
+    ),
+    "rlpd": functools.partial(qamx.RLPD, bc_weight=0.03, target_entropy_scale=0.5),
+    "rql": functools.partial(qamx.RQL, bc_weight=0.03, expectile=0.9, actor_target_rate=0.001),
 }
 CLIPPED = ("qam", "qam_fql", "qam_edit", "trqam", "bam", "qsm", "dac")
 UPDATES = 2_000
