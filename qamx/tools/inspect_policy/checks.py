@@ -10,7 +10,7 @@ import numpy as np
 from qamx._utils.finding import Finding
 from qamx.data.inspection.value_checks import at_bound
 from qamx.data.transitions import AnyArray
-from qamx.tools.inspect_policy.report import PolicyReport
+from qamx.tools.inspect_policy.inspection import PolicyReport
 
 Measure = Callable[[PolicyReport], Numbers | None]
 """Named numbers of a policy; None for a method that has none of them."""
