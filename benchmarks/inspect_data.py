@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from qamx.data.inspection.report import run_checks
+from qamx.data.inspection.summary import run_checks
 from qamx.data.transitions import Transitions
 
 LENGTH = 1_000

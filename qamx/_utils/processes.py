@@ -253,6 +253,7 @@ SECONDS = 20.0
 
 DEVICE = """
 import os
+import sys
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # only reads the memory's size
 import jax
 from qamx._utils.backend import check_jax
@@ -266,10 +267,11 @@ total = float(jax.numpy.arange(1000.0).sum())
 assert total == 499500.0, f"a sum of numbers gives {total}"
 limit = (device.memory_stats() or {}).get("bytes_limit")
 memory = f", {limit / 2**30:.0f} GiB free to JAX" if limit else ""
-print(f"{jax.default_backend()}: {len(jax.devices())} x {device.device_kind}{memory}")
+sys.stdout.write(f"{jax.default_backend()}: {len(jax.devices())} x {device.device_kind}{memory}")
 """
 
 RENDERING = """
+import sys
 import mujoco
 model = mujoco.MjModel.from_xml_string(
     "<mujoco><worldbody><light pos='0 0 3'/><geom type='sphere' size='.3'/></worldbody></mujoco>"
@@ -279,10 +281,11 @@ mujoco.mj_forward(model, data)
 with mujoco.Renderer(model, 48, 64) as renderer:
     renderer.update_scene(data)
     assert renderer.render().std() > 0, "the image is empty"
-print("an image was drawn")
+sys.stdout.write("an image was drawn")
 """
 
 ENVIRONMENT = """
+import sys
 import numpy as np
 from qamx.envs import OGBenchEnvironment
 env = OGBenchEnvironment("cube-single-play", 1)
@@ -290,7 +293,7 @@ env.reset(0)
 for _ in range(10):
     step = env.step(np.zeros(env.action_size, np.float32))
 assert np.isfinite(step.observation).all(), "an observation is not finite"
-print("cube-single-play: 10 steps")
+sys.stdout.write("cube-single-play: 10 steps")
 """
 
 BACKENDS = ("egl", "osmesa")

@@ -34,10 +34,10 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         return
     lines = [tuple(header), *map(tuple, rows)] if any(header) else [*map(tuple, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    print(title)
+    sys.stdout.write(f"{title}\n")
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print(f"  {'  '.join(cells)}".rstrip())
+        sys.stdout.write(f"  {'  '.join(cells)}".rstrip() + "\n")
 
 
 def print_findings(findings: Sequence[Finding], header: str) -> None:
@@ -54,11 +54,12 @@ def print_findings(findings: Sequence[Finding], header: str) -> None:
             table.add_row(Text(LEVEL_WORDS[finding.level], LEVEL_STYLES[finding.level]), text)
         Console().print(table)
         return
-    print("findings")
+    lines = ["findings"]
     for finding in findings:
-        print(f"  {LEVEL_WORDS[finding.level]}: {finding.id}")
+        lines.append(f"  {LEVEL_WORDS[finding.level]}: {finding.id}")
         for label, words in finding.paragraphs():
-            print(indent(f"{label}: {words}" if label else words, "    "))
+            lines.append(indent(f"{label}: {words}" if label else words, "    "))
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _rich_table(

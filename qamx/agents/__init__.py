@@ -5,6 +5,7 @@ from qamx.agents.agent import (
     AbstractAgent,
     Agent,
     TrainState,
+    adam,
     best_of_n,
     clone,
     create_state,
@@ -12,7 +13,6 @@ from qamx.agents.agent import (
     update,
 )
 from qamx.agents.methods import *
-from qamx.agents.optimiser import adam
 from qamx.agents.parts import Parts
 
 __all__ = [

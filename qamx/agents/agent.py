@@ -1,4 +1,4 @@
-"""The agent: critic learning x policy, one summed loss, one optimiser step."""
+"""Agents: critic learning and policy, their training state, update and optimiser."""
 
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypeAlias, TypeVar
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.policies import AbstractPolicy, BestOfN
-from qamx.rl import AbstractCriticLearning, frozen, trainable
+from qamx.rl import AbstractCriticLearning, Delayed, frozen, trainable
 
 C = TypeVar("C", bound=AbstractCriticLearning[Any], covariant=True)
 P = TypeVar("P", bound=AbstractPolicy, covariant=True)
@@ -164,3 +164,56 @@ def _step(
 
 def _with_agent(state: TrainState, agent: AbstractAgent) -> TrainState:
     return eqx.tree_at(lambda s: s.agent, state, agent)
+
+
+def adam(learning_rate: float, gradient_clip: float | None = None) -> optax.GradientTransformation:
+    """Adam over all trained networks together (Kingma and Ba, arXiv 1412.6980).
+
+    Parts marked `Delayed` take a step, and their moments move, every `period`-th time only.
+
+    **Arguments:** `gradient_clip`, where given, bounds the global gradient norm (critic and
+    policy together) before Adam sees it.
+    """
+
+    def of(params: PyTree) -> optax.GradientTransformation:
+        step = _by_period(learning_rate, _periods(params))
+        if gradient_clip is None:
+            return step
+        return optax.chain(optax.clip_by_global_norm(gradient_clip), step)
+
+    def init(params: Any) -> Any:
+        return of(params).init(params)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return of(updates).update(updates, state, params)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _by_period(learning_rate: float, periods: PyTree[int]) -> optax.GradientTransformation:
+    distinct = set(jax.tree.leaves(periods))
+    if distinct <= {1}:
+        return optax.adam(learning_rate)
+    steps = {period: _every(period, optax.adam(learning_rate)) for period in distinct}
+    return optax.partition(steps, periods)
+
+
+def _every(period: int, adam: optax.GradientTransformation) -> optax.GradientTransformation:
+    def is_due(step: Any, **_: Any) -> Any:
+        return step % period == 0
+
+    return optax.transforms.conditionally_mask(adam, is_due)
+
+
+def _periods(parameters: PyTree) -> PyTree[int]:
+    """At every how many updates each parameter takes a step."""
+
+    def is_delayed(node: PyTree) -> bool:
+        return isinstance(node, Delayed)
+
+    def period(node: PyTree) -> PyTree[int]:
+        if is_delayed(node):
+            return jax.tree.map(lambda _: node.period, node)
+        return 1
+
+    return jax.tree.map(period, parameters, is_leaf=is_delayed)

@@ -43,7 +43,7 @@ from qamx.rl import (
     squared_error,
     td_value,
 )
-from qamx.rl.noisy_critic import NoisyLoss
+from qamx.rl.temporal_difference import NoisyLoss
 from qamx.schedules.inverse_temperature import AbstractInverseTemperature, TrustRegion
 
 __all__ = [

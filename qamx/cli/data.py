@@ -107,8 +107,8 @@ def _inspect(
     json: Path | None,
     **options: Any,
 ) -> int:
+    from qamx.tools.inspect_data.inspection import SourceOptions
     from qamx.tools.inspect_data.output import inspect_data
-    from qamx.tools.inspect_data.target import SourceOptions
 
     data = SourceOptions(environment, task, horizon, directory)
     return inspect_data(source, data, file=json, **options)

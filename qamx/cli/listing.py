@@ -8,10 +8,9 @@ from qamx import registry
 from qamx._utils.files import TextError, read_text
 from qamx._utils.terminal import print_table
 from qamx.config.experiment import flat
-from qamx.config.library import SUITES, library, names
 from qamx.config.messages import ConfigError
 from qamx.config.suite import load_suite
-from qamx.config.toml import gather
+from qamx.config.toml import SUITES, gather, library, names
 
 Section = tuple[str, list[tuple[str, str]]]
 

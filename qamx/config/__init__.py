@@ -31,11 +31,11 @@ from qamx.config.inverse_temperature import (
     LinearTemperature,
     TemperatureSettings,
 )
-from qamx.config.library import find_experiment, find_suite
 from qamx.config.loader import load
 from qamx.config.messages import ConfigError, ConfigProblem
 from qamx.config.schedules import OfflineSettings, OfflineToOnlineSettings
 from qamx.config.suite import Suite, SuiteRun, is_suite_file, load_suite
+from qamx.config.toml import find_experiment, find_suite
 
 __all__ = [
     "AgentSettings",

@@ -215,6 +215,6 @@ class WalkEnvironmentSettings(EnvironmentSettings):
         return f"{show(data.source)} is not of {show(self.id)}; write {show(self.default_source())}"
 
     def build(self) -> "Callable[[], Environment]":
-        from qamx.envs.locomotion import WalkEnvironment
+        from qamx.envs.ogbench import WalkEnvironment
 
         return functools.partial(WalkEnvironment, self.walker)

@@ -22,9 +22,8 @@ from qamx.config.experiment import (
     ScheduleSettings,
     scheme_of,
 )
-from qamx.config.library import find_experiment
 from qamx.config.messages import ConfigError, ConfigProblem, Key, choice_text, field_errors, show
-from qamx.config.toml import ConfigTree, Override, gather
+from qamx.config.toml import ConfigTree, Override, find_experiment, gather
 from qamx.errors import suggestion
 
 

@@ -14,10 +14,18 @@ from pydantic import Field, Strict, field_validator
 from qamx._utils.seeds import SEEDS
 from qamx.config.experiment import Experiment, flat
 from qamx.config.fields import Allowed, Count, DefaultText, Name, PositiveInt, Seed, Settings, Text
-from qamx.config.library import SUITES, find_suite, library
 from qamx.config.loader import is_suite, load, resolve
 from qamx.config.messages import ConfigError, ConfigProblem, show, value_problem
-from qamx.config.toml import ConfigTree, Override, gather, read_toml, validated
+from qamx.config.toml import (
+    SUITES,
+    ConfigTree,
+    Override,
+    find_suite,
+    gather,
+    library,
+    read_toml,
+    validated,
+)
 
 
 @dataclass(frozen=True)

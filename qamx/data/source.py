@@ -10,11 +10,11 @@ from jaxtyping import Float
 
 from qamx._utils.finding import Finding
 from qamx.data.inspection.episode_checks import ShardHistory
-from qamx.data.inspection.report import run_checks
+from qamx.data.inspection.summary import run_checks
 from qamx.data.inspection.value_checks import find_nearly_constant
 from qamx.data.transitions import Transitions
 from qamx.data.validation import SMALLEST_DEVIATION, find_nonfinite, nearly_constant, refuse
-from qamx.envs.locomotion import WalkEnvironment, Walker
+from qamx.envs.ogbench import WalkEnvironment, Walker
 from qamx.errors import UserError
 from qamx.normalisation import Normalisation, Vector
 

@@ -2,8 +2,7 @@
 
 from qamx.envs.base import ActionQueue, Environment, Step
 from qamx.envs.checked import opened
-from qamx.envs.locomotion import WalkEnvironment
-from qamx.envs.ogbench import OGBenchEnvironment
+from qamx.envs.ogbench import OGBenchEnvironment, WalkEnvironment
 from qamx.envs.rendering import Renderable
 from qamx.envs.vector import EnvHandle, LocalEnv, close_envs, open_envs
 

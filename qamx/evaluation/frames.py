@@ -138,6 +138,10 @@ def require_packages() -> None:
     del av, PIL
 
 
+# PyAV and Pillow directly: imageio's wrapper of PyAV has no option for the quality, mediapy needs
+# a program, ffmpeg, that pip does not install.
+
+
 class Encoder(ABC):
     """A video file, which appears when it is closed.
 

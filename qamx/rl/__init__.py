@@ -1,7 +1,6 @@
 """Reinforcement-learning pieces: backups, critics, entropy, target networks."""
 
 from qamx.rl.backup import Backup, expectile_loss, pessimistic_value, td_loss
-from qamx.rl.noisy_critic import NoisyTemporalDifference, linex, squared_error
 from qamx.rl.reversal import ReversalLearning
 from qamx.rl.state_value import AdvantageLearning, ImplicitQLearning, data_value, td_value
 from qamx.rl.target import Clock, Delayed, EntropyTarget, Fixed, WithTarget, frozen, trainable
@@ -10,7 +9,10 @@ from qamx.rl.temporal_difference import (
     AbstractFlowTimeLearning,
     Actor,
     CriticMetrics,
+    NoisyTemporalDifference,
     TemporalDifference,
+    linex,
+    squared_error,
 )
 
 __all__ = [

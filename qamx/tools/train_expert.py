@@ -11,7 +11,7 @@ from qamx.config import Experiment, load
 from qamx.config.datasets import WalkDataSettings
 from qamx.data.ogbench.expert import Expert, Layer, expert_path, read_expert, write_expert
 from qamx.data.ogbench.rollout import Stamp, read_stamp
-from qamx.envs.locomotion import WalkEnvironment, Walker
+from qamx.envs.ogbench import WalkEnvironment, Walker
 from qamx.errors import ExitCode, UserError
 from qamx.policies import GaussianPolicy
 from qamx.running import run

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from qamx.data.replay import Replay
 from qamx.schedules import Schedule
@@ -139,11 +140,11 @@ def _finite(arrays: list[jax.Array]) -> list[jax.Array]:
     return [jnp.all(jnp.isfinite(array)) for array in arrays]
 
 
-def broken_arrays(training: Training) -> list[str]:
-    """The arrays of the state that are not finite."""
+def broken_arrays(tree: PyTree) -> list[str]:
+    """The paths of a tree's arrays that are not finite."""
     named = [
         (jax.tree_util.keystr(path), leaf)
-        for path, leaf in jax.tree.leaves_with_path(training.state)
+        for path, leaf in jax.tree.leaves_with_path(tree)
         if eqx.is_inexact_array(leaf)
     ]
     finite = _finite([leaf for _, leaf in named])

@@ -100,12 +100,13 @@ class Runner:
             if not self._saved:
                 validate_environment(environments[0], runs[0].evaluation_seeds()[0])
             self._memory, self._replay, self._trainers, self._training = self._start(offline)
+            with explain_oom(self._memory):
+                self._finite = FiniteCheck(self._group, schedule, self._step, self._training)
         except BaseException:
             close_envs(environments)
             raise
         self._trainer = self._trainer_of(schedule.phase_at(self._step))
         self._evaluations = AsyncEvaluations(environments, self._group, self._trainer)
-        self._finite = FiniteCheck(self._group, schedule, self._step, self._training)
 
     def _start(self, offline: Transitions) -> tuple[str, Replay, dict[str, Trainer], Training]:
         """Puts data and the state before the first update on the device.
@@ -321,7 +322,7 @@ class Runner:
         evaluations = self._evaluations.position()
         for run in self._group.active:
             training = self._group.stacking.of(self._training, run.index)
-            if broken := broken_arrays(training):
+            if broken := broken_arrays(training.state):
                 self._group.drop(
                     run,
                     f"step {self._step:,}: {', '.join(broken)} not finite, though every metric "

@@ -11,18 +11,17 @@ from samples import environment, settings_of
 
 from qamx._utils.finding import Finding, listed, ranked
 from qamx.building import in_policy_units
-from qamx.data.inspection.report import run_checks
 from qamx.data.inspection.statistics import (
     DatasetStatistics,
     episode_hashes,
     explained_variance,
     row_hashes,
 )
+from qamx.data.inspection.summary import run_checks
 from qamx.data.source import ValidatedData
 from qamx.data.transitions import Transitions
 from qamx.errors import UserError
-from qamx.tools.inspect_data.report import inspect
-from qamx.tools.inspect_data.target import InspectionTarget
+from qamx.tools.inspect_data.inspection import InspectionTarget, inspect
 
 ROOT = Path(__file__).parents[2]
 HORIZON = 4

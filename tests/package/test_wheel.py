@@ -12,7 +12,7 @@ import tomli
 
 from qamx.cli import main
 from qamx.config import load, load_suite
-from qamx.config.library import library
+from qamx.config.toml import library
 from qamx.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from qamx.cli import main
 from qamx.config import DataSettings
 from qamx.data.ogbench.dataset import OGBenchData
 from qamx.data.transitions import Transitions
-from qamx.tools.inspect_data.target import NO_ENVIRONMENT
+from qamx.tools.inspect_data.inspection import NO_ENVIRONMENT
 
 NAME = "pointmaze-medium-navigate"
 SOURCE = f"ogbench:{NAME}-v0"

@@ -36,10 +36,8 @@ from qamx.provenance import stamp
 from qamx.rl import TemporalDifference, WithTarget
 from qamx.schedules import Constant, TrustRegion
 from qamx.tools.inspect_policy.checks import findings
-from qamx.tools.inspect_policy.measure import measure, sde_diagnostics
+from qamx.tools.inspect_policy.inspection import inspect, measure, policy_stages, sde_diagnostics
 from qamx.tools.inspect_policy.output import absent, page_figures, print_report, to_json
-from qamx.tools.inspect_policy.report import inspect
-from qamx.tools.inspect_policy.stages import policy_stages
 from qamx.tools.inspect_policy.states import (
     InspectedRun,
     discounted_return,

@@ -20,11 +20,10 @@ from qamx._utils.html import (
     write_text,
 )
 from qamx._utils.terminal import print_findings, print_table
-from qamx.data.inspection.report import DatasetSummary, RewardSummary
+from qamx.data.inspection.summary import DatasetSummary, RewardSummary
 from qamx.data.inspection.value_checks import at_bound
 from qamx.errors import ExitCode, UserError
-from qamx.tools.inspect_data.report import DataReport, inspect
-from qamx.tools.inspect_data.target import SourceOptions, find_target
+from qamx.tools.inspect_data.inspection import DataReport, SourceOptions, find_target, inspect
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

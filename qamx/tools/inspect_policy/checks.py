@@ -10,7 +10,7 @@ import numpy as np
 from qamx._utils.finding import Finding
 from qamx.data.inspection.value_checks import at_bound
 from qamx.data.transitions import AnyArray
-from qamx.tools.inspect_policy.report import PolicyReport
+from qamx.tools.inspect_policy.inspection import PolicyReport
 
 Measure = Callable[[PolicyReport], Numbers | None]
 """Named numbers of a policy; None for a method that has none of them."""
@@ -39,7 +39,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
-class Check:
+class PolicyCheck:
     """A row of the report; `found` and `healthy` are formats of the measured numbers."""
 
     name: str
@@ -61,7 +61,7 @@ class Check:
         return CheckResult(self.name, found, healthy, finding)
 
 
-CHECKS: list[Check] = []
+CHECKS: list[PolicyCheck] = []
 """The checks from the critic, on which the others depend, to the policy."""
 
 
@@ -82,7 +82,7 @@ def share_at_bound(actions: AnyArray) -> float:
 
 def _check(name: str, found: str, healthy: str, *faults: Fault) -> Callable[[Measure], Measure]:
     def add(measure: Measure) -> Measure:
-        CHECKS.append(Check(name, found, healthy, faults, measure))
+        CHECKS.append(PolicyCheck(name, found, healthy, faults, measure))
         return measure
 
     return add

@@ -11,8 +11,7 @@ import numpy as np
 from qamx._utils.html import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, SKY
 from qamx.data.transitions import AnyArray
 from qamx.nn import AbstractCritic
-from qamx.tools.inspect_policy.measure import Adjoints, Paths, StageDiagnostics
-from qamx.tools.inspect_policy.report import PolicyReport
+from qamx.tools.inspect_policy.inspection import Adjoints, Paths, PolicyReport, StageDiagnostics
 from qamx.tools.inspect_policy.states import InspectedRun, LogRow
 
 if TYPE_CHECKING:

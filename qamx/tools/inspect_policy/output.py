@@ -29,7 +29,7 @@ from qamx._utils.terminal import print_findings, print_table
 from qamx.errors import ExitCode, UserError
 from qamx.tools.inspect_policy import figures
 from qamx.tools.inspect_policy.checks import check_results, findings, share_at_bound
-from qamx.tools.inspect_policy.report import PolicyReport, inspect
+from qamx.tools.inspect_policy.inspection import PolicyReport, inspect
 from qamx.tools.inspect_policy.states import load_run, not_finite_at
 
 CHECK_HEADER = ("", "found", "healthy", "")

@@ -1,8 +1,6 @@
 """The inspected run, and the states of the inspection."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from qamx.building import build_data, build_environment
 from qamx.config import Experiment
 from qamx.data.source import normalise
 from qamx.data.transitions import Transitions
+from qamx.data.validation import BROKEN
 from qamx.envs import opened
 from qamx.errors import UserError
 from qamx.normalisation import Normalisation, NormalisedEnvironment
@@ -114,17 +113,6 @@ RESETS = "resets"
 NEAR, SEARCHED = 40, 20_000
 """Nearest chunks of the data for each state, and the rows that are searched."""
 
-UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""NumPy's errors for a file that is empty, truncated, damaged, or no numeric archive."""
-
 CALIBRATION = 400
 """Windows of the data whose returns are compared with the critic."""
 
@@ -220,7 +208,7 @@ def _of_file(run: InspectedRun, path: Path) -> States:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = np.asarray(file["observations"], np.float32)
-    except UNREADABLE as error:
+    except (*BROKEN, TypeError) as error:
         raise UserError(
             f"--state: {path}: cannot be read ({error}); write observations with numpy.savez"
         ) from error

@@ -147,24 +147,22 @@ def _published_row(group: TaskGroup, step: int) -> ComparisonRow:
         if (label, str(task), step) in figures
     }
     ours = significance.sample_of_runs(scores, tasks, _episodes(runs))
-    found = significance.difference(ours, significance.sample_of_published(figure, single), tasks)
+    test = significance.difference(ours, significance.sample_of_published(figure, single), tasks)
     theirs = Estimate(figure.mean, figure.low, figure.high, SEEDS)
-    return ComparisonRow(
-        label, name, step, _mean(label, scores), theirs, _gap(found), float(found.p)
-    )
+    return ComparisonRow(label, name, step, _mean(label, scores), theirs, _gap(test), float(test.p))
 
 
 def _row(name: str, mine: TaskGroup, theirs: TaskGroup, step: int) -> ComparisonRow:
     scores = [scores_at(group.runs, step) for group in (mine, theirs)]
-    one, other = (
+    first, second = (
         significance.sample_of_runs(rates, mine.tasks, _episodes(group.runs))
         for rates, group in zip(scores, (mine, theirs), strict=True)
     )
-    found = significance.difference(one, other, mine.tasks)
+    test = significance.difference(first, second, mine.tasks)
     # Two sides of one method must not share their resamples, which the name seeds.
     ours, others = (_mean(side, rates) for side, rates in zip(SIDES, scores, strict=True))
     better = _better(scores)
-    return ComparisonRow(name, mine.name, step, ours, others, _gap(found), float(found.p), better)
+    return ComparisonRow(name, mine.name, step, ours, others, _gap(test), float(test.p), better)
 
 
 SIDES = ("one", "other")
@@ -185,8 +183,8 @@ def _mean(name: str, scores: Scores) -> Estimate:
     )
 
 
-def _gap(found: significance.Difference) -> Estimate:
-    gap, half = float(found.gap), float(found.half)
+def _gap(test: significance.Difference) -> Estimate:
+    gap, half = float(test.gap), float(test.half)
     return Estimate(gap, gap - half, gap + half, 0)
 
 
@@ -237,16 +235,16 @@ def compare(
     if against is None and len(folders) == 2:
         folders, against = folders[:1], str(folders[1])
     runs = read_runs(folders)
-    other = None if against in (None, PUBLISHED) else read_runs([Path(str(against))])
-    if other is None:
+    reference = None if against in (None, PUBLISHED) else read_runs([Path(str(against))])
+    if reference is None:
         comparison, theirs = against_published(runs, step), f"published, {SOURCE}"
     else:
-        comparison, theirs = against_runs(pair_runs(runs, other), step), str(against)
+        comparison, theirs = against_runs(pair_runs(runs, reference), step), str(against)
     if not comparison.rows:
         raise UserError("nothing to compare:\n" + "\n".join(comparison.notes))
     rows = table(comparison, f"{', '.join(map(str, folders))} against {theirs}")
     if out is not None:
-        _write(out, comparison, rows, runs, other)
+        _write(out, comparison, rows, runs, reference)
     report.show(rows)
     if comparison.notes:
         print_table("not compared", ("",), [(note,) for note in comparison.notes])
@@ -305,9 +303,9 @@ def _write(
     comparison: Comparison,
     found: Table,
     runs: Sequence[Run],
-    other: Sequence[Run] | None,
+    reference: Sequence[Run] | None,
 ) -> None:
-    figure = overlay(comparison.rows, runs, other)
+    figure = overlay(comparison.rows, runs, reference)
     out.mkdir(parents=True, exist_ok=True)
     (out / "comparison.md").write_text(report.markdown(found, level=1), encoding="utf-8")
     (out / "comparison.csv").write_text(_comma_separated(comparison.rows), encoding="utf-8")
@@ -331,20 +329,20 @@ OURS, THEIRS = BLUE, GREY
 
 
 def overlay(
-    rows: Sequence[ComparisonRow], runs: Sequence[Run], other: Sequence[Run] | None
+    rows: Sequence[ComparisonRow], runs: Sequence[Run], reference: Sequence[Run] | None
 ) -> "Figure":
     """A panel for each row, without the tasks of a domain that has a panel.
 
-    **Arguments:** `other` are the other side's runs, None for the published figures.
+    **Arguments:** `reference` are the second side's runs, None for the published figures.
     """
     whole = {(row.label, row.group) for row in rows}
     shown = [row for row in rows if (row.label, row.group.rpartition(" task ")[0]) not in whole]
     columns = min(len(shown), 3)
-    theirs = "published" if other is None else "theirs"
+    theirs = "published" if reference is None else "theirs"
     style: Style = {"ours": (OURS, "-"), theirs: (THEIRS, "--")}
     figure, axes = panels(-(-len(shown) // columns), columns, (3.6, 2.6), legend=2)
     for axis, row in zip(axes, shown, strict=False):
-        _draw(axis, row, other)
+        _draw(axis, row, reference)
         for label in row.label.split(" - ")[:1]:
             draw_curve(axis, curve(label, _of(row, label, runs)), OURS, "-")
         axis.axvline(row.step / 1e6, color="#999999", lw=0.8, ls=(0, (2, 2)))
@@ -355,17 +353,22 @@ def overlay(
     return figure
 
 
-def _draw(axis: "Axes", row: ComparisonRow, other: Sequence[Run] | None) -> None:
-    if other is not None:
+def _draw(axis: "Axes", row: ComparisonRow, reference: Sequence[Run] | None) -> None:
+    if reference is not None:
         label = row.label.split(" - ")[-1]
-        draw_curve(axis, curve(label, _of(row, label, other)), THEIRS, "--")
+        draw_curve(axis, curve(label, _of(row, label, reference)), THEIRS, "--")
         return
-    found = _published_curve(row.label, row.group)
+    published_curve = _published_curve(row.label, row.group)
     if " task " in row.group:
-        errors = 100 * np.stack([found.mean - found.low, found.high - found.mean])
+        errors = 100 * np.stack(
+            [
+                published_curve.mean - published_curve.low,
+                published_curve.high - published_curve.mean,
+            ]
+        )
         axis.errorbar(
-            found.steps / 1e6,
-            100 * found.mean,
+            published_curve.steps / 1e6,
+            100 * published_curve.mean,
             yerr=errors,
             fmt="o",
             color=THEIRS,
@@ -373,7 +376,7 @@ def _draw(axis: "Axes", row: ComparisonRow, other: Sequence[Run] | None) -> None
             capsize=3,
         )
     else:
-        draw_curve(axis, found, THEIRS, "--")
+        draw_curve(axis, published_curve, THEIRS, "--")
 
 
 def _published_curve(label: str, group: str) -> Curve:

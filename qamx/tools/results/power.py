@@ -77,29 +77,29 @@ def power(
 
 
 def seeds_needed(
-    first: VarianceComponents, second: VarianceComponents, gap: float, wanted: float, episodes: int
+    first: VarianceComponents, second: VarianceComponents, gap: float, target: float, episodes: int
 ) -> int | None:
     """The fewest seeds, at least two, with a power; None if `MOST` are too few."""
     low, high = 1, 2
-    while power(first, second, gap, high, episodes) < wanted:
+    while power(first, second, gap, high, episodes) < target:
         low, high = high, 2 * high
         if high > MOST:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        enough = power(first, second, gap, middle, episodes) >= wanted
+        enough = power(first, second, gap, middle, episodes) >= target
         low, high = (low, middle) if enough else (middle, high)
     return high
 
 
 def gap_found(
-    first: VarianceComponents, second: VarianceComponents, seeds: int, wanted: float, episodes: int
+    first: VarianceComponents, second: VarianceComponents, seeds: int, target: float, episodes: int
 ) -> float:
     """The smallest difference that `seeds` find with a power."""
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2
-        enough = power(first, second, middle, seeds, episodes) >= wanted
+        enough = power(first, second, middle, seeds, episodes) >= target
         low, high = (low, middle) if enough else (middle, high)
     return high
 

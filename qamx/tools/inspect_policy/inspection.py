@@ -1,7 +1,9 @@
-"""Measures of a policy at states: samples, values, flows, SDE paths."""
+"""Inspection of a policy: measures of its stages at states, and their report."""
 
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -15,14 +17,70 @@ from qamx.data.transitions import AnyArray
 from qamx.flow import matching_residuals, ode_term, path_costs
 from qamx.nn import AbstractCritic
 from qamx.policies import (
+    AbstractDerivedPolicy,
     AbstractFineTunedFlow,
+    AbstractPolicy,
     AdjointMatchedFlow,
     BackpropagatedFlow,
     PolicyStage,
 )
 from qamx.policies.base import clip_action
 from qamx.rl import pessimistic_value
-from qamx.tools.inspect_policy.stages import PolicyStages, policy_stages
+from qamx.tools.inspect_policy.states import (
+    InspectedRun,
+    States,
+    Windows,
+    calibration,
+    select_states,
+)
+from qamx.training.divergence import broken_arrays
+
+CriticAlongFlow: TypeAlias = Callable[[Array, Array, Array], Float[Array, "ensemble batch"]]
+"""The critics' values at observations, states of a flow, and one flow time."""
+
+
+@dataclass(frozen=True)
+class PolicyStages:
+    """An agent's policy in stages.
+
+    **Arguments:**
+
+    - `stages`: the last is what acts in evaluations; the first is what it was refined from.
+    - `fine_tuned`: the flow that is fine-tuned on its base's SDE, if there is one.
+    - `critic`: the slow copy, whose values policies and backups are about; `critic_along_flow`
+      gives its values of partly noised actions at a flow time.
+    """
+
+    stages: tuple[PolicyStage, ...]
+    fine_tuned: AbstractFineTunedFlow | None
+    critic: AbstractCritic
+    critic_along_flow: CriticAlongFlow
+
+    @property
+    def acting(self) -> PolicyStage:
+        """The stage that acts in evaluations."""
+        return self.stages[-1]
+
+    @property
+    def base(self) -> PolicyStage | None:
+        """The stage that it was refined from; None where one network does all."""
+        return self.stages[0] if len(self.stages) > 1 else None
+
+
+def policy_stages(agent: AbstractAgent) -> PolicyStages:
+    """The stages of the agent's policy as an evaluation samples it."""
+    policy, critic = agent.policy.for_evaluation(), agent.critic
+    return PolicyStages(
+        tuple(policy.stages(critic)), _fine_tuned(policy), critic.target, critic.along_flow
+    )
+
+
+def _fine_tuned(policy: AbstractPolicy) -> AbstractFineTunedFlow | None:
+    while isinstance(policy, AbstractDerivedPolicy):
+        if isinstance(policy, AbstractFineTunedFlow):
+            return policy
+        policy = policy.base
+    return None
 
 
 class Adjoints(eqx.Module):
@@ -155,15 +213,7 @@ def measure(
     """
     found = jax.device_get(_measure(agent, observations, samples, key, actions, windows))
     names = tuple(stage.name for stage in policy_stages(agent).stages)
-    return Diagnostics(names, found, pessimism, _broken(agent))
-
-
-def _broken(agent: AbstractAgent) -> tuple[str, ...]:
-    return tuple(
-        jax.tree_util.keystr(path)
-        for path, leaf in jax.tree.leaves_with_path(agent)
-        if eqx.is_inexact_array(leaf) and not np.isfinite(np.asarray(leaf)).all()
-    )
+    return Diagnostics(names, found, pessimism, tuple(broken_arrays(agent)))
 
 
 @eqx.filter_jit
@@ -217,3 +267,88 @@ def _stage(
 def _by_state(tree: PyTree, samples: int) -> PyTree:
     """Arrays whose last axis is all rows, with an axis of states and one of samples."""
     return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], -1, samples) if a.ndim else a, tree)
+
+
+@dataclass(frozen=True)
+class PolicyReport:
+    """Diagnostics of a run's policy: `samples` chunks at each of `states`."""
+
+    run: InspectedRun
+    states: States
+    windows: Windows | None
+    diagnostics: Diagnostics
+    samples: int
+    seed: int
+
+    @functools.cached_property
+    def stages(self) -> PolicyStages:
+        """The stages of the agent's policy."""
+        return policy_stages(self.run.agent)
+
+    @property
+    def horizon(self) -> int:
+        """Environment steps of a chunk."""
+        return self.run.experiment.agent.horizon
+
+    @property
+    def finite(self) -> bool:
+        """True if all parameters and outputs are finite."""
+        arrays = jax.tree.leaves(eqx.filter(self.diagnostics.raw, eqx.is_array_like))
+        return not self.diagnostics.broken and all(np.isfinite(array).all() for array in arrays)
+
+    @functools.cached_property
+    def gains(self) -> Float[np.ndarray, " states"] | None:
+        """The pessimistic value of the acting policy less its base's, by state."""
+        acting, base, lower = self.diagnostics.acting, self.diagnostics.base, self.diagnostics.lower
+        return None if base is None else np.mean(lower(acting.values) - lower(base.values), axis=-1)
+
+    @functools.cached_property
+    def path_kls(self) -> Float[np.ndarray, " states"] | None:
+        """The path KL of the fine-tuned flow at each state, in nats a chunk."""
+        paths = self.diagnostics.raw.paths
+        return None if paths is None else np.mean(np.sum(paths.costs, axis=0), axis=-1)
+
+    @property
+    def is_unchanged(self) -> bool:
+        """True if the fine-tuned flow equals its base bitwise."""
+        return self.path_kls is not None and not np.any(self.path_kls)
+
+    @functools.cached_property
+    def tau_gain(self) -> Float[np.ndarray, " states"] | None:
+        """tau times the mean critic's gain, the bound of the path KL at the solution (Jensen)."""
+        paths, stages = self.diagnostics.raw.paths, self.diagnostics.raw.stages
+        if paths is None:
+            return None
+        # A fine-tuned flow is the second stage: it follows its base.
+        base, own = (np.mean(stage.values, axis=(0, -1)) for stage in stages[:2])
+        return float(paths.inverse_temperature) * (own - base)
+
+    @functools.cached_property
+    def attainable(self) -> tuple[float, float] | None:
+        """The returns that rewards like the data's can add up to; None without data."""
+        data, discount = self.run.data, self.run.experiment.agent.discount
+        if data is None or discount >= 1.0:
+            return None
+        low, high = float(np.min(data.rewards)), float(np.max(data.rewards))
+        return min(low, low / (1 - discount)), max(high, high / (1 - discount))
+
+
+def inspect(
+    run: InspectedRun, where: Sequence[str], count: int, samples: int, seed: int
+) -> PolicyReport:
+    """Measures the policy of a run.
+
+    **Raises:** `UserError` if the states that `where` names cannot be had.
+    """
+    states = select_states(run, where, count, seed)
+    windows = calibration(run, seed)
+    diagnostics = measure(
+        run.agent,
+        states.observations,
+        samples,
+        jax.random.key(seed),
+        pessimism=run.experiment.agent.pessimism,
+        actions=states.actions,
+        windows=None if windows is None else (windows.observations, windows.actions),
+    )
+    return PolicyReport(run, states, windows, diagnostics, samples, seed)
