@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from qamx._utils.backend import setting
+from qamx._utils.defaults import EVALUATION_STREAM, TRAINING_STREAM
 from qamx._utils.files import atomic_write, cached_sha256, package_version
-from qamx._utils.seeds import EVALUATION_STREAM, TRAINING_STREAM
 from qamx.config import Experiment
 from qamx.config.experiment import flat
 from qamx.errors import UserError

@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from qamx._types import Batch, Key, Metrics, Scalar
+from qamx._utils.defaults import LEARNING_RATE
 from qamx.policies import AbstractPolicy, BestOfN
 from qamx.rl import AbstractCriticLearning, Delayed, frozen, trainable
 
@@ -166,7 +167,9 @@ def _with_agent(state: TrainState, agent: AbstractAgent) -> TrainState:
     return eqx.tree_at(lambda s: s.agent, state, agent)
 
 
-def adam(learning_rate: float, gradient_clip: float | None = None) -> optax.GradientTransformation:
+def adam(
+    learning_rate: float = LEARNING_RATE, gradient_clip: float | None = None
+) -> optax.GradientTransformation:
     """Adam over all trained networks together (Kingma and Ba, arXiv 1412.6980).
 
     Parts marked `Delayed` take a step, and their moments move, every `period`-th time only.

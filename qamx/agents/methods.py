@@ -7,6 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from qamx._types import Key
+from qamx._utils.defaults import (
+    ACTOR_TARGET_RATE,
+    BEST_OF_N,
+    DIFFUSION_STEPS,
+    KL_SCALE,
+    POLICY_DELAY,
+    TARGET_ENTROPY_SCALE,
+)
 from qamx.agents.agent import AbstractAgent
 from qamx.agents.parts import Parts
 from qamx.policies import (
@@ -105,7 +113,7 @@ class QAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
         *,
         inverse_temperature: AbstractInverseTemperature,
         edit_scale: float,
-        target_entropy_scale: float,
+        target_entropy_scale: float = TARGET_ENTROPY_SCALE,
         key: Key,
     ):
         qam_key, edit_key = jax.random.split(key)
@@ -118,7 +126,7 @@ class TRQAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
     """QAM whose inverse temperature keeps the policy within a trust region of the behaviour; its
     protocol starts from a behaviour-cloning phase (Dong et al., arXiv 2605.27079)."""
 
-    def __init__(self, parts: Parts, *, kl_budget: float, kl_scale: float, key: Key):
+    def __init__(self, parts: Parts, *, kl_budget: float, kl_scale: float = KL_SCALE, key: Key):
         qam = QAM(parts, inverse_temperature=TrustRegion(kl_budget, kl_scale), key=key)
         self.critic, self.policy = qam.critic, qam.policy
 
@@ -151,7 +159,14 @@ class FEdit(AbstractAgent[TemporalDifference, EditPolicy]):
     """TD critic x a Gaussian edit of the behaviour flow's actions (after EXPO, Dong et al.,
     arXiv 2507.07986)."""
 
-    def __init__(self, parts: Parts, *, edit_scale: float, target_entropy_scale: float, key: Key):
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        edit_scale: float,
+        target_entropy_scale: float = TARGET_ENTROPY_SCALE,
+        key: Key,
+    ):
         critic_key, flow_key, edit_key = jax.random.split(key, 3)
         self.critic = parts.temporal_difference(critic_key)
         flow = parts.behaviour_flow(flow_key)
@@ -181,7 +196,7 @@ class FAWAC(AbstractAgent[AdvantageLearning, AdvantageWeightedFlow]):
         parts: Parts,
         *,
         inverse_temperature: float,
-        value_target: Literal["td", "critic"],
+        value_target: Literal["td", "critic"] = "td",
         key: Key,
     ):
         critic_key, value_key, flow_key = jax.random.split(key, 3)
@@ -198,7 +213,14 @@ class DSRL(AbstractAgent[TemporalDifference, LatentPolicy]):
     """TD critic x a policy over the noise of the behaviour flow's target (Wagenmaker et al.,
     arXiv 2506.15799)."""
 
-    def __init__(self, parts: Parts, *, noise_scale: float, target_entropy_scale: float, key: Key):
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        noise_scale: float,
+        target_entropy_scale: float = TARGET_ENTROPY_SCALE,
+        key: Key,
+    ):
         critic_key, flow_key, latent_key, actor_key = jax.random.split(key, 4)
         self.critic = parts.temporal_difference(critic_key)
         self.policy = LatentPolicy(
@@ -214,7 +236,7 @@ class IFQL(AbstractAgent[ImplicitQLearning, BestOfN]):
     """Implicit Q-learning x the best of N samples of the behaviour flow (Park et al.,
     arXiv 2502.02538)."""
 
-    def __init__(self, parts: Parts, *, expectile: float, best_of_n: int, key: Key):
+    def __init__(self, parts: Parts, *, expectile: float, best_of_n: int = BEST_OF_N, key: Key):
         critic_key, value_key, flow_key = jax.random.split(key, 3)
         self.critic = ImplicitQLearning(
             parts.with_target(parts.networks.critic(critic_key)),
@@ -303,8 +325,8 @@ class QSM(AbstractAgent[TemporalDifference, ScoreMatchedDiffusion]):
         *,
         inverse_temperature: float,
         bc_weight: float,
-        diffusion_steps: int,
-        sampler: Literal["ddpm", "clean"],
+        diffusion_steps: int = DIFFUSION_STEPS,
+        sampler: Literal["ddpm", "clean"] = "ddpm",
         key: Key,
     ):
         critic_key, policy_key = jax.random.split(key)
@@ -323,7 +345,9 @@ class DAC(AbstractAgent[TemporalDifference, CriticGuidedDiffusion]):
     """TD critic x a diffusion policy pushed along the critic's gradient (Fang et al.,
     arXiv 2405.20555)."""
 
-    def __init__(self, parts: Parts, *, bc_weight: float, diffusion_steps: int, key: Key):
+    def __init__(
+        self, parts: Parts, *, bc_weight: float, diffusion_steps: int = DIFFUSION_STEPS, key: Key
+    ):
         critic_key, policy_key = jax.random.split(key)
         self.critic = parts.temporal_difference(critic_key)
         self.policy = CriticGuidedDiffusion(
@@ -349,8 +373,8 @@ class ReBRAC(AbstractAgent[TemporalDifference, DeterministicPolicy]):
         *,
         bc_weight: float,
         actor_noise: float,
-        policy_delay: int,
-        delayed: Literal["actor", "targets"],
+        policy_delay: int = POLICY_DELAY,
+        delayed: Literal["actor", "targets"] = "actor",
         key: Key,
     ):
         critic_key, actor_key = jax.random.split(key)
@@ -370,7 +394,14 @@ class RLPD(AbstractAgent[TemporalDifference, GaussianPolicy]):
     """TD critic without entropy in its backup x SAC's policy with a cloning term (Ball et al.,
     arXiv 2302.02948)."""
 
-    def __init__(self, parts: Parts, *, bc_weight: float, target_entropy_scale: float, key: Key):
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        bc_weight: float,
+        target_entropy_scale: float = TARGET_ENTROPY_SCALE,
+        key: Key,
+    ):
         critic_key, actor_key = jax.random.split(key)
         self.critic = parts.temporal_difference(critic_key)
         self.policy = GaussianPolicy(
@@ -394,7 +425,7 @@ class RQL(AbstractAgent[ReversalLearning, ReversalFlow]):
         *,
         bc_weight: float,
         expectile: float,
-        actor_target_rate: float,
+        actor_target_rate: float = ACTOR_TARGET_RATE,
         key: Key,
     ):
         critic_key, flow_key = jax.random.split(key)

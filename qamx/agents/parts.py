@@ -7,6 +7,7 @@ import jax
 from jaxtyping import PyTree
 
 from qamx._types import Key
+from qamx._utils.defaults import TARGET_RATE
 from qamx.flow import Integrator
 from qamx.nn import Networks, Temperature
 from qamx.policies import (
@@ -40,7 +41,7 @@ class Parts:
     networks: Networks
     backup: Backup
     integrator: Integrator
-    target_rate: float
+    target_rate: float = TARGET_RATE
     target_period: int = 1
 
     @property

@@ -5,6 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from qamx import registry
+from qamx._utils.defaults import (
+    ACTOR_TARGET_RATE,
+    BEST_OF_N,
+    DIFFUSION_STEPS,
+    ENSEMBLE_SIZE,
+    FLOW_STEPS,
+    HIDDEN,
+    KL_SCALE,
+    LEARNING_RATE,
+    POLICY_DELAY,
+    TARGET_ENTROPY_SCALE,
+    TARGET_RATE,
+)
 from qamx.config.fields import (
     NO_BUILDER,
     Allowed,
@@ -19,7 +32,7 @@ from qamx.config.fields import (
     Switch,
     Text,
 )
-from qamx.config.inverse_temperature import KL_SCALE, InverseTemperature, build_temperature
+from qamx.config.inverse_temperature import InverseTemperature, build_temperature
 
 if TYPE_CHECKING:
     from qamx._types import Key
@@ -89,10 +102,7 @@ _BEST_OF_N = Field(
     "backup too",
 )
 
-HIDDEN = (512, 512, 512, 512)
 CLIP = 1.0
-TARGET_ENTROPY_SCALE = 0.5
-DIFFUSION_STEPS = 10
 
 
 class AgentSettings(Settings):
@@ -108,12 +118,14 @@ class AgentSettings(Settings):
         description="ρ, standard deviations of the critics taken off their mean in the backup",
     )
     target_rate: Fraction = Field(
-        default=0.005,
+        default=TARGET_RATE,
         description="λ, the share of the online network that a target takes on at an update",
     )
-    ensemble_size: PositiveInt = Field(default=10, description="K, the number of critics")
+    ensemble_size: PositiveInt = Field(
+        default=ENSEMBLE_SIZE, description="K, the number of critics"
+    )
     flow_steps: PositiveInt = Field(
-        default=10,
+        default=FLOW_STEPS,
         description="T, the steps of the flow's grid; of no effect in methods without a flow",
     )
     solver: Solver = Field(default="euler", description="the Diffrax solver on that grid")
@@ -130,7 +142,7 @@ class AgentSettings(Settings):
         default=True, description="layer norm after each hidden layer of the critics and of V(s)"
     )
     batch_size: PositiveInt = Field(default=256, description="action chunks in an update")
-    learning_rate: PositiveFloat = Field(default=3e-4, description="Adam's")
+    learning_rate: PositiveFloat = Field(default=LEARNING_RATE, description="Adam's")
     gradient_clip: GradientClip = "none"
     sampling: Sampling = "uniform"
     best_of_n: Annotated[PositiveInt | None, DefaultText("none"), _BEST_OF_N] = None
@@ -464,7 +476,7 @@ class IFQLSettings(AgentSettings):
 
     method: str = "ifql"
     expectile: Expectile
-    best_of_n: Annotated[PositiveInt, _BEST_OF_N] = 32
+    best_of_n: Annotated[PositiveInt, _BEST_OF_N] = BEST_OF_N
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import IFQL
@@ -489,7 +501,7 @@ class ReBRACSettings(AgentSettings):
         description="standard deviation of the noise on actions, clipped to ±0.5",
     )
     policy_delay: PositiveInt = Field(
-        default=2, description="updates between two steps of what `delayed` names"
+        default=POLICY_DELAY, description="updates between two steps of what `delayed` names"
     )
     delayed: Literal["actor", "targets"] = Field(
         default="actor",
@@ -539,7 +551,7 @@ class RQLSettings(AgentSettings):
     expectile: Expectile
     bc_weight: PositiveFloat = Field(examples=[1.0], description="weight of flow matching")
     actor_target_rate: Fraction = Field(
-        default=0.001,
+        default=ACTOR_TARGET_RATE,
         description="share of the velocity that the slow copy takes on at an update; the copy is "
         "what is evaluated",
     )

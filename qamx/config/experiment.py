@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from qamx._utils.seeds import check_seed
+from qamx._utils.defaults import check_seed
 from qamx.config.agents import AgentSettings
 from qamx.config.fields import (
     NO_BUILDER,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
-from qamx._utils.seeds import ALLOWED, SEEDS
+from qamx._utils.defaults import ALLOWED, SEEDS
 
 
 class Settings(BaseModel):

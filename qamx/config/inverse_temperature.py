@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from qamx import registry
+from qamx._utils.defaults import KL_SCALE
 from qamx.config.fields import (
     NO_BUILDER,
     Allowed,
@@ -23,10 +24,6 @@ from qamx.config.messages import RegistryChoice
 
 if TYPE_CHECKING:
     from qamx.schedules import AbstractInverseTemperature
-
-
-KL_SCALE = 3.0
-"""The default of c in 1/τ = c·λ (TRQAM)."""
 
 
 class TemperatureSettings(Settings):

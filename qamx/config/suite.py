@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, field_validator
 
-from qamx._utils.seeds import SEEDS
+from qamx._utils.defaults import SEEDS
 from qamx.config.experiment import Experiment, flat
 from qamx.config.fields import Allowed, Count, DefaultText, Name, PositiveInt, Seed, Settings, Text
 from qamx.config.loader import is_suite, load, resolve

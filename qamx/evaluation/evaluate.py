@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from qamx._utils.defaults import check_seed
 from qamx._utils.html import write_text
 from qamx._utils.machine import use_cpu
-from qamx._utils.seeds import check_seed
 from qamx._utils.terminal import print_table
 from qamx.config import EnvironmentSettings, Experiment, load
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME

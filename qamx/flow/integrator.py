@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from qamx._utils.defaults import FLOW_STEPS
+
 SOLVERS: dict[str, type[diffrax.AbstractSolver]] = {
     "euler": diffrax.Euler,
     "heun": diffrax.Heun,
@@ -36,7 +38,7 @@ class Integrator(eqx.Module):
     steps: int = eqx.field(static=True)
     solver: diffrax.AbstractSolver = eqx.field(static=True)
 
-    def __init__(self, steps: int, solver: diffrax.AbstractSolver | None = None):
+    def __init__(self, steps: int = FLOW_STEPS, solver: diffrax.AbstractSolver | None = None):
         if steps < 1:
             raise ValueError(f"an integrator takes at least one step; found steps={steps}")
         self.steps = steps

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from qamx._types import Key
+from qamx._utils.defaults import ENSEMBLE_SIZE, HIDDEN
 from qamx.nn.actors import DeterministicActor, GaussianActor
 from qamx.nn.critic import EnsembleCritic, FlowTimeCritic
 from qamx.nn.fields import NoisePredictor, VelocityField
@@ -26,9 +27,9 @@ class Networks:
 
     observation_size: int
     action_dim: int
-    actor_hidden: tuple[int, ...]
-    critic_hidden: tuple[int, ...]
-    ensemble_size: int
+    actor_hidden: tuple[int, ...] = HIDDEN
+    critic_hidden: tuple[int, ...] = HIDDEN
+    ensemble_size: int = ENSEMBLE_SIZE
     actor_layer_norm: bool = False
     critic_layer_norm: bool = True
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from qamx._types import Scalar
+from qamx._utils.defaults import TARGET_RATE
 from qamx.nn import Temperature
 
 M = TypeVar("M", bound=PyTree, covariant=True)
@@ -91,7 +92,7 @@ class WithTarget(eqx.Module, Generic[M]):
     rate: float
     clock: Clock | None
 
-    def __init__(self, online: M, rate: float, clock: Clock | None = None):
+    def __init__(self, online: M, rate: float = TARGET_RATE, clock: Clock | None = None):
         if not 0.0 < rate <= 1.0:
             raise ValueError(f"the target rate is in (0, 1]; found {rate}, try 0.005")
         self.online = online

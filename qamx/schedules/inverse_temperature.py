@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from qamx._types import Scalar
+from qamx._utils.defaults import KL_SCALE
 from qamx.rl import Fixed
 
 
@@ -104,7 +105,7 @@ class TrustRegion(AbstractInverseTemperature):
     def __init__(
         self,
         kl_budget: float,
-        scale: float,
+        scale: float = KL_SCALE,
         rate: float = 0.01,
         average_rate: float = 0.1,
     ):

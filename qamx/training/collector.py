@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from qamx._utils.seeds import TRAINING_STREAM, derived_seed
+from qamx._utils.defaults import TRAINING_STREAM, derived_seed
 from qamx.data.transitions import Transitions
 from qamx.envs import ActionQueue, EnvHandle, Step, close_envs
 from qamx.envs.protocol import environment_errors

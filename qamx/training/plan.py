@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from qamx._types import Key
-from qamx._utils.seeds import EVALUATION_STREAM, check_seed, derived_seed
+from qamx._utils.defaults import EVALUATION_STREAM, check_seed, derived_seed
 from qamx.agents import AbstractAgent
 from qamx.data.replay import Sampling
 from qamx.data.source import DataSource

@@ -15,7 +15,7 @@ from gymnasium.spaces import Box
 from samples import collect, columns
 
 from qamx import load_agent, run
-from qamx._utils.seeds import TRAINING_STREAM, derived_seed
+from qamx._utils.defaults import TRAINING_STREAM, derived_seed
 from qamx.building import build_task
 from qamx.config import load
 from qamx.errors import ExitCode, RunError, UserError

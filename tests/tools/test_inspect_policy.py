@@ -16,7 +16,7 @@ from every_agent import ACT, AGENTS, HORIZON, KEY, OBS
 from test_inspect_data import NAME, walk
 
 from qamx import Backup, Integrator, create_state, load
-from qamx._utils.seeds import derived_seed
+from qamx._utils.defaults import derived_seed
 from qamx.agents import Agent, adam
 from qamx.building import build_agent
 from qamx.cli import main

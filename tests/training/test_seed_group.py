@@ -174,7 +174,7 @@ class Unstable(Corner):
 
 
 def test_a_seed_that_diverges_is_frozen_and_the_others_go_on(group, tmp_path, monkeypatch, capsys):
-    from qamx._utils.seeds import TRAINING_STREAM, derived_seed
+    from qamx._utils.defaults import TRAINING_STREAM, derived_seed
 
     bad = {derived_seed(2, TRAINING_STREAM, episode) for episode in range(9)}
     monkeypatch.setattr(Unstable, "bad", bad)

@@ -12,6 +12,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from qamx._utils.defaults import check_seed
 from qamx._utils.finding import counted
 from qamx._utils.html import (
     document,
@@ -24,7 +25,6 @@ from qamx._utils.html import (
     write_text,
 )
 from qamx._utils.machine import use_cpu
-from qamx._utils.seeds import check_seed
 from qamx._utils.terminal import print_findings, print_table
 from qamx.errors import ExitCode, UserError
 from qamx.tools.inspect_policy import figures

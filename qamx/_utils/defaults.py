@@ -1,6 +1,20 @@
-"""The seeds of a run, and the reset seeds derived from them."""
+"""Default values that settings and constructors share, and the seeds that a run can have."""
 
 from qamx.errors import UserError
+
+HIDDEN = (512, 512, 512, 512)
+ENSEMBLE_SIZE = 10
+TARGET_RATE = 0.005
+LEARNING_RATE = 3e-4
+FLOW_STEPS = 10
+DIFFUSION_STEPS = 10
+BEST_OF_N = 32
+TARGET_ENTROPY_SCALE = 0.5
+POLICY_DELAY = 2
+ACTOR_TARGET_RATE = 0.001
+KL_SCALE = 3.0
+"""Of TRQAM: c in 1/tau = c lambda."""
+
 
 SEEDS = 2**32
 """The number of seeds: JAX makes a key of a seed's low 32 bits, and greater ones would repeat
