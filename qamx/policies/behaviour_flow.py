@@ -9,13 +9,7 @@ from jaxtyping import Array, Float
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.flow import Integrator, flow_matching_loss, sample_ode
 from qamx.nn import AbstractVelocityField
-from qamx.policies.base import (
-    AbstractFlowPolicy,
-    Critic,
-    PolicyStage,
-    clip_action,
-    flow_stage,
-)
+from qamx.policies.base import AbstractFlowPolicy, Critic, PolicyStage, clip_action, flow_stage
 from qamx.rl import WithTarget
 
 

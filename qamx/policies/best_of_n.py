@@ -5,12 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.policies.base import (
-    AbstractDerivedPolicy,
-    AbstractPolicy,
-    Critic,
-    PolicyStage,
-)
+from qamx.policies.base import AbstractDerivedPolicy, AbstractPolicy, Critic, PolicyStage
 
 
 class BestOfN(AbstractDerivedPolicy):

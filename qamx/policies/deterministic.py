@@ -8,12 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.policies.base import (
-    AbstractPolicy,
-    Critic,
-    PolicyStage,
-    clip_action,
-)
+from qamx.policies.base import AbstractPolicy, Critic, PolicyStage, clip_action
 from qamx.rl import WithTarget, pessimistic_value
 
 NOISE_CLIP = 0.5

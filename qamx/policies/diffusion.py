@@ -12,13 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import NoisePredictor
-from qamx.policies.base import (
-    AbstractPolicy,
-    Critic,
-    PolicyStage,
-    clip_action,
-    row_gradient,
-)
+from qamx.policies.base import AbstractPolicy, Critic, PolicyStage, clip_action, row_gradient
 
 
 class VariancePreserving(eqx.Module):

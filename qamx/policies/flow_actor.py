@@ -5,13 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
-from qamx.policies.base import (
-    AbstractDerivedFlow,
-    Critic,
-    PolicyStage,
-    flow_stage,
-    mean_value,
-)
+from qamx.policies.base import AbstractDerivedFlow, Critic, PolicyStage, flow_stage, mean_value
 from qamx.policies.behaviour_flow import BehaviourFlow, BehaviourFlowMetrics
 from qamx.rl import AdvantageLearning
 

@@ -9,11 +9,7 @@ from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import GaussianActor
-from qamx.policies.base import (
-    AbstractPolicy,
-    Critic,
-    PolicyStage,
-)
+from qamx.policies.base import AbstractPolicy, Critic, PolicyStage
 from qamx.rl import EntropyTarget, pessimistic_value
 
 INSIDE = 1.0 - 1e-5
