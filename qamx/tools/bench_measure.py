@@ -20,8 +20,7 @@ from qamx.config.agents import AgentSettings
 from qamx.data.replay import Replay, Sampling
 from qamx.data.transitions import Transitions
 from qamx.nn import Precision, matmul_precision
-from qamx.training.stacking import Stacked
-from qamx.training.state import Trainer, flatten
+from qamx.training.state import Stacked, Trainer, flatten
 
 EPISODE = 1_000
 """Rows of a trajectory of the random data."""

@@ -17,8 +17,7 @@ from qamx.training.guards import Divergence
 from qamx.training.logs import DIVERGED, Logs
 from qamx.training.online_rows import OnlineRows, Record
 from qamx.training.plan import RunPlan, evaluation_seeds, keys_of
-from qamx.training.stacking import ALONE, Alone, Stacked, Stacking
-from qamx.training.state import Training
+from qamx.training.state import ALONE, Alone, Stacked, Stacking, Training
 
 _LOG = logging.getLogger("qamx")
 

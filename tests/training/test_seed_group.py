@@ -15,7 +15,7 @@ from qamx.errors import ExitCode, RunError, UserError
 from qamx.training.logs import Logs
 from qamx.training.loop import Runner
 from qamx.training.seed_group import SeedRun
-from qamx.training.stacking import Stacked
+from qamx.training.state import Stacked
 
 SEEDS = (1, 2, 3)
 
