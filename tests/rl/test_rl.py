@@ -33,6 +33,8 @@ from qamx.schedules import (
     next_due,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def batch(**changes):
     values = {
