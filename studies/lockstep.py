@@ -210,11 +210,8 @@ class Ours:
         from qamx.agents import create_state, update
 
         self.golden, self.method, self.dtype = test_golden, release.method, release.dtype
-        if self.method == "rebrac":
-            make, keys = test_golden.BUILDERS["rebrac"]
-            delayed = functools.partial(make, delayed="targets")
-            test_golden.BUILDERS["rebrac"] = (delayed, keys)
-        self.config = dict(release.agent.config)
+        # The release delays the targets of ReBRAC with its actor.
+        self.config = {"delayed": "targets", **release.agent.config}
         file = self.file(release.state()["params"])
         optimiser = test_golden._optimiser(file)
         self.state: Any = create_state(test_golden._agent(file), optimiser, jax.random.key(0))
