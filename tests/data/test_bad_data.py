@@ -244,7 +244,7 @@ def unsafe(source):
 )
 def test_nothing_in_the_package_runs_what_it_loads(path):
     # A run tells its own processes, over a pipe that nobody else has, which environment to make.
-    pipe = {"envs/process.py": ["cloudpickle"], "envs/worker.py": ["cloudpickle"]}
+    pipe = {"envs/protocol.py": ["cloudpickle"], "envs/worker.py": ["cloudpickle"]}
     tensors = {"deploy/lerobot/modeling_qamx.py": ["torch"]}  # LeRobot's, of which it loads none
     expected = (pipe | tensors).get(path.relative_to(ROOT / "qamx").as_posix(), [])
     assert list(unsafe(path.read_text())) == expected

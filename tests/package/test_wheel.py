@@ -173,7 +173,7 @@ def test_own_and_packed_names_are_listed_once(folder, capsys):
     assert main(["list"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "experiments/c4_qam.toml Mine." in lines
-    assert "c3_qam QAM on cube-triple-play." in lines
+    assert "c3_qam qam on cube-triple-play" in lines
     assert not [line for line in lines if line.startswith("c4_qam ")]
 
 
