@@ -18,8 +18,10 @@ def main() -> int:
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _unraisable
     try:
+        from qamx._utils.terminal import print_log_alone
         from qamx.cli import main
 
+        print_log_alone()
         return main()
     except KeyboardInterrupt:
         os.write(2, b"interrupted\n")

@@ -180,7 +180,13 @@ class PlainHandler(logging.Handler):
 
 
 def print_log() -> None:
-    """Prints what the library logs, from INFO on."""
+    """Prints the library's log messages from INFO on."""
     _LOG.setLevel(logging.INFO)
     if not any(isinstance(handler, PlainHandler) for handler in _LOG.handlers):
         _LOG.addHandler(PlainHandler())
+
+
+def print_log_alone() -> None:
+    """Prints the log messages in a process that is the command's: no other handler repeats them."""
+    print_log()
+    _LOG.propagate = False

@@ -98,6 +98,20 @@ def test_ctrl_c_during_imports_is_one_line(tmp_path, module, how):
     assert (done.stderr, done.returncode) == ("interrupted\n", 130)
 
 
+def test_a_message_is_printed_once_whatever_a_dependency_logs(tmp_path):
+    command = "import logging; logging.basicConfig(); from qamx.__main__ import main; main()"
+    arguments = ["data", "generate", "pointmaze-medium-navigate", "--episodes", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", command, *arguments, "--directory", str(tmp_path), "--workers", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert "pointmaze-medium-navigate-v0.npz: 1,000 transitions" in done.stdout
+    assert "npz" not in done.stderr
+
+
 def test_all_experiments_are_checked_at_once(capsys):
     files = [str(file) for file in sorted((ROOT / "experiments").glob("*.toml"))]
     assert main(["check", *files]) == 0

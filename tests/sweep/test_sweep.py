@@ -328,6 +328,8 @@ def test_an_interrupted_sweep_continues_and_ends_as_a_whole_one(
     assert main(sweep) == ExitCode.DONE
     assert outcome(out) == outcome(tmp_path / "whole")
     assert len(outcome(out)) == 2 * len(stopped)
+    # A process's log has what its runs print.
+    assert "done: " in "".join(log.read_text() for log in out.glob("_sweep/logs/*.log"))
     assert main(sweep) == ExitCode.DONE
     assert f"{len(stopped)} complete" in capsys.readouterr().out.splitlines()[-1]
 

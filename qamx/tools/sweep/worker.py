@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 from qamx._utils.processes import exit_cleanly
+from qamx._utils.terminal import print_log_alone
 from qamx.errors import ExitCode, exit_code
 from qamx.training.guards import SCHEDULER, Stopped, stop_immediately
 
 
 def main(specs: Path) -> int:
     """Starts or resumes the runs of a specification; returns an exit code."""
+    print_log_alone()
     try:
         with exit_cleanly():
             return exit_code(lambda: _execute(specs))
