@@ -10,7 +10,7 @@ from qamx.cli.options import Subparsers, add_command, add_integers, add_json, ad
 
 def add_eval(commands: Subparsers) -> None:
     """`qamx eval`."""
-    summary = "play a run's policy as it is now, also while the run trains"
+    summary = "evaluate a run's policy, also while the run trains"
     parser = add_command(commands, "eval", summary, _eval)
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, or of exports"
@@ -32,7 +32,7 @@ def _eval(runs: Sequence[Path], paired: bool, json: Path | None, **options: Any)
 
 def add_video(commands: Subparsers) -> None:
     """`qamx video`."""
-    summary = "show episodes of a run's policy as MP4 and GIF"
+    summary = "film episodes of a run's policy as MP4 and GIF"
     parser = add_command(commands, "video", summary, _video)
     add_run(parser, "run", help="the folder of a run, or of an exported policy")
     _add_episodes(parser, "episodes of each task (default: 4 of one, 1 each of several)")
@@ -74,7 +74,7 @@ def _add_episodes(parser: argparse.ArgumentParser, episodes: str) -> None:
 
 def add_inspect(commands: Subparsers) -> None:
     """`qamx inspect`."""
-    summary = "look inside a run's policy, and say what is unhealthy"
+    summary = "inspect a run's policy, and report what is unhealthy"
     parser = add_command(commands, "inspect", summary, _inspect)
     add_run(parser, "run")
     parser.add_argument("--flow", action="store_true", help="write figures as a page, too")
@@ -105,7 +105,7 @@ def _inspect(run: Path, json: Path | None, **options: Any) -> int:
 
 def add_export(commands: Subparsers) -> None:
     """`qamx export`."""
-    summary = "write a run's policy as a folder that acts without qamx's training code"
+    summary = "export a run's policy to a folder that acts without the training code"
     parser = add_command(commands, "export", summary, _export)
     add_run(parser, "directory")
     parser.add_argument(

@@ -18,7 +18,7 @@ from qamx.cli.options import (
 
 def add_sweep(commands: Subparsers) -> None:
     """`qamx sweep`."""
-    summary = "carry out every run of a suite, here or on Slurm; again: continue"
+    summary = "train every run of a suite, here or on Slurm; again: resume"
     parser = add_command(commands, "sweep", summary, _sweep)
     parser.add_argument(
         "suite", type=Path, metavar="SUITE", help="a suite, TOML, or a name such as table1"
@@ -50,7 +50,7 @@ def _sweep(
 
 def add_status(commands: Subparsers) -> None:
     """`qamx status`."""
-    summary = "show how far runs are, and what those that failed said last"
+    summary = "show the progress of runs, and the last message of failed ones"
     parser = add_command(commands, "status", summary, _status)
     parser.add_argument(
         "directory",
@@ -89,7 +89,7 @@ def _report(**options: Any) -> int:
 
 def add_compare(commands: Subparsers) -> None:
     """`qamx compare`."""
-    summary = "say whether runs agree with the published figures, or with other runs"
+    summary = "test runs against the published figures, or against other runs"
     parser = add_command(commands, "compare", summary, _compare)
     add_folders(parser, "RUN")
     parser.add_argument(
@@ -109,7 +109,7 @@ def _compare(**options: Any) -> int:
 
 def add_plan(commands: Subparsers) -> None:
     """`qamx plan`."""
-    summary = "say how many seeds tell two published methods apart, and what they cost"
+    summary = "compute the seeds that tell two published methods apart, and their cost"
     parser = add_command(commands, "plan", summary, _plan)
     parser.add_argument("methods", nargs=2, metavar="METHOD", help="such as qam_edit fql")
     parser.add_argument(
@@ -136,7 +136,9 @@ def _plan(**options: Any) -> int:
 
 def add_diff(commands: Subparsers) -> None:
     """`qamx diff`."""
-    parser = add_command(commands, "diff", "say why two runs differ, and where they part", _diff)
+    parser = add_command(
+        commands, "diff", "explain why two runs differ, and since which step", _diff
+    )
     add_run(parser, "one", "other")
 
 
@@ -148,7 +150,7 @@ def _diff(**options: Any) -> int:
 
 def add_doctor(commands: Subparsers) -> None:
     """`qamx doctor`."""
-    add_command(commands, "doctor", "say what this machine lacks, and what to do", _doctor)
+    add_command(commands, "doctor", "report what this machine lacks, with remedies", _doctor)
 
 
 def _doctor() -> int:

@@ -107,7 +107,7 @@ def _list() -> int:
 
 def add_verify_resume(commands: Subparsers) -> None:
     """`qamx verify-resume`."""
-    summary = "kill a short run of an experiment, resume it, and compare it with a whole one"
+    summary = "kill and resume a short run, and compare it with an uninterrupted one"
     parser = add_command(commands, "verify-resume", summary, _verify_resume)
     add_experiment(parser)
     add_integers(parser, ("kills", 4, "how often (default: 4)"))

@@ -129,9 +129,9 @@ def test_help_shows_each_command_and_examples(capsys):
         "show print an experiment with every default, as TOML",
         "list list what an experiment file can name, and experiments",
         "data make, download and inspect data sets",
-        "inspect look inside a run's policy, and say what is unhealthy",
-        "diff say why two runs differ, and where they part",
-        "doctor say what this machine lacks, and what to do",
+        "inspect inspect a run's policy, and report what is unhealthy",
+        "diff explain why two runs differ, and since which step",
+        "doctor report what this machine lacks, with remedies",
         "qamx run quickstart",
     ):
         assert line in lines
