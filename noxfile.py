@@ -18,7 +18,7 @@ CODE = ("qamx", "tests", "benchmarks", "studies", "docs", "noxfile.py")
 def tests(session: nox.Session) -> None:
     """Every test, on all cores."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-n", "auto", "--dist", "worksteal", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "loadscope", *session.posargs)
 
 
 @nox.session
