@@ -53,10 +53,20 @@ class RegistryEntry:
         return _resolve(self.settings)
 
     def load_builder(self) -> Callable[..., Any]:
-        """The callable that turns settings into the object (may import JAX)."""
+        """The callable that turns settings into the object (may import JAX).
+
+        **Raises:** `RegistryError` if neither a builder nor the settings can.
+        """
         if self.builder is not None:
             return _resolve(self.builder)
-        return getattr(self.load_settings(), "build")  # noqa: B009
+        settings = self.load_settings()
+        build = getattr(settings, "build", None)
+        if build is None:
+            raise RegistryError(
+                f'"{self.name}": {settings.__name__} has no method `build`; write one, or register '
+                "a builder"
+            )
+        return build
 
     @property
     def owner(self) -> Any:

@@ -19,7 +19,6 @@ from qamx._utils.defaults import (
     TARGET_RATE,
 )
 from qamx.config.fields import (
-    NO_BUILDER,
     Allowed,
     DefaultText,
     Discount,
@@ -152,10 +151,6 @@ class AgentSettings(Settings):
         description="a run's folder: start from the clone of the data that its newest checkpoint "
         "has",
     )
-
-    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
-        """A fresh agent of the method, made of parts in the sizes of a problem."""
-        raise NotImplementedError(NO_BUILDER)
 
     def with_best_of_n(self, agent: "AbstractAgent") -> "AbstractAgent":
         """The agent as `best_of_n` has it act."""

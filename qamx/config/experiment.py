@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from qamx._utils.defaults import check_seed
 from qamx.config.agents import AgentSettings
 from qamx.config.fields import (
-    NO_BUILDER,
     Allowed,
     Count,
     DefaultText,
@@ -24,13 +23,6 @@ from qamx.config.fields import (
     Text,
 )
 from qamx.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from qamx.data.source import DataSource
-    from qamx.envs import Environment
-    from qamx.schedules import Schedule
 
 Workers = Annotated[
     Count | Literal["auto"], Allowed('a number of processes, 0 for none, or "auto" for one a core')
@@ -123,10 +115,6 @@ class EnvironmentSettings(Settings):
         """The reason why the data does not fit this environment, or None."""
         return None
 
-    def build(self) -> "Callable[[], Environment]":
-        """A function that makes the environment, in this process or another."""
-        raise NotImplementedError(NO_BUILDER)
-
 
 class DataSettings(Settings):
     """Keys of every data source. Base class for the settings of a data source of your own."""
@@ -150,10 +138,6 @@ class DataSettings(Settings):
         """The source without its scheme."""
         return name_of(self.source)
 
-    def build(self, environment: EnvironmentSettings) -> "DataSource":
-        """The data source, with the rewards and masks of the environment's task."""
-        raise NotImplementedError(NO_BUILDER)
-
 
 class ScheduleSettings(Settings):
     """The phases of a run. Base class for the settings of a schedule of your own."""
@@ -163,10 +147,6 @@ class ScheduleSettings(Settings):
         description="the phases: `offline_to_online`, `offline`, `online`, `cloning`, or a "
         "plugin's",
     )
-
-    def build(self) -> "Schedule":
-        """The phases of a run."""
-        raise NotImplementedError(NO_BUILDER)
 
 
 class EvaluationSettings(Settings):

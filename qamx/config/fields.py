@@ -20,10 +20,6 @@ class Settings(BaseModel):
     )
 
 
-NO_BUILDER = "write a method `build`, or register a builder"
-"""The message of a settings class that cannot build its object."""
-
-
 @dataclass(frozen=True)
 class Allowed:
     """A description of a field's values, as in "write `text`"."""

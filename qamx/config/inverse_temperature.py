@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from qamx import registry
 from qamx._utils.defaults import KL_SCALE
 from qamx.config.fields import (
-    NO_BUILDER,
     Allowed,
     NonNegativeFloat,
     PositiveFloat,
@@ -34,10 +33,6 @@ class TemperatureSettings(Settings):
     def as_toml(self) -> object:
         """The value that stands for this schedule in a file."""
         return self.model_dump()
-
-    def build(self) -> "AbstractInverseTemperature":
-        """The schedule."""
-        raise NotImplementedError(NO_BUILDER)
 
 
 @registry.temperatures.add(
@@ -104,7 +99,7 @@ _CHOICE = RegistryChoice(registry.temperatures, "schedule")
 
 def _parse(value: object) -> object:
     if isinstance(value, Mapping):
-        table = cast(Mapping[str, Any], value)
+        table = cast("Mapping[str, Any]", value)
         return _CHOICE.model_for(table).model_validate(table)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return ConstantTemperature(value=value)

@@ -1,5 +1,6 @@
 """The settings of the built-in schedules."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,9 +50,9 @@ class LearningSettings(ScheduleSettings):
         default=None, examples=[300_000], description="updates of behaviour cloning before all else"
     )
 
+    @abstractmethod
     def phases(self) -> "tuple[Phase, ...]":
         """The phases after cloning."""
-        raise NotImplementedError
 
     def build(self) -> "Schedule":
         from qamx.schedules import Cloning, Schedule

@@ -782,7 +782,7 @@ def test_settings_build_their_object_unless_a_builder_is_registered():
     assert mine.build("plain", settings, None, None) == "by its settings"
     assert mine.build("other", settings) == "built"
     mine.register("none", settings=AgentSettings, summary="")
-    with pytest.raises(NotImplementedError, match="write a method `build`, or register a builder"):
+    with pytest.raises(RegistryError, match="no method `build`; write one, or register a builder"):
         mine.build("none", settings, None, None)
     with pytest.raises(RegistryError, match='method "own" is taken by'):
         mine.register("own", settings=QAMSettings, summary="")
