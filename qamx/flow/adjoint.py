@@ -45,7 +45,7 @@ def lean_adjoint(
     boundary: Float[Array, "batch dim"],
     integrator: Integrator,
 ) -> Float[Array, "steps batch dim"]:
-    r"""Propagates the gradient at the end of a path back to every state through the base flow alone.
+    r"""Propagates the gradient at the end of a path back to every state by the base flow alone.
 
     $$g_t = g_{t+h} + h\,\nabla_{x_t}\Big[2v_{base}(s, x_t, t+h) - \frac{x_t}{t+h}\Big]^\top
       g_{t+h}$$

@@ -38,7 +38,7 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
 class TanhNormal(eqx.Module):
-    """Distribution of tanh(m + sigma z), z ~ N(0, I) (Haarnoja et al., arXiv 1801.01290, app. C)."""
+    """The law of tanh(m + sigma z), z ~ N(0, I) (Haarnoja et al., arXiv 1801.01290, app. C)."""
 
     mean: Float[Array, "*batch dim"]
     log_std: Float[Array, "*batch dim"]
