@@ -1,4 +1,4 @@
-"""Agents: a critic and a policy, and how one update trains both."""
+"""Agents: a critic and a policy, and the update that trains both."""
 
 from qamx.agents import methods
 from qamx.agents.agent import (

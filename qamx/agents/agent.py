@@ -21,7 +21,7 @@ P = TypeVar("P", bound=AbstractPolicy, covariant=True)
 class AbstractAgent(eqx.Module, Generic[C, P]):
     """A critic and a policy that learn together.
 
-    A method is a final subclass that names its two parts. The same objective serves offline
+    A method is a final subclass that names its two parts. The objective is the same offline
     and online.
     """
 
@@ -29,21 +29,21 @@ class AbstractAgent(eqx.Module, Generic[C, P]):
     policy: P
 
     def act(self, observation: Float[Array, "batch obs"], key: Key) -> Float[Array, "batch dim"]:
-        """An action chunk (flat, entries in [-1, 1]) for each observation, to collect data with."""
+        """An action chunk (flat, entries in [-1, 1]) for each observation, for data collection."""
         return self.policy.sample(self.critic, observation, key)
 
     def act_in_evaluation(
         self, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
-        """An action chunk as an evaluation plays it; most methods act the same in both."""
+        """An action chunk for evaluations; the same as `act` for most methods."""
         return self.policy.for_evaluation().sample(self.critic, observation, key)
 
     def act_as_behaviour(
         self, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
-        """An action chunk of the clone of the data inside this agent.
+        """An action chunk of this agent's clone of the data.
 
-        **Raises:** `ValueError` if the method keeps no clone apart from what it improves.
+        **Raises:** `ValueError` if the method keeps no separate clone.
         """
         if self.policy.behaviour is None:
             raise ValueError(f"{type(self.policy).__name__} keeps no clone of the data to act with")
@@ -52,7 +52,7 @@ class AbstractAgent(eqx.Module, Generic[C, P]):
     def loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         """The sum of all objectives.
 
-        Gradient routing: the critic learns by its own loss alone (the policy that draws a' is
+        Gradient routing: the critic is trained by its own loss alone (the policy that draws a' is
         frozen there), the policy by its own alone (the critic is frozen there).
         """
         critic_key, policy_key = jax.random.split(key)
@@ -62,25 +62,25 @@ class AbstractAgent(eqx.Module, Generic[C, P]):
         return critic_loss + policy_loss, (*critic_metrics, *metrics)
 
     def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
-        """The objective of the policy's clone of the data alone."""
+        """The objective of behaviour cloning alone."""
         return self.policy.cloning_loss(batch, key)
 
     def advance(self, metrics: tuple[Metrics, ...]) -> Self:
-        """The agent after an optimiser step on `loss`: targets and schedules move on."""
+        """The agent after an optimiser step on `loss`, with targets and schedules updated."""
         parts = self.critic.advance(), self.policy.advance(metrics)
         return eqx.tree_at(lambda agent: (agent.critic, agent.policy), self, parts)
 
     def start_from(self, clone: PyTree) -> Self:
-        """The agent whose policy starts from a clone of the data (`policy.clone` of another)."""
+        """The agent with its policy started from a clone of the data (another's `policy.clone`)."""
         return eqx.tree_at(lambda agent: agent.policy, self, self.policy.start_from(clone))
 
 
 class Agent(AbstractAgent[C, P]):
-    """Any critic learning with any policy: the agent to compose your own method with."""
+    """Any critic learning with any policy, to compose your own method."""
 
 
 def best_of_n(agent: AbstractAgent, draws: int) -> Agent:
-    """The agent that plays the best of several draws of another one's policy."""
+    """The agent that acts with the best of several samples of another agent's policy."""
     return Agent(agent.critic, BestOfN(agent.policy, draws))
 
 
@@ -106,13 +106,13 @@ class TrainState(eqx.Module):
 def create_state(
     agent: AbstractAgent, optimiser: optax.GradientTransformation, key: Key
 ) -> TrainState:
-    """The state before the first update; `key` seeds every draw that updates make."""
+    """The state before the first update; `key` seeds all random draws of updates."""
     agent = jax.tree.map(_strongly_typed, agent)
     return TrainState(agent, _start(agent, optimiser), key, jnp.zeros((), jnp.int32))
 
 
 def restart_optimiser(state: TrainState, optimiser: optax.GradientTransformation) -> TrainState:
-    """The state with an optimiser that has not taken a step."""
+    """The state with a newly initialised optimiser."""
     fresh = _start(state.agent, optimiser)
     return eqx.tree_at(lambda s: s.optimiser_state, state, fresh)
 
@@ -122,7 +122,7 @@ def _start(agent: AbstractAgent, optimiser: optax.GradientTransformation) -> PyT
 
 
 def _strongly_typed(leaf: PyTree) -> PyTree:
-    # An array made of a bare Python number is typed weakly, and strongly after the first update:
+    # An array made from a Python number is weakly typed, and strongly after the first update:
     # the update would be compiled twice.
     return jnp.asarray(leaf, leaf.dtype) if eqx.is_inexact_array(leaf) else leaf
 
@@ -132,8 +132,8 @@ def update(
 ) -> tuple[TrainState, tuple[Metrics, ...]]:
     """One optimiser step on the summed loss, then the targets follow.
 
-    Pure and traceable; compile it (`equinox.filter_jit`, or the runner's loop of many updates).
-    Targets follow the parameters of after the step.
+    Pure and traceable; compile it (`equinox.filter_jit`, or the training loop of many updates).
+    Targets follow the parameters from after the step.
     """
     state, metrics = _step(state, batch, optimiser, type(state.agent).loss)
     return _with_agent(state, state.agent.advance(metrics)), metrics
@@ -142,7 +142,7 @@ def update(
 def clone(
     state: TrainState, batch: Batch, optimiser: optax.GradientTransformation
 ) -> tuple[TrainState, tuple[Metrics, ...]]:
-    """One optimiser step of behaviour cloning; all that is refined from the clone starts there."""
+    """One optimiser step of behaviour cloning; parts refined from the clone are reset to it."""
     state, metrics = _step(state, batch, optimiser, type(state.agent).cloning_loss)
     return _with_agent(state, state.agent.start_from(state.agent.policy.clone)), metrics
 
@@ -172,10 +172,10 @@ def adam(
 ) -> optax.GradientTransformation:
     """Adam over all trained networks together (Kingma and Ba, arXiv 1412.6980).
 
-    Parts marked `Delayed` take a step, and their moments move, every `period`-th time only.
+    Parts marked `Delayed` take a step, and update their moments, at every `period`-th update only.
 
-    **Arguments:** `gradient_clip`, where given, bounds the global gradient norm (critic and
-    policy together) before Adam sees it.
+    **Arguments:** `gradient_clip`, if given, bounds the global gradient norm (critic and
+    policy together) before Adam.
     """
 
     def of(params: PyTree) -> optax.GradientTransformation:
@@ -209,7 +209,7 @@ def _every(period: int, adam: optax.GradientTransformation) -> optax.GradientTra
 
 
 def _periods(parameters: PyTree) -> PyTree[int]:
-    """At every how many updates each parameter takes a step."""
+    """Updates between two steps of each parameter."""
 
     def is_delayed(node: PyTree) -> bool:
         return isinstance(node, Delayed)

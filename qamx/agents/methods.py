@@ -1,4 +1,4 @@
-"""The nineteen methods, each as its networks, critic learning, policy and sampler."""
+"""The nineteen methods: networks, critic learning and policy of each."""
 
 from dataclasses import replace
 from typing import Literal
@@ -88,7 +88,7 @@ class QAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
 
 
 class QAMFQL(AbstractAgent[TemporalDifference, OneStepPolicy]):
-    """QAM with a one-step policy that follows the fine-tuned flow and climbs the critic."""
+    """QAM with a one-step policy distilled from the fine-tuned flow, maximising the critic."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class QAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
 
 class TRQAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
     """QAM whose inverse temperature keeps the policy within a trust region of the behaviour; its
-    protocol starts from a behaviour-cloning phase (Dong et al., arXiv 2605.27079)."""
+    protocol starts with a behaviour-cloning phase (Dong et al., arXiv 2605.27079)."""
 
     def __init__(self, parts: Parts, *, kl_budget: float, kl_scale: float = KL_SCALE, key: Key):
         qam = QAM(parts, inverse_temperature=TrustRegion(kl_budget, kl_scale), key=key)
@@ -146,7 +146,7 @@ class BAM(AbstractAgent[TemporalDifference, BackpropagatedFlow]):
 
 
 class FQL(AbstractAgent[TemporalDifference, OneStepPolicy]):
-    """TD critic x a one-step policy that follows the behaviour flow (Park et al.,
+    """TD critic x a one-step policy distilled from the behaviour flow (Park et al.,
     arXiv 2502.02538)."""
 
     def __init__(self, parts: Parts, *, bc_weight: float, key: Key):
@@ -174,7 +174,7 @@ class FEdit(AbstractAgent[TemporalDifference, EditPolicy]):
 
 
 class FBRAC(AbstractAgent[TemporalDifference, FlowActor]):
-    """TD critic x a flow that climbs it through all steps of its ODE (Park et al.,
+    """TD critic x a flow that maximises it through all steps of its ODE (Park et al.,
     arXiv 2502.02538)."""
 
     def __init__(self, parts: Parts, *, bc_weight: float, key: Key):
@@ -187,8 +187,8 @@ class FAWAC(AbstractAgent[AdvantageLearning, AdvantageWeightedFlow]):
     """TD critic with a state value x advantage-weighted flow matching (Park et al.,
     arXiv 2502.02538).
 
-    **Arguments:** `value_target` is what V regresses to: the critics' TD target ("td", the paper)
-    or the target critics at the data's chunks ("critic", the release).
+    **Arguments:** `value_target` is the regression target of V: the critics' TD target ("td", the
+    paper) or the target critics at the data's chunks ("critic", the release).
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class IFQL(AbstractAgent[ImplicitQLearning, BestOfN]):
 
 
 class CGQL(AbstractAgent[TemporalDifference, GuidedFlow]):
-    """A TD critic of clean actions, its gradient taken at noised ones as if they were clean."""
+    """A TD critic of clean actions; its gradient is taken at noised ones as if they were clean."""
 
     def __init__(
         self, parts: Parts, *, inverse_temperature: float, guidance_scale: float, key: Key
@@ -315,8 +315,8 @@ class QSM(AbstractAgent[TemporalDifference, ScoreMatchedDiffusion]):
     """TD critic x a diffusion policy whose score is the critic's gradient (Psenka et al.,
     arXiv 2312.11752).
 
-    **Arguments:** `sampler` is the reverse process: the standard one ("ddpm", the paper), or jumps
-    to the predicted clean action ("clean", the release).
+    **Arguments:** `sampler` is the reverse process: the standard one ("ddpm", the paper), or a jump
+    to the predicted clean action at each step ("clean", the release).
     """
 
     def __init__(
@@ -363,8 +363,8 @@ class ReBRAC(AbstractAgent[TemporalDifference, DeterministicPolicy]):
     """TD critic x a deterministic policy with a cloning penalty (Tarasov et al.,
     arXiv 2305.09836).
 
-    **Arguments:** every `policy_delay`-th update moves the targets, and with `delayed` "actor"
-    (the paper) the actor too; with "targets" (the release) the actor learns at every update.
+    **Arguments:** every `policy_delay`-th update moves the targets and, with `delayed` "actor"
+    (the paper), the actor; with "targets" (the release) the actor is trained at every update.
     """
 
     def __init__(
@@ -391,8 +391,8 @@ class ReBRAC(AbstractAgent[TemporalDifference, DeterministicPolicy]):
 
 
 class RLPD(AbstractAgent[TemporalDifference, GaussianPolicy]):
-    """TD critic without entropy in its backup x SAC's policy with a cloning term (Ball et al.,
-    arXiv 2302.02948)."""
+    """TD critic without an entropy term in its backup x SAC's policy with a cloning term
+    (Ball et al., arXiv 2302.02948)."""
 
     def __init__(
         self,
@@ -414,9 +414,9 @@ class RLPD(AbstractAgent[TemporalDifference, GaussianPolicy]):
 
 
 class RQL(AbstractAgent[ReversalLearning, ReversalFlow]):
-    """A critic on the states that the flow passes x a flow whose every step climbs it.
+    """A critic on the flow's states x a flow whose every step maximises it.
 
-    **Arguments:** `actor_target_rate` is 1 less the decay of the moving average that is evaluated.
+    **Arguments:** `actor_target_rate` is 1 minus the decay of the evaluated moving average.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The parts that methods are put together from, in the sizes of one problem."""
+"""Builders of the parts of methods, with the sizes of one problem."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -27,7 +27,7 @@ M = TypeVar("M", bound=PyTree)
 
 @dataclass(frozen=True)
 class Parts:
-    """Makes fresh parts whose sizes fit each other.
+    """Builds parts with matching sizes.
 
     **Arguments:**
 
@@ -35,7 +35,7 @@ class Parts:
     - `backup`: discount, horizon and pessimism of the critic's target.
     - `integrator`: the grid of every flow.
     - `target_rate`: the Polyak rate of critics and of behaviour flows that have a target.
-    - `target_period`: updates between two steps of the targets.
+    - `target_period`: updates between two updates of the targets.
     """
 
     networks: Networks
@@ -50,12 +50,12 @@ class Parts:
         return self.networks.action_dim
 
     def with_target(self, online: M) -> WithTarget[M]:
-        """A part with the slow copy that follows it."""
+        """A part with its target."""
         clock = Clock(self.target_period) if self.target_period > 1 else None
         return WithTarget(online, self.target_rate, clock)
 
     def temporal_difference(self, key: Key) -> TemporalDifference:
-        """A critic ensemble with its target, learning by TD."""
+        """A critic ensemble with its target, trained by TD."""
         return TemporalDifference(self.with_target(self.networks.critic(key)), self.backup)
 
     def behaviour_flow(self, key: Key) -> BehaviourFlow:
@@ -69,7 +69,7 @@ class Parts:
     def adjoint_matched_flow(
         self, inverse_temperature: AbstractInverseTemperature, key: Key
     ) -> AdjointMatchedFlow:
-        """A behaviour flow with its target, and the flow that is fine-tuned from it."""
+        """A behaviour flow with its target, and the flow fine-tuned from it."""
         behaviour_key, velocity_key = jax.random.split(key)
         return AdjointMatchedFlow(
             self.slow_behaviour_flow(behaviour_key),
@@ -79,7 +79,7 @@ class Parts:
         )
 
     def one_step(self, base: AbstractFlowPolicy, distill_weight: float, key: Key) -> OneStepPolicy:
-        """A one-step policy that follows `base`."""
+        """A one-step policy distilled from `base`."""
         return OneStepPolicy(base, self.networks.one_step(key), distill_weight)
 
     def edit(

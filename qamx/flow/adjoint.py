@@ -18,7 +18,7 @@ def lean_adjoint_term(
 ) -> diffrax.ODETerm:
     r"""\(dg/dt = -\nabla_x[2v_{base}(s, x, t) - x/t]^\top g\) along a stored path.
 
-    `states[i]` is the state on the step from t_i to t_{i+1}, the one that the step started from.
+    `states[i]` is the state at the start of the step from t_i to t_{i+1}.
     """
     last = states.shape[0] - 1
 
@@ -45,7 +45,7 @@ def lean_adjoint(
     boundary: Float[Array, "batch dim"],
     integrator: Integrator,
 ) -> Float[Array, "steps batch dim"]:
-    r"""Carries the gradient at the end of a path back to every state, through the base flow alone.
+    r"""Propagates the gradient at the end of a path back to every state by the base flow alone.
 
     $$g_t = g_{t+h} + h\,\nabla_{x_t}\Big[2v_{base}(s, x_t, t+h) - \frac{x_t}{t+h}\Big]^\top
       g_{t+h}$$
@@ -85,7 +85,7 @@ def adjoint_matching_loss(
     $$\mathbb{E}\sum_t\Big\lVert\frac{2}{\sigma_t}\big(v(s, x_t, t) - v_{base}(s, x_t, t)\big)
       + \sigma_t g_t\Big\rVert^2$$
 
-    Its only critical point generates the law proportional to
+    Its only critical point generates the distribution proportional to
     \(\pi_{base}(x)\exp(r(x))\) when the boundary of g is \(-\nabla r\).
 
     **Arguments:** `change` is v - v_base at the states of a path (`velocity_change`), `adjoints`
@@ -101,7 +101,7 @@ def matching_residuals(
     adjoints: Float[Array, "steps batch dim"],
     sigma: Float[Array, " steps"],
 ) -> Float[Array, "steps batch"]:
-    """The terms of `adjoint_matching_loss`, of each step and path."""
+    """The terms of `adjoint_matching_loss` for each step and path."""
     sigma = sigma[:, None, None]
     return jnp.sum((2.0 / sigma * change + sigma * adjoints) ** 2, axis=-1)
 
@@ -120,6 +120,6 @@ def path_kl(
 def path_costs(
     change: Float[Array, "steps batch dim"], sigma: Float[Array, " steps"], step_size: float
 ) -> Float[Array, "steps batch"]:
-    """The terms of `path_kl`, of each step and path, in nats."""
+    """The terms of `path_kl` for each step and path, in nats."""
     weight = 2.0 * step_size / sigma[:, None, None] ** 2
     return jnp.sum(weight * change**2, axis=-1)

@@ -1,7 +1,7 @@
-"""Diffrax's solvers, stepped by hand on the uniform grid of a flow.
+"""Diffrax's solvers on the uniform grid of a flow, stepped in a scan.
 
-`diffrax.diffeqsolve` gives the same numbers (the tests compare the two) and was never faster, up
-to 1.4 times slower on small networks; `docs/performance.md` has the measurement.
+`diffrax.diffeqsolve` gives the same numbers (the tests compare the two) and was up to 1.4 times
+slower; `docs/performance.md` has the measurement.
 """
 
 import diffrax
@@ -84,7 +84,7 @@ class Integrator(eqx.Module):
         return jnp.concatenate([y0[None], ys])
 
     def _step(self, terms: diffrax.AbstractTerm, t0: Array, t1: Array, y: Array) -> Array:
-        # A fresh solver state at each step: a solver that would reuse the last stage of the step
+        # A new solver state at each step: a solver that would reuse the last stage of the step
         # before ("first same as last") must not, where a term jumps on the grid.
         state = self.solver.init(terms, t0, t1, y, None)
         y1, _, _, _, _ = self.solver.step(terms, t0, t1, y, None, state, made_jump=False)

@@ -35,8 +35,8 @@ def flow_matching_loss(
     $$\mathbb{E}\big[w\,\tfrac1d\lVert v(s, x_t, t) - (x_1 - x_0)\rVert^2\big],
       \qquad x_t = (1 - t)x_0 + t x_1$$
 
-    **Arguments:** `data` is x_1, `noise` x_0 ~ N(0, I), `time` t ~ U[0, 1]; `weight` drops (0) or
-    weighs each row, and the mean is over all rows.
+    **Arguments:** `data` is x_1, `noise` x_0 ~ N(0, I), `time` t ~ U[0, 1]; `weight` weights each
+    row (0 drops it), and the mean is over all rows.
 
     **Source:** Lipman et al., arXiv 2210.02747, eq. 23.
     """

@@ -15,8 +15,8 @@ from qamx.nn import AbstractVelocityField
 class MemorylessSchedule(eqx.Module):
     r"""The diffusion that makes the start and the end of the SDE independent.
 
-    In continuous time \(\sigma_t = \sqrt{2(1-t)/t}\); on a grid of step h, time is shifted by h
-    where it divides, \(\sigma_t = \sqrt{2(1-t+h)/(t+h)}\), so that t = 0 is finite.
+    In continuous time \(\sigma_t = \sqrt{2(1-t)/t}\); on a grid of step h, t is shifted by h
+    as a divisor, \(\sigma_t = \sqrt{2(1-t+h)/(t+h)}\), so that \(\sigma_0\) is finite.
 
     **Source:** Domingo-Enrich et al., arXiv 2409.08861, section 4 and appendix H.
     """
@@ -30,7 +30,7 @@ class MemorylessSchedule(eqx.Module):
 
 
 class GridIncrements(diffrax.AbstractPath[Float[Array, "..."]]):
-    """A Brownian path that is known by its increments over the steps of a uniform grid.
+    """A Brownian path given by its increments over the steps of a uniform grid.
 
     **Arguments:** `increments[i]` is W(t_{i+1}) - W(t_i) ~ N(0, h I), t_i = i h.
     """
@@ -86,8 +86,8 @@ def sample_memoryless_sde(
 
     $$x_{t+h} = x_t + h\Big(2v(s, x_t, t) - \frac{x_t}{t+h}\Big) + \sqrt h\,\sigma_t z$$
 
-    for all steps but the last, which is a step of the ODE of `base`: noise on the final state
-    would never be removed again.
+    for all steps but the last, which is a step of the ODE of `base`: noise added to the final
+    state would not be removed again.
 
     **Arguments:** `noise` is x_0 ~ N(0, I), `step_noise[i]` the z ~ N(0, I) of step i.
 

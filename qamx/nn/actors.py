@@ -38,7 +38,7 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
 class TanhNormal(eqx.Module):
-    """The law of u = tanh(m + sigma z), z ~ N(0, I) (Haarnoja et al., arXiv 1801.01290, app. C)."""
+    """The law of tanh(m + sigma z), z ~ N(0, I) (Haarnoja et al., arXiv 1801.01290, app. C)."""
 
     mean: Float[Array, "*batch dim"]
     log_std: Float[Array, "*batch dim"]
@@ -46,7 +46,7 @@ class TanhNormal(eqx.Module):
     def sample_and_log_prob(
         self, noise: Float[Array, "*batch dim"]
     ) -> tuple[Float[Array, "*batch dim"], Float[Array, "*batch"]]:
-        """The sample that `noise` ~ N(0, I) is sent to, and its log density."""
+        """The sample for `noise` ~ N(0, I), and its log density."""
         pre_tanh = self.mean + jnp.exp(self.log_std) * noise
         return jnp.tanh(pre_tanh), self._log_prob(pre_tanh, noise)
 
@@ -59,7 +59,7 @@ class TanhNormal(eqx.Module):
         self, pre_tanh: Float[Array, "*batch dim"], noise: Float[Array, "*batch dim"]
     ) -> Float[Array, "*batch"]:
         normal = -0.5 * (noise**2 + jnp.log(2 * jnp.pi)) - self.log_std
-        # log(1 - tanh(x)^2), in the form that does not cancel for large |x|.
+        # log(1 - tanh(x)^2), in a form without cancellation for large |x|.
         log_slope = 2.0 * (jnp.log(2.0) - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))
         return jnp.sum(normal - log_slope, axis=-1)
 

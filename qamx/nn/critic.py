@@ -51,7 +51,7 @@ class EnsembleCritic(AbstractCritic):
 
 
 class FlowTimeCritic(AbstractCritic):
-    """K values Q_k(s, x, t) of partly noised actions x at flow time t; Q_k(s, a) is that at t = 1.
+    """K values Q_k(s, x, t) of noised actions x at flow time t; Q_k(s, a) is the value at t = 1.
 
     **Source:** energies along a flow, Lu et al., arXiv 2304.12824; reversal states, Oberai et al.,
     arXiv 2606.17551.

@@ -57,7 +57,7 @@ class LayerNorm(eqx.Module):
 
 
 class Trunk(eqx.Module):
-    """Hidden layers, each a linear map, an activation and, where asked for, a layer norm."""
+    """Hidden layers, each a linear map, an activation and optionally a layer norm."""
 
     layers: tuple[Linear, ...]
     norms: tuple[LayerNorm, ...]
@@ -91,7 +91,7 @@ class Trunk(eqx.Module):
 class MLP(eqx.Module):
     """A trunk with a linear head.
 
-    **Arguments:** `hidden` are the widths of the hidden layers, `layer_norm` puts a layer norm
+    **Arguments:** `hidden` are the widths of the hidden layers, `layer_norm` adds a layer norm
     after each activation.
     """
 

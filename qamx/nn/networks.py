@@ -42,7 +42,7 @@ class Networks:
         return FlowTimeCritic(self._ensemble(self.action_dim + 1, key))
 
     def value(self, key: Key) -> MLP:
-        """A state value, of the critics' widths."""
+        """A state value with the critics' widths."""
         return MLP(
             self.observation_size,
             self.critic_hidden,
@@ -92,11 +92,11 @@ class Networks:
         )
 
     def gaussian(self, key: Key) -> GaussianActor:
-        """A squashed Gaussian of the chunk's size on [s]; without layer norms, as `edit`."""
+        """A squashed Gaussian over chunks on [s], without layer norms."""
         return GaussianActor(self.observation_size, self.action_dim, self.actor_hidden, key=key)
 
     def edit(self, key: Key) -> GaussianActor:
-        """A Gaussian over edits on [s, a~]; layer norms are an option of flows, not of this."""
+        """A squashed Gaussian over edits on [s, a~], without layer norms."""
         return GaussianActor(
             self.observation_size + self.action_dim, self.action_dim, self.actor_hidden, key=key
         )

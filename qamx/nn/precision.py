@@ -1,4 +1,4 @@
-"""The precision of matrix products, chosen where a program is traced."""
+"""The precision of matrix products, chosen when a program is traced."""
 
 import contextlib
 from typing import Literal, TypeAlias
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Precision: TypeAlias = Literal["tf32", "float32", "bfloat16"]
-"""TF32 inputs where the hardware has them, float32 throughout, or bfloat16 inputs."""
+"""TF32 inputs where the hardware supports them, float32, or bfloat16 inputs."""
 
 _OPTION, _BFLOAT16 = "jax_default_matmul_precision", "bfloat16"
 
@@ -16,13 +16,13 @@ _OPTION, _BFLOAT16 = "jax_default_matmul_precision", "bfloat16"
 def matmul_precision(
     precision: Precision, platform: str | None = None
 ) -> contextlib.AbstractContextManager[object]:
-    """The context in which a function is traced so that its matrix products have this precision.
+    """A context manager: functions traced inside it have matrix products of this precision.
 
     Sums are accumulated, and parameters kept, in float32 whatever the inputs are rounded to. A
-    CPU has no TF32: `tf32` and `float32` leave a program on it as it is. `bfloat16` is of the
-    layers' products (`product`); other products stay at the backend's default.
+    CPU has no TF32, so `tf32` and `float32` do not change its programs. `bfloat16` applies to the
+    layers' products (`product`); other products keep the backend's default.
 
-    **Arguments:** `platform` is what the program will run on (default: JAX's backend here).
+    **Arguments:** `platform` is the target platform (default: JAX's backend).
     """
     if precision == "bfloat16":
         return jax.default_matmul_precision(_BFLOAT16)
@@ -40,10 +40,10 @@ def product(
     return x @ kernel
 
 
-# JAX knows bfloat16 inputs as an algorithm of float32 products too (`BF16_BF16_F32`), but its CPU
-# backend then multiplies no faster, and refuses some shapes. Its own derivative of a product of
+# JAX also has an algorithm of float32 products with bfloat16 inputs (`BF16_BF16_F32`), but its CPU
+# backend then multiplies no faster, and refuses some shapes. The default derivative of a product of
 # bfloat16 arrays would round gradients to bfloat16 and multiply arrays of two types, hence the
-# rule below, made of the same product.
+# rule below, which uses the same product.
 
 
 @jax.custom_vjp
@@ -65,7 +65,7 @@ def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     rows, slopes = x.reshape(-1, x.shape[-1]), slope.reshape(-1, slope.shape[-1])
     columns = rows.astype(jnp.bfloat16).T
     if jax.default_backend() == "cpu":
-        # Its library takes bfloat16 only where the left factor's rows lie together in memory;
+        # The library takes bfloat16 only if the left factor's rows are contiguous in memory;
         # the barrier keeps the compiler from multiplying by a transposed view instead.
         columns = jax.lax.optimization_barrier(columns)
     return _rounded(slope, kernel.T), _rounded(columns, slopes)

@@ -1,4 +1,4 @@
-"""Policies: what acts, and the objective that extracts it from a critic."""
+"""Policies: their samplers, and the objectives that extract them from a critic."""
 
 from qamx.policies.adjoint_matched import (
     AbstractFineTunedFlow,

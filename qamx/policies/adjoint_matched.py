@@ -1,4 +1,4 @@
-"""Flows that are fine-tuned from a behaviour flow on its memoryless SDE."""
+"""Flows fine-tuned from a behaviour flow on its memoryless SDE."""
 
 from abc import abstractmethod
 from typing import Self
@@ -34,8 +34,8 @@ from qamx.schedules.inverse_temperature import AbstractInverseTemperature
 
 
 class AbstractFineTunedFlow(AbstractDerivedFlow):
-    """A velocity that starts as another flow than its base and is bent by the critic; acts by its
-    ODE. The base is frozen in the fine-tuning and trained by its own loss."""
+    """A velocity separate from its base, fine-tuned by the critic; acts by its ODE. The base is
+    frozen during fine-tuning and trained by its own loss."""
 
     base: eqx.AbstractVar[TargetBehaviourFlow]
     velocity: eqx.AbstractVar[AbstractVelocityField]
@@ -48,7 +48,7 @@ class AbstractFineTunedFlow(AbstractDerivedFlow):
 
     @property
     def integrator(self) -> Integrator:
-        """The grid that all flows of the method share."""
+        """The grid shared by all flows of the method."""
         return self.base.integrator
 
     def start_from(self, clone: AbstractVelocityField) -> Self:
@@ -110,7 +110,7 @@ class MatchedPaths(eqx.Module):
     """Paths of the memoryless SDE, and what adjoint matching regresses along them.
 
     `boundary` is g_1, `adjoints` g_0 to g_{1-h} (both times the price of control), `change`
-    v - v_base at the states of before the last.
+    v - v_base at all states but the last.
     """
 
     states: Float[Array, "steps+1 batch dim"]
@@ -124,10 +124,10 @@ class AdjointMatchedFlow(AbstractFineTunedFlow):
     r"""A flow fine-tuned from the behaviour flow towards
     \(\pi(a|s)\propto\pi_b(a|s)\exp(\tau Q(s, a))\).
 
-    Paths are drawn from the memoryless SDE of the present velocity, the critic's gradient at its
-    end is carried back by the lean adjoint of the base flow, and the velocity is regressed onto
-    it (`qamx.flow.adjoint_matching_loss`). The base flow is the Polyak target of the behaviour
-    flow, and the critic the target ensemble's mean.
+    Paths are drawn from the memoryless SDE of the current velocity, the critic's gradient at
+    their end is propagated back by the lean adjoint of the base flow, and the velocity is
+    regressed onto it (`qamx.flow.adjoint_matching_loss`). The base flow is the Polyak target of
+    the behaviour flow, and the critic the target ensemble's mean.
 
     **Arguments:** `base` is v_b with its target, `velocity` the flow that acts,
     `inverse_temperature` the schedule of tau, `horizon` the environment steps of a chunk.
@@ -148,10 +148,10 @@ class AdjointMatchedFlow(AbstractFineTunedFlow):
     def matching_loss(
         self, critic: AbstractCritic, observation: Float[Array, "batch obs"], key: Key
     ) -> tuple[Scalar, AdjointMatchingMetrics]:
-        """Adjoint matching against a critic given by itself.
+        """Adjoint matching against a given critic.
 
-        With the price L of control and the reward scale c, tau = c / L, the loss is that of
-        sigma_t / sqrt(L) in the place of sigma_t and the boundary -c grad Q.
+        With the price L of control and the reward scale c, tau = c / L, the loss is that with
+        sigma_t / sqrt(L) in place of sigma_t and the boundary -c grad Q.
         """
         tau, price = self._temperature()
         paths = self.draw_paths(critic, observation, key)
@@ -166,7 +166,7 @@ class AdjointMatchedFlow(AbstractFineTunedFlow):
     def draw_paths(
         self, critic: AbstractCritic, observation: Float[Array, "batch obs"], key: Key
     ) -> MatchedPaths:
-        """A path for each observation, and what the velocity is regressed onto along it."""
+        """A path for each observation, and the velocity's regression targets along it."""
         tau, price = self._temperature()
         states = self.sample_path(frozen(self.velocity), observation, key)
         boundary = (
@@ -189,20 +189,20 @@ class AdjointMatchedFlow(AbstractFineTunedFlow):
 
 
 class BackpropagatedFlowMetrics(Metrics):
-    """The loss of the fine-tuned flow, and the cost of control in it."""
+    """The loss of the fine-tuned flow, and its control cost."""
 
     loss: Scalar
     control_cost: Scalar
 
 
 class BackpropagatedFlow(AbstractFineTunedFlow):
-    r"""A flow that is fine-tuned towards \(\pi_b\exp(\tau Q)\) by backpropagation through the
+    r"""A flow fine-tuned towards \(\pi_b\exp(\tau Q)\) by backpropagation through the
     whole memoryless SDE ("basic adjoint matching").
 
     $$-\tau\,\mathbb E\,(\mathrm{mean}_k - \rho\,\mathrm{std}_k)Q_k(s, x_1)
       + \mathbb E\sum_{t<1-h}\frac{2}{\sigma_t^2}\lVert v - v_{base}\rVert^2$$
 
-    The tuned values of tau assume that the cost of control has no factor h.
+    The published values of tau assume that the control cost has no factor h.
 
     **Arguments:** as `AdjointMatchedFlow`; `pessimism` is rho.
 

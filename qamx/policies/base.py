@@ -33,10 +33,10 @@ class FlowRoute:
 
 @dataclass(frozen=True)
 class PolicyStage:
-    """A policy between the clone of the data and the one that acts.
+    """A policy between the clone of the data and the acting policy.
 
-    **Arguments:** `draw` gives its chunks; `route` is the ODE that they come from, if there is
-    one. Stages that are given the same key start their flows from the same noise.
+    **Arguments:** `draw` samples its chunks; `route` is the ODE that they come from, if there is
+    one. Stages given the same key start their flows from the same noise.
     """
 
     name: str
@@ -47,7 +47,7 @@ class PolicyStage:
 def flow_stage(
     name: str, start: Draw, velocity: AbstractVelocityField, integrator: Integrator
 ) -> PolicyStage:
-    """The stage that acts by an ODE."""
+    """A stage that acts by an ODE."""
 
     def draw(observation: Array, key: Key) -> Array:
         noise = start(observation, key)
@@ -59,14 +59,14 @@ def flow_stage(
 class AbstractPolicy(eqx.Module):
     """Acts at observations and learns from a critic and a batch.
 
-    A policy that is built on another one holds it as a part: its loss includes the part's loss,
-    and everything else that it uses of the part is frozen.
+    A policy built on another one holds it as a part: its loss includes the part's loss,
+    and every other use of the part is frozen.
     """
 
     @property
     @abstractmethod
     def behaviour(self) -> "AbstractPolicy | None":
-        """The part that clones the data and nothing else, for comparison; None if there is none."""
+        """The part that only clones the data, for comparison; None if there is none."""
 
     @property
     @abstractmethod
@@ -75,11 +75,11 @@ class AbstractPolicy(eqx.Module):
 
     @abstractmethod
     def start_from(self, clone: PyTree) -> Self:
-        """The policy with another clone, everything that is refined from the clone set to it."""
+        """The policy with a given clone, copied to everything that is refined from it."""
 
     @abstractmethod
     def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
-        """The objective of behaviour cloning by itself, without a critic."""
+        """The objective of behaviour cloning alone, without a critic."""
 
     @abstractmethod
     def sample(
@@ -89,10 +89,10 @@ class AbstractPolicy(eqx.Module):
 
     @abstractmethod
     def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
-        """The sum of the objectives that train this policy; `critic` comes frozen."""
+        """The sum of the objectives that train this policy; `critic` is already frozen."""
 
     def advance(self, metrics: tuple[Metrics, ...]) -> Self:
-        """The policy after an optimiser step; `metrics` are the records of the loss."""
+        """The policy after an optimiser step; `metrics` are those of the loss."""
         return self
 
     def for_backup(self) -> Self:
@@ -104,7 +104,7 @@ class AbstractPolicy(eqx.Module):
         return self
 
     def stages(self, critic: Critic) -> list[PolicyStage]:
-        """The policies that this one is made of, from the clone to itself, for inspection."""
+        """The stages of this policy, from the clone to itself, for inspection."""
         return [self.own_stage(type(self).__name__, critic)]
 
     def own_stage(self, name: str, critic: Critic) -> PolicyStage:
@@ -159,7 +159,7 @@ class AbstractFlowPolicy(AbstractPolicy):
     def transport(
         self, observation: Float[Array, "batch obs"], noise: Float[Array, "batch dim"]
     ) -> Float[Array, "batch dim"]:
-        """The action chunk that `noise` is sent to, clipped to [-1, 1]."""
+        """The action chunk at the end of the flow from `noise`, clipped to [-1, 1]."""
 
     def sample(
         self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
@@ -167,7 +167,7 @@ class AbstractFlowPolicy(AbstractPolicy):
         return self.transport(observation, self.noise(observation, key))
 
     def noise(self, observation: Float[Array, "batch obs"], key: Key) -> Float[Array, "batch dim"]:
-        """Standard normal noise, a row for each observation."""
+        """Standard normal noise, one row per observation."""
         return jax.random.normal(key, (observation.shape[0], self.action_dim))
 
 
@@ -182,7 +182,7 @@ class AbstractDerivedFlow(AbstractDerivedPolicy, AbstractFlowPolicy):
 
 
 def clip_action(action: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
-    """Actions live in the box [-1, 1]."""
+    """Clips an action to the box [-1, 1]."""
     return jnp.clip(action, -1.0, 1.0)
 
 
@@ -191,17 +191,17 @@ def mean_value(
     observation: Float[Array, "batch obs"],
     action: Float[Array, "batch dim"],
 ) -> Scalar:
-    """mean_B mean_k Q_k(s, clip a), the value that a policy is pushed towards."""
+    """mean_B mean_k Q_k(s, clip a), the value that a policy maximises."""
     return jnp.mean(critic(observation, clip_action(action)))
 
 
 def row_gradient(value: Any, action: Float[Array, "batch dim"]) -> Float[Array, "batch dim"]:
-    """The gradient of each row's own value, `value` giving an ensemble's values of all rows."""
+    """The gradient of each row's own value; `value` returns an ensemble's values of all rows."""
     return jax.grad(lambda a: jnp.sum(jnp.mean(value(a), axis=0)))(action)
 
 
 def require_flow_time(critic: AbstractCritic) -> FlowTimeCritic:
-    """The critic itself, if it is one on flow time.
+    """Returns the critic if it takes a flow time.
 
     **Raises:** `TypeError` if it is not.
     """

@@ -62,7 +62,7 @@ class BehaviourFlow(AbstractFlowPolicy):
         return loss, (BehaviourFlowMetrics(loss),)
 
     def matching_loss(self, batch: Batch, weight: Float[Array, " batch"], key: Key) -> Scalar:
-        """Flow matching on the batch's chunks, each row weighed by `weight`."""
+        """Flow matching on the batch's chunks, each row weighted by `weight`."""
         noise, time = self.draw_points(batch, key)
         return flow_matching_loss(
             self.velocity, batch.observations, batch.actions, noise, time, weight
@@ -71,14 +71,14 @@ class BehaviourFlow(AbstractFlowPolicy):
     def draw_points(
         self, batch: Batch, key: Key
     ) -> tuple[Float[Array, "batch dim"], Float[Array, " batch"]]:
-        """Noise and flow times, a row for each of the batch."""
+        """Noise and flow times, one row per batch row."""
         noise_key, time_key = jax.random.split(key)
         noise = self.noise(batch.observations, noise_key)
         return noise, jax.random.uniform(time_key, batch.valid.shape)
 
 
 class TargetBehaviourFlow(AbstractFlowPolicy):
-    """A behaviour flow that acts, and is refined, by the slow copy of what it trains.
+    """A behaviour flow whose target velocity acts and is refined.
 
     **Source:** Li and Levine, arXiv 2601.14234, the target of v_b.
     """
@@ -108,7 +108,7 @@ class TargetBehaviourFlow(AbstractFlowPolicy):
 
     @property
     def velocity(self) -> AbstractVelocityField:
-        """The slow copy of v_b."""
+        """The target of v_b."""
         return self.pair.target.velocity
 
     def transport(

@@ -1,4 +1,4 @@
-"""The best of several draws from a policy."""
+"""The best of several samples from a policy."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,9 +9,9 @@ from qamx.policies.base import AbstractDerivedPolicy, AbstractPolicy, Critic, Po
 
 
 class BestOfN(AbstractDerivedPolicy):
-    r"""Draws `draws` chunks from `base` and plays the one with the largest \(\min_kQ_k(s, a)\).
+    r"""Samples `draws` chunks from `base` and acts with the one of largest \(\min_kQ_k(s, a)\).
 
-    Learns as `base` does.
+    Training is that of `base`.
 
     **Raises:** `ValueError` if `draws` is not positive.
 

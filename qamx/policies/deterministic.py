@@ -23,15 +23,15 @@ class DeterministicPolicyMetrics(Metrics):
 
 
 class DeterministicPolicy(AbstractPolicy):
-    r"""A map mu(s) that climbs the critic and stays near the data's chunks; acts with noise.
+    r"""A map mu(s) that maximises the critic near the data's chunks; acts with noise.
 
     $$-\frac{\mathbb E\,q}{\mathrm{sg}\,\mathbb E|q|} + w\,\mathbb E\lVert\mu(s)-a\rVert^2,
       \qquad q = (\mathrm{mean}_k-\rho\,\mathrm{std}_k)Q_k(s,\mu(s))$$
 
     The backup samples the actor's target.
 
-    **Arguments:** `actor` is mu with its target, `noise_scale` the deviation of the noise (clipped
-    to 0.5), `pessimism` rho, `bc_weight` w.
+    **Arguments:** `actor` is mu with its target, `noise_scale` the standard deviation of the noise
+    (clipped to 0.5), `pessimism` rho, `bc_weight` w.
 
     **Source:** ReBRAC (Tarasov et al., arXiv 2305.09836); TD3, Fujimoto et al., arXiv 1802.09477.
     """

@@ -37,8 +37,8 @@ class VariancePreserving(eqx.Module):
 
     @property
     def _alphas(self) -> Float[np.ndarray, " steps+1"]:
-        # Tables of the host's, the same in every program: XLA has several forms of a running
-        # product, and an exported program gets another one.
+        # Computed on the host, to be the same in every program: XLA has several forms of a
+        # running product, and an exported program may use a different one.
         k, n = np.arange(1, self.steps + 1), self.steps
         exponent = self.b_min / n + 0.5 * (self.b_max - self.b_min) * (2 * k - 1) / n**2
         return np.concatenate([np.ones(1), np.exp(-exponent)])
@@ -81,7 +81,7 @@ class DiffusionMetrics(Metrics):
 
 class AbstractDiffusionPolicy(AbstractPolicy):
     """A noise predictor trained on the data's chunks and by the critic's gradient at noised ones;
-    acts by its reverse process. What clones and what is improved are one network."""
+    acts by its reverse process. The same network clones the data and is improved."""
 
     predictor: eqx.AbstractVar[NoisePredictor]
     schedule: eqx.AbstractVar[VariancePreserving]
@@ -96,7 +96,7 @@ class AbstractDiffusionPolicy(AbstractPolicy):
         ascent: Float[Array, "batch dim"],
         alpha_bar: Float[Array, "batch 1"],
     ) -> Float[Array, "batch dim"]:
-        """The critic's term of the loss, entry by entry; `ascent` is grad_x mean_k Qbar_k."""
+        """The critic's loss term for each entry; `ascent` is grad_x mean_k Qbar_k."""
 
     @property
     def behaviour(self) -> None:

@@ -1,4 +1,4 @@
-"""A Gaussian policy that edits the actions of another one."""
+"""A Gaussian policy that edits another policy's actions."""
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +28,15 @@ class EditMetrics(Metrics):
 
 
 class EditPolicy(AbstractDerivedPolicy):
-    r"""Draws a~ from a policy and plays clip(a~ + c e), e ~ pi_e(.|[s, a~]) tanh-Gaussian.
+    r"""Samples a~ from a policy and acts with clip(a~ + c e), e ~ pi_e(.|[s, a~]) tanh-Gaussian.
 
     $$-\mathbb{E}\,\mathrm{mean}_k Q_k(s, \mathrm{clip}(\tilde a + c\,e))
       + \alpha\,\mathbb{E}\log\pi_e(e) + \alpha\,\mathrm{sg}(H - H^*)$$
 
     (sg(alpha) in the second term.) The edited policy is frozen here and trained by its own loss.
 
-    **Arguments:** `base` is the edited policy, `actor` the law of edits, `entropy` its target
-    and temperature, `scale` c, the largest edit of an entry.
+    **Arguments:** `base` is the edited policy, `actor` the distribution of edits, `entropy` its
+    target and temperature, `scale` c, the largest edit of an entry.
 
     **Raises:** `ValueError` if the scale is not positive.
 

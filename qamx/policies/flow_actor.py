@@ -1,4 +1,4 @@
-"""Behaviour flows whose own velocity the critic improves."""
+"""Behaviour flows whose velocity is itself improved by the critic."""
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,13 @@ MAX_WEIGHT = 100.0
 
 
 class FlowActorMetrics(Metrics):
-    """The value term of a flow that climbs the critic."""
+    """The value term of a flow that maximises the critic."""
 
     q_loss: Scalar
 
 
 class AbstractImprovedFlow(AbstractDerivedFlow):
-    """Acts with the ODE of `base`, whose velocity is cloned and improved in one: no clone stays."""
+    """Acts by the ODE of `base`, whose velocity both clones and is improved: no clone remains."""
 
     base: BehaviourFlow
 
@@ -67,12 +67,12 @@ class AdvantageWeightMetrics(Metrics):
 
 
 class AdvantageWeightedFlow(AbstractImprovedFlow):
-    r"""A flow trained by flow matching on the data's better chunks, each weighed by
+    r"""A flow trained by flow matching on the data's chunks, each weighted by
     \(\min(\exp(\tau(\mathrm{mean}_k Q_k(s, a) - V(s))), 100)\).
 
     **Arguments:** `inverse_temperature` is tau.
 
-    **Raises:** `TypeError` where the critic has no V: compose it with `AdvantageLearning`.
+    **Raises:** `TypeError` if the critic has no V: compose it with `AdvantageLearning`.
 
     **Source:** FAWAC (Park et al., arXiv 2502.02538); Peng et al., arXiv 1910.00177.
     """

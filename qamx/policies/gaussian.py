@@ -13,7 +13,7 @@ from qamx.policies.base import AbstractPolicy, Critic, PolicyStage
 from qamx.rl import EntropyTarget, pessimistic_value
 
 INSIDE = 1.0 - 1e-5
-"""Data actions are held inside this, where the squashed density is finite."""
+"""Data actions are clipped to this bound, where the squashed density is finite."""
 
 
 class GaussianPolicyMetrics(Metrics):
@@ -28,13 +28,13 @@ class GaussianPolicyMetrics(Metrics):
 
 
 class GaussianPolicy(AbstractPolicy):
-    r"""A tanh-Gaussian that climbs a pessimistic critic, with entropy and a cloning term.
+    r"""A tanh-Gaussian that maximises a pessimistic critic, with entropy and cloning terms.
 
     $$\mathrm{sg}(\alpha)\,\mathbb E\log\pi(u|s)
       - \mathbb E(\mathrm{mean}_k-\rho\,\mathrm{std}_k)Q_k(s, u)
       - w\,\mathbb E\log\pi(a|s) + \alpha\,\mathrm{sg}(H - H^*)$$
 
-    **Arguments:** `entropy` holds alpha and H*, `pessimism` is rho, `bc_weight` w (0 clones not).
+    **Arguments:** `entropy` holds alpha and H*, `pessimism` is rho, `bc_weight` w (0: no cloning).
 
     **Source:** SAC, Haarnoja et al., arXiv 1812.05905; RLPD, Ball et al., arXiv 2302.02948.
     """
@@ -82,7 +82,7 @@ class GaussianPolicy(AbstractPolicy):
         return loss, (own,)
 
     def _surprise(self, batch: Batch) -> Scalar:
-        """-log pi(a|s) of the data's chunks, the mean over the valid ones' share of the batch."""
+        """-log pi(a|s) of the data's valid chunks, summed and divided by the batch size."""
         law = self.actor(batch.observations)
         return -jnp.mean(batch.valid * law.log_prob(jnp.clip(batch.actions, -INSIDE, INSIDE)))
 

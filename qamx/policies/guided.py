@@ -1,4 +1,4 @@
-"""Behaviour flows guided by the critic's gradient while they act."""
+"""Behaviour flows guided by the critic's gradient when they sample."""
 
 from collections.abc import Callable
 
@@ -50,10 +50,10 @@ class GuidedVelocity(AbstractVelocityField):
 
 
 class GuidedFlow(AbstractDerivedPolicy):
-    """Acts by the ODE of the behaviour flow's slow copy, guided by the critic at each step.
+    """Acts by the ODE of the behaviour flow's target, guided by the critic at each step.
 
     **Arguments:** as `GuidedVelocity`: `critic_time` is all ones for a critic of clean actions, the
-    identity for one that knows noised ones.
+    identity for one of noised actions.
 
     **Source:** CGQL (Li and Levine, arXiv 2601.14234); Dhariwal and Nichol, arXiv 2105.05233.
     """
@@ -71,7 +71,7 @@ class GuidedFlow(AbstractDerivedPolicy):
         return clip_action(sample_ode(velocity, observation, noise, self.base.integrator))
 
     def guided(self, critic: Critic) -> GuidedVelocity:
-        """The velocity that it acts with, given a critic."""
+        """The velocity guided by a critic."""
         return GuidedVelocity(
             self.base.velocity,
             require_flow_time(critic.online),

@@ -28,16 +28,16 @@ class LatentMetrics(Metrics):
 
 
 class LatentPolicy(AbstractDerivedPolicy):
-    r"""Steers a frozen flow by choosing its noise: plays \(\mathrm{flow}(s, c\,u)\) with
+    r"""Steers a frozen flow by choosing its noise: acts with \(\mathrm{flow}(s, c\,u)\),
     u ~ tanh-Gaussian(s).
 
-    The latent critic learns what noise is worth, \(Q_z(s, z)\to Q(s, \mathrm{flow}(s, z))\) by
-    least squares at z ~ N(0, I), and the actor climbs it:
+    The latent critic learns the value of noise, \(Q_z(s, z)\to Q(s, \mathrm{flow}(s, z))\), by
+    least squares at z ~ N(0, I), and the actor maximises it:
 
     $$\mathrm{sg}(\alpha)\,\mathbb E\log\pi(u) - \mathbb E\,\mathrm{mean}_kQ_z(s, c\,u)
       + \alpha\,\mathrm{sg}(H - H^*)$$
 
-    **Arguments:** `base` is the flow, `critic` Q_z, `actor` the law of u, `noise_scale` c.
+    **Arguments:** `base` is the flow, `critic` Q_z, `actor` the distribution of u, `noise_scale` c.
 
     **Raises:** `ValueError` if the scale is not positive.
 
@@ -62,7 +62,7 @@ class LatentPolicy(AbstractDerivedPolicy):
     def chosen_noise(
         self, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
-        """The noise c u that the flow is started from."""
+        """The initial noise c u of the flow."""
         return self.noise_scale * self._draw(observation, key)[0]
 
     def stages(self, critic: Critic) -> list[PolicyStage]:

@@ -25,12 +25,12 @@ class OneStepMetrics(Metrics):
 
 
 class OneStepPolicy(AbstractDerivedFlow):
-    r"""A map mu(s, z) that follows a flow's transport of the same noise and climbs the critic.
+    r"""A map mu(s, z) distilled from a flow's transport of the same noise, maximising the critic.
 
     $$w\,\mathbb{E}\,\tfrac1d\lVert\mu(s, z) - \mathrm{flow}(s, z)\rVert^2
       - \mathbb{E}\,\mathrm{mean}_k Q_k(s, \mathrm{clip}\,\mu(s, z))$$
 
-    **Arguments:** `base` is the policy that is followed (frozen here, trained by its own loss),
+    **Arguments:** `base` is the distilled flow (frozen here, trained by its own loss),
     `network` maps [s, z] to a chunk, `distill_weight` is w.
 
     **Raises:** `ValueError` if the weight is not positive.

@@ -1,4 +1,4 @@
-"""A flow that is improved by critics on its own intermediate states."""
+"""A flow improved by critics on its own intermediate states."""
 
 from typing import Self
 
@@ -27,17 +27,17 @@ class ReversalMetrics(Metrics):
 
 
 class ReversalFlow(AbstractDerivedFlow):
-    r"""A flow whose every step climbs the critic of where it leads.
+    r"""A flow whose every step maximises the critic at the state it leads to.
 
     $$c\,L_{FM} - \mathbb E\,\mathrm{mean}_kQ_k\big(s,\ x_t + \delta\,v(s, x_t, t),\ t+\delta\big),
       \qquad \delta=\min(1/T, 1-t)$$
 
-    at the points of flow matching. Collects with the velocity that learns, and is evaluated with
-    its slow copy.
+    at the points of flow matching. Data is collected with the online velocity, and evaluations
+    use its target.
 
-    **Arguments:** `base` is the flow with its slow copy, `bc_weight` c.
+    **Arguments:** `base` is the flow with its target, `bc_weight` c.
 
-    **Raises:** `TypeError` where the critic is not on flow time: compose it with
+    **Raises:** `TypeError` if the critic takes no flow time: compose it with
     `ReversalLearning`.
 
     **Source:** RQL (Oberai, Park and Levine, arXiv 2606.17551).

@@ -1,4 +1,4 @@
-"""Reinforcement-learning pieces: backups, critics, entropy, target networks."""
+"""Reinforcement learning: backups, critic losses, entropy targets, target networks."""
 
 from qamx.rl.backup import Backup, expectile_loss, pessimistic_value, td_loss
 from qamx.rl.reversal import ReversalLearning

@@ -14,7 +14,7 @@ def pessimistic_value(
     r"""\(\mathrm{mean}_k Q_k - \rho\,\mathrm{std}_k Q_k\), the deviation over the ensemble with
     ddof 0 (Ghasemipour et al., arXiv 2205.13703)."""
     variance = jnp.var(values, axis=0)
-    # Where all critics agree to the last bit the root has no derivative: give it 0, not NaN.
+    # The root has no derivative where all critics agree bitwise: return 0 there, not NaN.
     agree = variance == 0.0
     deviation = jnp.where(agree, 0.0, jnp.sqrt(jnp.where(agree, 1.0, variance)))
     return jnp.mean(values, axis=0) - pessimism * deviation
@@ -63,8 +63,8 @@ def td_loss(
 
 
 def expectile_loss(error: Float[Array, "*shape"], expectile: float) -> Float[Array, "*shape"]:
-    r"""\(|\kappa-\mathbb 1(u<0)|\,u^2\) of the errors u = target - prediction; 1/2 is the mean,
-    and with kappa near 1 the prediction nears the largest target.
+    r"""\(|\kappa-\mathbb 1(u<0)|\,u^2\) of the errors u = target - prediction; the minimiser is
+    the mean for kappa = 1/2, and approaches the largest target as kappa approaches 1.
 
     **Source:** Kostrikov et al., arXiv 2110.06169, eq. 5.
     """

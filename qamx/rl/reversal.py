@@ -1,4 +1,4 @@
-"""Critics on the states of a flow before its action."""
+"""Critics on the intermediate states of a flow."""
 
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from qamx.rl.temporal_difference import AbstractFlowTimeLearning, CriticMetrics
 
 
 class Reversible(Protocol):
-    """The interface of a policy in reversal learning: its flow, run back from data."""
+    """The policy's interface in reversal learning: its flow, run backwards from data."""
 
     def sample(
         self, critic: Any, observation: Float[Array, "batch obs"], key: Key
@@ -38,7 +38,7 @@ class ReversalLearning(AbstractFlowTimeLearning[Reversible]):
     decision process, and each data action is a whole trajectory of them.
 
     For a reversal length r, x is the state at c = 1 - r from which the flow leads to the data's
-    action a (half of the lengths uniform in [0, 1], half on the grid of the `steps` T of acting);
+    action a (half of the lengths uniform in [0, 1], half on the sampling grid of `steps` T);
     Q(s, x, c) regresses to \(R+\gamma^Hm(\mathrm{mean}_k-\rho\,\mathrm{std}_k)
     \bar Q_k(s', z, 0)\), z ~ N(0, I), by the expectile kappa.
 
@@ -66,7 +66,7 @@ class ReversalLearning(AbstractFlowTimeLearning[Reversible]):
         return loss, (CriticMetrics(loss, jnp.mean(values), jnp.min(values), jnp.max(values)),)
 
     def _draw_lengths(self, count: int, key: Key) -> Float[Array, " batch"]:
-        """Half uniform in [0, 1], half uniform on the grid 0, 1/T, ..., 1 that acting passes."""
+        """Half uniform in [0, 1], half uniform on the sampling grid 0, 1/T, ..., 1."""
         uniform_key, grid_key = jax.random.split(key)
         uniform = jax.random.uniform(uniform_key, (count // 2,))
         grid = jax.random.randint(grid_key, (count - count // 2,), 0, self.steps + 1)

@@ -20,7 +20,7 @@ ValueTarget = Callable[
 
 
 class StateValueMetrics(Metrics):
-    """The loss of V and its range at the data."""
+    """The loss of V and its range on the data."""
 
     loss: Scalar
     v_mean: Scalar
@@ -48,14 +48,14 @@ def fit_state_value(
     target: Float[Array, "*ensemble batch"],
     loss: Callable[[Array], Array],
 ) -> tuple[Scalar, StateValueMetrics]:
-    """The mean of `loss` of the errors target - V(s)."""
+    """The mean of `loss` over the errors target - V(s)."""
     v = value(batch.observations)[..., 0]
     total = jnp.mean(loss(jax.lax.stop_gradient(target) - v))
     return total, StateValueMetrics(total, jnp.mean(v), jnp.min(v), jnp.max(v))
 
 
 class AdvantageLearning(AbstractCriticLearning[Actor]):
-    r"""A TD critic, and a state value by least squares, for the advantage
+    r"""A TD critic and a least-squares state value, for the advantage
     \(\mathrm{mean}_k Q_k(s, a) - V(s)\).
 
     **Arguments:** `value` is V, `value_target` what V regresses to.
@@ -78,7 +78,7 @@ class AdvantageLearning(AbstractCriticLearning[Actor]):
         return loss + value_loss, (metrics, value_metrics)
 
     def advantage(self, batch: Batch) -> Float[Array, " batch"]:
-        """mean_k Q_k - V at the data's chunks, of the networks that learn."""
+        """mean_k Q_k - V at the data's chunks, by the online networks."""
         q = jnp.mean(self.online(batch.observations, batch.actions), axis=0)
         return q - self.value(batch.observations)[..., 0]
 
@@ -87,8 +87,8 @@ class ImplicitQLearning(AbstractCriticLearning[Actor]):
     r"""V(s) by expectile regression to the pessimistic values of the data's chunks, and critics by
     TD to V(s'): no action outside the data is ever evaluated.
 
-    Sequences that a trajectory's end cuts are dropped from the critics' loss, not from V's: it
-    needs no reward and no next state.
+    Sequences cut by the end of a trajectory are dropped from the critics' loss, not from V's,
+    which needs no reward and no next state.
 
     **Arguments:** `expectile` is kappa in (0, 1); near 1, V is that of the best chunks in the data.
 
@@ -102,7 +102,7 @@ class ImplicitQLearning(AbstractCriticLearning[Actor]):
 
     def loss(self, batch: Batch, policy: Actor, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         next_value = frozen(self.value)(batch.next_observations)[..., 0]
-        # One value in the place of an ensemble's: nothing to be pessimistic about.
+        # A single value instead of an ensemble: pessimism does not apply.
         loss, metrics = self.fit(batch, self.backup.target(batch, next_value[None]))
         values = frozen(self.target)(batch.observations, batch.actions)
         goal = pessimistic_value(values, self.backup.pessimism)

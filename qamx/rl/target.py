@@ -1,4 +1,4 @@
-"""Gradient routing, delayed and target copies, and the entropy target."""
+"""Gradient routing, delayed parts, target networks, and the entropy target."""
 
 from typing import Any, Generic, TypeVar
 
@@ -37,7 +37,7 @@ def trainable(tree: PyTree) -> PyTree[Bool]:
 
 
 def frozen(tree: T) -> T:
-    """The same tree with no gradient to its arrays."""
+    """The same tree with stopped gradients."""
     return jax.tree.map(
         lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree
     )
@@ -46,7 +46,7 @@ def frozen(tree: T) -> T:
 class Delayed(eqx.Module, Generic[M]):
     """Marks a part that takes an optimiser step at every `period`-th update only, from the first.
 
-    Called like the part itself.
+    It is called like the part itself.
     """
 
     value: M
@@ -57,7 +57,7 @@ class Delayed(eqx.Module, Generic[M]):
 
 
 class Clock(eqx.Module):
-    """A counter of updates that fires on the first and then on every `period`-th."""
+    """A counter of updates that fires on the first and on every `period`-th after it."""
 
     period: int = eqx.field(static=True)
     count: Int[Array, ""]
@@ -77,18 +77,18 @@ class Clock(eqx.Module):
 
 
 class WithTarget(eqx.Module, Generic[M]):
-    r"""A trained part and its slowly following copy, \(\bar\theta\leftarrow
+    r"""A trained part and its Polyak target, \(\bar\theta\leftarrow
     (1-\lambda)\bar\theta+\lambda\theta\) (Lillicrap et al., arXiv 1509.02971).
 
-    **Arguments:** `online` learns; its target starts as a copy; `rate` is lambda, per update;
-    with a `clock` the copy moves only on the updates that it names.
+    **Arguments:** `online` is trained; its target starts as a copy; `rate` is lambda, per update;
+    with a `clock` the target moves only on the updates on which it fires.
 
     **Raises:** `ValueError` if `rate` is not in (0, 1].
     """
 
     online: M
     copy: Fixed[M]
-    """Named as in every checkpoint, whose arrays are found by the names of fields."""
+    """Checkpoints find arrays by field names: do not rename."""
     rate: float
     clock: Clock | None
 
@@ -101,17 +101,17 @@ class WithTarget(eqx.Module, Generic[M]):
 
     @property
     def target(self) -> M:
-        """The slow copy."""
+        """The target."""
         return self.copy.value
 
     def reset_target(self, online: Any) -> "WithTarget[M]":
-        """The pair with another online part, of which the target is a copy again."""
+        """The pair with a new online part and a target copied from it."""
         return eqx.tree_at(
             lambda pair: (pair.online, pair.copy.value), self, (online, _copied(online))
         )
 
     def advance(self) -> "WithTarget[M]":
-        """The pair after one step of the slow copy towards the online part."""
+        """The pair after one step of the target towards the online part."""
         rate = self.rate if self.clock is None else jnp.where(self.clock.fires(), self.rate, 0.0)
 
         def blend(slow, fast):
@@ -134,7 +134,7 @@ def _copied(part: T) -> T:
 class EntropyTarget(eqx.Module):
     r"""Keeps a policy's entropy H near H* by a learned temperature alpha.
 
-    The policy's term is \(-\mathrm{sg}(\alpha)H\) and the temperature's
+    The policy's loss term is \(-\mathrm{sg}(\alpha)H\) and the temperature's
     \(\alpha\,\mathrm{sg}(H-H^*)\), with \(H = -\mathbb{E}\log\pi\).
 
     **Arguments:** `target` is H* in nats; H* = -0.5 d is the usual choice for d action entries.
@@ -146,7 +146,7 @@ class EntropyTarget(eqx.Module):
     target: float
 
     def losses(self, log_prob: Float[Array, " batch"]) -> tuple[Scalar, Scalar, Scalar]:
-        """The policy's term, the temperature's loss, and the entropy."""
+        """The policy's loss term, the temperature's loss, and the entropy."""
         alpha = self.temperature()
         entropy = -jnp.mean(log_prob)
         policy_term = -jax.lax.stop_gradient(alpha) * entropy

@@ -1,4 +1,4 @@
-"""Temporal-difference learning of critics, also at noised actions."""
+"""Temporal-difference learning of critics, including critics of noised actions."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from qamx.rl.target import WithTarget, frozen
 
 
 class Actor(Protocol):
-    """The interface of a policy in critic learning: actions."""
+    """The policy's interface in critic learning."""
 
     def sample(
         self, critic: Any, observation: Float[Array, "batch obs"], key: Key
@@ -29,7 +29,7 @@ A = TypeVar("A", bound=Actor, contravariant=True)
 
 
 class CriticMetrics(Metrics):
-    """The critic's loss and the range of its values at the data."""
+    """The critic's loss and the range of its values on the data."""
 
     loss: Scalar
     q_mean: Scalar
@@ -38,26 +38,26 @@ class CriticMetrics(Metrics):
 
 
 class AbstractCriticLearning(eqx.Module, Generic[A]):
-    """A critic with a target copy, and the loss that it learns by."""
+    """A critic with its target, and its loss."""
 
     critic: eqx.AbstractVar[WithTarget[AbstractCritic]]
 
     @property
     def online(self) -> AbstractCritic:
-        """The critic that learns."""
+        """The trained critic."""
         return self.critic.online
 
     @property
     def target(self) -> AbstractCritic:
-        """Its slow copy."""
+        """Its target network."""
         return self.critic.target
 
     @abstractmethod
     def loss(self, batch: Batch, policy: A, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
-        """The critic's loss; `policy` comes frozen, as it acts in a backup."""
+        """The critic's loss; `policy` is the backup policy, already frozen."""
 
     def advance(self) -> Self:
-        """The same after an optimiser step: the target moves on."""
+        """The critic learning after an optimiser step, with the target updated."""
         return eqx.tree_at(lambda learner: learner.critic, self, self.critic.advance())
 
     def fit(self, batch: Batch, target: Float[Array, " batch"]) -> tuple[Scalar, CriticMetrics]:
@@ -72,20 +72,20 @@ class AbstractCriticLearning(eqx.Module, Generic[A]):
         x: Float[Array, "*batch dim"],
         t: Float[Array, ""],
     ) -> Float[Array, "ensemble *batch"]:
-        """The target's values of a flow's states at flow time `t`, here taken for actions."""
+        """The target's values of a flow's states at flow time `t`, here evaluated as actions."""
         return self.target(observation, jnp.clip(x, -1.0, 1.0))
 
     def td_target(
         self, backup: Backup, batch: Batch, policy: Actor, key: Key
     ) -> Float[Array, " batch"]:
-        """The backup of the target critics' values at actions that the policy draws."""
+        """The backup of the target critics' values at the policy's actions."""
         next_actions = policy.sample(frozen(self), batch.next_observations, key)
         next_values = frozen(self.target)(batch.next_observations, next_actions)
         return backup.target(batch, next_values)
 
 
 class AbstractFlowTimeLearning(AbstractCriticLearning[A]):
-    """Learns the values of noised actions too, at all flow times."""
+    """Also learns the values of noised actions, at all flow times."""
 
     critic: eqx.AbstractVar[WithTarget[FlowTimeCritic]]
 
@@ -95,7 +95,7 @@ class AbstractFlowTimeLearning(AbstractCriticLearning[A]):
         x: Float[Array, "*batch dim"],
         t: Float[Array, ""],
     ) -> Float[Array, "ensemble *batch"]:
-        # At t = 1 the state is the action that is played.
+        # At t = 1 the state is the executed action.
         state = jnp.where(t < 1.0, x, jnp.clip(x, -1.0, 1.0))
         return self.critic.target.at(observation, state, t)
 
@@ -118,7 +118,7 @@ NoisyLoss = Callable[
     [Float[Array, "ensemble batch"], Float[Array, "ensemble batch"], float],
     Float[Array, "ensemble batch"],
 ]
-"""A loss of the noised actions' values, the target values of the clean ones, and tau."""
+"""A loss of noised actions' values, clean actions' target values, and tau."""
 
 LINEX_CLIP = 5.0
 """The exponent beyond which the LINEX loss is linear."""
@@ -133,27 +133,27 @@ class NoisyCriticMetrics(Metrics):
 def squared_error(
     noisy: Float[Array, "ensemble batch"], clean: Float[Array, "ensemble batch"], tau: float
 ) -> Float[Array, "ensemble batch"]:
-    """The noised value becomes the mean of the clean ones (Li and Levine, arXiv 2601.14234)."""
+    """The noised value learns the mean of the clean ones (Li and Levine, arXiv 2601.14234)."""
     return (noisy - clean) ** 2
 
 
 def linex(
     noisy: Float[Array, "ensemble batch"], clean: Float[Array, "ensemble batch"], tau: float
 ) -> Float[Array, "ensemble batch"]:
-    r"""\(e^u+\tau Q_t\), \(u=\tau(\bar Q-Q_t)\): the noised value becomes the soft maximum
+    r"""\(e^u+\tau Q_t\), \(u=\tau(\bar Q-Q_t)\): the noised value learns the soft maximum
     \(\tau^{-1}\log\mathbb E\,e^{\tau\bar Q}\) of the clean ones; u itself for u > 5.
 
     **Source:** Li and Levine, arXiv 2601.14234; the loss, Varian (1975).
     """
     u = tau * (clean - noisy)
-    # Where u is large the exponential is not taken: its infinite derivative would spread.
+    # The exponential is not evaluated at large u, where its infinite derivative would spread.
     inside = jnp.exp(jnp.minimum(u, LINEX_CLIP)) + tau * noisy
     return jnp.where(u > LINEX_CLIP, u, inside)
 
 
 class NoisyTemporalDifference(AbstractFlowTimeLearning[Actor]):
     r"""TD at t = 1, and \(w\,\mathbb E\,l(Q(s, x_t, t), \bar Q(s, a, 1))\) at
-    \(x_t=(1-t)z+ta\), so that the critic knows how good the end of a noised action will be.
+    \(x_t=(1-t)z+ta\), so that the critic predicts the value of the clean action.
 
     **Arguments:** `noisy_loss` is l, `weight` w, `inverse_temperature` tau.
 

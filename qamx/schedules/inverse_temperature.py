@@ -13,14 +13,14 @@ from qamx.rl import Fixed
 
 
 class AbstractInverseTemperature(eqx.Module):
-    """An inverse temperature that may change from update to update."""
+    """An inverse temperature that may change with each update."""
 
     @abstractmethod
     def value(self) -> Scalar:
-        """tau for the present update."""
+        """tau for the current update."""
 
     def control_price(self) -> Scalar:
-        """The price L of control that the objective is scaled to, 1 unless a schedule sets it.
+        """The price L of control in the objective, 1 unless a schedule sets it.
 
         tau = c / L is the same for all scales c of the reward; L scales the loss.
         """
@@ -28,12 +28,12 @@ class AbstractInverseTemperature(eqx.Module):
 
     @abstractmethod
     def advance(self, path_kl: Scalar) -> Self:
-        """The schedule after one update, in which the policy was `path_kl` from its base (the
-        divergence of their paths, in nats per environment step)."""
+        """The schedule after one update; `path_kl` is the divergence of the policy's paths from
+        its base's in that update, in nats per environment step."""
 
 
 class Constant(AbstractInverseTemperature):
-    """The same tau throughout.
+    """A constant tau.
 
     **Raises:** `ValueError` if tau is not positive.
     """

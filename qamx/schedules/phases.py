@@ -1,4 +1,4 @@
-"""Phases of training, and the steps of its events."""
+"""Training phases, and the steps of their events."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 
 def is_due(step: int, every: int, end: int) -> bool:
-    """True if an event of every `every` steps, and of `end`, falls on `step`."""
+    """True if an event that occurs every `every` steps and at `end` is due at `step`."""
     return step % every == 0 or step == end
 
 
@@ -17,7 +17,7 @@ def next_due(step: int, intervals: tuple[int, ...], end: int) -> int:
 
 @dataclass(frozen=True)
 class Cloning:
-    """`steps` gradient updates of the policy's clone of the data alone, before it is improved."""
+    """`steps` gradient updates of behaviour cloning alone."""
 
     steps: int
     name = "cloning"
@@ -63,10 +63,10 @@ Phase: TypeAlias = Cloning | Offline | Online
 
 @dataclass(frozen=True)
 class Schedule:
-    """Phases one after the other.
+    """A sequence of phases.
 
-    A run's *step* counts gradient updates offline and environment steps online, phases end to
-    end, as the published curves do.
+    A run's *step* counts gradient updates offline and environment steps online, through all
+    phases, as in the published curves.
     """
 
     phases: tuple[Phase, ...]
