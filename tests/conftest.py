@@ -1,6 +1,8 @@
 """Configuration that all tests share."""
 
+import gc
 import os
+import sys
 
 import pytest
 
@@ -24,6 +26,16 @@ def quick_compilation():
         jax.config.update("jax_disable_most_optimizations", True)
         yield
         jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released_programs():
+    """A module's compiled programs are released after it: each holds some hundred of the 65,530
+    memory maps that Linux allows a process, and one too many is a segmentation fault."""
+    yield
+    if jax := sys.modules.get("jax"):
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
