@@ -314,7 +314,7 @@ def test_exploring_is_noisy_and_has_no_goal_after_the_first(tmp_path):
     assert (dataset.episodes, dataset.steps) == (10_000, 501)
     explorer: Any = build_behaviour(dataset, expert)
     assert isinstance(explorer.directions, RandomDirection)
-    assert (explorer._noise, type(explorer.goals)) == (1.0, ExploreGoals)
+    assert (explorer.noise, type(explorer.goals)) == (1.0, ExploreGoals)
     assert explorer.goals.after_success(np.random.default_rng(0)) is None
 
 
