@@ -223,7 +223,7 @@ def _find_shards(name: str, directory: Path, count: int | None) -> list[Path]:
                 "here; generate the others, or ask for as many as there are"
             )
         return files[:count]
-    pending = StagingDir(directory).pending(name) if count is None else None
+    pending = StagingDir(directory).find_pending(name) if count is None else None
     if not files or len(files) < (count or 0) or pending:
         download([name], directory=directory, shards=pending.shards if pending else count)
         files = _existing_shards(folder)

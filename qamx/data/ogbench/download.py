@@ -7,12 +7,13 @@ import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from qamx._utils.files import atomic_write, cached_sha256, make_folder, sha256
+from qamx._utils.finding import counted
 from qamx._utils.machine import map_in_threads
 from qamx.data.ogbench.catalogue import (
     SHARDED,
@@ -59,20 +60,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Record:
-    """Checksum, size and origin of a file when it was first seen."""
+    """Checksum, size and origin of a file when it was first seen; equal for equal content."""
 
     sha256: str
     size: int
-    source: str
+    source: str = field(compare=False)
 
     @classmethod
     def of(cls, path: Path, source: str) -> "Record":
         """The record of a file's present content."""
         return cls(sha256(path), path.stat().st_size, source)
-
-    def matches(self, other: "Record") -> bool:
-        """True if both have the same content."""
-        return (self.sha256, self.size) == (other.sha256, other.size)
 
     def __str__(self) -> str:
         return f"{self.size:,} bytes, SHA-256 {self.sha256}"
@@ -126,11 +123,11 @@ def check_recorded(directory: Path, files: Sequence[str]) -> None:
     **Raises:** `UserError` with both checksums.
     """
     records = read_records(directory)
-    recorded = [file for file in files if file in records]
-    checksums = cached_sha256([directory / file for file in recorded])
+    paths = {file: directory / file for file in files if file in records}
+    checksums = cached_sha256([*paths.values()])
     now = {
-        file: Record(checksum, (directory / file).stat().st_size, "")
-        for file, checksum in zip(recorded, checksums, strict=True)
+        file: Record(checksum, path.stat().st_size, "")
+        for (file, path), checksum in zip(paths.items(), checksums, strict=True)
     }
     _refuse_changed(directory, records, now, "qamx data download NAME --again")
 
@@ -141,25 +138,12 @@ def _refuse_changed(
     changes = [
         f"{directory / file}: changed\n  then: {then[file]}\n  now:  {record}\n"
         for file, record in now.items()
-        if file in then and not record.matches(then[file])
+        if file in then and record != then[file]
     ]
     if changes:
         raise UserError(
             f"{''.join(changes)}fetch the set again with {command}, or remove its entries from "
             f"{directory / RECORDS_FILE} if the change is yours"
-        )
-
-
-def refuse_generated(path: Path) -> None:
-    """Keeps a download from replacing a generated file.
-
-    **Raises:** `UserError` for a file of `qamx data generate`.
-    """
-    stamp = read_stamp(path)
-    if stamp is not None:
-        raise UserError(
-            f"{path}: generated here ({describe_stamp(stamp)}), not OGBench's, and never replaced "
-            "by a download; name another place with --directory, or move the file away"
         )
 
 
@@ -206,11 +190,16 @@ class StagingDir:
         folder = path.parent if sharded else Path(path.stem.removesuffix("-val"))
         return PartialFile(self.root / folder / f"{path.name}.part")
 
-    def mark_pending(self, name: str, shards: int | None) -> None:
-        """Records how much of a set is being downloaded."""
-        self._pending_file(name).write_text(json.dumps({"shards": shards}), encoding="utf-8")
+    @contextlib.contextmanager
+    def pending(self, names: Sequence[str], shards: int | None) -> Iterator[None]:
+        """Records how much of sets is being downloaded, until they are there."""
+        for name in names:
+            self._pending_file(name).write_text(json.dumps({"shards": shards}), encoding="utf-8")
+        yield
+        for name in names:
+            self._pending_file(name).unlink(missing_ok=True)
 
-    def pending(self, name: str) -> PendingDownload | None:
+    def find_pending(self, name: str) -> PendingDownload | None:
         """The unfinished download of a set."""
         try:
             content = json.loads(self._pending_file(name).read_text(encoding="utf-8"))
@@ -219,10 +208,6 @@ class StagingDir:
             return None
         except (ValueError, TypeError):  # the process was killed while it was written
             return PendingDownload(None)
-
-    def mark_complete(self, name: str) -> None:
-        """Marks a set as fully downloaded."""
-        self._pending_file(name).unlink(missing_ok=True)
 
     def _pending_file(self, name: str) -> Path:
         return self.root / name / "wanted.json"
@@ -291,17 +276,6 @@ class FileSize(NamedTuple):
     url: str = ""
 
 
-def _check_free_space(directory: Path, sizes: Iterable[FileSize]) -> None:
-    missing = sum(max(size.total - size.received, 0) for size in sizes if size.total is not None)
-    free = shutil.disk_usage(directory).free
-    if missing > free:
-        raise UserError(
-            f"{directory}: {format_bytes(missing)} are to come and {format_bytes(free)} are free; "
-            "make room, name another place with --directory, or take fewer files of a folder with "
-            "--shards"
-        )
-
-
 class DownloadProgress:
     """Bars on a terminal (`display`), else a line every half minute."""
 
@@ -311,39 +285,40 @@ class DownloadProgress:
         self._log, self._display = log, display
         self._lock = threading.Lock()
         self._received = {file: size.received for file, size in sizes.items()}
-        self._total = _total(sizes)
+        totals = [size.total for size in sizes.values() if size.total is not None]
+        self._total = sum(totals) if len(totals) == len(sizes) else None
         self._first = sum(self._received.values())
         self._start = self._last_line = time.monotonic()
         self._bars: dict[str, Any] = {}
         if display is not None:
             total = {"total": self._total, "completed": self._first}
-            self._all = display.add_task(_count(len(sizes)), **total)
+            self._all = display.add_task(counted(len(sizes), "file"), **total)
 
     def update(self, file: str, size: int, total: int | None) -> None:
         """Shows the received bytes of a file; `total` is `None` if it is unknown."""
         with self._lock:
             self._received[file] = size
+            received = sum(self._received.values())
             if self._display is None:
-                self._log_line()
+                self._log_line(received)
                 return
             if file not in self._bars:
                 name = file.rpartition("/")[2]
                 self._bars[file] = self._display.add_task(name, total=total)
             self._display.update(self._bars[file], completed=size)
-            self._display.update(self._all, completed=sum(self._received.values()))
+            self._display.update(self._all, completed=received)
 
     def finish(self, file: str) -> None:
         """Removes the bar of a complete file."""
         with self._lock:
-            if self._display is not None and file in self._bars:
+            if file in self._bars:
                 self._display.remove_task(self._bars.pop(file))
 
-    def _log_line(self) -> None:
+    def _log_line(self, received: int) -> None:
         now = time.monotonic()
         if now - self._last_line < _SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
-        received = sum(self._received.values())
         rate = max(received - self._first, 1) / (now - self._start)
         of_total = left = ""
         if self._total:
@@ -366,15 +341,6 @@ def show_progress(
     columns = (kind() for kind in kinds)
     with bars.Progress("{task.description}", *columns, console=console) as display:
         yield DownloadProgress(sizes, log, display)
-
-
-def _count(files: int) -> str:
-    return f"{files:,} file{'' if files == 1 else 's'}"
-
-
-def _total(sizes: dict[str, FileSize]) -> int | None:
-    totals = [size.total for size in sizes.values() if size.total is not None]
-    return sum(totals) if len(totals) == len(sizes) else None
 
 
 @dataclass(frozen=True)
@@ -406,7 +372,14 @@ class DownloadJob:
             return self._try_servers(file, ask_server)
 
         sizes = dict(zip(files, map_in_threads(ask, files, self.jobs, self.stop), strict=True))
-        _check_free_space(self.staging.directory, sizes.values())
+        missing = sum(max((size.total or 0) - size.received, 0) for size in sizes.values())
+        free = shutil.disk_usage(self.staging.directory).free
+        if missing > free:
+            raise UserError(
+                f"{self.staging.directory}: {format_bytes(missing)} are to come and "
+                f"{format_bytes(free)} are free; make room, name another place with --directory, "
+                "or take fewer files of a folder with --shards"
+            )
         return sizes
 
     def fetch(self, sizes: dict[str, FileSize], records: dict[str, Record]) -> None:
@@ -476,32 +449,26 @@ def _announcement(sizes: dict[str, FileSize]) -> str:
     received = sum(size.received for size in sizes.values())
     kept = f", {format_bytes(received)} of it here already" if received else ""
     servers = {size.url.removesuffix(f"/{file}"): None for file, size in sizes.items() if size.url}
-    return f"{_count(len(sizes))} from {' and '.join(servers)}{total}{kept}"
+    return f"{counted(len(sizes), 'file')} from {' and '.join(servers)}{total}{kept}"
 
 
 def _fetch_verified(transfer: Transfer, url: str, expected: Record | None) -> Record:
     """Completes a partial file and verifies it; wrong content is fetched once more."""
-    path, problem = transfer.part.path, None
+    problem = ""
     for _ in range(2):
         transfer.run(url)
-        record = Record.of(path, url)
-        problem = _find_problem(path, record, expected)
-        if problem is None:
+        record = Record.of(transfer.part.path, url)
+        if (damage := find_damage(transfer.part.path)) is not None:
+            problem = f"{damage}, twice"
+        elif expected is None or record == expected:
             return record
+        else:
+            problem = (
+                f"twice not the file that was recorded (expected {expected.sha256} but got "
+                f"{record.sha256}); if it may have changed there, --again takes it as it is now"
+            )
         transfer.part.discard()
     raise ServerError(f"{url}: {problem}")
-
-
-def _find_problem(path: Path, record: Record, expected: Record | None) -> str | None:
-    damage = find_damage(path)
-    if damage is not None:
-        return f"{damage}, twice"
-    if expected is None or record.matches(expected):
-        return None
-    return (
-        f"twice not the file that was recorded (expected {expected.sha256} but got "
-        f"{record.sha256}); if it may have changed there, --again takes it as it is now"
-    )
 
 
 def download(
@@ -550,8 +517,12 @@ def download(
     job = DownloadJob(server_urls(mirror), staging, jobs, policy, log, console)
     files = [file for dataset in datasets for file in dataset.files]
     existing = [file for file in files if (directory / file).exists()]
-    for file in existing:
-        refuse_generated(directory / file)
+    for path in (directory / file for file in existing):
+        if (stamp := read_stamp(path)) is not None:
+            raise UserError(
+                f"{path}: generated here ({describe_stamp(stamp)}), not OGBench's, and never "
+                "replaced by a download; name another place with --directory, or move the file away"
+            )
     if not again:
         _verify(job, existing)
     if again or len(existing) < len(files):
@@ -575,13 +546,10 @@ def _fetch_missing(
         files = [file for dataset in datasets for file in dataset.files]
         # Another process may have fetched some meanwhile.
         sizes = job.sizes([f for f in files if again or not (directory / f).exists()])
-        for name in names:
-            job.staging.mark_pending(name, shards)
         # A named mirror may have other files under the published names.
         published = PUBLISHED if len(job.servers) > 1 else {}
-        job.fetch(sizes, {} if again else {**published, **read_records(directory)})
-        for name in names:
-            job.staging.mark_complete(name)
+        with job.staging.pending(names, shards):
+            job.fetch(sizes, {} if again else published | read_records(directory))
 
 
 def _verify(job: DownloadJob, files: Sequence[str]) -> None:
@@ -597,7 +565,7 @@ def _verify(job: DownloadJob, files: Sequence[str]) -> None:
                 raise UserError(f"{path}: {damage}; remove it, or fetch the set again with --again")
             add_record(directory, file, record)
             job.log(f"{path}: recorded as it is, {record}")
-        elif record.matches(records[file]):
+        elif record == records[file]:
             job.log(f"{path}: ok, {format_bytes(record.size)}, as recorded")
         return record
 

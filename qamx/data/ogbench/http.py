@@ -3,10 +3,11 @@
 import errno
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ CONTACTS = 2
 NOT_FOUND = frozenset({404, 410})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CHUNK = 2**18
+_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)[^/]*/?(?P<total>.*)")
+"""The header of a part, such as `bytes 100-199/200`."""
 
 
 class ServerError(UserError):
@@ -89,8 +92,8 @@ class Version:
     @classmethod
     def of(cls, response: "Response", url: str, total: str) -> "Version":
         """The version in a response's headers; `total` is a header's text."""
-        etag, modified = (response.headers.get(name) for name in ("ETag", "Last-Modified"))
-        return cls(etag, modified, int(total) if total.isdigit() else None, url)
+        headers, size = response.headers, int(total) if total.isdigit() else None
+        return cls(headers.get("ETag"), headers.get("Last-Modified"), size, url)
 
     @property
     def validator(self) -> str | None:
@@ -105,8 +108,8 @@ class Version:
 
     def contradicts(self, other: "Version") -> bool:
         """True if a header known of both differs."""
-        pairs = zip(asdict(self).values(), asdict(other).values(), strict=True)
-        return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return any(None not in (ours, theirs) and ours != theirs for ours, theirs in pairs)
 
 
 class PartialFile:
@@ -135,11 +138,6 @@ class PartialFile:
     @version.setter
     def version(self, version: Version) -> None:
         self._version_file.write_text(json.dumps(asdict(version)), encoding="utf-8")
-
-    @property
-    def complete(self) -> bool:
-        """True if every byte was received."""
-        return self.path.exists() and self.size == self.version.total
 
     def discard(self) -> None:
         """Removes the file and its version."""
@@ -183,7 +181,7 @@ class Transfer:
         if the disk is full; `Cancelled`.
         """
         failures, largest = 0, self.part.size
-        while not self.part.complete:
+        while not self.part.path.exists() or self.part.size != self.part.version.total:
             try:
                 self._attempt(url)
                 return
@@ -203,9 +201,8 @@ class Transfer:
 
         timeout = (self.policy.connect, self.policy.stall)
         try:
-            with requests.get(
-                url, headers=self._headers(url), stream=True, timeout=timeout
-            ) as response:
+            headers = self._headers(url)
+            with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
                 self._align(response, url)
                 self._receive(response)
         except requests.ConnectTimeout as error:
@@ -231,8 +228,9 @@ class Transfer:
     def _align(self, response: "Response", url: str) -> None:
         """Makes the partial file end where the response's body begins."""
         if response.status_code == 206:
-            first, version = _content_range(response, url)
-            if first == self.part.size and self._continues(version, url):
+            found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+            version = Version.of(response, url, found["total"] if found else "")
+            if found and int(found["first"]) == self.part.size and self._continues(version, url):
                 return
             self.part.discard()
             raise _RetryableError("the file changed while it was fetched")
@@ -249,10 +247,10 @@ class Transfer:
         saved = self.part.version
         if saved.is_from(url):
             return not version.contradicts(saved)
-        if version.total == saved.total:
-            self.part.version = version
-            return True
-        return False
+        if version.total != saved.total:
+            return False
+        self.part.version = version
+        return True
 
     def _receive(self, response: "Response") -> None:
         size, total = self.part.size, self.part.version.total
@@ -332,16 +330,6 @@ def _root_cause(error: Exception) -> str:
         cause = cause.args[0]
     reason = getattr(cause, "reason", None)
     return str(reason if isinstance(reason, BaseException) else cause)
-
-
-def _content_range(response: "Response", url: str) -> tuple[int | None, Version]:
-    """The first byte of a part, as in `Content-Range: bytes 100-199/200`, and its version."""
-    unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
-    span, _, total = rest.partition("/")
-    first = span.partition("-")[0]
-    if unit != "bytes" or not first.isdigit():
-        return None, Version.of(response, url, "")
-    return int(first), Version.of(response, url, total)
 
 
 def format_bytes(size: int) -> str:
