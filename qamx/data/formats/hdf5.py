@@ -33,30 +33,50 @@ def _read_demonstrations(
 ) -> Iterator[StoredEpisode]:
     with _open(path) as file:
         for name in names:
-            yield _demonstration(f"{path}, {name}", name, file["data"].get(name), success)
+            where, group = f"{path}, {name}", file["data"].get(name)
+            entries = _datasets(group)
+            if problem := _find_problem(group, entries):
+                raise UserError(
+                    f"{where}: {problem}leave it out: delete the group data/{name}, or list the "
+                    'others in mask/NAME and write data.filter = "NAME"'
+                )
+            actions = entries["actions"][()]
+            solved = select_success(where, entries, success) if len(actions) else None
+            yield StoredEpisode(
+                group["obs"],  # an entry is read when its key is chosen
+                actions,
+                rewards=entries["rewards"][()] if "rewards" in entries else None,
+                terminations=entries["dones"][()] if "dones" in entries else None,
+                success=None if solved is None else solved[()],
+                next_observations=group.get("next_obs"),
+                name=name,
+            )
 
 
-def _demonstration(where: str, name: str, group: Any, success: str | None) -> StoredEpisode:
-    entries = _datasets(group)
-    _require_complete(where, name, group, entries)
-    actions = entries["actions"][()]
-    stated = group.attrs.get("num_samples", len(actions))
-    if np.any(np.asarray(stated) != len(actions)):
-        raise UserError(
-            f"{where}: actions: {len(actions):,} rows, and its attribute num_samples says "
-            f"{stated}; the file was cut off or edited: copy or extract it again, or "
-            + _leave_out(name)
+def _find_problem(group: Any, entries: Mapping[str, Any]) -> str | None:
+    """The reason why a demonstration cannot be read: no observations, or actions cut off."""
+    if not isinstance(group, Mapping):
+        return f"found {'a link to nothing' if group is None else 'an array'}, and no group; "
+    if not len(group):
+        return "the demonstration is empty; "
+    if "obs" not in group:
+        return (
+            f"obs: missing; there are {', '.join(group)}. Extract observations with robomimic's "
+            "dataset_states_to_obs.py, or "
         )
-    solved = select_success(where, entries, success) if len(actions) else None
-    return StoredEpisode(
-        group["obs"],  # an entry is read when its key is chosen
-        actions,
-        rewards=entries["rewards"][()] if "rewards" in entries else None,
-        terminations=entries["dones"][()] if "dones" in entries else None,
-        success=None if solved is None else solved[()],
-        next_observations=group.get("next_obs"),
-        name=name,
-    )
+    if "actions" not in entries or not entries["actions"].shape:
+        return (
+            "actions: missing, as an array with one row a step; there are "
+            f"{', '.join(group)}. Add it, or "
+        )
+    steps = len(entries["actions"])
+    stated = group.attrs.get("num_samples", steps)
+    if np.any(np.asarray(stated) != steps):
+        return (
+            f"actions: {steps:,} rows, and its attribute num_samples says {stated}; the file was "
+            "cut off or edited: copy or extract it again, or "
+        )
+    return None
 
 
 def hdf5_data(
@@ -124,35 +144,6 @@ def _split(
     return chosen, tuple(name for name in demonstrations if name in valid - selected)
 
 
-def _require_complete(where: str, name: str, group: Any, entries: Mapping[str, Any]) -> None:
-    """Refuses a demonstration without observations or actions."""
-    if not isinstance(group, Mapping):
-        found = "a link to nothing" if group is None else "an array"
-        problem = f"found {found}, and no group; "
-    elif not len(group):
-        problem = "the demonstration is empty; "
-    elif "obs" not in group:
-        problem = (
-            f"obs: missing; there are {', '.join(group)}. Extract observations with robomimic's "
-            "dataset_states_to_obs.py, or "
-        )
-    elif "actions" not in entries or not entries["actions"].shape:
-        problem = (
-            "actions: missing, as an array with one row a step; there are "
-            f"{', '.join(group)}. Add it, or "
-        )
-    else:
-        return
-    raise UserError(f"{where}: {problem}{_leave_out(name)}")
-
-
-def _leave_out(name: str) -> str:
-    return (
-        f"leave it out: delete the group data/{name}, or list the others in mask/NAME and write "
-        'data.filter = "NAME"'
-    )
-
-
 def _open(path: Path) -> Any:
     h5py = library("h5py", "hdf5")
     with reading_file(str(path), "an HDF5 file"):
@@ -185,9 +176,8 @@ def _masks(path: Path, group: Any) -> dict[str, set[str]]:
             f"{path}: mask: found an array, and no group; make it a group with an array of the "
             "names of demonstrations for each filter key, or delete it"
         )
+    masks = {key: np.ravel(mask[()]) for key, mask in _datasets(group).items()}
     return {
-        key: {
-            name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(mask[()])
-        }
-        for key, mask in _datasets(group).items()
+        key: {name.decode() if isinstance(name, bytes) else str(name) for name in names}
+        for key, names in masks.items()
     }

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Num
 
 from qamx._utils.files import read_text
-from qamx.data.formats.episodes import EpisodeReader, StoredEpisode, note
+from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.formats.source import (
     EpisodeShard,
     EpisodicData,
@@ -20,7 +20,7 @@ from qamx.data.formats.source import (
     reading_file,
     select_success,
 )
-from qamx.data.validation import is_numeric, refuse_dangling
+from qamx.data.validation import is_numeric, refuse_dangling, warn_once
 from qamx.envs.spaces import is_image
 from qamx.errors import UserError
 
@@ -131,7 +131,7 @@ def _require_vectors(folder: Path, info: LeRobotInfo) -> None:
         if name not in info.shapes:
             raise UserError(f"{folder}: {name}: missing among {', '.join(info.names)}; add it")
     if ignored:
-        note(f"{folder}: ignores {', '.join(ignored)}: no vectors")
+        warn_once(f"note: {folder}: ignores {', '.join(ignored)}: no vectors")
 
 
 # --- parquet ---

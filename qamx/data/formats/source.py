@@ -125,6 +125,7 @@ class EpisodeShard:
         return cls(str(path), (path,), episodes)
 
 
+@dataclass(frozen=True)
 class EpisodicData:
     """The transitions of a data set in any format, one shard at a time.
 
@@ -136,35 +137,30 @@ class EpisodicData:
     - `validation`: the episodes kept for validation, where the format has some.
     """
 
-    def __init__(
-        self,
-        parts: Sequence[EpisodeShard],
-        reader: EpisodeReader,
-        updates_per_shard: int | None = None,
-        validation: EpisodeShard | None = None,
-    ):
-        self._parts, self._reader, self._validation = parts, reader, validation
-        self.updates_per_shard = updates_per_shard
+    parts: Sequence[EpisodeShard]
+    reader: EpisodeReader
+    updates_per_shard: int | None = None
+    validation: EpisodeShard | None = None
 
     @property
     def shards(self) -> int:
-        return len(self._parts)
+        return len(self.parts)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(file for part in self._parts for file in part.files)
+        return tuple(file for part in self.parts for file in part.files)
 
     def load(self, shard: int) -> Transitions:
         """Reads a shard.
 
         **Raises:** `UserError` naming the file, and the array or episode at fault.
         """
-        return self._read(self._parts[shard])
+        return self._read(self.parts[shard])
 
     def load_validation(self) -> Transitions | None:
         """The transitions kept for validation, if any; raises as `load`."""
-        return None if self._validation is None else self._read(self._validation)
+        return None if self.validation is None else self._read(self.validation)
 
     def _read(self, part: EpisodeShard) -> Transitions:
         with reading_file(part.name, "data"):
-            return self._reader.transitions(part.name, part.episodes())
+            return self.reader.transitions(part.name, part.episodes())
