@@ -25,7 +25,7 @@ from qamx.data.ogbench.manipulation import (
     no_noise,
     noisy_actions,
 )
-from qamx.data.ogbench.maze import StitchGoals, cells_at_distance, free_cells, vertex_cells
+from qamx.data.ogbench.maze import cells_at_distance, free_cells, stitch_goals, vertex_cells
 from qamx.data.ogbench.rollout import EpisodeSeeds, Plan, draw_episode
 from qamx.errors import UserError
 
@@ -417,11 +417,11 @@ def test_distances_follow_the_ways(grid):
 
 def test_a_stitch_goal_is_four_moves_away_or_at_the_start(grid):
     generator = np.random.default_rng(0)
-    goals = StitchGoals(grid)
+    goals = stitch_goals(grid)
     assert goals.first((3, 1), generator) == (1, 3)
     assert goals.first((2, 1), generator) == (1, 4)
     room = np.pad(np.zeros((2, 2), int), 1, constant_values=1)
-    assert StitchGoals(room).first((1, 2), generator) == (1, 2)
+    assert stitch_goals(room).first((1, 2), generator) == (1, 2)
     assert goals.after_success(generator) is None
 
 

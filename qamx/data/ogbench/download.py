@@ -15,33 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 from qamx._utils.files import atomic_write, cached_sha256, make_folder, sha256
 from qamx._utils.finding import counted
 from qamx._utils.machine import map_in_threads
-from qamx.data.ogbench.catalogue import (
-    SHARDED,
-    VERSION,
-    RemoteDataset,
-    UnavailableError,
-    dataset_names,
-    default_directory,
-    directory_option,
-    lookup,
-    near_names,
-    other_servers,
-    remote_dataset,
-    server_urls,
-    servers_with,
-)
+from qamx.data.ogbench import catalogue, http
+from qamx.data.ogbench.catalogue import SHARDED, VERSION, RemoteDataset
 from qamx.data.ogbench.expert import find_expert, training_command
-from qamx.data.ogbench.http import (
-    CONTACTS,
-    NotFoundError,
-    PartialFile,
-    RetryPolicy,
-    ServerError,
-    Transfer,
-    UnreachableError,
-    format_bytes,
-    remote_size,
-)
+from qamx.data.ogbench.http import PartialFile, RetryPolicy, format_bytes
 from qamx.data.ogbench.rollout import describe_stamp, read_stamp
 from qamx.data.validation import BROKEN, check_headers, read_headers
 from qamx.errors import UserError
@@ -150,10 +127,10 @@ def _refuse_changed(
 def _generation_hint(name: str, directory: Path) -> str:
     """The commands that generate a data set instead of downloading it."""
     base = name.removesuffix(VERSION).removesuffix(SHARDED)
-    if base not in dataset_names():
+    if base not in catalogue.dataset_names():
         return f"It cannot be generated here: get its files elsewhere and put them into {directory}"
-    commands = f"  qamx data generate {base}{directory_option(directory)}"
-    walker = lookup(base).walker
+    commands = f"  qamx data generate {base}{catalogue.directory_option(directory)}"
+    walker = catalogue.lookup(base).walker
     if walker is not None and find_expert(walker, directory) is None:
         commands = f"  {training_command(walker, directory)}\n{commands}"
     if SHARDED not in name:
@@ -358,7 +335,7 @@ class DownloadJob:
     log: Callable[[str], None]
     console: Any | None
     stop: threading.Event = field(default_factory=threading.Event)
-    _unreachable: dict[str, UnreachableError] = field(default_factory=dict)
+    _unreachable: dict[str, http.UnreachableError] = field(default_factory=dict)
     """Servers that failed, which are not tried again."""
 
     def sizes(self, files: Sequence[str]) -> dict[str, FileSize]:
@@ -366,7 +343,7 @@ class DownloadJob:
 
         def ask(file: str) -> FileSize:
             def ask_server(url: str, last: bool) -> FileSize:
-                total = remote_size(url, self.retry_policy, CONTACTS if last else 1)
+                total = http.remote_size(url, self.retry_policy, http.CONTACTS if last else 1)
                 return FileSize(total, self.staging.part(file).size, url)
 
             return self._try_servers(file, ask_server)
@@ -400,22 +377,22 @@ class DownloadJob:
 
         **Arguments:** `work` takes the file's URL, and True for the last server.
         """
-        servers = servers_with(file, self.servers)
-        errors: list[ServerError] = []
+        servers = catalogue.servers_with(file, self.servers)
+        errors: list[http.ServerError] = []
         for server, following in zip(servers, (*servers[1:], None), strict=True):
             if server in self._unreachable:
                 errors.append(self._unreachable[server])
                 continue
             try:
                 return work(f"{server}/{file}", following is None)
-            except ServerError as error:
+            except http.ServerError as error:
                 errors.append(error)
-                if isinstance(error, UnreachableError):
+                if isinstance(error, http.UnreachableError):
                     self._unreachable[server] = error
                 if following is not None:
                     self.log(f"{error}; asking {following}")
-        missing = all(isinstance(error, NotFoundError) for error in errors)
-        kind = NotFoundError if missing else ServerError
+        missing = all(isinstance(error, http.NotFoundError) for error in errors)
+        kind = http.NotFoundError if missing else http.ServerError
         raise kind("\n".join(dict.fromkeys(map(str, errors))))
 
     def _fetch(self, file: str, expected: Record | None, progress: DownloadProgress) -> None:
@@ -424,7 +401,7 @@ class DownloadJob:
         def fetch(url: str, last: bool) -> Record:
             attempts = self.retry_policy.attempts
             attempts = attempts if last else min(attempts, _ATTEMPTS_BEFORE_NEXT_SERVER)
-            transfer = Transfer(
+            transfer = http.Transfer(
                 part,
                 replace(self.retry_policy, attempts=attempts),
                 self.stop,
@@ -452,7 +429,7 @@ def _announcement(sizes: dict[str, FileSize]) -> str:
     return f"{counted(len(sizes), 'file')} from {' and '.join(servers)}{total}{kept}"
 
 
-def _fetch_verified(transfer: Transfer, url: str, expected: Record | None) -> Record:
+def _fetch_verified(transfer: http.Transfer, url: str, expected: Record | None) -> Record:
     """Completes a partial file and verifies it; wrong content is fetched once more."""
     problem = ""
     for _ in range(2):
@@ -468,7 +445,7 @@ def _fetch_verified(transfer: Transfer, url: str, expected: Record | None) -> Re
                 f"{record.sha256}); if it may have changed there, --again takes it as it is now"
             )
         transfer.part.discard()
-    raise ServerError(f"{url}: {problem}")
+    raise http.ServerError(f"{url}: {problem}")
 
 
 def download(
@@ -511,10 +488,10 @@ def download(
         from rich.console import Console
 
         console, log = Console(soft_wrap=True), _LOG.info  # whole log lines above the bars
-    directory = default_directory() if directory is None else directory.expanduser()
+    directory = catalogue.default_directory() if directory is None else directory.expanduser()
     datasets = list(dict.fromkeys(_find_dataset(name, shards, directory) for name in names))
     staging, policy = StagingDir(directory), retry_policy or RetryPolicy()
-    job = DownloadJob(server_urls(mirror), staging, jobs, policy, log, console)
+    job = DownloadJob(catalogue.server_urls(mirror), staging, jobs, policy, log, console)
     files = [file for dataset in datasets for file in dataset.files]
     existing = [file for file in files if (directory / file).exists()]
     for path in (directory / file for file in existing):
@@ -532,8 +509,8 @@ def download(
 
 def _find_dataset(name: str, shards: int | None, directory: Path) -> RemoteDataset:
     try:
-        return remote_dataset(name, shards)
-    except UnavailableError as error:
+        return catalogue.remote_dataset(name, shards)
+    except catalogue.UnavailableError as error:
         raise UserError(f"{error}. {_generation_hint(name, directory)}") from error
 
 
@@ -580,10 +557,10 @@ def _report_partial_on_error(job: DownloadJob, names: Sequence[str]) -> Iterator
         yield
     except (UserError, OSError) as error:
         lines = [str(error)]
-        if isinstance(error, NotFoundError):
-            lines += [near_names(name) for name in names if name in lines[0]]
-        if isinstance(error, ServerError):
-            lines.append(other_servers(job.servers, names))
+        if isinstance(error, http.NotFoundError):
+            lines += [catalogue.near_names(name) for name in names if name in lines[0]]
+        if isinstance(error, http.ServerError):
+            lines.append(catalogue.other_servers(job.servers, names))
         lines.append(job.staging.describe_partial())
         lines += dict.fromkeys(_generation_hint(name, job.staging.directory) for name in names)
         raise UserError("\n".join(lines)) from error

@@ -334,7 +334,6 @@ def _root_cause(error: Exception) -> str:
 
 def format_bytes(size: int) -> str:
     """A number of bytes in a fitting unit."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:,.1f} {unit}"
-    return f"{size} bytes"
+    from rich.filesize import decimal
+
+    return decimal(size)

@@ -1,8 +1,9 @@
 """Scripted behaviour in the mazes: cells, goals, directions."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -59,56 +60,36 @@ STITCH_DISTANCE = 4
 STEPS_PER_DIRECTION = 10
 
 
-class Goals(Protocol):
-    """The sampler of an episode's goals."""
+@dataclass(frozen=True)
+class Goals:
+    """The sampler of an episode's goals.
 
-    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        """The goal at the start of an episode."""
-        ...
+    **Arguments:** `first` draws the goal of a start, `after_success` the next one once a goal is
+    reached; `None` keeps the goal, and the body there.
+    """
 
-    def after_success(self, generator: np.random.Generator) -> Cell | None:
-        """The next goal once one is reached; `None` keeps the goal, and the body there."""
-        ...
+    first: Callable[[Cell, np.random.Generator], Cell]
+    after_success: Callable[[np.random.Generator], Cell | None] = lambda generator: None
 
 
-class NavigateGoals:
+def navigate_goals(maze: np.ndarray) -> Goals:
     """One goal after another, uniform over the cells outside straight corridors."""
-
-    def __init__(self, maze: np.ndarray):
-        self._cells = vertex_cells(maze)
-
-    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        return random_choice(self._cells, generator)
-
-    def after_success(self, generator: np.random.Generator) -> Cell | None:
-        return random_choice(self._cells, generator)
+    draw = functools.partial(random_choice, vertex_cells(maze))
+    return Goals(lambda start, generator: draw(generator), draw)
 
 
-class StitchGoals:
+def stitch_goals(maze: np.ndarray) -> Goals:
     """A single goal, four moves from the start (the start itself if no cell is that far)."""
 
-    def __init__(self, maze: np.ndarray):
-        self._maze = maze
+    def first(start: Cell, generator: np.random.Generator) -> Cell:
+        return random_choice(cells_at_distance(maze, start, STITCH_DISTANCE) or [start], generator)
 
-    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        cells = cells_at_distance(self._maze, start, STITCH_DISTANCE)
-        return random_choice(cells or [start], generator)
-
-    def after_success(self, generator: np.random.Generator) -> Cell | None:
-        return None
+    return Goals(first)
 
 
-class ExploreGoals:
+def explore_goals(maze: np.ndarray) -> Goals:
     """A single goal that is ignored: an environment must have one."""
-
-    def __init__(self, maze: np.ndarray):
-        self._cells = vertex_cells(maze)
-
-    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        return random_choice(self._cells, generator)
-
-    def after_success(self, generator: np.random.Generator) -> Cell | None:
-        return None
+    return Goals(navigate_goals(maze).first)
 
 
 def random_choice(cells: list[Cell], generator: np.random.Generator) -> Cell:
@@ -213,9 +194,9 @@ def maze_behaviour(dataset: Dataset, expert: Expert | None) -> MazeBehaviour:
     environment = make_environment(dataset, "locomaze")
     noise = POINT_NOISE if dataset.walker is None else WALKER_NOISE
     goals, directions, noise = {
-        "navigate": (NavigateGoals, OracleDirection, noise),
-        "stitch": (StitchGoals, OracleDirection, noise),
-        "explore": (ExploreGoals, RandomDirection, EXPLORE_NOISE),
+        "navigate": (navigate_goals, OracleDirection, noise),
+        "stitch": (stitch_goals, OracleDirection, noise),
+        "explore": (explore_goals, RandomDirection, EXPLORE_NOISE),
     }[dataset.behaviour]
     sampler = goals(environment.unwrapped.maze_map)
     return MazeBehaviour(environment, sampler, directions(), expert, noise)
