@@ -33,14 +33,9 @@ def check_shapes(transitions: Transitions) -> Iterator[Finding]:
     """The arrays hold numbers, one row a step; observations and actions are vectors."""
     problem = _shape_problem({name: np.asarray(array) for name, array in vars(transitions).items()})
     if problem:
-        yield Finding(
-            "shapes",
-            "refuse",
-            problem,
-            "windows cannot be cut from it",
-            "have the source return one row a step: vectors of observations and actions, numbers "
-            "else",
-        )
+        rows = "one row a step: vectors of observations and actions, numbers else"
+        effect, remedy = "windows cannot be cut from it", f"have the source return {rows}"
+        yield Finding("shapes", "refuse", problem, effect, remedy)
 
 
 def _shape_problem(arrays: dict[str, np.ndarray]) -> str | None:
@@ -56,11 +51,9 @@ def _shape_problem(arrays: dict[str, np.ndarray]) -> str | None:
         if len(array) != size:
             return f"{name}: {len(array):,} rows, and rewards has {size:,}"
     before, after = arrays["observations"].shape, arrays["next_observations"].shape
-    return (
-        None
-        if before == after
-        else f"next_observations: shape {after}, and observations has {before}"
-    )
+    if before != after:
+        return f"next_observations: shape {after}, and observations has {before}"
+    return None
 
 
 def check_finite(transitions: Transitions) -> Iterator[Finding]:

@@ -6,8 +6,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from qamx._utils.finding import Finding, counted, listed
-from qamx.data.inspection.statistics import DatasetStatistics, explained_variance, sample
-from qamx.data.validation import find_out_of_range, first_row
+from qamx.data.inspection.statistics import (
+    ColumnStatistics,
+    DatasetStatistics,
+    explained_variance,
+    sample,
+)
+from qamx.data.validation import Entries, Marked, find_out_of_range, first_row
 
 LARGE = 100.0
 """Size of an entry beyond which networks hardly learn from raw units."""
@@ -43,6 +48,7 @@ FAR_REWARD = 1_000.0
 """Distance from the middle, in widths of the middle 99%, of an outlier among rewards."""
 
 _UNKNOWN_ACTIONS = "the critic knows no other value, and a policy that climbs it will try them"
+_LEAVE_OUT = "leave them out of the action, in the data and the environment"
 
 
 def at_bound(actions: Float[np.ndarray, "rows act"]) -> Bool[np.ndarray, "rows act"]:
@@ -50,7 +56,7 @@ def at_bound(actions: Float[np.ndarray, "rows act"]) -> Bool[np.ndarray, "rows a
     return np.abs(actions) >= BOUND
 
 
-def _entries(marked: Bool[np.ndarray, " entries"]) -> str:
+def _entries(marked: Marked) -> str:
     """`in 2 of 7 entries (0, 3)`."""
     entries = np.flatnonzero(marked)
     return f"in {len(entries)} of {len(marked)} entries ({listed(entries)})"
@@ -61,47 +67,47 @@ def _entries(marked: Bool[np.ndarray, " entries"]) -> str:
 
 def check_constant_observations(data: DatasetStatistics) -> Iterator[Finding]:
     """Every entry varies, by more than rounding."""
-    columns = data.observations
-    if columns.constant.any():
-        yield Finding(
-            "observations-constant",
-            "warn",
-            f"observations: constant {_entries(columns.constant)}",
-            "the policy is blind: it can learn no more than one action"
-            if columns.constant.all()
-            else "they teach nothing, and a value that differs at test time drives the networks "
-            "where they were never trained",
-            "leave them out, or check whether a sensor was off",
-        )
-    marked = columns.nearly_constant
-    yield from find_nearly_constant("observations", marked, columns.mean, columns.deviation)
+    effect = (
+        "the policy is blind: it can learn no more than one action"
+        if data.observations.constant.all()
+        else "they teach nothing, and a value that differs at test time drives the networks "
+        "where they were never trained"
+    )
+    remedy = "leave them out, or check whether a sensor was off"
+    return _find_constant("observations", data.observations, effect, remedy)
+
+
+def _find_constant(
+    name: str, columns: ColumnStatistics, effect: str, remedy: str
+) -> Iterator[Finding]:
+    constant, marked = columns.constant, columns.nearly_constant
+    if constant.any():
+        found = f"{name}: constant {_entries(constant)}"
+        yield Finding(f"{name}-constant", "warn", found, effect, remedy)
+    yield from find_nearly_constant(name, marked, columns.mean, columns.deviation)
 
 
 def find_nearly_constant(
-    name: str,
-    marked: Bool[np.ndarray, " entries"],
-    middle: Float[np.ndarray, " entries"],
-    deviation: Float[np.ndarray, " entries"],
+    name: str, marked: Marked, middle: Entries, deviation: Entries
 ) -> Iterator[Finding]:
     """Reports entries of observations or actions that hardly vary, in the data's units."""
     if not marked.any():
         return
     first = int(np.argmax(marked))
-    yield Finding(
-        f"{name}-nearly-constant",
-        "warn",
-        f"{name}: nearly constant {_entries(marked)}; entry {first} deviates by "
-        f"{deviation[first]:.2g} from {middle[first]:.4g}",
-        _UNKNOWN_ACTIONS
-        if name == "actions"
-        else "they teach next to nothing, and a value that differs at test time would drive the "
-        "networks where they were never trained: normalisation centres them, and does not "
-        "enlarge them",
-        "leave them out of the action, in the data and the environment"
-        if name == "actions"
-        else "leave them out, or store them without their offset or in a smaller unit, in the data "
-        "and the environment",
-    )
+    effect, remedy = _UNKNOWN_ACTIONS, _LEAVE_OUT
+    if name == "observations":
+        effect = (
+            "they teach next to nothing, and a value that differs at test time would drive the "
+            "networks where they were never trained: normalisation centres them, and does not "
+            "enlarge them"
+        )
+        remedy = (
+            "leave them out, or store them without their offset or in a smaller unit, in the data "
+            "and the environment"
+        )
+    found = f"{name}: nearly constant {_entries(marked)}; entry {first} deviates by "
+    found += f"{deviation[first]:.2g} from {middle[first]:.4g}"
+    yield Finding(f"{name}-nearly-constant", "warn", found, effect, remedy)
 
 
 def check_scales(data: DatasetStatistics) -> Iterator[Finding]:
@@ -229,17 +235,7 @@ def check_saturation(data: DatasetStatistics) -> Iterator[Finding]:
 
 def check_constant_actions(data: DatasetStatistics) -> Iterator[Finding]:
     """Every entry varies, by more than rounding."""
-    columns = data.actions
-    if columns.constant.any():
-        yield Finding(
-            "actions-constant",
-            "warn",
-            f"actions: constant {_entries(columns.constant)}",
-            _UNKNOWN_ACTIONS,
-            "leave them out of the action, in the data and the environment",
-        )
-    marked = columns.nearly_constant
-    yield from find_nearly_constant("actions", marked, columns.mean, columns.deviation)
+    return _find_constant("actions", data.actions, _UNKNOWN_ACTIONS, _LEAVE_OUT)
 
 
 def check_narrow(data: DatasetStatistics) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qamx._utils.finding import counted
+from qamx._utils.finding import LEVELS, counted
 from qamx._utils.html import (
     BLUE,
     GREY,
@@ -26,7 +26,6 @@ from qamx.errors import ExitCode, UserError
 from qamx.tools.inspect_data.inspection import DataReport, SourceOptions, find_target, inspect
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TASK_HEADER = ("task", "rewards (rows)", "rows solved", "episodes solved")
@@ -108,11 +107,10 @@ def page(report: DataReport) -> str:
 
 def verdict(report: DataReport) -> str:
     """The effect on a run, in one line."""
-    refused, warnings, notes = map(report.count, ("refuse", "warn", "note"))
+    refused, warnings, notes = map(report.count, LEVELS)
+    effect = "a run starts with warnings" if warnings else "sound"
     if refused:
         effect = "a run refuses this data"
-    else:
-        effect = "a run starts with warnings" if warnings else "sound"
     return f"{effect} (refused: {refused}, warnings: {warnings}, notes: {notes})"
 
 
@@ -238,22 +236,17 @@ def _draw_actions(figure: "Figure", summary: DatasetSummary, lines: int) -> None
     shown = min(len(summary.saturation), MOST_HISTOGRAMS)
     panels = figure.subplots(lines, min(shown, ACROSS), sharex=True, squeeze=False).ravel()
     reach = max(1.0, float(np.abs(summary.action_range).max()))
+    edges = np.linspace(-reach, reach, 42).tolist()
     for entry, panel in enumerate(panels[:shown]):
-        _draw_histogram(panel, summary.actions[:, entry], reach)
-        share = summary.saturation[entry]
+        values, share = summary.actions[:, entry], summary.saturation[entry]
+        weights, clipped = np.full(len(values), 1 / len(values)), at_bound(values)
+        panel.hist(values[~clipped], edges, weights=weights[~clipped], color=BLUE)
+        panel.hist(values[clipped], edges, weights=weights[clipped], color=ORANGE)
+        panel.set_xlim(-1.04 * reach, 1.04 * reach)
+        panel.tick_params(labelsize=7)
         panel.set_title(f"{entry}: {share:.0%} at ±1", color=ORANGE if share > 0.5 else "black")
     for panel in panels[shown:]:
         panel.set_visible(False)
-
-
-def _draw_histogram(panel: "Axes", values: np.ndarray, reach: float) -> None:
-    edges = np.linspace(-reach, reach, 42).tolist()
-    weights = np.full(len(values), 1 / len(values))
-    clipped = at_bound(values)
-    panel.hist(values[~clipped], edges, weights=weights[~clipped], color=BLUE)
-    panel.hist(values[clipped], edges, weights=weights[clipped], color=ORANGE)
-    panel.set_xlim(-1.04 * reach, 1.04 * reach)
-    panel.tick_params(labelsize=7)
 
 
 def _draw_rewards(figure: "Figure", rewards: dict[str, RewardSummary]) -> None:
