@@ -4,6 +4,7 @@ The `find_*` functions yield findings, which `refuse` raises; the `require_*` fu
 `UserError` themselves.
 """
 
+import contextlib
 import functools
 import logging
 import os
@@ -101,13 +102,10 @@ def find_nonfinite(
     value = array.reshape(len(array), -1)[first][broken[first]][0]
     row = first if file_rows is None else file_rows[first]
     rows = counted(int(np.sum(broken.any(axis=1))), "row")
-    yield Finding(
-        f"{name.replace('_', '-')}-not-finite",
-        "refuse",
-        f"{name}: found {value} in row {row:,} ({rows} in all)",
-        "the first batch that holds one makes the loss NaN, and every weight after it",
-        "remove the episode, or make or download the data again",
-    )
+    found = f"{name}: found {value} in row {row:,} ({rows} in all)"
+    effect = "the first batch that holds one makes the loss NaN, and every weight after it"
+    remedy = "remove the episode, or make or download the data again"
+    yield Finding(f"{name.replace('_', '-')}-not-finite", "refuse", found, effect, remedy)
 
 
 def find_out_of_range(
@@ -135,21 +133,14 @@ def find_bad_ends(name: str, ends: Num[np.ndarray, " rows"]) -> Iterator[Finding
     """Finds ends of episodes that are not marked, by 1 on each last row and 0 elsewhere."""
     odd = first_row((ends != 0) & (ends != 1))
     if odd is not None:
-        yield Finding(
-            "ends-not-flags",
-            "refuse",
-            f"{name}: found {ends[odd]:g} in row {odd:,}",
-            "the ends of episodes are not known",
-            "write 1 on the last row of each episode, else 0",
-        )
+        found = f"{name}: found {ends[odd]:g} in row {odd:,}"
+        effect = "the ends of episodes are not known"
+        remedy = "write 1 on the last row of each episode, else 0"
+        yield Finding("ends-not-flags", "refuse", found, effect, remedy)
     elif not ends.any():
-        yield Finding(
-            "no-ends",
-            "refuse",
-            f"{name}: no row of {len(ends):,} ends an episode",
-            CROSSING,
-            "write 1 on the last row of each episode",
-        )
+        found = f"{name}: no row of {len(ends):,} ends an episode"
+        remedy = "write 1 on the last row of each episode"
+        yield Finding("no-ends", "refuse", found, CROSSING, remedy)
     elif not ends[-1]:
         yield Finding(
             "cut-off",
@@ -210,6 +201,21 @@ def refuse_dangling(path: Path) -> None:
                 f"{part}: a symbolic link to {os.readlink(part)}, where there is nothing to be "
                 "read; mount or restore that, or remove the link"
             )
+
+
+@contextlib.contextmanager
+def reading_file(where: str, expected: str, remedy: str = "") -> Iterator[None]:
+    """Turns a library's exceptions into `UserError`.
+
+    **Arguments:** `expected` is the kind of file; `remedy` comes before making it again.
+    """
+    try:
+        yield
+    except BROKEN as error:
+        raise UserError(
+            f"{where}: not {expected} that can be read ({type(error).__name__}: {error}); {remedy}"
+            "make or download it again"
+        ) from error
 
 
 # --- npz files ---

@@ -13,10 +13,10 @@ from qamx.data.formats.source import (
     EpisodicData,
     existing,
     library,
-    reading_file,
     select_success,
 )
 from qamx.data.formats.table import read_episodes
+from qamx.data.validation import reading_file
 from qamx.errors import UserError, suggestion
 
 VALIDATION = "valid"

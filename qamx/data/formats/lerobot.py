@@ -17,10 +17,9 @@ from qamx.data.formats.source import (
     existing,
     files_below,
     library,
-    reading_file,
     select_success,
 )
-from qamx.data.validation import is_numeric, refuse_dangling, warn_once
+from qamx.data.validation import is_numeric, reading_file, refuse_dangling, warn_once
 from qamx.envs.spaces import is_image
 from qamx.errors import UserError
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
-from qamx.data.formats.source import EpisodeShard, EpisodicData, existing, reading_file
+from qamx.data.formats.source import EpisodeShard, EpisodicData, existing
 from qamx.data.formats.table import read_episodes
-from qamx.data.validation import read_headers, require_equal_lengths
+from qamx.data.validation import read_headers, reading_file, require_equal_lengths
 from qamx.errors import UserError
 
 VALIDATION = "-val"

@@ -1,6 +1,5 @@
 """The data source over files of any format: opening, selecting, reading."""
 
-import contextlib
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any, Self
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.transitions import Transitions
-from qamx.data.validation import BROKEN, refuse_dangling
+from qamx.data.validation import reading_file, refuse_dangling
 from qamx.envs.gymnasium import SUCCESS_KEYS
 from qamx.errors import UserError, suggestion
 
@@ -71,18 +70,6 @@ def _files(folder: Path, suffix: str, parents: frozenset[str]) -> Iterator[Path]
             refuse_dangling(path)
             if path.suffix == suffix or not suffix:
                 yield path
-
-
-@contextlib.contextmanager
-def reading_file(where: str, expected: str) -> Iterator[None]:
-    """Turns a library's exceptions into `UserError`; `expected` is the kind of file."""
-    try:
-        yield
-    except BROKEN as error:
-        raise UserError(
-            f"{where}: not {expected} that can be read ({type(error).__name__}: {error}); make or "
-            "download it again"
-        ) from error
 
 
 def select_success(

@@ -111,13 +111,10 @@ def check_lengths(data: DatasetStatistics) -> Iterator[Finding]:
             "lower agent.horizon, or join episodes that belong together",
         )
     elif data.window_share < 0.5:
-        yield Finding(
-            "windows-cut",
-            "warn",
-            f"{cut} of {horizon} steps are cut by an episode's end",
-            "that share of every batch teaches nothing",
-            "lower agent.horizon",
-        )
+        found = f"{cut} of {horizon} steps are cut by an episode's end"
+        effect = "that share of every batch teaches nothing"
+        remedy = "lower agent.horizon"
+        yield Finding("windows-cut", "warn", found, effect, remedy)
 
 
 def check_size(data: DatasetStatistics) -> Iterator[Finding]:
@@ -209,13 +206,10 @@ class ShardHistory:
         """Compares a shard with those before it, and adds it to them."""
         size = len(data.transitions)
         if self.lengths and size != self.lengths[0]:
-            yield Finding(
-                "shards-unequal",
-                "refuse",
-                f"{size:,} transitions, and the first shard has {self.lengths[0]:,}",
-                "shards replace each other in the buffer and must be equally long",
-                "cut the shards to one length",
-            )
+            found = f"{size:,} transitions, and the first shard has {self.lengths[0]:,}"
+            effect = "shards replace each other in the buffer and must be equally long"
+            remedy = "cut the shards to one length"
+            yield Finding("shards-unequal", "refuse", found, effect, remedy)
         hashes = np.unique(data.episode_hashes).tolist()
         known = [self.shard_of[episode] for episode in hashes if episode in self.shard_of]
         if known:

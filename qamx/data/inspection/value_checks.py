@@ -244,13 +244,10 @@ def check_narrow(data: DatasetStatistics) -> Iterator[Finding]:
     reach = np.maximum(columns.high, -columns.low)
     narrow = (reach < NARROW) & ~columns.constant & ~columns.nearly_constant
     if narrow.any():
-        yield Finding(
-            "actions-narrow",
-            "warn",
-            f"actions: within ±{reach[narrow].max():.2g} {_entries(narrow)}",
-            "compared with the noise that a flow starts from, they are all one action",
-            'have their range scaled: data.scale_actions = "data"',
-        )
+        found = f"actions: within ±{reach[narrow].max():.2g} {_entries(narrow)}"
+        effect = "compared with the noise that a flow starts from, they are all one action"
+        remedy = 'have their range scaled: data.scale_actions = "data"'
+        yield Finding("actions-narrow", "warn", found, effect, remedy)
 
 
 def check_causes(data: DatasetStatistics) -> Iterator[Finding]:

@@ -16,11 +16,11 @@ from qamx.data.ogbench.rollout import is_generated
 from qamx.data.shards import TransitionCache
 from qamx.data.transitions import Transitions
 from qamx.data.validation import (
-    BROKEN,
     check_headers,
     check_values,
     find_bad_ends,
     read_headers,
+    reading_file,
     refuse,
     refuse_dangling,
     require_equal_lengths,
@@ -156,15 +156,9 @@ class OGBenchData:
             next_observations=arrays["next_observations"],
         )
 
-    @contextlib.contextmanager
-    def _reading(self, path: Path) -> Iterator[None]:
-        try:
-            yield
-        except BROKEN as error:
-            raise UserError(
-                f"{path}: not a data set of {self.environment} ({error}); "
-                "delete the file and make or download it again"
-            ) from error
+    def _reading(self, path: Path) -> contextlib.AbstractContextManager[None]:
+        expected = f"a data set of {self.environment}"
+        return reading_file(str(path), expected, "delete the file and ")
 
 
 def find_files(
@@ -191,14 +185,13 @@ def find_files(
         return _find_shards(name, directory, shards)
     path = directory / f"{name}.npz"
     refuse_dangling(path)
-    if generate_episodes is not None and (not path.exists() or is_generated(path)):
-        # An existing generated file is compared with the arguments.
-        missing, seed = not path.exists(), generate_seed
-        generate(name, episodes=generate_episodes, seed=seed, directory=directory, progress=missing)
-    elif not path.exists():
-        download([name], directory=directory)
-    elif not is_generated(path):
+    missing, seed = not path.exists(), generate_seed
+    if not missing and not is_generated(path):
         check_recorded(directory, [path.name])
+    elif generate_episodes is not None:  # a generated file that is there is compared
+        generate(name, episodes=generate_episodes, seed=seed, directory=directory, progress=missing)
+    elif missing:
+        download([name], directory=directory)
     return [path]
 
 

@@ -7,12 +7,12 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from qamx._utils.files import fsync
+from qamx._utils.files import atomic_path
 from qamx.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ class RetryPolicy:
         return min(max(self.pause * 2 ** (failures - 1), requested), self.longest_pause)
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(NamedTuple):
     """The version of a file on a server; `None` for what the server does not tell.
 
     **Arguments:** `etag` and `modified` are response headers, `total` is the size in bytes,
@@ -108,8 +107,8 @@ class Version:
 
     def contradicts(self, other: "Version") -> bool:
         """True if a header known of both differs."""
-        pairs = zip(astuple(self), astuple(other), strict=True)
-        return any(None not in (ours, theirs) and ours != theirs for ours, theirs in pairs)
+        pairs = zip(self, other, strict=True)
+        return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 class PartialFile:
@@ -137,7 +136,7 @@ class PartialFile:
 
     @version.setter
     def version(self, version: Version) -> None:
-        self._version_file.write_text(json.dumps(asdict(version)), encoding="utf-8")
+        self._version_file.write_text(json.dumps(version._asdict()), encoding="utf-8")
 
     def discard(self) -> None:
         """Removes the file and its version."""
@@ -152,10 +151,8 @@ class PartialFile:
             if error.errno != errno.EXDEV:
                 raise
             # The folder of a set may be a link to another disk.
-            copy = path.with_name(f".{path.name}.partial")
-            shutil.copyfile(self.path, copy)
-            fsync(copy)
-            os.replace(copy, path)
+            with atomic_path(path) as copy:
+                shutil.copyfile(self.path, copy)
         self.discard()
 
 

@@ -137,9 +137,9 @@ Episode = dict[str, np.ndarray]
 
 def make_row(observation: np.ndarray, action: np.ndarray, info: Mapping[str, Any]) -> Row:
     """The row of a step with OGBench's `info`."""
-    states = {name: info.get(f"prev_{name}") for name in ("qpos", "qvel", "button_states")}
-    known = {name: state for name, state in states.items() if state is not None}
-    return {"observations": observation, "actions": action, **known}
+    buttons = ("button_states",) if "prev_button_states" in info else ()
+    states = {name: info[f"prev_{name}"] for name in ("qpos", "qvel", *buttons)}
+    return {"observations": observation, "actions": action, **states}
 
 
 def clip_action(action: np.ndarray) -> np.ndarray:
