@@ -8,13 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from qamx.data.transitions import Transitions
-from qamx.data.validation import (
-    is_numeric,
-    require_column,
-    require_flags,
-    require_rows,
-    warn_once,
-)
+from qamx.data.validation import is_numeric, require_column, require_flags, require_rows, warn_once
 from qamx.envs.spaces import PLAIN, concat, is_image, named_leaves, select_keys
 from qamx.errors import UserError
 

@@ -8,13 +8,7 @@ from typing import Any
 import numpy as np
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
-from qamx.data.formats.source import (
-    EpisodeShard,
-    EpisodicData,
-    existing,
-    library,
-    select_success,
-)
+from qamx.data.formats.source import EpisodeShard, EpisodicData, existing, library, select_success
 from qamx.data.formats.table import read_episodes
 from qamx.data.validation import reading_file
 from qamx.errors import UserError, suggestion

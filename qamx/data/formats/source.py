@@ -73,10 +73,7 @@ def _files(folder: Path, suffix: str, parents: frozenset[str]) -> Iterator[Path]
 
 
 def select_success(
-    where: str,
-    entries: Mapping[str, Any],
-    name: str | None,
-    defaults: Sequence[str] = SUCCESS_KEYS,
+    where: str, entries: Mapping[str, Any], name: str | None, defaults: Sequence[str] = SUCCESS_KEYS
 ) -> Any | None:
     """The entry that marks solved steps, or None.
 

@@ -17,14 +17,9 @@ from qamx.data.validation import (
     is_numeric,
 )
 
-FEW_WINDOWS = 1_000
-"""Whole windows below which a set is small for any network."""
-
-GAP = 1e-3
-"""Largest difference between equal observations, as a share of their range."""
-
-LEAK = 0.001
-"""Share of validation rows that may occur in the training data by chance."""
+FEW_WINDOWS = 1_000  # whole windows below which a set is small for any network
+GAP = 1e-3  # largest difference between equal observations, as a share of their range
+LEAK = 0.001  # share of validation rows that may occur in the training data by chance
 
 _MATRICES = ("observations", "actions", "next_observations")
 

@@ -11,11 +11,8 @@ from jaxtyping import Float, Int, UInt64
 from qamx.data.transitions import Transitions
 from qamx.data.validation import Entries, Marked, constant, nearly_constant
 
-BLOCK_ROWS = 32_768
-"""Rows processed together, so that no temporary array is as large as the data."""
-
-SAMPLE_ROWS = 10_000
-"""Evenly spaced rows that quantiles are computed from."""
+BLOCK_ROWS = 32_768  # processed together, so that no temporary array is as large as the data
+SAMPLE_ROWS = 10_000  # evenly spaced, that quantiles are computed from
 
 
 def blocks(size: int) -> Iterator[slice]:
@@ -167,6 +164,7 @@ def _leap(ratios: Float[np.ndarray, "rows moving"]) -> Float[np.ndarray, " rows"
     return (ratios.sum(axis=1) - ratios.max(axis=1)) / (entries - 1)
 
 
+@dataclass(eq=False)
 class DatasetStatistics:
     """Transitions of a shard with their statistics, each computed when it is first used.
 
@@ -175,9 +173,9 @@ class DatasetStatistics:
     environment itself.
     """
 
-    def __init__(self, transitions: Transitions, horizon: int, has_teleports: bool = False):
-        self.transitions, self.horizon = transitions, horizon
-        self.has_teleports = has_teleports
+    transitions: Transitions
+    horizon: int
+    has_teleports: bool = False
 
     def array(self, name: str) -> np.ndarray:
         """An array of the transitions."""
@@ -242,9 +240,7 @@ class DatasetStatistics:
         return StepChanges.of(*arrays, self.observations.width, self.last)
 
 
-REGRESSION_ROWS = 20_000
-"""Rows that the regressions are fitted to."""
-
+REGRESSION_ROWS = 20_000  # that the regressions are fitted to
 _RUN = 500  # consecutive rows taken together: neighbours are in memory together
 
 

@@ -14,38 +14,18 @@ from qamx.data.inspection.statistics import (
 )
 from qamx.data.validation import Entries, Marked, find_out_of_range, first_row
 
-LARGE = 100.0
-"""Size of an entry beyond which networks hardly learn from raw units."""
-
-UNEVEN = 1e3
-"""Deviation of an entry, in multiples of the typical entry's, that is uneven."""
-
-FAR = 100.0
-"""Distance from the middle, in widths of the middle 99%, of an outlier among observations."""
-
-STILL_RUN, STILL_SHARE = 10, 0.01
-"""Consecutive rows without any change, and the share of all rows in such runs, to warn from."""
-
-LEAP, MOST_LEAPS = 2.0, 0.01
-"""A jump, in multiples of the usual largest change, and the share of rows that may be jumps."""
-
-BOUND = 0.999
-"""Size from which an action counts as at its bound."""
-
-SATURATED, SWITCH = 0.7, 0.99
-"""Shares of the rows at a bound of a saturated entry, and of a switch."""
-
-NARROW = 0.05
-"""Reach below which an entry uses next to nothing of its range."""
-
-SHIFTED = 1.5
-"""Variance explained by a neighbouring step's action, over that of the row's own, to warn from."""
-
-LARGE_REWARD = 100.0
-"""Root mean square beyond which values are too large for an untrained critic."""
-
-FAR_REWARD = 1_000.0
-"""Distance from the middle, in widths of the middle 99%, of an outlier among rewards."""
+# Thresholds. Distances from the middle are in widths of the middle 99%.
+LARGE = 100.0  # size of an entry beyond which networks hardly learn from raw units
+UNEVEN = 1e3  # deviation of an entry, in multiples of the typical entry's, that is uneven
+FAR = 100.0  # distance from the middle of an outlier among observations
+STILL_RUN, STILL_SHARE = 10, 0.01  # rows in a run without any change, share of all in such runs
+LEAP, MOST_LEAPS = 2.0, 0.01  # a jump, in usual largest changes; share of rows that may be jumps
+BOUND = 0.999  # size from which an action counts as at its bound
+SATURATED, SWITCH = 0.7, 0.99  # shares of the rows at a bound: a saturated entry's, a switch's
+NARROW = 0.05  # reach below which an entry uses next to nothing of its range
+SHIFTED = 1.5  # variance explained by a neighbouring step's action, over that of the row's own
+LARGE_REWARD = 100.0  # root mean square too large for the values of an untrained critic
+FAR_REWARD = 1_000.0  # distance from the middle of an outlier among rewards
 
 _UNKNOWN_ACTIONS = "the critic knows no other value, and a policy that climbs it will try them"
 _LEAVE_OUT = "leave them out of the action, in the data and the environment"

@@ -30,11 +30,8 @@ if TYPE_CHECKING:
 
 TASK_HEADER = ("task", "rewards (rows)", "rows solved", "episodes solved")
 
-MOST_HISTOGRAMS = 24
-"""Entries of the action with a histogram; more would be too small to read."""
-
-ACROSS = 6
-"""Histograms in a row."""
+MOST_HISTOGRAMS = 24  # entries of the action with one; more would be too small to read
+ACROSS = 6  # histograms in a row
 
 
 def inspect_data(
