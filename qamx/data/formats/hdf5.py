@@ -64,7 +64,7 @@ def _find_problem(group: Any, entries: Mapping[str, Any]) -> str | None:
             f"{', '.join(group)}. Add it, or "
         )
     steps = len(entries["actions"])
-    stated = group.attrs.get("num_samples", steps)
+    stated = getattr(group, "attrs", {}).get("num_samples", steps)
     if np.any(np.asarray(stated) != steps):
         return (
             f"actions: {steps:,} rows, and its attribute num_samples says {stated}; the file was "

@@ -288,7 +288,7 @@ class DownloadProgress:
     def finish(self, file: str) -> None:
         """Removes the bar of a complete file."""
         with self._lock:
-            if file in self._bars:
+            if self._display is not None and file in self._bars:
                 self._display.remove_task(self._bars.pop(file))
 
     def _log_line(self, received: int) -> None:

@@ -6,7 +6,7 @@ import logging
 import signal
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
@@ -32,8 +32,8 @@ from qamx.data.ogbench.rollout import (
 )
 from qamx.errors import UserError
 
-DrawEpisodes = Callable[[ShardSpec], Iterator[tuple[int, Episode]]]
-"""Yields a file's episodes with their indices, as they become ready."""
+DrawEpisodes = Callable[[ShardSpec], Iterator[Episode]]
+"""Yields a file's episodes in the order of their indices."""
 
 _LOG = logging.getLogger("qamx")
 
@@ -66,11 +66,11 @@ def worker_pool(dataset: Dataset, expert: Expert | None, workers: int) -> Iterat
     """
     if workers == 1:
         behaviour = build_behaviour(dataset, expert)
-        yield lambda file: ((i, draw_episode(behaviour, file, i)) for i in range(file.episodes))
+        yield lambda file: (draw_episode(behaviour, file, i) for i in range(file.episodes))
         return
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (dataset, expert))
     try:
-        yield lambda file: _as_completed(pool, file, limit=2 * workers)
+        yield lambda file: pool.map(_draw_in_worker, itertools.repeat(file), range(file.episodes))
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process died: use fewer workers if memory ran out, and guard the script "
@@ -78,22 +78,6 @@ def worker_pool(dataset: Dataset, expert: Expert | None, workers: int) -> Iterat
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _as_completed(
-    pool: ProcessPoolExecutor, file: ShardSpec, limit: int
-) -> Iterator[tuple[int, Episode]]:
-    # Few are submitted at a time, so that finished episodes do not pile up in memory.
-    indices = iter(range(file.episodes))
-    pending: dict[Future[Episode], int] = {}
-    while True:
-        for index in itertools.islice(indices, limit - len(pending)):
-            pending[pool.submit(_draw_in_worker, file, index)] = index
-        if not pending:
-            return
-        done, _ = wait(pending, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield pending.pop(future), future.result()
 
 
 _worker_behaviour: list[ScriptedBehaviour] = []
@@ -200,7 +184,7 @@ def _make(
     ):
         for file in files:
             path, arrays = directory / file.path, {}
-            for index, episode in draw(file):
+            for index, episode in enumerate(draw(file)):
                 _insert(arrays, file, index, episode)
                 if bar is not None:
                     bar.advance(next(done), plan.dataset.name)
@@ -213,7 +197,7 @@ def _make(
 
 
 def _insert(arrays: dict[str, np.ndarray], file: ShardSpec, index: int, episode: Episode) -> None:
-    """Inserts an episode into a file's arrays, in the order of the indices."""
+    """Inserts the episode of an index into a file's arrays."""
     steps = file.plan.steps
     for name, values in episode.items():
         if name not in arrays:
