@@ -1,6 +1,5 @@
 """HDF5 files: robomimic's layout, a group for each demonstration, or D4RL's, one table."""
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,8 +90,7 @@ def hdf5_data(
                     f'data.filter: found "{filter_key}", but {path} has no demonstrations to '
                     "choose from (it is one table); leave it out"
                 )
-            read = functools.partial(_read_table, path, success)
-            return EpisodicData([EpisodeShard.of_file(path, read)], reader)
+            return EpisodicData([EpisodeShard.of_file(path, _read_table, success)], reader)
         if not isinstance(file.get("data"), Mapping) or not len(file["data"]):
             raise UserError(
                 f"{path}: neither robomimic's layout (a group data with demonstrations) nor D4RL's "
@@ -101,12 +99,11 @@ def hdf5_data(
         demonstrations = sorted(file["data"], key=_number)
         masks = _masks(path, file.get("mask", {}))
     chosen, apart = _split(path, demonstrations, masks, filter_key)
-
-    def shard(names: Sequence[str]) -> EpisodeShard:
-        read = functools.partial(_read_demonstrations, path, names, success)
-        return EpisodeShard.of_file(path, read)
-
-    return EpisodicData([shard(chosen)], reader, validation=shard(apart) if apart else None)
+    training, validation = (
+        EpisodeShard.of_file(path, _read_demonstrations, names, success)
+        for names in (chosen, apart)
+    )
+    return EpisodicData([training], reader, validation=validation if apart else None)
 
 
 def _split(

@@ -1,6 +1,5 @@
 """NumPy archives: a file, or a folder of files as shards."""
 
-import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,10 +64,8 @@ def npz_data(
     if len(files) > 1:
         lengths = (_length(file, success, reader) for file in files)
         require_equal_lengths(map(str, files), lengths)
-
-    def shard(file: Path) -> EpisodeShard:
-        return EpisodeShard.of_file(file, functools.partial(_read, file, success))
-
-    apart = files[0].with_name(f"{files[0].stem}{VALIDATION}.npz")
-    validation = shard(existing(apart)) if os.path.lexists(apart) else None
-    return EpisodicData([*map(shard, files)], reader, updates_per_shard, validation)
+    shards = [EpisodeShard.of_file(file, _read, success) for file in files]
+    apart, validation = files[0].with_name(f"{files[0].stem}{VALIDATION}.npz"), None
+    if os.path.lexists(apart):
+        validation = EpisodeShard.of_file(existing(apart), _read, success)
+    return EpisodicData(shards, reader, updates_per_shard, validation)

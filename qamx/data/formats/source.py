@@ -1,5 +1,6 @@
 """The data source over files of any format: opening, selecting, reading."""
 
+import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,8 +106,11 @@ class EpisodeShard:
     episodes: Callable[[], Iterator[StoredEpisode]]
 
     @classmethod
-    def of_file(cls, path: Path, episodes: Callable[[], Iterator[StoredEpisode]]) -> Self:
-        return cls(str(path), (path,), episodes)
+    def of_file(
+        cls, path: Path, read: Callable[..., Iterator[StoredEpisode]], *arguments: Any
+    ) -> Self:
+        """The shard of one file, read by `read(path, *arguments)`."""
+        return cls(str(path), (path,), functools.partial(read, path, *arguments))
 
 
 @dataclass(frozen=True)

@@ -219,11 +219,6 @@ def server_urls(mirror: str | None) -> tuple[str, ...]:
     return (url.rstrip("/"),)
 
 
-def servers_with(file: str, servers: tuple[str, ...]) -> tuple[str, ...]:
-    """The servers that may have a file: the public copy has no folders of shards."""
-    return servers[:1] if "/" in file else servers
-
-
 def other_servers(servers: tuple[str, ...], names: Sequence[str]) -> str:
     """A sentence about further servers for sets that none of `servers` delivered."""
     if len(servers) == 1:

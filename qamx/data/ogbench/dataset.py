@@ -209,7 +209,7 @@ def _find_shards(name: str, directory: Path, count: int | None) -> list[Path]:
         return files[:count]
     pending = StagingDir(directory).find_pending(name) if count is None else None
     if not files or len(files) < (count or 0) or pending:
-        download([name], directory=directory, shards=pending.shards if pending else count)
+        download([name], directory=directory, shards=pending["shards"] if pending else count)
         files = _existing_shards(folder)
     check_recorded(directory, [f"{name}/{file.name}" for file in files[:count]])
     return files[:count]

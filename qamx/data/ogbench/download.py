@@ -1,6 +1,7 @@
 """`qamx data download`: plan, fetch, verify, record."""
 
 import contextlib
+import functools
 import json
 import logging
 import shutil
@@ -141,12 +142,6 @@ def _generation_hint(name: str, directory: Path) -> str:
     )
 
 
-class PendingDownload(NamedTuple):
-    """An unfinished download of the first `shards` shards, or of all."""
-
-    shards: int | None
-
-
 @dataclass(frozen=True)
 class StagingDir:
     """Partial files, locks and pending downloads of a data directory.
@@ -176,15 +171,14 @@ class StagingDir:
         for name in names:
             self._pending_file(name).unlink(missing_ok=True)
 
-    def find_pending(self, name: str) -> PendingDownload | None:
-        """The unfinished download of a set."""
+    def find_pending(self, name: str) -> dict[str, int | None] | None:
+        """The `shards` of a set's unfinished download, None for all of them."""
         try:
-            content = json.loads(self._pending_file(name).read_text(encoding="utf-8"))
-            return PendingDownload(**content)
+            return json.loads(self._pending_file(name).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError):  # the process was killed while it was written
-            return PendingDownload(None)
+        except ValueError:  # the process was killed while it was written
+            return {"shards": None}
 
     def _pending_file(self, name: str) -> Path:
         return self.root / name / "wanted.json"
@@ -366,10 +360,7 @@ class DownloadJob:
         """
         self.log(_announcement(sizes))
         with show_progress(self.console, sizes, self.log) as progress:
-
-            def fetch(file: str) -> None:
-                self._fetch(file, records.get(file), progress)
-
+            fetch = functools.partial(self._fetch, records, progress)
             map_in_threads(fetch, list(sizes), self.jobs, self.stop)
 
     def _try_servers(self, file: str, work: Callable[[str, bool], T]) -> T:
@@ -377,7 +368,8 @@ class DownloadJob:
 
         **Arguments:** `work` takes the file's URL, and True for the last server.
         """
-        servers = catalogue.servers_with(file, self.servers)
+        # The public copy has no folders of shards.
+        servers = self.servers[:1] if "/" in file else self.servers
         errors: list[http.ServerError] = []
         for server, following in zip(servers, (*servers[1:], None), strict=True):
             if server in self._unreachable:
@@ -395,8 +387,8 @@ class DownloadJob:
         kind = http.NotFoundError if missing else http.ServerError
         raise kind("\n".join(dict.fromkeys(map(str, errors))))
 
-    def _fetch(self, file: str, expected: Record | None, progress: DownloadProgress) -> None:
-        part = self.staging.part(file)
+    def _fetch(self, records: dict[str, Record], progress: DownloadProgress, file: str) -> None:
+        part, expected = self.staging.part(file), records.get(file)
 
         def fetch(url: str, last: bool) -> Record:
             attempts = self.retry_policy.attempts

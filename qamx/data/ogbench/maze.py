@@ -43,17 +43,12 @@ def cells_at_distance(maze: np.ndarray, start: Cell, distance: int) -> list[Cell
     """The free cells whose shortest path from `start` has exactly `distance` moves."""
     seen, ring = {start}, [start]
     for _ in range(distance):
-        found = (cell for previous in ring for cell in _free_neighbours(maze, previous))
+        # The border of a maze is wall, so a free cell's neighbours are inside the grid.
+        cells = ((i + di, j + dj) for i, j in ring for di, dj in _DIRECTIONS)
         # A dict keeps the order of discovery, which a set would leave to chance.
-        ring = list(dict.fromkeys(cell for cell in found if cell not in seen))
+        ring = list(dict.fromkeys(c for c in cells if maze[c] == 0 and c not in seen))
         seen.update(ring)
     return ring
-
-
-def _free_neighbours(maze: np.ndarray, cell: Cell) -> list[Cell]:
-    # The border of a maze is wall, so a free cell's neighbours are inside the grid.
-    neighbours = [(cell[0] + di, cell[1] + dj) for di, dj in _DIRECTIONS]
-    return [neighbour for neighbour in neighbours if maze[neighbour] == 0]
 
 
 STITCH_DISTANCE = 4

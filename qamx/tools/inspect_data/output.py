@@ -115,29 +115,26 @@ def size_rows(report: DataReport) -> list[tuple[str, str]]:
     """Sizes and ranges: a name and a text each."""
     inspected, total = report.shards
     rows = [("shards", f"{inspected:,} of {total:,} looked at")] if total > 1 else []
-    if report.summary is not None:
-        rows += _summary_rows(report.summary, report.horizon)
+    if (summary := report.summary) is not None:
+        (low, high), (least, most) = summary.observation_range, summary.action_range
+        share = f"{summary.window_share:.1%}" if summary.window_share < 1 else "all"
+        shortest, longest = int(summary.lengths.min()), int(summary.lengths.max())
+        lengths = counted(longest, "step")
+        if shortest < longest:
+            median = np.median(summary.lengths)
+            lengths = f"{shortest:,} to {longest:,} steps, half of them at most {median:,.0f}"
+        bound = ", ".join(f"{share:.0%}" for share in summary.saturation)
+        rows += [
+            ("transitions", f"{summary.rows:,}"),
+            ("episodes", f"{len(summary.lengths):,} of {lengths}"),
+            ("windows", f"of {report.horizon} steps: {share} lie inside an episode"),
+            ("observations", f"{len(low)} entries, from {low.min():.4g} to {high.max():.4g}"),
+            ("actions", f"{len(least)} entries, from {least.min():.4g} to {most.max():.4g}"),
+            ("at ±1", f"{bound} of the rows"),
+        ]
     if report.validation_rows is not None:
         rows.append(("validation", counted(report.validation_rows, "transition")))
     return rows
-
-
-def _summary_rows(summary: DatasetSummary, horizon: int) -> list[tuple[str, str]]:
-    (low, high), (least, most) = summary.observation_range, summary.action_range
-    share = f"{summary.window_share:.1%}" if summary.window_share < 1 else "all"
-    shortest, longest = int(summary.lengths.min()), int(summary.lengths.max())
-    lengths = counted(longest, "step")
-    if shortest < longest:
-        median = np.median(summary.lengths)
-        lengths = f"{shortest:,} to {longest:,} steps, half of them at most {median:,.0f}"
-    return [
-        ("transitions", f"{summary.rows:,}"),
-        ("episodes", f"{len(summary.lengths):,} of {lengths}"),
-        ("windows", f"of {horizon} steps: {share} lie inside an episode"),
-        ("observations", f"{len(low)} entries, from {low.min():.4g} to {high.max():.4g}"),
-        ("actions", f"{len(least)} entries, from {least.min():.4g} to {most.max():.4g}"),
-        ("at ±1", ", ".join(f"{share:.0%}" for share in summary.saturation) + " of the rows"),
-    ]
 
 
 def task_rows(report: DataReport) -> list[tuple[str, str, str, str]]:
