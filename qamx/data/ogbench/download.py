@@ -389,17 +389,13 @@ class DownloadJob:
 
     def _fetch(self, records: dict[str, Record], progress: DownloadProgress, file: str) -> None:
         part, expected = self.staging.part(file), records.get(file)
+        update = functools.partial(progress.update, file)
 
         def fetch(url: str, last: bool) -> Record:
             attempts = self.retry_policy.attempts
             attempts = attempts if last else min(attempts, _ATTEMPTS_BEFORE_NEXT_SERVER)
-            transfer = http.Transfer(
-                part,
-                replace(self.retry_policy, attempts=attempts),
-                self.stop,
-                lambda size, total: progress.update(file, size, total),
-                hashed=expected is not None,
-            )
+            policy = replace(self.retry_policy, attempts=attempts)
+            transfer = http.Transfer(part, policy, self.stop, update, hashed=expected is not None)
             return _fetch_verified(transfer, url, expected)
 
         record = self._try_servers(file, fetch)
