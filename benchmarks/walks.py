@@ -30,22 +30,20 @@ COLUMNS = (
 )
 
 
-class CountedGoals:
-    """Goals that remember how often they were reached, an entry an episode."""
+def counted_goals(goals: Goals, reached: list[int]) -> Goals:
+    """Goals that count how often they are reached, an entry an episode."""
 
-    def __init__(self, goals: Goals):
-        self._goals = goals
-        self.reached: list[int] = []
+    def first(start: Cell, generator: np.random.Generator) -> Cell:
+        reached.append(0)
+        return goals.first(start, generator)
 
-    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        self.reached.append(0)
-        return self._goals.first(start, generator)
-
-    def after_success(self, generator: np.random.Generator) -> Cell | None:
-        following = self._goals.after_success(generator)
+    def after_success(generator: np.random.Generator) -> Cell | None:
+        following = goals.after_success(generator)
         # A goal that stays is reached once, and at every step that the body stays there.
-        self.reached[-1] = 1 if following is None else self.reached[-1] + 1
+        reached[-1] = 1 if following is None else reached[-1] + 1
         return following
+
+    return Goals(first, after_success)
 
 
 def on_the_back(episode: Episode) -> float:
@@ -62,7 +60,8 @@ def measure(name: str, episodes: int, directory: Path) -> str:
     walker = dataset.walker
     expert = None if walker is None else find_expert(walker, directory)
     behaviour = maze_behaviour(dataset, expert)
-    behaviour.goals = goals = CountedGoals(behaviour.goals)
+    counts: list[int] = []
+    behaviour.goals = counted_goals(behaviour.goals, counts)
     file = Plan.of(name, episodes=episodes, shards=None, seed=0).files[0]
     began = time.perf_counter()
     drawn = [draw_episode(behaviour, file, index) for index in range(episodes)]
@@ -70,7 +69,7 @@ def measure(name: str, episodes: int, directory: Path) -> str:
     paths = np.stack([episode["qpos"][:, :2] for episode in drawn])
     speed = np.mean(np.linalg.norm(np.diff(paths, axis=1), axis=-1))
     backs = np.mean([on_the_back(episode) for episode in drawn])
-    reached = np.array(goals.reached)
+    reached = np.array(counts)
     steps = f"{dataset.steps / reached.mean():.0f}" if reached.any() else "-"
     return (
         f"| {name} | {episodes} | {reached.mean():.2f} | {steps} | {np.mean(reached > 0):.0%} "

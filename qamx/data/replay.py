@@ -1,9 +1,10 @@
 """Replay data on the device, and the sampling of batches from it."""
 
+import abc
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -112,44 +113,34 @@ def _append(
     return jax.tree.map(put, rows, new), size + new.rewards.shape[axis]
 
 
-class Sampling(Protocol):
-    """Draws batches of action-chunk windows inside a compiled program."""
-
-    @property
-    def horizon(self) -> int:
-        """Steps of a window."""
-        ...
-
-    def draw(self, replay: Replay, key: Key) -> Batch:
-        """A batch of windows over the filled rows."""
-        ...
-
-
 @dataclass(frozen=True)
-class UniformSampling:
-    """`batch_size` windows of `horizon` steps, uniform over all start rows, old and new alike;
+class Sampling(abc.ABC):
+    """Draws batches of `batch_size` windows of `horizon` steps inside a compiled program;
     `discount` is per step."""
 
     batch_size: int
     horizon: int
     discount: float
 
+    @abc.abstractmethod
+    def draw(self, replay: Replay, key: Key) -> Batch:
+        """A batch of windows over the filled rows."""
+
+
+class UniformSampling(Sampling):
+    """Windows uniform over all start rows, old and new alike."""
+
     def draw(self, replay: Replay, key: Key) -> Batch:
         starts = jax.random.randint(key, (self.batch_size,), 0, replay.size - self.horizon + 1)
         return windows(replay, starts, self.horizon, self.discount)
 
 
-@dataclass(frozen=True)
-class BalancedSampling:
+class BalancedSampling(Sampling):
     """Half of each batch from the offline rows and half from the online ones, uniform in each;
     all of it from the offline rows until a whole window was collected.
 
     **Source:** symmetric sampling, Ball et al., arXiv 2302.02948.
     """
-
-    batch_size: int
-    horizon: int
-    discount: float
 
     def draw(self, replay: Replay, key: Key) -> Batch:
         offline_key, online_key = jax.random.split(key)

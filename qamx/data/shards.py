@@ -1,13 +1,11 @@
 """Shards: memory-mapped cache and double-buffered loading."""
 
-import functools
 import json
-import logging
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Num
@@ -16,6 +14,7 @@ from qamx._utils.files import atomic_path, atomic_write, package_version
 from qamx.data.replay import on_device
 from qamx.data.source import DataSource
 from qamx.data.transitions import Transitions
+from qamx.data.validation import warn_once
 from qamx.errors import UserError
 
 FOLDER = ".cache"
@@ -41,14 +40,12 @@ class TransitionCache:
 
     def read(self, label: str) -> Transitions | None:
         """The transitions with the rewards and masks of a `label`, None if they are not cached."""
-        shared, task = self._shared(), self._array(_task(label))
-        if shared is None or task is None or task.shape != (2, len(shared.actions)):
+        shared, task = self._shared(), self._array(f"task-{label}")
+        if shared is None or task is None or task.shape != (2, len(shared[1])):
             return None
-        first, observed = _observation_rows(shared.ends), shared.observed
-        rewards, masks = task
-        return Transitions(
-            observed[first], shared.actions, rewards, masks, shared.ends, observed[first + 1]
-        )
+        observed, actions, ends = shared
+        rows, (rewards, masks) = _observation_rows(ends), task
+        return Transitions(observed[rows], actions, rewards, masks, ends, observed[rows + 1])
 
     def write(self, label: str, transitions: Transitions) -> None:
         """Caches transitions, or warns of the reason for which that is not possible.
@@ -58,22 +55,20 @@ class TransitionCache:
         try:
             self._write(label, transitions)
         except OSError as error:
-            _warn(f"{self._folder}: not kept ({error.strerror or error}); shards are read again")
+            reason = f"not kept ({error.strerror or error}); shards are read again"
+            warn_once(f"warning: {self._folder}: {reason}")
 
     def _write(self, label: str, transitions: Transitions) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         task = np.stack([np.asarray(transitions.rewards), np.asarray(transitions.masks)])
-        arrays = {_task(label): task.astype(np.float32)}
+        arrays = {f"task-{label}": task.astype(np.float32)}
         if self._shared() is None:
             # Of an older file, or damaged: its tasks must not be read as the new one's.
             for old in self._folder.iterdir():
                 old.unlink()
-            ends = np.asarray(transitions.ends, np.float32)
-            arrays |= {
-                "observed": _observed(transitions),
-                "actions": np.asarray(transitions.actions, np.float32),
-                "ends": ends,
-            }
+            arrays["observed"] = _observed(transitions)
+            arrays["actions"] = np.asarray(transitions.actions, np.float32)
+            arrays["ends"] = np.asarray(transitions.ends, np.float32)
         size = sum(array.nbytes for array in arrays.values())
         if shutil.disk_usage(self._folder).free < size + SPARE_BYTES:
             raise OSError(f"it takes {size / 1e9:.1f} GB, and the disk is nearly full")
@@ -83,8 +78,9 @@ class TransitionCache:
                 np.save(file, array, allow_pickle=False)
         atomic_write(self._folder / STAMP, json.dumps(self._stamp()))
 
-    def _shared(self) -> "_Shared | None":
-        """The arrays of all tasks, None if they are not whole or of an older file."""
+    def _shared(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The arrays of all tasks (observations, actions and ends), None if they are not whole or
+        of an older file."""
         try:
             if json.loads((self._folder / STAMP).read_bytes()) != self._stamp():
                 return None
@@ -93,11 +89,9 @@ class TransitionCache:
         observed, actions, ends = map(self._array, ("observed", "actions", "ends"))
         if observed is None or actions is None or ends is None or not len(ends):
             return None
-        shared = _Shared(observed, actions, np.asarray(ends))
-        whole = len(actions) == len(ends) and _observation_rows(shared.ends)[-1] + 2 == len(
-            observed
-        )
-        return shared if whole else None
+        ends = np.asarray(ends)
+        rows = len(ends), _observation_rows(ends)[-1] + 2
+        return (observed, actions, ends) if (len(actions), len(observed)) == rows else None
 
     def _array(self, name: str) -> np.ndarray | None:
         try:
@@ -115,22 +109,10 @@ class TransitionCache:
         }
 
 
-class _Shared(NamedTuple):
-    """The arrays that do not depend on the task."""
-
-    observed: np.ndarray
-    actions: np.ndarray
-    ends: np.ndarray
-
-
 def _observation_rows(ends: Num[np.ndarray, " size"]) -> Int[np.ndarray, " size"]:
     """The row of each transition's observation: an episode has one more of these."""
     ended = ends > 0
     return np.arange(len(ends)) + np.cumsum(ended) - ended
-
-
-def _task(label: str) -> str:
-    return f"task-{label}"
 
 
 def _observed(transitions: Transitions) -> np.ndarray:
@@ -142,12 +124,6 @@ def _observed(transitions: Transitions) -> np.ndarray:
     observed[places] = before
     observed[places[ends] + 1] = after[ends]
     return observed
-
-
-@functools.cache
-def _warn(text: str) -> None:
-    """Warns, once a process."""
-    logging.getLogger("qamx").warning(f"warning: {text}")
 
 
 class Shards:

@@ -1,7 +1,7 @@
 """Data sources: the protocol, normalised and validated sources, random steps of a walker."""
 
-import dataclasses
 import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -68,29 +68,29 @@ def findings_of(source: DataSource) -> Findings:
 
 def validation_of(source: DataSource) -> Transitions | None:
     """The validation data of a source, if it has any."""
-    load = getattr(source, "load_validation", None)
-    return None if load is None else load()
+    return getattr(source, "load_validation", lambda: None)()
 
 
+@dataclass(eq=False)
 class AbstractWrappedData:
     """Another source's shards, changed or validated as they are loaded."""
 
-    def __init__(self, source: DataSource):
-        self._source = source
+    source: DataSource
 
     @property
     def shards(self) -> int:
-        return self._source.shards
+        return self.source.shards
 
     @property
     def updates_per_shard(self) -> int | None:
-        return self._source.updates_per_shard
+        return self.source.updates_per_shard
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return files_of(self._source)
+        return files_of(self.source)
 
 
+@dataclass(eq=False)
 class NormalisedData(AbstractWrappedData):
     """A data source in a policy's units.
 
@@ -98,32 +98,26 @@ class NormalisedData(AbstractWrappedData):
     made while the normalisation was computed.
     """
 
-    def __init__(
-        self,
-        source: DataSource,
-        scaling: Normalisation,
-        first: Transitions | None = None,
-        findings: Findings = (),
-    ):
-        super().__init__(source)
-        self._scaling, self._first, self.findings = scaling, first, findings
+    scaling: Normalisation
+    first: Transitions | None = None
+    findings: Findings = ()
 
     @property
     def has_teleports(self) -> bool:
-        return has_teleports(self._source)
+        return has_teleports(self.source)
 
     def load_validation(self) -> Transitions | None:
-        raw = validation_of(self._source)
-        return None if raw is None else normalise(raw, self._scaling)
+        raw = validation_of(self.source)
+        return None if raw is None else normalise(raw, self.scaling)
 
     def load(self, shard: int) -> Transitions:
-        raw, self._first = self._first if shard == 0 else None, None
-        return normalise(self._source.load(shard) if raw is None else raw, self._scaling)
+        raw, self.first = self.first if shard == 0 else None, None
+        return normalise(self.source.load(shard) if raw is None else raw, self.scaling)
 
 
 def normalise(raw: Transitions, scaling: Normalisation) -> Transitions:
     """Transitions in a policy's units."""
-    return dataclasses.replace(
+    return replace(
         raw,
         observations=scaling.observations(np.asarray(raw.observations)),
         actions=scaling.actions(np.asarray(raw.actions)),
@@ -170,13 +164,11 @@ def min_max(where: str, actions: Float[np.ndarray, "size act"]) -> tuple[Vector,
         "with them in the environment"
     )
     remedy = 'leave them out of the action, or write data.scale_actions = "space"'
-    return (
-        low,
-        high,
-        tuple(dataclasses.replace(one, effect=effect, remedy=remedy) for one in findings),
-    )
+    told = (replace(finding, effect=effect, remedy=remedy) for finding in findings)
+    return low, high, tuple(told)
 
 
+@dataclass(eq=False)
 class ValidatedData(AbstractWrappedData):
     """A data source whose shards are inspected when they are first loaded.
 
@@ -188,26 +180,27 @@ class ValidatedData(AbstractWrappedData):
     **Raises:** on `load`, `UserError` with everything that a run refuses.
     """
 
-    def __init__(self, source: DataSource, name: str, horizon: int):
-        super().__init__(source)
-        self._name, self._horizon = name, horizon
+    name: str
+    horizon: int
+
+    def __post_init__(self) -> None:
         self._inspected: set[int] = set()
         self._warned: set[str] = set()
         self._history = ShardHistory()
 
     def load(self, shard: int) -> Transitions:
-        transitions = self._source.load(shard)
+        transitions = self.source.load(shard)
         if shard not in self._inspected:
             self._inspect(shard, transitions)
         actions = np.clip(np.asarray(transitions.actions), -ACTION_LIMIT, ACTION_LIMIT)
-        return dataclasses.replace(transitions, actions=actions)
+        return replace(transitions, actions=actions)
 
     def _inspect(self, shard: int, transitions: Transitions) -> None:
-        found, statistics = run_checks(transitions, self._horizon, has_teleports(self._source))
-        findings = [*(findings_of(self._source) if shard == 0 else ()), *found]
+        found, statistics = run_checks(transitions, self.horizon, has_teleports(self.source))
+        findings = [*(findings_of(self.source) if shard == 0 else ()), *found]
         if statistics is not None:
             findings += self._history.compare(shard, statistics)
-        where = self._name if self.shards == 1 else f"{self._name}, shard {shard}"
+        where = self.name if self.shards == 1 else f"{self.name}, shard {shard}"
         refused = [finding.line(where) for finding in findings if finding.level == "refuse"]
         if refused:
             raise UserError("\n".join(refused))
@@ -221,6 +214,7 @@ class ValidatedData(AbstractWrappedData):
 RANDOM_STEPS_SEED = 0
 
 
+@dataclass(frozen=True)
 class RandomSteps:
     """The first steps that OGBench's experts learn from: uniform random actions.
 
@@ -229,32 +223,27 @@ class RandomSteps:
     **Arguments:** `steps` is their number; the last episode is cut there.
     """
 
+    walker: Walker
+    steps: int
+
     shards = 1
     updates_per_shard = None
 
-    def __init__(self, walker: Walker, steps: int):
-        self._walker: Walker = walker
-        self._steps = steps
-
     def load(self, shard: int) -> Transitions:
-        environment = WalkEnvironment(self._walker)
+        generator, rows = np.random.default_rng(RANDOM_STEPS_SEED), []
+        environment = WalkEnvironment(self.walker)
         try:
-            return _play_randomly(environment, self._steps)
+            observation, episode = environment.reset(0), 0
+            for index in range(self.steps):
+                action = generator.uniform(-1.0, 1.0, environment.action_size).astype(np.float32)
+                step = environment.step(action)
+                mask = 0.0 if step.terminated else 1.0
+                end = 1.0 if step.done or index + 1 == self.steps else 0.0
+                rows.append((observation, action, step.reward, mask, end, step.observation))
+                observation = step.observation
+                if step.done:
+                    episode += 1
+                    observation = environment.reset(episode)
         finally:
             environment.close()
-
-
-def _play_randomly(environment: WalkEnvironment, steps: int) -> Transitions:
-    generator = np.random.default_rng(RANDOM_STEPS_SEED)
-    observation, episode, rows = environment.reset(0), 0, []
-    for index in range(steps):
-        action = generator.uniform(-1.0, 1.0, environment.action_size).astype(np.float32)
-        step = environment.step(action)
-        mask = 0.0 if step.terminated else 1.0
-        end = 1.0 if step.done or index + 1 == steps else 0.0
-        rows.append((observation, action, step.reward, mask, end, step.observation))
-        observation = step.observation
-        if step.done:
-            episode += 1
-            observation = environment.reset(episode)
-    return Transitions(*(np.asarray(column, np.float32) for column in zip(*rows, strict=True)))
+        return Transitions(*(np.asarray(column, np.float32) for column in zip(*rows, strict=True)))

@@ -4,12 +4,15 @@ The `find_*` functions yield findings, which `refuse` raises; the `require_*` fu
 `UserError` themselves.
 """
 
+import contextlib
+import functools
+import logging
 import os
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
@@ -31,7 +34,17 @@ SMALLEST_DEVIATION = float(np.finfo(np.float32).eps)
 BROKEN = (OSError, EOFError, KeyError, ValueError, IndexError, zipfile.BadZipFile, zlib.error)
 """Exceptions of libraries for a file that is cut off, damaged, or of another format."""
 
+Entries: TypeAlias = Float[np.ndarray, " entries"]
+Marked: TypeAlias = Bool[np.ndarray, " entries"]
+"""A number, and a flag, for each entry of observations or actions."""
+
 CROSSING = "action chunks and returns reach from one episode into another"
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Logs a message once a process: a shard is loaded many times."""
+    logging.getLogger("qamx").warning(text)
 
 
 # --- predicates ---
@@ -56,16 +69,12 @@ def first_nonfinite(array: np.ndarray) -> int | None:
     return first_row(np.any(~np.isfinite(array.reshape(len(array), -1)), axis=1))
 
 
-def nearly_constant(
-    mean: Float[np.ndarray, " entries"], deviation: Float[np.ndarray, " entries"]
-) -> Bool[np.ndarray, " entries"]:
+def nearly_constant(mean: Entries, deviation: Entries) -> Marked:
     """Marks entries that deviate too little from their mean to be divided by their deviation."""
     return deviation <= np.maximum(SMALLEST_SHARE * np.abs(mean), SMALLEST_DEVIATION)
 
 
-def constant(
-    low: Float[np.ndarray, " entries"], high: Float[np.ndarray, " entries"]
-) -> Bool[np.ndarray, " entries"]:
+def constant(low: Entries, high: Entries) -> Marked:
     """Marks entries that never change, up to rounding; they are nearly constant too."""
     return high - low <= np.maximum(1e-6 * np.abs(low), SMALLEST_DEVIATION)
 
@@ -93,13 +102,10 @@ def find_nonfinite(
     value = array.reshape(len(array), -1)[first][broken[first]][0]
     row = first if file_rows is None else file_rows[first]
     rows = counted(int(np.sum(broken.any(axis=1))), "row")
-    yield Finding(
-        f"{name.replace('_', '-')}-not-finite",
-        "refuse",
-        f"{name}: found {value} in row {row:,} ({rows} in all)",
-        "the first batch that holds one makes the loss NaN, and every weight after it",
-        "remove the episode, or make or download the data again",
-    )
+    found = f"{name}: found {value} in row {row:,} ({rows} in all)"
+    effect = "the first batch that holds one makes the loss NaN, and every weight after it"
+    remedy = "remove the episode, or make or download the data again"
+    yield Finding(f"{name.replace('_', '-')}-not-finite", "refuse", found, effect, remedy)
 
 
 def find_out_of_range(
@@ -127,21 +133,14 @@ def find_bad_ends(name: str, ends: Num[np.ndarray, " rows"]) -> Iterator[Finding
     """Finds ends of episodes that are not marked, by 1 on each last row and 0 elsewhere."""
     odd = first_row((ends != 0) & (ends != 1))
     if odd is not None:
-        yield Finding(
-            "ends-not-flags",
-            "refuse",
-            f"{name}: found {ends[odd]:g} in row {odd:,}",
-            "the ends of episodes are not known",
-            "write 1 on the last row of each episode, else 0",
-        )
+        found = f"{name}: found {ends[odd]:g} in row {odd:,}"
+        effect = "the ends of episodes are not known"
+        remedy = "write 1 on the last row of each episode, else 0"
+        yield Finding("ends-not-flags", "refuse", found, effect, remedy)
     elif not ends.any():
-        yield Finding(
-            "no-ends",
-            "refuse",
-            f"{name}: no row of {len(ends):,} ends an episode",
-            CROSSING,
-            "write 1 on the last row of each episode",
-        )
+        found = f"{name}: no row of {len(ends):,} ends an episode"
+        remedy = "write 1 on the last row of each episode"
+        yield Finding("no-ends", "refuse", found, CROSSING, remedy)
     elif not ends[-1]:
         yield Finding(
             "cut-off",
@@ -185,9 +184,8 @@ def require_rows(name: str, array: Any, allowed: Collection[int], reference: str
 
 def require_equal_lengths(names: Iterable[str], lengths: Iterable[int]) -> None:
     """Refuses shards that differ in length, since they replace each other in the buffer."""
-    pairs = [*zip(names, lengths, strict=True)]
-    first, expected = pairs[0]
-    for name, length in pairs:
+    (first, expected), *others = zip(names, lengths, strict=True)
+    for name, length in others:
         if length != expected:
             raise UserError(
                 f"{name}: {length:,} transitions, and {Path(first).name} has {expected:,}; "
@@ -203,6 +201,21 @@ def refuse_dangling(path: Path) -> None:
                 f"{part}: a symbolic link to {os.readlink(part)}, where there is nothing to be "
                 "read; mount or restore that, or remove the link"
             )
+
+
+@contextlib.contextmanager
+def reading_file(where: str, expected: str, remedy: str = "") -> Iterator[None]:
+    """Turns a library's exceptions into `UserError`.
+
+    **Arguments:** `expected` is the kind of file; `remedy` comes before making it again.
+    """
+    try:
+        yield
+    except BROKEN as error:
+        raise UserError(
+            f"{where}: not {expected} that can be read ({type(error).__name__}: {error}); {remedy}"
+            "make or download it again"
+        ) from error
 
 
 # --- npz files ---
@@ -234,12 +247,11 @@ def read_headers(path: Path) -> dict[str, NpyHeader]:
 
 
 def _read_header(archive: zipfile.ZipFile, name: str) -> NpyHeader:
+    npy = np.lib.format
     with archive.open(name) as member:
-        version = np.lib.format.read_magic(member)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(member)
+        first = npy.read_magic(member) == (1, 0)
+        read = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
+        shape, _, dtype = read(member)
     return NpyHeader(shape, dtype)
 
 

@@ -21,11 +21,11 @@ from qamx.data.ogbench.dataset import OGBenchData
 from qamx.data.ogbench.expert import SIZES, expert_path, read_expert, write_expert
 from qamx.data.ogbench.generate import build_behaviour, execute, generate
 from qamx.data.ogbench.maze import (
-    ExploreGoals,
     MazeBehaviour,
     OracleDirection,
     RandomDirection,
-    StitchGoals,
+    stitch_goals,
+    vertex_cells,
 )
 from qamx.data.ogbench.rollout import Plan, draw_episode, read_stamp, seeded
 from qamx.data.source import RandomSteps
@@ -287,7 +287,7 @@ def test_an_expert_sees_the_walker_without_its_place_and_the_way_to_the_next_cel
     env = gymnasium.make("ogbench.locomaze:antmaze-medium-v0", terminate_at_goal=False)
     maze: Any = env.unwrapped
     expert: Any = Recorder()
-    walk = MazeBehaviour(env, StitchGoals(maze.maze_map), OracleDirection(), expert, 0.2)
+    walk = MazeBehaviour(env, stitch_goals(maze.maze_map), OracleDirection(), expert, 0.2)
     with seeded(np.random.SeedSequence(0)) as seeds:
         rows = list(walk.play(seeds, 40))
     noise = np.array([row["actions"] for row in rows])
@@ -314,8 +314,11 @@ def test_exploring_is_noisy_and_has_no_goal_after_the_first(tmp_path):
     assert (dataset.episodes, dataset.steps) == (10_000, 501)
     explorer: Any = build_behaviour(dataset, expert)
     assert isinstance(explorer.directions, RandomDirection)
-    assert (explorer._noise, type(explorer.goals)) == (1.0, ExploreGoals)
-    assert explorer.goals.after_success(np.random.default_rng(0)) is None
+    assert explorer.noise == 1.0
+    generator, maze = np.random.default_rng(0), explorer.environment.unwrapped.maze_map
+    drawn = {explorer.goals.first((1, 1), generator) for _ in range(1000)}
+    assert drawn == set(vertex_cells(maze))
+    assert explorer.goals.after_success(generator) is None
 
 
 # ---------------------------------------------------------------- what can be wrong

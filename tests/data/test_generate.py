@@ -20,12 +20,12 @@ from qamx.data.ogbench.catalogue import dataset_names, default_directory, lookup
 from qamx.data.ogbench.generate import build_behaviour, execute, generate
 from qamx.data.ogbench.manipulation import (
     ManipulationBehaviour,
-    NoisyActions,
-    NoNoise,
     accept_all,
     cube_in_sight,
+    no_noise,
+    noisy_actions,
 )
-from qamx.data.ogbench.maze import StitchGoals, cells_at_distance, free_cells, vertex_cells
+from qamx.data.ogbench.maze import cells_at_distance, free_cells, stitch_goals, vertex_cells
 from qamx.data.ogbench.rollout import EpisodeSeeds, Plan, draw_episode
 from qamx.errors import UserError
 
@@ -417,11 +417,11 @@ def test_distances_follow_the_ways(grid):
 
 def test_a_stitch_goal_is_four_moves_away_or_at_the_start(grid):
     generator = np.random.default_rng(0)
-    goals = StitchGoals(grid)
+    goals = stitch_goals(grid)
     assert goals.first((3, 1), generator) == (1, 3)
     assert goals.first((2, 1), generator) == (1, 4)
     room = np.pad(np.zeros((2, 2), int), 1, constant_values=1)
-    assert StitchGoals(room).first((1, 2), generator) == (1, 2)
+    assert stitch_goals(room).first((1, 2), generator) == (1, 2)
     assert goals.after_success(generator) is None
 
 
@@ -445,7 +445,7 @@ def test_stitch_stays_where_navigate_goes_on(name):
 
 
 def test_the_plan_oracles_action_is_only_clipped():
-    act = NoNoise().start(np.random.default_rng(0))
+    act = no_noise(np.random.default_rng(0))
     np.testing.assert_allclose(act(lambda: np.array([0.3, -2.0])), [0.3, -1.0])
 
 
@@ -456,13 +456,13 @@ def test_noise_has_its_shape_and_random_actions_their_share():
         asked.append(1)
         return np.zeros(5)
 
-    act = NoisyActions(random_action=0.0).start(np.random.default_rng(1))
+    act = noisy_actions(random_action=0.0)(np.random.default_rng(1))
     deviations = np.std([act(ask) for _ in range(4000)], axis=0)
     np.testing.assert_allclose(deviations[:4] / deviations[0], [1, 1, 1, 3], rtol=0.1)
     assert len(asked) == 4000
 
     asked.clear()
-    act = NoisyActions(random_action=0.2).start(np.random.default_rng(2))
+    act = noisy_actions(random_action=0.2)(np.random.default_rng(2))
     actions = np.array([act(ask) for _ in range(10_000)])
     assert np.abs(actions).max() <= 1.0
     # Binomial, standard deviation 40: four of them either way.
@@ -470,10 +470,10 @@ def test_noise_has_its_shape_and_random_actions_their_share():
 
 
 def test_an_episodes_noise_is_uniform_up_to_a_tenth():
-    noisy = NoisyActions(random_action=0.0)
+    noisy = noisy_actions(random_action=0.0)
     levels = []
     for seed in range(300):
-        act = noisy.start(np.random.default_rng(seed))
+        act = noisy(np.random.default_rng(seed))
         levels.append(np.std([act(lambda: np.zeros(5))[:3] for _ in range(100)]))
     # A uniform law on [0, 0.1] has mean 0.05 and standard deviation 0.029.
     assert np.mean(levels) == pytest.approx(0.05, abs=4 * 0.029 / np.sqrt(300))
@@ -512,7 +512,7 @@ class Retargeted:
 
 def test_an_oracle_sees_its_own_target_from_its_first_action():
     both = Retargeted()
-    behaviour = ManipulationBehaviour(both, {"cube": both}, NoNoise(), (0.25, 0.5), accept_all)
+    behaviour = ManipulationBehaviour(both, {"cube": both}, no_noise, (0.25, 0.5), accept_all)
     seeds = EpisodeSeeds(environment=0, generator=np.random.default_rng(0))
     assert len(list(behaviour.play(seeds, 6))) == 6
     assert both.seen == [0, 0, 1, 1, 2, 2]

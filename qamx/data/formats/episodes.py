@@ -1,7 +1,5 @@
 """Episodes as a format stores them, and the reader that turns them into transitions."""
 
-import functools
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -10,10 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from qamx.data.transitions import Transitions
-from qamx.data.validation import is_numeric, require_column, require_flags, require_rows
+from qamx.data.validation import is_numeric, require_column, require_flags, require_rows, warn_once
 from qamx.envs.spaces import PLAIN, concat, is_image, named_leaves, select_keys
 from qamx.errors import UserError
 
+Flags: TypeAlias = Bool[np.ndarray, " t"]
 Terminal: TypeAlias = Literal["data", "success", "never"]
 
 
@@ -40,12 +39,6 @@ class StoredEpisode:
     success: np.ndarray | None = None
     next_observations: np.ndarray | Mapping | None = None
     name: str = ""
-
-
-@functools.cache
-def note(text: str) -> None:
-    """Logs a note once a process: a shard is loaded many times."""
-    logging.getLogger("qamx").warning(f"note: {text}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,8 @@ class EpisodeReader:
                 empty.append(name)
         if empty:
             more = f" and {len(empty) - 5:,} more" if len(empty) > 5 else ""
-            note(f"{where}: leaves out what holds no whole step: {', '.join(empty[:5])}{more}")
+            names = f"{', '.join(empty[:5])}{more}"
+            warn_once(f"note: {where}: leaves out what holds no whole step: {names}")
         if not read:
             raise UserError(f"{where}: no episode with a step; name a data set that has some")
         sizes = {part.observations.shape[1:] + part.actions.shape[1:] for part in read}
@@ -143,7 +137,10 @@ class EpisodeReader:
         leaves = named_leaves(episode.observations)
         if not leaves:
             raise UserError(f"{where}: observations: there are none; add them, or drop the episode")
-        keys = self._keys(where, leaves)
+        keys, named_by = self.observation_keys, f"{where}: data.observation_keys"
+        if keys is None and PLAIN not in leaves:
+            keys, named_by = self.environment_keys, f"{named_by}, by default the environment's"
+        keys = select_keys(leaves, keys, named_by)
         _require_vectors(f"{where}: observations", leaves, keys, steps, (steps, steps + 1))
         rows = min(len(leaves[key]) for key in keys)
         vectors = concat({key: leaves[key][:rows] for key in keys}, keys, rows)
@@ -154,24 +151,15 @@ class EpisodeReader:
         _require_vectors(f"{where}: next observations", following, keys, steps, (steps,))
         return vectors[:steps], concat(following, keys, steps)
 
-    def _keys(self, where: str, leaves: Mapping) -> list[str]:
-        if self.observation_keys is None and PLAIN not in leaves:
-            named_by = f"{where}: data.observation_keys, by default the environment's"
-            return select_keys(leaves, self.environment_keys, named_by)
-        return select_keys(leaves, self.observation_keys, f"{where}: data.observation_keys")
-
-    def _success(self, where: str, episode: StoredEpisode) -> Bool[np.ndarray, " t"] | None:
+    def _success(self, where: str, episode: StoredEpisode) -> Flags | None:
         steps = len(episode.actions)
         if self.solved_at_last:
             return np.arange(steps) == steps - 1
         if episode.success is None:
             return None
-        name = f"{where}: successes"
-        return _column(name, episode.success, steps, require_flags)
+        return _column(f"{where}: successes", episode.success, steps, require_flags)
 
-    def _rewards(
-        self, where: str, episode: StoredEpisode, success: Bool[np.ndarray, " t"] | None
-    ) -> Float[np.ndarray, " t"]:
+    def _rewards(self, where: str, episode: StoredEpisode, success: Flags | None) -> np.ndarray:
         if self.sparse:
             solved = _require_success(where, success, "environment.reward")
             return np.where(solved, 0.0, -1.0).astype(np.float32)
@@ -180,12 +168,11 @@ class EpisodeReader:
                 f'{where}: rewards: missing; write environment.reward = "sparse" to be rewarded '
                 "for success (named by data.success), or add the rewards to the data"
             )
-        rewards = _column(f"{where}: rewards", episode.rewards, len(episode.actions))
+        steps = len(episode.actions)
+        rewards = _column(f"{where}: rewards", episode.rewards, steps, require_column)
         return rewards.astype(np.float32)
 
-    def _stops(
-        self, where: str, episode: StoredEpisode, success: Bool[np.ndarray, " t"] | None
-    ) -> Bool[np.ndarray, " t"]:
+    def _stops(self, where: str, episode: StoredEpisode, success: Flags | None) -> Flags:
         """Marks the steps after which nothing is bootstrapped."""
         steps = len(episode.actions)
         if self.terminal == "never":
@@ -197,13 +184,10 @@ class EpisodeReader:
                 f'{where}: terminations: missing; write data.terminal = "success" to stop where '
                 'the task is solved, or "never" if episodes end by time alone'
             )
-        name = f"{where}: terminations"
-        return _column(name, episode.terminations, steps, require_flags)
+        return _column(f"{where}: terminations", episode.terminations, steps, require_flags)
 
 
-def _require_success(
-    where: str, success: Bool[np.ndarray, " t"] | None, key: str
-) -> Bool[np.ndarray, " t"]:
+def _require_success(where: str, success: Flags | None, key: str) -> Flags:
     if success is None:
         raise UserError(
             f"{where}: successes: missing, and {key} asks for them; name their array in "
@@ -213,10 +197,7 @@ def _require_success(
 
 
 def _column(
-    name: str,
-    array: Any,
-    steps: int,
-    require: Callable[[str, Any], np.ndarray] = require_column,
+    name: str, array: Any, steps: int, require: Callable[[str, Any], np.ndarray]
 ) -> np.ndarray:
     if np.ndim(array):
         require_rows(name, array, (steps,), f"there are {steps:,} actions")
@@ -231,12 +212,10 @@ def _require_vectors(
         name, array = f"{where} {key}".strip(), leaves[key]
         shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
         if not shape or dtype is None or not is_numeric(dtype):
-            kind = (
-                type(array).__name__ if dtype is None else dtype if shape else f"a single {dtype}"
-            )
+            found = dtype if shape else f"a single {dtype}"
             raise UserError(
-                f"{name}: found {kind}; qamx learns from arrays of numbers: name other entries in "
-                "data.observation_keys"
+                f"{name}: found {type(array).__name__ if dtype is None else found}; qamx learns "
+                "from arrays of numbers: name other entries in data.observation_keys"
             )
         if is_image(shape[1:], dtype):
             raise UserError(

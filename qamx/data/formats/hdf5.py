@@ -1,6 +1,5 @@
 """HDF5 files: robomimic's layout, a group for each demonstration, or D4RL's, one table."""
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,15 +7,9 @@ from typing import Any
 import numpy as np
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
-from qamx.data.formats.source import (
-    EpisodeShard,
-    EpisodicData,
-    existing,
-    library,
-    reading_file,
-    select_success,
-)
+from qamx.data.formats.source import EpisodeShard, EpisodicData, existing, library, select_success
 from qamx.data.formats.table import read_episodes
+from qamx.data.validation import reading_file
 from qamx.errors import UserError, suggestion
 
 VALIDATION = "valid"
@@ -33,30 +26,50 @@ def _read_demonstrations(
 ) -> Iterator[StoredEpisode]:
     with _open(path) as file:
         for name in names:
-            yield _demonstration(f"{path}, {name}", name, file["data"].get(name), success)
+            where, group = f"{path}, {name}", file["data"].get(name)
+            entries = _datasets(group)
+            if problem := _find_problem(group, entries):
+                raise UserError(
+                    f"{where}: {problem}leave it out: delete the group data/{name}, or list the "
+                    'others in mask/NAME and write data.filter = "NAME"'
+                )
+            actions = entries["actions"][()]
+            solved = select_success(where, entries, success) if len(actions) else None
+            yield StoredEpisode(
+                group["obs"],  # an entry is read when its key is chosen
+                actions,
+                rewards=entries["rewards"][()] if "rewards" in entries else None,
+                terminations=entries["dones"][()] if "dones" in entries else None,
+                success=None if solved is None else solved[()],
+                next_observations=group.get("next_obs"),
+                name=name,
+            )
 
 
-def _demonstration(where: str, name: str, group: Any, success: str | None) -> StoredEpisode:
-    entries = _datasets(group)
-    _require_complete(where, name, group, entries)
-    actions = entries["actions"][()]
-    stated = group.attrs.get("num_samples", len(actions))
-    if np.any(np.asarray(stated) != len(actions)):
-        raise UserError(
-            f"{where}: actions: {len(actions):,} rows, and its attribute num_samples says "
-            f"{stated}; the file was cut off or edited: copy or extract it again, or "
-            + _leave_out(name)
+def _find_problem(group: Any, entries: Mapping[str, Any]) -> str | None:
+    """The reason why a demonstration cannot be read: no observations, or actions cut off."""
+    if not isinstance(group, Mapping):
+        return f"found {'a link to nothing' if group is None else 'an array'}, and no group; "
+    if not len(group):
+        return "the demonstration is empty; "
+    if "obs" not in group:
+        return (
+            f"obs: missing; there are {', '.join(group)}. Extract observations with robomimic's "
+            "dataset_states_to_obs.py, or "
         )
-    solved = select_success(where, entries, success) if len(actions) else None
-    return StoredEpisode(
-        group["obs"],  # an entry is read when its key is chosen
-        actions,
-        rewards=entries["rewards"][()] if "rewards" in entries else None,
-        terminations=entries["dones"][()] if "dones" in entries else None,
-        success=None if solved is None else solved[()],
-        next_observations=group.get("next_obs"),
-        name=name,
-    )
+    if "actions" not in entries or not entries["actions"].shape:
+        return (
+            "actions: missing, as an array with one row a step; there are "
+            f"{', '.join(group)}. Add it, or "
+        )
+    steps = len(entries["actions"])
+    stated = getattr(group, "attrs", {}).get("num_samples", steps)
+    if np.any(np.asarray(stated) != steps):
+        return (
+            f"actions: {steps:,} rows, and its attribute num_samples says {stated}; the file was "
+            "cut off or edited: copy or extract it again, or "
+        )
+    return None
 
 
 def hdf5_data(
@@ -77,8 +90,7 @@ def hdf5_data(
                     f'data.filter: found "{filter_key}", but {path} has no demonstrations to '
                     "choose from (it is one table); leave it out"
                 )
-            read = functools.partial(_read_table, path, success)
-            return EpisodicData([EpisodeShard.of_file(path, read)], reader)
+            return EpisodicData([EpisodeShard.of_file(path, _read_table, success)], reader)
         if not isinstance(file.get("data"), Mapping) or not len(file["data"]):
             raise UserError(
                 f"{path}: neither robomimic's layout (a group data with demonstrations) nor D4RL's "
@@ -87,12 +99,11 @@ def hdf5_data(
         demonstrations = sorted(file["data"], key=_number)
         masks = _masks(path, file.get("mask", {}))
     chosen, apart = _split(path, demonstrations, masks, filter_key)
-
-    def shard(names: Sequence[str]) -> EpisodeShard:
-        read = functools.partial(_read_demonstrations, path, names, success)
-        return EpisodeShard.of_file(path, read)
-
-    return EpisodicData([shard(chosen)], reader, validation=shard(apart) if apart else None)
+    training, validation = (
+        EpisodeShard.of_file(path, _read_demonstrations, names, success)
+        for names in (chosen, apart)
+    )
+    return EpisodicData([training], reader, validation=validation if apart else None)
 
 
 def _split(
@@ -122,35 +133,6 @@ def _split(
             "none is left to learn from; name another mask in data.filter, or correct this one"
         )
     return chosen, tuple(name for name in demonstrations if name in valid - selected)
-
-
-def _require_complete(where: str, name: str, group: Any, entries: Mapping[str, Any]) -> None:
-    """Refuses a demonstration without observations or actions."""
-    if not isinstance(group, Mapping):
-        found = "a link to nothing" if group is None else "an array"
-        problem = f"found {found}, and no group; "
-    elif not len(group):
-        problem = "the demonstration is empty; "
-    elif "obs" not in group:
-        problem = (
-            f"obs: missing; there are {', '.join(group)}. Extract observations with robomimic's "
-            "dataset_states_to_obs.py, or "
-        )
-    elif "actions" not in entries or not entries["actions"].shape:
-        problem = (
-            "actions: missing, as an array with one row a step; there are "
-            f"{', '.join(group)}. Add it, or "
-        )
-    else:
-        return
-    raise UserError(f"{where}: {problem}{_leave_out(name)}")
-
-
-def _leave_out(name: str) -> str:
-    return (
-        f"leave it out: delete the group data/{name}, or list the others in mask/NAME and write "
-        'data.filter = "NAME"'
-    )
 
 
 def _open(path: Path) -> Any:
@@ -185,9 +167,8 @@ def _masks(path: Path, group: Any) -> dict[str, set[str]]:
             f"{path}: mask: found an array, and no group; make it a group with an array of the "
             "names of demonstrations for each filter key, or delete it"
         )
+    masks = {key: np.ravel(mask[()]) for key, mask in _datasets(group).items()}
     return {
-        key: {
-            name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(mask[()])
-        }
-        for key, mask in _datasets(group).items()
+        key: {name.decode() if isinstance(name, bytes) else str(name) for name in names}
+        for key, names in masks.items()
     }

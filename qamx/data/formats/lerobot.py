@@ -10,17 +10,16 @@ import numpy as np
 from jaxtyping import Num
 
 from qamx._utils.files import read_text
-from qamx.data.formats.episodes import EpisodeReader, StoredEpisode, note
+from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.formats.source import (
     EpisodeShard,
     EpisodicData,
     existing,
     files_below,
     library,
-    reading_file,
     select_success,
 )
-from qamx.data.validation import is_numeric, refuse_dangling
+from qamx.data.validation import is_numeric, reading_file, refuse_dangling, warn_once
 from qamx.envs.spaces import is_image
 from qamx.errors import UserError
 
@@ -131,7 +130,7 @@ def _require_vectors(folder: Path, info: LeRobotInfo) -> None:
         if name not in info.shapes:
             raise UserError(f"{folder}: {name}: missing among {', '.join(info.names)}; add it")
     if ignored:
-        note(f"{folder}: ignores {', '.join(ignored)}: no vectors")
+        warn_once(f"note: {folder}: ignores {', '.join(ignored)}: no vectors")
 
 
 # --- parquet ---
@@ -156,37 +155,33 @@ def read_columns(file: Path, shapes: Mapping[str, Shape]) -> dict[str, np.ndarra
                 f"{file}: {name}: missing, and meta/info.json lists it; copy or download the data "
                 "set again"
             )
-        chunks, first = [], 0
-        for chunk in table[name].chunks:
-            chunks.append(_unpack(f"{file}: {name}", chunk, shape, first))
-            first += len(chunk)
-        columns[name] = np.concatenate(chunks) if first else np.zeros((0, *shape))
+        columns[name] = _unpack(f"{file}: {name}", table[name].combine_chunks(), shape)
     return columns
 
 
-def _unpack(where: str, chunk: Any, shape: Shape, first: int) -> Num[np.ndarray, "rows *entries"]:
-    """The numbers of consecutive rows, beginning with row `first` of the file."""
+def _unpack(where: str, column: Any, shape: Shape) -> Num[np.ndarray, "rows *entries"]:
+    """The numbers of a column, without its lists."""
     compute = library("pyarrow.compute", "lerobot")
-    flat, lengths = _plain(chunk), ()  # lengths of the lists unpacked so far, the outermost first
+    flat, lengths = _plain(column), ()  # lengths of the lists unpacked so far, the outermost first
     expected = shape if _depth(flat.type) == len(shape) else (int(np.prod(shape)),)
     while True:
         entries = int(np.prod(lengths))  # of a row, as far as its lists are unpacked
         if flat.null_count:
-            row = first + int(np.argmax(flat.is_null())) // entries
+            row = int(np.argmax(flat.is_null())) // entries
             raise UserError(f"{where}: row {row:,} holds a null; {_REMEDY}")
         if not _is_list(flat.type):
             break
         found = np.asarray(compute.list_value_length(flat))
         length = expected[len(lengths)] if len(lengths) < len(expected) else 1
         if (odd := np.flatnonzero(found != length)).size:
-            _refuse_row(where, first + int(odd[0]) // entries, f"a list of {found[odd[0]]}", shape)
+            _refuse_row(where, int(odd[0]) // entries, f"a list of {found[odd[0]]}", shape)
         flat, lengths = _plain(flat.flatten()), (*lengths, length)
-    if entries != np.prod(shape) and len(chunk):
-        _refuse_row(where, first, f"{entries} in its lists" if lengths else "one", shape)
+    if entries != np.prod(shape) and len(column):
+        _refuse_row(where, 0, f"{entries} in its lists" if lengths else "one", shape)
     numbers = flat.to_numpy(zero_copy_only=False)
     if not is_numeric(numbers.dtype):
         raise UserError(f"{where}: holds {flat.type}; store it as numbers")
-    return numbers.reshape(len(chunk), *lengths)
+    return numbers.reshape(len(column), *lengths)
 
 
 def _refuse_row(where: str, row: int, found: str, shape: Shape) -> NoReturn:

@@ -13,9 +13,9 @@ from qamx.data.formats.source import (
     EpisodicData,
     files_below,
     library,
-    reading_file,
     select_success,
 )
+from qamx.data.validation import reading_file
 from qamx.envs.spaces import named_leaves
 from qamx.errors import UserError, suggestion
 

@@ -1,17 +1,15 @@
 """NumPy archives: a file, or a folder of files as shards."""
 
-import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
-from qamx.data.formats.source import EpisodeShard, EpisodicData, existing, reading_file
+from qamx.data.formats.source import EpisodeShard, EpisodicData, existing
 from qamx.data.formats.table import read_episodes
-from qamx.data.validation import NpyHeader, read_headers, require_equal_lengths
+from qamx.data.validation import read_headers, reading_file, require_equal_lengths
 from qamx.errors import UserError
 
 VALIDATION = "-val"
@@ -27,27 +25,13 @@ def _read(path: Path, success: str | None) -> Iterator[StoredEpisode]:
 def _length(path: Path, success: str | None, reader: EpisodeReader) -> int:
     """The number of transitions, found without reading observations and actions."""
     with reading_file(str(path), "an npz file"), np.load(path, allow_pickle=False) as arrays:
-        lazy = LazyArrays(arrays, read_headers(path))
-        return len(reader.transitions(str(path), read_episodes(str(path), lazy, success)))
-
-
-class LazyArrays(Mapping[str, np.ndarray]):
-    """The arrays of a file; those with several numbers a row are zeros of the right length."""
-
-    def __init__(self, arrays: Any, headers: Mapping[str, NpyHeader]):
-        self._arrays, self._headers = arrays, headers
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        header = self._headers[name]
-        if len(header.shape) < 2:
-            return self._arrays[name]
-        return np.broadcast_to(np.zeros((), header.dtype), (header.shape[0], 1))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._headers)
-
-    def __len__(self) -> int:
-        return len(self._headers)
+        columns = {
+            name: arrays[name]
+            if len(header.shape) < 2
+            else np.broadcast_to(np.zeros((), header.dtype), (header.shape[0], 1))
+            for name, header in read_headers(path).items()
+        }
+        return len(reader.transitions(str(path), read_episodes(str(path), columns, success)))
 
 
 def npz_data(
@@ -61,7 +45,12 @@ def npz_data(
     `updates_per_shard` does not fit their number.
     """
     path = existing(Path(name))
-    files = _shards(path) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.glob("*.npz") if not p.stem.endswith(VALIDATION))
+        if not files:
+            raise UserError(f"data.source: {path} holds no npz file; name a folder that does")
+        files = [existing(file) for file in files]
     if len(files) > 1 and updates_per_shard is None:
         raise UserError(
             f"data.updates_per_shard: missing, and {path} holds {len(files)} files; write after "
@@ -73,20 +62,10 @@ def npz_data(
             "out, or name a folder of files"
         )
     if len(files) > 1:
-        require_equal_lengths(
-            [str(file) for file in files], [_length(file, success, reader) for file in files]
-        )
-
-    def shard(file: Path) -> EpisodeShard:
-        return EpisodeShard.of_file(file, functools.partial(_read, file, success))
-
-    apart = files[0].with_name(f"{files[0].stem}{VALIDATION}.npz")
-    validation = shard(existing(apart)) if os.path.lexists(apart) else None
-    return EpisodicData([*map(shard, files)], reader, updates_per_shard, validation)
-
-
-def _shards(folder: Path) -> list[Path]:
-    files = sorted(p for p in folder.glob("*.npz") if not p.stem.endswith(VALIDATION))
-    if not files:
-        raise UserError(f"data.source: {folder} holds no npz file; name a folder that does")
-    return [existing(file) for file in files]
+        lengths = (_length(file, success, reader) for file in files)
+        require_equal_lengths(map(str, files), lengths)
+    shards = [EpisodeShard.of_file(file, _read, success) for file in files]
+    apart, validation = files[0].with_name(f"{files[0].stem}{VALIDATION}.npz"), None
+    if os.path.lexists(apart):
+        validation = EpisodeShard.of_file(existing(apart), _read, success)
+    return EpisodicData(shards, reader, updates_per_shard, validation)

@@ -1,6 +1,6 @@
 """The data source over files of any format: opening, selecting, reading."""
 
-import contextlib
+import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.transitions import Transitions
-from qamx.data.validation import BROKEN, refuse_dangling
+from qamx.data.validation import reading_file, refuse_dangling
 from qamx.envs.gymnasium import SUCCESS_KEYS
 from qamx.errors import UserError, suggestion
 
@@ -73,23 +73,8 @@ def _files(folder: Path, suffix: str, parents: frozenset[str]) -> Iterator[Path]
                 yield path
 
 
-@contextlib.contextmanager
-def reading_file(where: str, expected: str) -> Iterator[None]:
-    """Turns a library's exceptions into `UserError`; `expected` is the kind of file."""
-    try:
-        yield
-    except BROKEN as error:
-        raise UserError(
-            f"{where}: not {expected} that can be read ({type(error).__name__}: {error}); make or "
-            "download it again"
-        ) from error
-
-
 def select_success(
-    where: str,
-    entries: Mapping[str, Any],
-    name: str | None,
-    defaults: Sequence[str] = SUCCESS_KEYS,
+    where: str, entries: Mapping[str, Any], name: str | None, defaults: Sequence[str] = SUCCESS_KEYS
 ) -> Any | None:
     """The entry that marks solved steps, or None.
 
@@ -121,10 +106,14 @@ class EpisodeShard:
     episodes: Callable[[], Iterator[StoredEpisode]]
 
     @classmethod
-    def of_file(cls, path: Path, episodes: Callable[[], Iterator[StoredEpisode]]) -> Self:
-        return cls(str(path), (path,), episodes)
+    def of_file(
+        cls, path: Path, read: Callable[..., Iterator[StoredEpisode]], *arguments: Any
+    ) -> Self:
+        """The shard of one file, read by `read(path, *arguments)`."""
+        return cls(str(path), (path,), functools.partial(read, path, *arguments))
 
 
+@dataclass(frozen=True)
 class EpisodicData:
     """The transitions of a data set in any format, one shard at a time.
 
@@ -136,35 +125,30 @@ class EpisodicData:
     - `validation`: the episodes kept for validation, where the format has some.
     """
 
-    def __init__(
-        self,
-        parts: Sequence[EpisodeShard],
-        reader: EpisodeReader,
-        updates_per_shard: int | None = None,
-        validation: EpisodeShard | None = None,
-    ):
-        self._parts, self._reader, self._validation = parts, reader, validation
-        self.updates_per_shard = updates_per_shard
+    parts: Sequence[EpisodeShard]
+    reader: EpisodeReader
+    updates_per_shard: int | None = None
+    validation: EpisodeShard | None = None
 
     @property
     def shards(self) -> int:
-        return len(self._parts)
+        return len(self.parts)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(file for part in self._parts for file in part.files)
+        return tuple(file for part in self.parts for file in part.files)
 
     def load(self, shard: int) -> Transitions:
         """Reads a shard.
 
         **Raises:** `UserError` naming the file, and the array or episode at fault.
         """
-        return self._read(self._parts[shard])
+        return self._read(self.parts[shard])
 
     def load_validation(self) -> Transitions | None:
         """The transitions kept for validation, if any; raises as `load`."""
-        return None if self._validation is None else self._read(self._validation)
+        return None if self.validation is None else self._read(self.validation)
 
     def _read(self, part: EpisodeShard) -> Transitions:
         with reading_file(part.name, "data"):
-            return self._reader.transitions(part.name, part.episodes())
+            return self.reader.transitions(part.name, part.episodes())

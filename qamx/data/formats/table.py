@@ -1,8 +1,11 @@
 """Flat tables of steps, and their division into episodes."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import replace
+from operator import itemgetter
+from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Num
 
@@ -28,55 +31,20 @@ Arrays: TypeAlias = Mapping[str, Any]
 dictionary observation."""
 
 
-class EpisodeEnds(NamedTuple):
-    """The rows at which episodes end and terminate.
-
-    **Arguments:** `bare_ends` is true if the last row of an episode is an observation without a
-    step, `pairs` if each row also has its next observation.
-    """
-
-    ends: Bool[np.ndarray, " rows"]
-    terminations: Bool[np.ndarray, " rows"] | None
-    bare_ends: bool
-    pairs: bool
+EpisodeEnds: TypeAlias = tuple[Bool[np.ndarray, " rows"], Bool[np.ndarray, " rows"] | None]
+"""The rows at which episodes end, and those at which they terminate, if that is known."""
 
 
-def find_ends(where: str, arrays: Arrays) -> EpisodeEnds:
-    """The ends of a table's episodes; `where` names it in messages.
+def _find_ends(where: str, arrays: Arrays, marks: list[str]) -> EpisodeEnds:
+    """The ends of a table's episodes, by the marks that it has.
 
     **Raises:** `UserError` if none are marked, or they may be read in two ways.
     """
-    marks = [name for name in MARKS if name in arrays]
-    pairs = any(name.split("/")[0] == "next_observations" for name in arrays)
     if marks == ["terminals"]:
-        return _ogbench_ends(where, arrays, pairs)
-    for names in PAIRS:
-        if marks == list(names) and "masks" not in arrays:
-            return _paired_ends(where, names, arrays, pairs)
-    raise UserError(f"{where}: {_ambiguity(marks, 'masks' in arrays)}")
-
-
-def _ogbench_ends(where: str, arrays: Arrays, pairs: bool) -> EpisodeEnds:
-    if "rewards" in arrays and "masks" not in arrays:
-        raise UserError(
-            f"{where}: terminals: it is not clear whether they mark the last row of each episode "
-            "(OGBench's layout) or where the task ended (D4RL's); add masks, 0 where the task is "
-            "solved and else 1, in the first case, and timeouts, 1 where an episode was cut, in "
-            "the second"
-        )
-    terminals = _marks(where, arrays, "terminals")
-    refuse(where, find_bad_ends("terminals", terminals))
-    terminations = _marks(where, arrays, "masks") == 0 if "masks" in arrays else None
-    return EpisodeEnds(terminals > 0, terminations, bare_ends=not pairs, pairs=pairs)
-
-
-def _marks(where: str, arrays: Arrays, name: str) -> Num[np.ndarray, " rows"]:
-    column = require_column(f"{where}: {name}", np.atleast_1d(arrays[name]))
-    require_flags(f"{where}: {name}", column)
-    return column
-
-
-def _paired_ends(where: str, names: tuple[str, str], arrays: Arrays, pairs: bool) -> EpisodeEnds:
+        return _ogbench_ends(where, arrays)
+    names = next((pair for pair in PAIRS if marks == [*pair]), None)
+    if names is None or "masks" in arrays:
+        raise UserError(f"{where}: {_ambiguity(marks, 'masks' in arrays)}")
     terminations, timeouts = (_marks(where, arrays, name) > 0 for name in names)
     rows = len(terminations)
     require_rows(f"{where}: {names[1]}", timeouts, (rows,), f"{names[0]} have {rows:,}")
@@ -87,7 +55,26 @@ def _paired_ends(where: str, names: tuple[str, str], arrays: Arrays, pairs: bool
             f"action chunks would reach from one into the next; write 1 in {names[1]} on the last "
             "row of each"
         )
-    return EpisodeEnds(ends, terminations, bare_ends=False, pairs=pairs)
+    return ends, terminations
+
+
+def _ogbench_ends(where: str, arrays: Arrays) -> EpisodeEnds:
+    if "rewards" in arrays and "masks" not in arrays:
+        raise UserError(
+            f"{where}: terminals: it is not clear whether they mark the last row of each episode "
+            "(OGBench's layout) or where the task ended (D4RL's); add masks, 0 where the task is "
+            "solved and else 1, in the first case, and timeouts, 1 where an episode was cut, in "
+            "the second"
+        )
+    terminals = _marks(where, arrays, "terminals")
+    refuse(where, find_bad_ends("terminals", terminals))
+    return terminals > 0, _marks(where, arrays, "masks") == 0 if "masks" in arrays else None
+
+
+def _marks(where: str, arrays: Arrays, name: str) -> Num[np.ndarray, " rows"]:
+    column = require_column(f"{where}: {name}", np.atleast_1d(arrays[name]))
+    require_flags(f"{where}: {name}", column)
+    return column
 
 
 def _ambiguity(marks: list[str], masks: bool) -> str:
@@ -120,35 +107,33 @@ def read_episodes(where: str, arrays: Arrays, success: str | None) -> Iterator[S
     **Raises:** `UserError` if an array is missing or has another number of rows, or the layout is
     not clear.
     """
-    ends = find_ends(where, arrays)
+    marks = [name for name in MARKS if name in arrays]
+    ends, terminations = _find_ends(where, arrays, marks)
     solved = select_success(where, arrays, success)
+    pairs = any(name.split("/")[0] == "next_observations" for name in arrays)
     columns = {
         "observations": _tree(where, arrays, "observations"),
         "actions": _array(where, arrays, "actions"),
         "rewards": _array(where, arrays, "rewards") if "rewards" in arrays else None,
-        "terminations": ends.terminations,
+        "terminations": terminations,
         "success": None if solved is None else np.atleast_1d(solved),
-        "next_observations": _tree(where, arrays, "next_observations") if ends.pairs else None,
+        "next_observations": _tree(where, arrays, "next_observations") if pairs else None,
     }
-    rows = len(ends.ends)
+    rows = len(ends)
     for name, column in columns.items():
         for leaf, array in named_leaves(column).items():
             if array is not None:
                 label = "/".join(filter(None, (name, leaf)))
                 reference = f"the marks of the ends of episodes have {rows:,}"
                 require_rows(f"{where}: {label}", array, (rows,), reference)
+    # In OGBench's layout the last row of an episode is an observation without a step.
+    observed_last = marks == ["terminals"] and not pairs
     start = 0
-    for stop in np.union1d(np.flatnonzero(ends.ends) + 1, [rows]):
-        seen, steps = slice(start, stop), slice(start, stop - ends.bare_ends)
-        cut = {name: _cut(column, steps) for name, column in columns.items()}
-        yield StoredEpisode(**(cut | {"observations": _cut(columns["observations"], seen)}))
+    for stop in np.union1d(np.flatnonzero(ends) + 1, [rows]):
+        seen, steps = slice(start, stop), slice(start, stop - observed_last)
+        episode = StoredEpisode(**jax.tree.map(itemgetter(steps), columns))
+        yield replace(episode, observations=jax.tree.map(itemgetter(seen), columns["observations"]))
         start = stop
-
-
-def _cut(tree: Any, rows: slice) -> Any:
-    if isinstance(tree, Mapping):
-        return {name: _cut(leaf, rows) for name, leaf in tree.items()}
-    return None if tree is None else tree[rows]
 
 
 def _tree(where: str, arrays: Arrays, name: str) -> Any:

@@ -17,14 +17,9 @@ from qamx.data.validation import (
     is_numeric,
 )
 
-FEW_WINDOWS = 1_000
-"""Whole windows below which a set is small for any network."""
-
-GAP = 1e-3
-"""Largest difference between equal observations, as a share of their range."""
-
-LEAK = 0.001
-"""Share of validation rows that may occur in the training data by chance."""
+FEW_WINDOWS = 1_000  # whole windows below which a set is small for any network
+GAP = 1e-3  # largest difference between equal observations, as a share of their range
+LEAK = 0.001  # share of validation rows that may occur in the training data by chance
 
 _MATRICES = ("observations", "actions", "next_observations")
 
@@ -33,14 +28,9 @@ def check_shapes(transitions: Transitions) -> Iterator[Finding]:
     """The arrays hold numbers, one row a step; observations and actions are vectors."""
     problem = _shape_problem({name: np.asarray(array) for name, array in vars(transitions).items()})
     if problem:
-        yield Finding(
-            "shapes",
-            "refuse",
-            problem,
-            "windows cannot be cut from it",
-            "have the source return one row a step: vectors of observations and actions, numbers "
-            "else",
-        )
+        rows = "one row a step: vectors of observations and actions, numbers else"
+        effect, remedy = "windows cannot be cut from it", f"have the source return {rows}"
+        yield Finding("shapes", "refuse", problem, effect, remedy)
 
 
 def _shape_problem(arrays: dict[str, np.ndarray]) -> str | None:
@@ -56,11 +46,9 @@ def _shape_problem(arrays: dict[str, np.ndarray]) -> str | None:
         if len(array) != size:
             return f"{name}: {len(array):,} rows, and rewards has {size:,}"
     before, after = arrays["observations"].shape, arrays["next_observations"].shape
-    return (
-        None
-        if before == after
-        else f"next_observations: shape {after}, and observations has {before}"
-    )
+    if before != after:
+        return f"next_observations: shape {after}, and observations has {before}"
+    return None
 
 
 def check_finite(transitions: Transitions) -> Iterator[Finding]:
@@ -118,13 +106,10 @@ def check_lengths(data: DatasetStatistics) -> Iterator[Finding]:
             "lower agent.horizon, or join episodes that belong together",
         )
     elif data.window_share < 0.5:
-        yield Finding(
-            "windows-cut",
-            "warn",
-            f"{cut} of {horizon} steps are cut by an episode's end",
-            "that share of every batch teaches nothing",
-            "lower agent.horizon",
-        )
+        found = f"{cut} of {horizon} steps are cut by an episode's end"
+        effect = "that share of every batch teaches nothing"
+        remedy = "lower agent.horizon"
+        yield Finding("windows-cut", "warn", found, effect, remedy)
 
 
 def check_size(data: DatasetStatistics) -> Iterator[Finding]:
@@ -216,13 +201,10 @@ class ShardHistory:
         """Compares a shard with those before it, and adds it to them."""
         size = len(data.transitions)
         if self.lengths and size != self.lengths[0]:
-            yield Finding(
-                "shards-unequal",
-                "refuse",
-                f"{size:,} transitions, and the first shard has {self.lengths[0]:,}",
-                "shards replace each other in the buffer and must be equally long",
-                "cut the shards to one length",
-            )
+            found = f"{size:,} transitions, and the first shard has {self.lengths[0]:,}"
+            effect = "shards replace each other in the buffer and must be equally long"
+            remedy = "cut the shards to one length"
+            yield Finding("shards-unequal", "refuse", found, effect, remedy)
         hashes = np.unique(data.episode_hashes).tolist()
         known = [self.shard_of[episode] for episode in hashes if episode in self.shard_of]
         if known:

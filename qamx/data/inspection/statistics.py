@@ -3,18 +3,16 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Float, Int, UInt64
 
 from qamx.data.transitions import Transitions
-from qamx.data.validation import constant, nearly_constant
+from qamx.data.validation import Entries, Marked, constant, nearly_constant
 
-BLOCK_ROWS = 32_768
-"""Rows processed together, so that no temporary array is as large as the data."""
-
-SAMPLE_ROWS = 10_000
-"""Evenly spaced rows that quantiles are computed from."""
+BLOCK_ROWS = 32_768  # processed together, so that no temporary array is as large as the data
+SAMPLE_ROWS = 10_000  # evenly spaced, that quantiles are computed from
 
 
 def blocks(size: int) -> Iterator[slice]:
@@ -28,26 +26,31 @@ def sample(array: np.ndarray, rows: int = SAMPLE_ROWS) -> np.ndarray:
     return array[:: max(1, len(array) // rows)]
 
 
+Observations: TypeAlias = Float[np.ndarray, "size obs"]
+EpisodeRows: TypeAlias = Int[np.ndarray, " episodes"]
+Hashes: TypeAlias = UInt64[np.ndarray, " size"]
+
+
 @dataclass(frozen=True)
 class ColumnStatistics:
     """Statistics of each entry; the quantiles are those of 0.5%, 50% and 99.5%, of a sample."""
 
-    low: Float[np.ndarray, " entries"]
-    high: Float[np.ndarray, " entries"]
-    mean: Float[np.ndarray, " entries"]
-    deviation: Float[np.ndarray, " entries"]
+    low: Entries
+    high: Entries
+    mean: Entries
+    deviation: Entries
     quantiles: Float[np.ndarray, "3 entries"]
 
     @property
-    def constant(self) -> Bool[np.ndarray, " entries"]:
+    def constant(self) -> Marked:
         return constant(self.low, self.high)
 
     @property
-    def nearly_constant(self) -> Bool[np.ndarray, " entries"]:
+    def nearly_constant(self) -> Marked:
         return nearly_constant(self.mean, self.deviation) & ~self.constant
 
     @property
-    def width(self) -> Float[np.ndarray, " entries"]:
+    def width(self) -> Entries:
         """The range of each entry, 1 where it is constant."""
         return np.where(self.constant, 1.0, self.high - self.low)
 
@@ -69,10 +72,9 @@ class ColumnStatistics:
         return cls(low, high, origin + shift, np.sqrt(variance), quantiles)
 
 
-def row_hashes(transitions: Transitions) -> UInt64[np.ndarray, " size"]:
+def row_hashes(transitions: Transitions) -> Hashes:
     """A hash of each row's observation and action."""
-    observations = np.asarray(transitions.observations)
-    actions = np.asarray(transitions.actions)
+    observations, actions = map(np.asarray, (transitions.observations, transitions.actions))
     width = observations.shape[1] + actions.shape[1]
     factors = np.random.default_rng(0).integers(1, 2**63, width, dtype=np.uint64) | np.uint64(1)
     hashes = np.empty(len(actions), np.uint64)
@@ -82,16 +84,14 @@ def row_hashes(transitions: Transitions) -> UInt64[np.ndarray, " size"]:
     return _mix(hashes)
 
 
-def episode_hashes(
-    rows: UInt64[np.ndarray, " size"], starts: Int[np.ndarray, " episodes"]
-) -> UInt64[np.ndarray, " episodes"]:
+def episode_hashes(rows: Hashes, starts: EpisodeRows) -> Hashes:
     """A hash of each episode, from the hashes of its rows and their order."""
     lengths = np.diff(starts, append=len(rows))
     position = np.arange(len(rows)) - np.repeat(starts, lengths)
     return np.add.reduceat(rows * _mix(position.astype(np.uint64) + np.uint64(1)), starts)
 
 
-def _mix(values: UInt64[np.ndarray, " size"]) -> UInt64[np.ndarray, " size"]:
+def _mix(values: Hashes) -> Hashes:
     """The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): every bit matters."""
     mixed = values * np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -118,11 +118,7 @@ class StepChanges:
 
     @classmethod
     def of(
-        cls,
-        observations: Float[np.ndarray, "size obs"],
-        following: Float[np.ndarray, "size obs"],
-        width: Float[np.ndarray, " obs"],
-        last: Int[np.ndarray, " episodes"],
+        cls, observations: Observations, following: Observations, width: Entries, last: EpisodeRows
     ) -> "StepChanges":
         """The changes of episodes that end at the rows `last`."""
         weights, (moving, usual) = 1.0 / width / len(width), _usual_changes(observations, following)
@@ -139,13 +135,13 @@ class StepChanges:
         return cls(change, gap, leap)
 
 
-def _weighted(difference: np.ndarray, weights: Float[np.ndarray, " entries"]) -> np.ndarray:
+def _weighted(difference: np.ndarray, weights: Entries) -> np.ndarray:
     # Not a product of matrices: that would take every core for an eighth of a second's work.
     return np.einsum("ij,j->i", difference, weights)
 
 
 def _usual_changes(
-    observations: Float[np.ndarray, "size obs"], following: Float[np.ndarray, "size obs"]
+    observations: Observations, following: Observations
 ) -> tuple[Int[np.ndarray, " moving"], Float[np.ndarray, " moving"]]:
     """The entries that move all the time, and the 99% quantiles of their changes.
 
@@ -168,6 +164,7 @@ def _leap(ratios: Float[np.ndarray, "rows moving"]) -> Float[np.ndarray, " rows"
     return (ratios.sum(axis=1) - ratios.max(axis=1)) / (entries - 1)
 
 
+@dataclass(eq=False)
 class DatasetStatistics:
     """Transitions of a shard with their statistics, each computed when it is first used.
 
@@ -176,26 +173,26 @@ class DatasetStatistics:
     environment itself.
     """
 
-    def __init__(self, transitions: Transitions, horizon: int, has_teleports: bool = False):
-        self.transitions, self.horizon = transitions, horizon
-        self.has_teleports = has_teleports
+    transitions: Transitions
+    horizon: int
+    has_teleports: bool = False
 
     def array(self, name: str) -> np.ndarray:
         """An array of the transitions."""
         return np.asarray(getattr(self.transitions, name))
 
     @functools.cached_property
-    def last(self) -> Int[np.ndarray, " episodes"]:
+    def last(self) -> EpisodeRows:
         """The last row of each episode; the data's last row ends one."""
         return np.flatnonzero(np.append(self.array("ends")[:-1], 1))
 
     @functools.cached_property
-    def starts(self) -> Int[np.ndarray, " episodes"]:
+    def starts(self) -> EpisodeRows:
         """The first row of each episode."""
         return np.append(0, self.last[:-1] + 1)
 
     @functools.cached_property
-    def lengths(self) -> Int[np.ndarray, " episodes"]:
+    def lengths(self) -> EpisodeRows:
         """Rows of each episode."""
         return self.last - self.starts + 1
 
@@ -226,16 +223,15 @@ class DatasetStatistics:
     def reward_counts(self) -> dict[float, int]:
         """The rows of each reward; empty if there are more than 64 rewards."""
         values, counts = np.unique(self.array("rewards"), return_counts=True)
-        if len(values) > 64:
-            return {}
-        return dict(zip(values.tolist(), counts.tolist(), strict=True))
+        few = len(values) <= 64
+        return dict(zip(values.tolist(), counts.tolist(), strict=True)) if few else {}
 
     @functools.cached_property
-    def row_hashes(self) -> UInt64[np.ndarray, " size"]:
+    def row_hashes(self) -> Hashes:
         return row_hashes(self.transitions)
 
     @functools.cached_property
-    def episode_hashes(self) -> UInt64[np.ndarray, " episodes"]:
+    def episode_hashes(self) -> Hashes:
         return episode_hashes(self.row_hashes, self.starts)
 
     @functools.cached_property
@@ -244,14 +240,11 @@ class DatasetStatistics:
         return StepChanges.of(*arrays, self.observations.width, self.last)
 
 
-REGRESSION_ROWS = 20_000
-"""Rows that the regressions are fitted to."""
-
+REGRESSION_ROWS = 20_000  # that the regressions are fitted to
 _RUN = 500  # consecutive rows taken together: neighbours are in memory together
 
 
-@dataclass(frozen=True)
-class ExplainedVariance:
+class ExplainedVariance(NamedTuple):
     r"""Share of the change s' − s that a linear model of s and an action explains beyond s alone.
 
     The model is \(s'_t-s_t\approx Ws_t+Ba_{t+k}\); each number is the share of the variance that

@@ -133,46 +133,47 @@ class RewardSummary:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """Sizes, ranges and samples of a data set.
+    """Sizes, extremes and samples of a data set, each one array with rows of every shard.
 
-    **Arguments:** `observations` and `actions` are samples of evenly spaced rows; the ranges are
-    those of all rows; `windows` counts those drawn, `whole_windows` those inside an episode.
+    **Arguments:** `windows` counts those drawn and those inside an episode; `observations` and
+    `actions` are samples of evenly spaced rows; the extremes are the least and greatest entries of
+    all rows.
     """
 
     lengths: Int[np.ndarray, " episodes"]
-    windows: int
-    whole_windows: int
+    windows: Int[np.ndarray, "shards 2"]
     observations: Float[np.ndarray, "rows obs"]
-    observation_range: Float[np.ndarray, "2 obs"]
+    observation_extremes: Float[np.ndarray, "extremes obs"]
     actions: Float[np.ndarray, "rows act"]
-    action_range: Float[np.ndarray, "2 act"]
+    action_extremes: Float[np.ndarray, "extremes act"]
 
     @classmethod
     def of(cls, data: DatasetStatistics, rows: int) -> "DatasetSummary":
         """The summary of a shard, with samples of about `rows` rows."""
-        observations, actions = data.observations, data.actions
         return cls(
             data.lengths,
-            data.windows,
-            data.whole_windows,
+            np.array([[data.windows, data.whole_windows]]),
             sample(data.array("observations"), rows).copy(),
-            np.stack([observations.low, observations.high]),
+            np.stack([data.observations.low, data.observations.high]),
             sample(data.array("actions"), rows).copy(),
-            np.stack([actions.low, actions.high]),
+            np.stack([data.actions.low, data.actions.high]),
         )
 
     @classmethod
     def merge(cls, shards: Sequence["DatasetSummary"]) -> "DatasetSummary":
         """The summary of shards of one width."""
-        return cls(
-            np.concatenate([shard.lengths for shard in shards]),
-            sum(shard.windows for shard in shards),
-            sum(shard.whole_windows for shard in shards),
-            np.concatenate([shard.observations for shard in shards]),
-            _widest([shard.observation_range for shard in shards]),
-            np.concatenate([shard.actions for shard in shards]),
-            _widest([shard.action_range for shard in shards]),
-        )
+        arrays = zip(*(vars(shard).values() for shard in shards), strict=True)
+        return cls(*map(np.concatenate, arrays))
+
+    @property
+    def observation_range(self) -> Float[np.ndarray, "2 obs"]:
+        extremes = self.observation_extremes
+        return np.stack([extremes.min(axis=0), extremes.max(axis=0)])
+
+    @property
+    def action_range(self) -> Float[np.ndarray, "2 act"]:
+        extremes = self.action_extremes
+        return np.stack([extremes.min(axis=0), extremes.max(axis=0)])
 
     @property
     def rows(self) -> int:
@@ -181,7 +182,8 @@ class DatasetSummary:
     @property
     def window_share(self) -> float:
         """The share of the windows drawn that lie inside an episode."""
-        return self.whole_windows / max(self.windows, 1)
+        drawn, whole = self.windows.sum(axis=0).tolist()
+        return whole / max(drawn, 1)
 
     @property
     def saturation(self) -> Float[np.ndarray, " act"]:
@@ -206,8 +208,3 @@ class DatasetSummary:
             "action_high": self.action_range[1].tolist(),
             "action_saturation": self.saturation.tolist(),
         }
-
-
-def _widest(ranges: Sequence[np.ndarray]) -> np.ndarray:
-    stacked = np.stack(ranges)
-    return np.stack([stacked[:, 0].min(axis=0), stacked[:, 1].max(axis=0)])

@@ -6,43 +6,29 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from qamx._utils.finding import Finding, counted, listed
-from qamx.data.inspection.statistics import DatasetStatistics, explained_variance, sample
-from qamx.data.validation import find_out_of_range, first_row
+from qamx.data.inspection.statistics import (
+    ColumnStatistics,
+    DatasetStatistics,
+    explained_variance,
+    sample,
+)
+from qamx.data.validation import Entries, Marked, find_out_of_range, first_row
 
-LARGE = 100.0
-"""Size of an entry beyond which networks hardly learn from raw units."""
-
-UNEVEN = 1e3
-"""Deviation of an entry, in multiples of the typical entry's, that is uneven."""
-
-FAR = 100.0
-"""Distance from the middle, in widths of the middle 99%, of an outlier among observations."""
-
-STILL_RUN, STILL_SHARE = 10, 0.01
-"""Consecutive rows without any change, and the share of all rows in such runs, to warn from."""
-
-LEAP, MOST_LEAPS = 2.0, 0.01
-"""A jump, in multiples of the usual largest change, and the share of rows that may be jumps."""
-
-BOUND = 0.999
-"""Size from which an action counts as at its bound."""
-
-SATURATED, SWITCH = 0.7, 0.99
-"""Shares of the rows at a bound of a saturated entry, and of a switch."""
-
-NARROW = 0.05
-"""Reach below which an entry uses next to nothing of its range."""
-
-SHIFTED = 1.5
-"""Variance explained by a neighbouring step's action, over that of the row's own, to warn from."""
-
-LARGE_REWARD = 100.0
-"""Root mean square beyond which values are too large for an untrained critic."""
-
-FAR_REWARD = 1_000.0
-"""Distance from the middle, in widths of the middle 99%, of an outlier among rewards."""
+# Thresholds. Distances from the middle are in widths of the middle 99%.
+LARGE = 100.0  # size of an entry beyond which networks hardly learn from raw units
+UNEVEN = 1e3  # deviation of an entry, in multiples of the typical entry's, that is uneven
+FAR = 100.0  # distance from the middle of an outlier among observations
+STILL_RUN, STILL_SHARE = 10, 0.01  # rows in a run without any change, share of all in such runs
+LEAP, MOST_LEAPS = 2.0, 0.01  # a jump, in usual largest changes; share of rows that may be jumps
+BOUND = 0.999  # size from which an action counts as at its bound
+SATURATED, SWITCH = 0.7, 0.99  # shares of the rows at a bound: a saturated entry's, a switch's
+NARROW = 0.05  # reach below which an entry uses next to nothing of its range
+SHIFTED = 1.5  # variance explained by a neighbouring step's action, over that of the row's own
+LARGE_REWARD = 100.0  # root mean square too large for the values of an untrained critic
+FAR_REWARD = 1_000.0  # distance from the middle of an outlier among rewards
 
 _UNKNOWN_ACTIONS = "the critic knows no other value, and a policy that climbs it will try them"
+_LEAVE_OUT = "leave them out of the action, in the data and the environment"
 
 
 def at_bound(actions: Float[np.ndarray, "rows act"]) -> Bool[np.ndarray, "rows act"]:
@@ -50,7 +36,7 @@ def at_bound(actions: Float[np.ndarray, "rows act"]) -> Bool[np.ndarray, "rows a
     return np.abs(actions) >= BOUND
 
 
-def _entries(marked: Bool[np.ndarray, " entries"]) -> str:
+def _entries(marked: Marked) -> str:
     """`in 2 of 7 entries (0, 3)`."""
     entries = np.flatnonzero(marked)
     return f"in {len(entries)} of {len(marked)} entries ({listed(entries)})"
@@ -61,47 +47,47 @@ def _entries(marked: Bool[np.ndarray, " entries"]) -> str:
 
 def check_constant_observations(data: DatasetStatistics) -> Iterator[Finding]:
     """Every entry varies, by more than rounding."""
-    columns = data.observations
-    if columns.constant.any():
-        yield Finding(
-            "observations-constant",
-            "warn",
-            f"observations: constant {_entries(columns.constant)}",
-            "the policy is blind: it can learn no more than one action"
-            if columns.constant.all()
-            else "they teach nothing, and a value that differs at test time drives the networks "
-            "where they were never trained",
-            "leave them out, or check whether a sensor was off",
-        )
-    marked = columns.nearly_constant
-    yield from find_nearly_constant("observations", marked, columns.mean, columns.deviation)
+    effect = (
+        "the policy is blind: it can learn no more than one action"
+        if data.observations.constant.all()
+        else "they teach nothing, and a value that differs at test time drives the networks "
+        "where they were never trained"
+    )
+    remedy = "leave them out, or check whether a sensor was off"
+    return _find_constant("observations", data.observations, effect, remedy)
+
+
+def _find_constant(
+    name: str, columns: ColumnStatistics, effect: str, remedy: str
+) -> Iterator[Finding]:
+    constant, marked = columns.constant, columns.nearly_constant
+    if constant.any():
+        found = f"{name}: constant {_entries(constant)}"
+        yield Finding(f"{name}-constant", "warn", found, effect, remedy)
+    yield from find_nearly_constant(name, marked, columns.mean, columns.deviation)
 
 
 def find_nearly_constant(
-    name: str,
-    marked: Bool[np.ndarray, " entries"],
-    middle: Float[np.ndarray, " entries"],
-    deviation: Float[np.ndarray, " entries"],
+    name: str, marked: Marked, middle: Entries, deviation: Entries
 ) -> Iterator[Finding]:
     """Reports entries of observations or actions that hardly vary, in the data's units."""
     if not marked.any():
         return
     first = int(np.argmax(marked))
-    yield Finding(
-        f"{name}-nearly-constant",
-        "warn",
-        f"{name}: nearly constant {_entries(marked)}; entry {first} deviates by "
-        f"{deviation[first]:.2g} from {middle[first]:.4g}",
-        _UNKNOWN_ACTIONS
-        if name == "actions"
-        else "they teach next to nothing, and a value that differs at test time would drive the "
-        "networks where they were never trained: normalisation centres them, and does not "
-        "enlarge them",
-        "leave them out of the action, in the data and the environment"
-        if name == "actions"
-        else "leave them out, or store them without their offset or in a smaller unit, in the data "
-        "and the environment",
-    )
+    effect, remedy = _UNKNOWN_ACTIONS, _LEAVE_OUT
+    if name == "observations":
+        effect = (
+            "they teach next to nothing, and a value that differs at test time would drive the "
+            "networks where they were never trained: normalisation centres them, and does not "
+            "enlarge them"
+        )
+        remedy = (
+            "leave them out, or store them without their offset or in a smaller unit, in the data "
+            "and the environment"
+        )
+    found = f"{name}: nearly constant {_entries(marked)}; entry {first} deviates by "
+    found += f"{deviation[first]:.2g} from {middle[first]:.4g}"
+    yield Finding(f"{name}-nearly-constant", "warn", found, effect, remedy)
 
 
 def check_scales(data: DatasetStatistics) -> Iterator[Finding]:
@@ -229,17 +215,7 @@ def check_saturation(data: DatasetStatistics) -> Iterator[Finding]:
 
 def check_constant_actions(data: DatasetStatistics) -> Iterator[Finding]:
     """Every entry varies, by more than rounding."""
-    columns = data.actions
-    if columns.constant.any():
-        yield Finding(
-            "actions-constant",
-            "warn",
-            f"actions: constant {_entries(columns.constant)}",
-            _UNKNOWN_ACTIONS,
-            "leave them out of the action, in the data and the environment",
-        )
-    marked = columns.nearly_constant
-    yield from find_nearly_constant("actions", marked, columns.mean, columns.deviation)
+    return _find_constant("actions", data.actions, _UNKNOWN_ACTIONS, _LEAVE_OUT)
 
 
 def check_narrow(data: DatasetStatistics) -> Iterator[Finding]:
@@ -248,13 +224,10 @@ def check_narrow(data: DatasetStatistics) -> Iterator[Finding]:
     reach = np.maximum(columns.high, -columns.low)
     narrow = (reach < NARROW) & ~columns.constant & ~columns.nearly_constant
     if narrow.any():
-        yield Finding(
-            "actions-narrow",
-            "warn",
-            f"actions: within ±{reach[narrow].max():.2g} {_entries(narrow)}",
-            "compared with the noise that a flow starts from, they are all one action",
-            'have their range scaled: data.scale_actions = "data"',
-        )
+        found = f"actions: within ±{reach[narrow].max():.2g} {_entries(narrow)}"
+        effect = "compared with the noise that a flow starts from, they are all one action"
+        remedy = 'have their range scaled: data.scale_actions = "data"'
+        yield Finding("actions-narrow", "warn", found, effect, remedy)
 
 
 def check_causes(data: DatasetStatistics) -> Iterator[Finding]:

@@ -2,9 +2,9 @@
 
 import difflib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from qamx.errors import UserError, suggestion
 
@@ -15,8 +15,7 @@ SHARDED = "-100m"
 """The mark of a folder of shards, as in `cube-quadruple-play-100m-v0`."""
 
 
-@dataclass(frozen=True)
-class Dataset:
+class Dataset(NamedTuple):
     """A data set: environment, behaviour and size.
 
     **Arguments:**
@@ -62,58 +61,31 @@ _MANIPULATION_EPISODES = {
     "puzzle-4x5": 3000,
     "puzzle-4x6": 5000,
 }
-# Episodes and rows an episode.
+# Episodes and rows an episode in the mazes medium, large, giant and teleport, where there are any.
+_MAZES = ("medium", "large", "giant", "teleport")
 _MAZE_SIZES = {
-    "navigate": {
-        "pointmaze-medium": (1000, 1001),
-        "pointmaze-large": (1000, 1001),
-        "pointmaze-giant": (500, 2001),
-        "pointmaze-teleport": (1000, 1001),
-        "antmaze-medium": (1000, 1001),
-        "antmaze-large": (1000, 1001),
-        "antmaze-giant": (500, 2001),
-        "antmaze-teleport": (1000, 1001),
-        "humanoidmaze-medium": (1000, 2001),
-        "humanoidmaze-large": (1000, 2001),
-        "humanoidmaze-giant": (1000, 4001),
-    },
-    "stitch": {
-        "pointmaze-medium": (5000, 201),
-        "pointmaze-large": (5000, 201),
-        "pointmaze-giant": (5000, 201),
-        "pointmaze-teleport": (5000, 201),
-        "antmaze-medium": (5000, 201),
-        "antmaze-large": (5000, 201),
-        "antmaze-giant": (5000, 201),
-        "antmaze-teleport": (5000, 201),
-        "humanoidmaze-medium": (5000, 401),
-        "humanoidmaze-large": (5000, 401),
-        "humanoidmaze-giant": (10000, 401),
-    },
-    "explore": {
-        "antmaze-medium": (10000, 501),
-        "antmaze-large": (10000, 501),
-        "antmaze-teleport": (10000, 501),
-    },
+    ("pointmaze", "navigate"): ((1000, 1001), (1000, 1001), (500, 2001), (1000, 1001)),
+    ("antmaze", "navigate"): ((1000, 1001), (1000, 1001), (500, 2001), (1000, 1001)),
+    ("humanoidmaze", "navigate"): ((1000, 2001), (1000, 2001), (1000, 4001), None),
+    ("pointmaze", "stitch"): ((5000, 201), (5000, 201), (5000, 201), (5000, 201)),
+    ("antmaze", "stitch"): ((5000, 201), (5000, 201), (5000, 201), (5000, 201)),
+    ("humanoidmaze", "stitch"): ((5000, 401), (5000, 401), (10000, 401), None),
+    ("antmaze", "explore"): ((10000, 501), (10000, 501), None, (10000, 501)),
 }
 _WALKERS = {"antmaze": "ant", "humanoidmaze": "humanoid"}
 
 
-_DATASETS = {
-    dataset.name: dataset
-    for dataset in (
-        *(
-            Dataset(environment, behaviour, episodes, 1001)
-            for environment, episodes in _MANIPULATION_EPISODES.items()
-            for behaviour in ("play", "noisy")
-        ),
-        *(
-            Dataset(maze, behaviour, *size)
-            for behaviour, sizes in _MAZE_SIZES.items()
-            for maze, size in sizes.items()
-        ),
-    )
-}
+def _datasets() -> Iterator[Dataset]:
+    for environment, episodes in _MANIPULATION_EPISODES.items():
+        for behaviour in ("play", "noisy"):
+            yield Dataset(environment, behaviour, episodes, 1001)
+    for (body, behaviour), sizes in _MAZE_SIZES.items():
+        for maze, size in zip(_MAZES, sizes, strict=True):
+            if size is not None:
+                yield Dataset(f"{body}-{maze}", behaviour, *size)
+
+
+_DATASETS = {dataset.name: dataset for dataset in _datasets()}
 
 DOMAIN_OF = {name: dataset.environment for name, dataset in _DATASETS.items()}
 """The domain of each OGBench name: `cube-double-play` belongs to `cube-double`."""
@@ -141,34 +113,33 @@ def lookup(name: str) -> Dataset:
     raise UserError(f"{name!r} can't be generated; the nearest names are {', '.join(near)}.")
 
 
+def file_stems(name: str, shards: int | None) -> list[str]:
+    """The training files of a set without their ending: one, or those of a folder of shards."""
+    stem = f"{name}{VERSION}"
+    if shards is None:
+        return [stem]
+    return [f"{name}{SHARDED}{VERSION}/{stem}-{shard:03d}" for shard in range(shards)]
+
+
 SERVER = "https://rail.eecs.berkeley.edu/datasets/ogbench"
 COPY = "https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main"
 """A public copy of the plain files, without folders of shards: the fallback."""
 
 # Training files of each folder. Sources: OGBench's README and its authors' repository (Park et al.,
 # arXiv 2506.04168): a million transitions a file, four where episodes have 4,000.
-_SHARDS_OF = {
-    "humanoidmaze-giant-navigate": 25,
-    "cube-double-play": 100,
-    "cube-triple-play": 100,
-    "cube-quadruple-play": 100,
-    "cube-quadruple-noisy": 100,
-    "cube-octuple-play": 100,
-    "scene-play": 100,
-    "puzzle-3x3-play": 100,
-    "puzzle-4x4-play": 100,
-    "puzzle-4x5-play": 100,
-    "puzzle-4x6-play": 100,
-}
-_ONLY_SHARDED = ("cube-octuple",)
+_OF_100_SHARDS = (
+    "cube-double-play cube-triple-play cube-quadruple-play cube-quadruple-noisy cube-octuple-play "
+    "scene-play puzzle-3x3-play puzzle-4x4-play puzzle-4x5-play puzzle-4x6-play"
+)
+_SHARDS_OF = {"humanoidmaze-giant-navigate": 25, **dict.fromkeys(_OF_100_SHARDS.split(), 100)}
+_ONLY_SHARDED = "cube-octuple"
 
 
 class UnavailableError(UserError):
     """A data set that OGBench names, but has no file of."""
 
 
-@dataclass(frozen=True)
-class RemoteDataset:
+class RemoteDataset(NamedTuple):
     """A data set on a server.
 
     **Arguments:** `name` has the version; `files` are paths below the server's URL, and below the
@@ -181,7 +152,7 @@ class RemoteDataset:
 
 def known_names() -> tuple[str, ...]:
     """The names of all sets that can be downloaded, without the version, folders of shards last."""
-    plain = [name for name, domain in DOMAIN_OF.items() if domain not in _ONLY_SHARDED]
+    plain = [name for name, domain in DOMAIN_OF.items() if domain != _ONLY_SHARDED]
     return (*plain, *(f"{name}{SHARDED}" for name in _SHARDS_OF))
 
 
@@ -198,16 +169,12 @@ def remote_dataset(name: str, shards: int | None = None) -> RemoteDataset:
     if bare not in known_names():
         raise _unknown_name(bare)
     base = bare.removesuffix(SHARDED)
-    if bare == base:
-        if shards is not None:
-            raise UserError(f"--shards: {bare} is one file, not a folder of shards; leave it out")
-        stems = [f"{base}{VERSION}"]
-    else:
-        total = _SHARDS_OF[base]
-        if shards is not None and not 1 <= shards <= total:
-            raise UserError(f"--shards: found {shards}; {bare} has {total}: write 1 to {total}")
-        folder = f"{bare}{VERSION}/{base}{VERSION}"
-        stems = [f"{folder}-{shard:03d}" for shard in range(shards or total)]
+    total = None if bare == base else _SHARDS_OF[base]
+    if shards is not None and total is None:
+        raise UserError(f"--shards: {bare} is one file, not a folder of shards; leave it out")
+    if shards is not None and total is not None and not 1 <= shards <= total:
+        raise UserError(f"--shards: found {shards}; {bare} has {total}: write 1 to {total}")
+    stems = file_stems(base, shards or total)
     files = tuple(f"{stem}{end}.npz" for stem in stems for end in ("", "-val"))
     return RemoteDataset(f"{bare}{VERSION}", files)
 
@@ -250,11 +217,6 @@ def server_urls(mirror: str | None) -> tuple[str, ...]:
             "e.g. https://data.example.org/ogbench"
         )
     return (url.rstrip("/"),)
-
-
-def servers_with(file: str, servers: tuple[str, ...]) -> tuple[str, ...]:
-    """The servers that may have a file: the public copy has no folders of shards."""
-    return servers[:1] if "/" in file else servers
 
 
 def other_servers(servers: tuple[str, ...], names: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """OGBench's data sets, rewarded for one task."""
 
 import contextlib
-import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,11 +16,11 @@ from qamx.data.ogbench.rollout import is_generated
 from qamx.data.shards import TransitionCache
 from qamx.data.transitions import Transitions
 from qamx.data.validation import (
-    BROKEN,
     check_headers,
     check_values,
     find_bad_ends,
     read_headers,
+    reading_file,
     refuse,
     refuse_dangling,
     require_equal_lengths,
@@ -37,6 +37,7 @@ STATES = ("qpos", "button_states")
 Rewards: TypeAlias = Float[np.ndarray, " size"]
 
 
+@dataclass(eq=False)
 class OGBenchData:
     """The transitions of an OGBench data set with the rewards and masks of one task.
 
@@ -51,21 +52,17 @@ class OGBenchData:
     **Raises:** `UserError` if shards differ in length.
     """
 
-    def __init__(
-        self,
-        environment: str,
-        task: int,
-        reward: Reward,
-        files: list[Path],
-        updates_per_shard: int | None = None,
-        cached: bool = False,
-    ):
-        self._environment, self._task, self._reward = environment, task, reward
-        self._cached = cached
-        self.files = files
-        self.updates_per_shard = updates_per_shard
-        if len(files) > 1:
-            require_equal_lengths([str(path) for path in files], [*map(self._length, files)])
+    environment: str
+    task: int
+    reward: Reward
+    files: list[Path]
+    updates_per_shard: int | None = None
+    cached: bool = False
+
+    def __post_init__(self) -> None:
+        self._environments: dict[int, Any] = {}
+        if self.shards > 1:
+            require_equal_lengths(map(str, self.files), map(self._length, self.files))
 
     @property
     def shards(self) -> int:
@@ -74,38 +71,27 @@ class OGBenchData:
     @property
     def has_teleports(self) -> bool:
         """True for mazes with portals."""
-        return "teleport" in self._environment
+        return "teleport" in self.environment
 
-    @functools.cached_property
-    def _goal(self) -> Any:
-        """The environment of the task, which computes the rewards."""
-        with GlobalRandomness(0):
-            return make(self._environment, self._task)
+    def _task_environment(self, task: int) -> Any:
+        """The environment of a task, which computes its rewards."""
+        if task not in self._environments:
+            with GlobalRandomness(0):
+                self._environments[task] = make(self.environment, task)
+        return self._environments[task]
 
     def _length(self, path: Path) -> int:
         return int(np.sum(self._terminals(path) == 0))
 
     def _terminals(self, path: Path) -> Num[np.ndarray, " rows"]:
-        with _reading(path, self._environment), np.load(path, allow_pickle=False) as file:
+        with self._reading(path), np.load(path, allow_pickle=False) as file:
             return file["terminals"]
-
-    def _check(self, path: Path) -> Num[np.ndarray, " rows"]:
-        """Validates a file's headers and ends of episodes; returns the ends."""
-        spaces = self._goal.observation_space, self._goal.action_space
-        with _reading(path, self._environment):
-            headers = read_headers(path)
-        check_headers(path, headers, (spaces[0].shape[0], spaces[1].shape[0]))
-        terminals = self._terminals(path)
-        refuse(path, find_bad_ends("terminals", terminals))
-        return terminals
 
     def load_validation(self) -> Transitions | None:
         """The validation data of the first file, if it exists and has a step."""
         path = self.files[0].with_name(f"{self.files[0].stem}-val.npz")
         refuse_dangling(path)
-        if not path.exists() or self._length(path) == 0:
-            return None
-        return self._read(path)
+        return self._read(path) if path.exists() and self._length(path) else None
 
     def tasks(self, shard: int) -> Iterator[tuple[int, Rewards, Rewards]]:
         """Yields each of the five tasks with the rewards and masks of a shard's rows.
@@ -114,26 +100,21 @@ class OGBenchData:
         """
         path = self.files[shard]
         inner = self._terminals(path) == 0
-        with _reading(path, self._environment), np.load(path, allow_pickle=False) as file:
+        with self._reading(path), np.load(path, allow_pickle=False) as file:
             states = {name: file[name][inner] for name in STATES if name in file}
         for task in TASKS:
-            with _reading(path, self._environment), GlobalRandomness(0):
-                rewards, masks = self._relabelled(self._goals[task], states)
-            yield task, rewards, masks
+            yield task, *self._relabelled(path, task, states)
 
-    @functools.cached_property
-    def _goals(self) -> dict[int, Any]:
-        """The environments of all tasks."""
-        with GlobalRandomness(0):
-            goals = {task: make(self._environment, task) for task in TASKS if task != self._task}
-        return goals | {self._task: self._goal}
-
-    def _relabelled(self, goal: Any, states: dict[str, np.ndarray]) -> tuple[Rewards, Rewards]:
+    def _relabelled(
+        self, path: Path, task: int, states: dict[str, np.ndarray]
+    ) -> tuple[Rewards, Rewards]:
         """The rewards and masks of a task."""
         from ogbench.relabel_utils import relabel_dataset
 
-        relabel_dataset(self._environment, goal, states)
-        rewards = sparse(states["rewards"]) if self._reward == "sparse" else states["rewards"]
+        environment = self._task_environment(task)
+        with self._reading(path), GlobalRandomness(0):
+            relabel_dataset(self.environment, environment, states)
+        rewards = sparse(states["rewards"]) if self.reward == "sparse" else states["rewards"]
         return rewards, states["masks"]
 
     def load(self, shard: int) -> Transitions:
@@ -143,9 +124,9 @@ class OGBenchData:
         environment, no ends of episodes, Python objects, non-finite values, actions outside
         [-1, 1].
         """
-        if not self._cached:
+        if not self.cached:
             return self._read(self.files[shard])
-        cache, label = TransitionCache(self.files[shard]), f"{self._task}-{self._reward}"
+        cache, label = TransitionCache(self.files[shard]), f"{self.task}-{self.reward}"
         transitions = cache.read(label)
         if transitions is None:
             transitions = self._read(self.files[shard])
@@ -155,12 +136,17 @@ class OGBenchData:
     def _read(self, path: Path) -> Transitions:
         from ogbench.utils import load_dataset
 
-        terminals = self._check(path)
-        with _reading(path, self._environment):
+        environment = self._task_environment(self.task)
+        sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
+        with self._reading(path):
+            headers = read_headers(path)
+        check_headers(path, headers, sizes)
+        terminals = self._terminals(path)
+        refuse(path, find_bad_ends("terminals", terminals))
+        with self._reading(path):
             arrays = load_dataset(str(path), add_info=True)
         check_values(path, arrays, terminals)
-        with _reading(path, self._environment), GlobalRandomness(0):
-            rewards, masks = self._relabelled(self._goal, arrays)
+        rewards, masks = self._relabelled(path, self.task, arrays)
         return Transitions(
             observations=arrays["observations"],
             actions=arrays["actions"],
@@ -169,6 +155,10 @@ class OGBenchData:
             ends=arrays["terminals"],
             next_observations=arrays["next_observations"],
         )
+
+    def _reading(self, path: Path) -> contextlib.AbstractContextManager[None]:
+        expected = f"a data set of {self.environment}"
+        return reading_file(str(path), expected, "delete the file and ")
 
 
 def find_files(
@@ -195,19 +185,13 @@ def find_files(
         return _find_shards(name, directory, shards)
     path = directory / f"{name}.npz"
     refuse_dangling(path)
-    if generate_episodes is not None and (not path.exists() or is_generated(path)):
-        # An existing generated file is compared with the arguments.
-        generate(
-            name,
-            episodes=generate_episodes,
-            seed=generate_seed,
-            directory=directory,
-            progress=not path.exists(),
-        )
-    elif not path.exists():
-        download([name], directory=directory)
-    elif not is_generated(path):
+    missing, seed = not path.exists(), generate_seed
+    if not missing and not is_generated(path):
         check_recorded(directory, [path.name])
+    elif generate_episodes is not None:  # a generated file that is there is compared
+        generate(name, episodes=generate_episodes, seed=seed, directory=directory, progress=missing)
+    elif missing:
+        download([name], directory=directory)
     return [path]
 
 
@@ -223,9 +207,9 @@ def _find_shards(name: str, directory: Path, count: int | None) -> list[Path]:
                 "here; generate the others, or ask for as many as there are"
             )
         return files[:count]
-    pending = StagingDir(directory).pending(name) if count is None else None
+    pending = StagingDir(directory).find_pending(name) if count is None else None
     if not files or len(files) < (count or 0) or pending:
-        download([name], directory=directory, shards=pending.shards if pending else count)
+        download([name], directory=directory, shards=pending["shards"] if pending else count)
         files = _existing_shards(folder)
     check_recorded(directory, [f"{name}/{file.name}" for file in files[:count]])
     return files[:count]
@@ -236,14 +220,3 @@ def _existing_shards(folder: Path) -> list[Path]:
     for file in files:
         refuse_dangling(file)
     return files
-
-
-@contextlib.contextmanager
-def _reading(path: Path, environment: str) -> Iterator[None]:
-    try:
-        yield
-    except BROKEN as error:
-        raise UserError(
-            f"{path}: not a data set of {environment} ({error}); "
-            "delete the file and make or download it again"
-        ) from error

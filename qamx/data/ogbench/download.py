@@ -1,46 +1,25 @@
 """`qamx data download`: plan, fetch, verify, record."""
 
 import contextlib
+import functools
 import json
 import logging
 import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from qamx._utils.files import atomic_write, cached_sha256, make_folder, sha256
+from qamx._utils.finding import counted
 from qamx._utils.machine import map_in_threads
-from qamx.data.ogbench.catalogue import (
-    SHARDED,
-    VERSION,
-    RemoteDataset,
-    UnavailableError,
-    dataset_names,
-    default_directory,
-    directory_option,
-    lookup,
-    near_names,
-    other_servers,
-    remote_dataset,
-    server_urls,
-    servers_with,
-)
+from qamx.data.ogbench import catalogue, http
+from qamx.data.ogbench.catalogue import SHARDED, VERSION, RemoteDataset
 from qamx.data.ogbench.expert import find_expert, training_command
-from qamx.data.ogbench.http import (
-    CONTACTS,
-    NotFoundError,
-    PartialFile,
-    RetryPolicy,
-    ServerError,
-    Transfer,
-    UnreachableError,
-    format_bytes,
-    remote_size,
-)
+from qamx.data.ogbench.http import PartialFile, RetryPolicy, format_bytes
 from qamx.data.ogbench.rollout import describe_stamp, read_stamp
 from qamx.data.validation import BROKEN, check_headers, read_headers
 from qamx.errors import UserError
@@ -59,20 +38,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Record:
-    """Checksum, size and origin of a file when it was first seen."""
+    """Checksum, size and origin of a file when it was first seen; equal for equal content."""
 
     sha256: str
     size: int
-    source: str
+    source: str = field(compare=False)
 
     @classmethod
     def of(cls, path: Path, source: str) -> "Record":
         """The record of a file's present content."""
         return cls(sha256(path), path.stat().st_size, source)
-
-    def matches(self, other: "Record") -> bool:
-        """True if both have the same content."""
-        return (self.sha256, self.size) == (other.sha256, other.size)
 
     def __str__(self) -> str:
         return f"{self.size:,} bytes, SHA-256 {self.sha256}"
@@ -126,11 +101,11 @@ def check_recorded(directory: Path, files: Sequence[str]) -> None:
     **Raises:** `UserError` with both checksums.
     """
     records = read_records(directory)
-    recorded = [file for file in files if file in records]
-    checksums = cached_sha256([directory / file for file in recorded])
+    paths = {file: directory / file for file in files if file in records}
+    checksums = cached_sha256([*paths.values()])
     now = {
-        file: Record(checksum, (directory / file).stat().st_size, "")
-        for file, checksum in zip(recorded, checksums, strict=True)
+        file: Record(checksum, path.stat().st_size, "")
+        for (file, path), checksum in zip(paths.items(), checksums, strict=True)
     }
     _refuse_changed(directory, records, now, "qamx data download NAME --again")
 
@@ -141,7 +116,7 @@ def _refuse_changed(
     changes = [
         f"{directory / file}: changed\n  then: {then[file]}\n  now:  {record}\n"
         for file, record in now.items()
-        if file in then and not record.matches(then[file])
+        if file in then and record != then[file]
     ]
     if changes:
         raise UserError(
@@ -150,26 +125,13 @@ def _refuse_changed(
         )
 
 
-def refuse_generated(path: Path) -> None:
-    """Keeps a download from replacing a generated file.
-
-    **Raises:** `UserError` for a file of `qamx data generate`.
-    """
-    stamp = read_stamp(path)
-    if stamp is not None:
-        raise UserError(
-            f"{path}: generated here ({describe_stamp(stamp)}), not OGBench's, and never replaced "
-            "by a download; name another place with --directory, or move the file away"
-        )
-
-
 def _generation_hint(name: str, directory: Path) -> str:
     """The commands that generate a data set instead of downloading it."""
     base = name.removesuffix(VERSION).removesuffix(SHARDED)
-    if base not in dataset_names():
+    if base not in catalogue.dataset_names():
         return f"It cannot be generated here: get its files elsewhere and put them into {directory}"
-    commands = f"  qamx data generate {base}{directory_option(directory)}"
-    walker = lookup(base).walker
+    commands = f"  qamx data generate {base}{catalogue.directory_option(directory)}"
+    walker = catalogue.lookup(base).walker
     if walker is not None and find_expert(walker, directory) is None:
         commands = f"  {training_command(walker, directory)}\n{commands}"
     if SHARDED not in name:
@@ -178,12 +140,6 @@ def _generation_hint(name: str, directory: Path) -> str:
         "Or generate shards here (100 of them are OGBench's size; fewer serve as well):\n"
         f"{commands} --shards 100"
     )
-
-
-class PendingDownload(NamedTuple):
-    """An unfinished download of the first `shards` shards, or of all."""
-
-    shards: int | None
 
 
 @dataclass(frozen=True)
@@ -206,23 +162,23 @@ class StagingDir:
         folder = path.parent if sharded else Path(path.stem.removesuffix("-val"))
         return PartialFile(self.root / folder / f"{path.name}.part")
 
-    def mark_pending(self, name: str, shards: int | None) -> None:
-        """Records how much of a set is being downloaded."""
-        self._pending_file(name).write_text(json.dumps({"shards": shards}), encoding="utf-8")
+    @contextlib.contextmanager
+    def pending(self, names: Sequence[str], shards: int | None) -> Iterator[None]:
+        """Records how much of sets is being downloaded, until they are there."""
+        for name in names:
+            self._pending_file(name).write_text(json.dumps({"shards": shards}), encoding="utf-8")
+        yield
+        for name in names:
+            self._pending_file(name).unlink(missing_ok=True)
 
-    def pending(self, name: str) -> PendingDownload | None:
-        """The unfinished download of a set."""
+    def find_pending(self, name: str) -> dict[str, int | None] | None:
+        """The `shards` of a set's unfinished download, None for all of them."""
         try:
-            content = json.loads(self._pending_file(name).read_text(encoding="utf-8"))
-            return PendingDownload(**content)
+            return json.loads(self._pending_file(name).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, TypeError):  # the process was killed while it was written
-            return PendingDownload(None)
-
-    def mark_complete(self, name: str) -> None:
-        """Marks a set as fully downloaded."""
-        self._pending_file(name).unlink(missing_ok=True)
+        except ValueError:  # the process was killed while it was written
+            return {"shards": None}
 
     def _pending_file(self, name: str) -> Path:
         return self.root / name / "wanted.json"
@@ -291,17 +247,6 @@ class FileSize(NamedTuple):
     url: str = ""
 
 
-def _check_free_space(directory: Path, sizes: Iterable[FileSize]) -> None:
-    missing = sum(max(size.total - size.received, 0) for size in sizes if size.total is not None)
-    free = shutil.disk_usage(directory).free
-    if missing > free:
-        raise UserError(
-            f"{directory}: {format_bytes(missing)} are to come and {format_bytes(free)} are free; "
-            "make room, name another place with --directory, or take fewer files of a folder with "
-            "--shards"
-        )
-
-
 class DownloadProgress:
     """Bars on a terminal (`display`), else a line every half minute."""
 
@@ -311,26 +256,28 @@ class DownloadProgress:
         self._log, self._display = log, display
         self._lock = threading.Lock()
         self._received = {file: size.received for file, size in sizes.items()}
-        self._total = _total(sizes)
+        totals = [size.total for size in sizes.values() if size.total is not None]
+        self._total = sum(totals) if len(totals) == len(sizes) else None
         self._first = sum(self._received.values())
         self._start = self._last_line = time.monotonic()
         self._bars: dict[str, Any] = {}
         if display is not None:
             total = {"total": self._total, "completed": self._first}
-            self._all = display.add_task(_count(len(sizes)), **total)
+            self._all = display.add_task(counted(len(sizes), "file"), **total)
 
     def update(self, file: str, size: int, total: int | None) -> None:
         """Shows the received bytes of a file; `total` is `None` if it is unknown."""
         with self._lock:
             self._received[file] = size
+            received = sum(self._received.values())
             if self._display is None:
-                self._log_line()
+                self._log_line(received)
                 return
             if file not in self._bars:
                 name = file.rpartition("/")[2]
                 self._bars[file] = self._display.add_task(name, total=total)
             self._display.update(self._bars[file], completed=size)
-            self._display.update(self._all, completed=sum(self._received.values()))
+            self._display.update(self._all, completed=received)
 
     def finish(self, file: str) -> None:
         """Removes the bar of a complete file."""
@@ -338,12 +285,11 @@ class DownloadProgress:
             if self._display is not None and file in self._bars:
                 self._display.remove_task(self._bars.pop(file))
 
-    def _log_line(self) -> None:
+    def _log_line(self, received: int) -> None:
         now = time.monotonic()
         if now - self._last_line < _SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
-        received = sum(self._received.values())
         rate = max(received - self._first, 1) / (now - self._start)
         of_total = left = ""
         if self._total:
@@ -368,15 +314,6 @@ def show_progress(
         yield DownloadProgress(sizes, log, display)
 
 
-def _count(files: int) -> str:
-    return f"{files:,} file{'' if files == 1 else 's'}"
-
-
-def _total(sizes: dict[str, FileSize]) -> int | None:
-    totals = [size.total for size in sizes.values() if size.total is not None]
-    return sum(totals) if len(totals) == len(sizes) else None
-
-
 @dataclass(frozen=True)
 class DownloadJob:
     """Servers, destination and options of a download.
@@ -392,7 +329,7 @@ class DownloadJob:
     log: Callable[[str], None]
     console: Any | None
     stop: threading.Event = field(default_factory=threading.Event)
-    _unreachable: dict[str, UnreachableError] = field(default_factory=dict)
+    _unreachable: dict[str, http.UnreachableError] = field(default_factory=dict)
     """Servers that failed, which are not tried again."""
 
     def sizes(self, files: Sequence[str]) -> dict[str, FileSize]:
@@ -400,13 +337,20 @@ class DownloadJob:
 
         def ask(file: str) -> FileSize:
             def ask_server(url: str, last: bool) -> FileSize:
-                total = remote_size(url, self.retry_policy, CONTACTS if last else 1)
+                total = http.remote_size(url, self.retry_policy, http.CONTACTS if last else 1)
                 return FileSize(total, self.staging.part(file).size, url)
 
             return self._try_servers(file, ask_server)
 
         sizes = dict(zip(files, map_in_threads(ask, files, self.jobs, self.stop), strict=True))
-        _check_free_space(self.staging.directory, sizes.values())
+        missing = sum(max((size.total or 0) - size.received, 0) for size in sizes.values())
+        free = shutil.disk_usage(self.staging.directory).free
+        if missing > free:
+            raise UserError(
+                f"{self.staging.directory}: {format_bytes(missing)} are to come and "
+                f"{format_bytes(free)} are free; make room, name another place with --directory, "
+                "or take fewer files of a folder with --shards"
+            )
         return sizes
 
     def fetch(self, sizes: dict[str, FileSize], records: dict[str, Record]) -> None:
@@ -416,10 +360,7 @@ class DownloadJob:
         """
         self.log(_announcement(sizes))
         with show_progress(self.console, sizes, self.log) as progress:
-
-            def fetch(file: str) -> None:
-                self._fetch(file, records.get(file), progress)
-
+            fetch = functools.partial(self._fetch, records, progress)
             map_in_threads(fetch, list(sizes), self.jobs, self.stop)
 
     def _try_servers(self, file: str, work: Callable[[str, bool], T]) -> T:
@@ -427,37 +368,34 @@ class DownloadJob:
 
         **Arguments:** `work` takes the file's URL, and True for the last server.
         """
-        servers = servers_with(file, self.servers)
-        errors: list[ServerError] = []
+        # The public copy has no folders of shards.
+        servers = self.servers[:1] if "/" in file else self.servers
+        errors: list[http.ServerError] = []
         for server, following in zip(servers, (*servers[1:], None), strict=True):
             if server in self._unreachable:
                 errors.append(self._unreachable[server])
                 continue
             try:
                 return work(f"{server}/{file}", following is None)
-            except ServerError as error:
+            except http.ServerError as error:
                 errors.append(error)
-                if isinstance(error, UnreachableError):
+                if isinstance(error, http.UnreachableError):
                     self._unreachable[server] = error
                 if following is not None:
                     self.log(f"{error}; asking {following}")
-        missing = all(isinstance(error, NotFoundError) for error in errors)
-        kind = NotFoundError if missing else ServerError
+        missing = all(isinstance(error, http.NotFoundError) for error in errors)
+        kind = http.NotFoundError if missing else http.ServerError
         raise kind("\n".join(dict.fromkeys(map(str, errors))))
 
-    def _fetch(self, file: str, expected: Record | None, progress: DownloadProgress) -> None:
-        part = self.staging.part(file)
+    def _fetch(self, records: dict[str, Record], progress: DownloadProgress, file: str) -> None:
+        part, expected = self.staging.part(file), records.get(file)
+        update = functools.partial(progress.update, file)
 
         def fetch(url: str, last: bool) -> Record:
             attempts = self.retry_policy.attempts
             attempts = attempts if last else min(attempts, _ATTEMPTS_BEFORE_NEXT_SERVER)
-            transfer = Transfer(
-                part,
-                replace(self.retry_policy, attempts=attempts),
-                self.stop,
-                lambda size, total: progress.update(file, size, total),
-                hashed=expected is not None,
-            )
+            policy = replace(self.retry_policy, attempts=attempts)
+            transfer = http.Transfer(part, policy, self.stop, update, hashed=expected is not None)
             return _fetch_verified(transfer, url, expected)
 
         record = self._try_servers(file, fetch)
@@ -476,32 +414,26 @@ def _announcement(sizes: dict[str, FileSize]) -> str:
     received = sum(size.received for size in sizes.values())
     kept = f", {format_bytes(received)} of it here already" if received else ""
     servers = {size.url.removesuffix(f"/{file}"): None for file, size in sizes.items() if size.url}
-    return f"{_count(len(sizes))} from {' and '.join(servers)}{total}{kept}"
+    return f"{counted(len(sizes), 'file')} from {' and '.join(servers)}{total}{kept}"
 
 
-def _fetch_verified(transfer: Transfer, url: str, expected: Record | None) -> Record:
+def _fetch_verified(transfer: http.Transfer, url: str, expected: Record | None) -> Record:
     """Completes a partial file and verifies it; wrong content is fetched once more."""
-    path, problem = transfer.part.path, None
+    problem = ""
     for _ in range(2):
         transfer.run(url)
-        record = Record.of(path, url)
-        problem = _find_problem(path, record, expected)
-        if problem is None:
+        record = Record.of(transfer.part.path, url)
+        if (damage := find_damage(transfer.part.path)) is not None:
+            problem = f"{damage}, twice"
+        elif expected is None or record == expected:
             return record
+        else:
+            problem = (
+                f"twice not the file that was recorded (expected {expected.sha256} but got "
+                f"{record.sha256}); if it may have changed there, --again takes it as it is now"
+            )
         transfer.part.discard()
-    raise ServerError(f"{url}: {problem}")
-
-
-def _find_problem(path: Path, record: Record, expected: Record | None) -> str | None:
-    damage = find_damage(path)
-    if damage is not None:
-        return f"{damage}, twice"
-    if expected is None or record.matches(expected):
-        return None
-    return (
-        f"twice not the file that was recorded (expected {expected.sha256} but got "
-        f"{record.sha256}); if it may have changed there, --again takes it as it is now"
-    )
+    raise http.ServerError(f"{url}: {problem}")
 
 
 def download(
@@ -544,14 +476,18 @@ def download(
         from rich.console import Console
 
         console, log = Console(soft_wrap=True), _LOG.info  # whole log lines above the bars
-    directory = default_directory() if directory is None else directory.expanduser()
+    directory = catalogue.default_directory() if directory is None else directory.expanduser()
     datasets = list(dict.fromkeys(_find_dataset(name, shards, directory) for name in names))
     staging, policy = StagingDir(directory), retry_policy or RetryPolicy()
-    job = DownloadJob(server_urls(mirror), staging, jobs, policy, log, console)
+    job = DownloadJob(catalogue.server_urls(mirror), staging, jobs, policy, log, console)
     files = [file for dataset in datasets for file in dataset.files]
     existing = [file for file in files if (directory / file).exists()]
-    for file in existing:
-        refuse_generated(directory / file)
+    for path in (directory / file for file in existing):
+        if (stamp := read_stamp(path)) is not None:
+            raise UserError(
+                f"{path}: generated here ({describe_stamp(stamp)}), not OGBench's, and never "
+                "replaced by a download; name another place with --directory, or move the file away"
+            )
     if not again:
         _verify(job, existing)
     if again or len(existing) < len(files):
@@ -561,8 +497,8 @@ def download(
 
 def _find_dataset(name: str, shards: int | None, directory: Path) -> RemoteDataset:
     try:
-        return remote_dataset(name, shards)
-    except UnavailableError as error:
+        return catalogue.remote_dataset(name, shards)
+    except catalogue.UnavailableError as error:
         raise UserError(f"{error}. {_generation_hint(name, directory)}") from error
 
 
@@ -575,13 +511,10 @@ def _fetch_missing(
         files = [file for dataset in datasets for file in dataset.files]
         # Another process may have fetched some meanwhile.
         sizes = job.sizes([f for f in files if again or not (directory / f).exists()])
-        for name in names:
-            job.staging.mark_pending(name, shards)
         # A named mirror may have other files under the published names.
         published = PUBLISHED if len(job.servers) > 1 else {}
-        job.fetch(sizes, {} if again else {**published, **read_records(directory)})
-        for name in names:
-            job.staging.mark_complete(name)
+        with job.staging.pending(names, shards):
+            job.fetch(sizes, {} if again else published | read_records(directory))
 
 
 def _verify(job: DownloadJob, files: Sequence[str]) -> None:
@@ -597,7 +530,7 @@ def _verify(job: DownloadJob, files: Sequence[str]) -> None:
                 raise UserError(f"{path}: {damage}; remove it, or fetch the set again with --again")
             add_record(directory, file, record)
             job.log(f"{path}: recorded as it is, {record}")
-        elif record.matches(records[file]):
+        elif record == records[file]:
             job.log(f"{path}: ok, {format_bytes(record.size)}, as recorded")
         return record
 
@@ -612,10 +545,10 @@ def _report_partial_on_error(job: DownloadJob, names: Sequence[str]) -> Iterator
         yield
     except (UserError, OSError) as error:
         lines = [str(error)]
-        if isinstance(error, NotFoundError):
-            lines += [near_names(name) for name in names if name in lines[0]]
-        if isinstance(error, ServerError):
-            lines.append(other_servers(job.servers, names))
+        if isinstance(error, http.NotFoundError):
+            lines += [catalogue.near_names(name) for name in names if name in lines[0]]
+        if isinstance(error, http.ServerError):
+            lines.append(catalogue.other_servers(job.servers, names))
         lines.append(job.staging.describe_partial())
         lines += dict.fromkeys(_generation_hint(name, job.staging.directory) for name in names)
         raise UserError("\n".join(lines)) from error

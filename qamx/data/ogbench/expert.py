@@ -115,12 +115,3 @@ def _check(layers: tuple[Layer, ...], sizes: tuple[int, int]) -> None:
             )
         if kernel.dtype != np.float32 or not all(np.isfinite(a).all() for a in (kernel, bias)):
             raise ValueError(f"kernel_{index} or bias_{index} isn't finite, or not float32")
-
-
-def missing_expert_error(walker: str, name: str, directory: Path) -> UserError:
-    """The error for a data set whose expert is missing, with the command that trains it."""
-    return UserError(
-        f"{expert_path(walker, directory)}: missing, and {name} needs the {walker}'s locomotion "
-        f"policy; train it here, once for all its mazes:\n"
-        f"  {training_command(walker, directory)}"
-    )

@@ -5,8 +5,8 @@ import itertools
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from multiprocessing import get_context
@@ -17,8 +17,9 @@ import numpy as np
 
 from qamx._utils.files import make_folder
 from qamx._utils.machine import usable_cores
+from qamx._utils.terminal import Progress
 from qamx.data.ogbench.catalogue import Dataset, default_directory
-from qamx.data.ogbench.expert import Expert, find_expert, missing_expert_error
+from qamx.data.ogbench.expert import Expert, expert_path, find_expert, training_command
 from qamx.data.ogbench.rollout import (
     Episode,
     Plan,
@@ -31,8 +32,8 @@ from qamx.data.ogbench.rollout import (
 )
 from qamx.errors import UserError
 
-DrawEpisodes = Callable[[ShardSpec], Iterator[tuple[int, Episode]]]
-"""Yields a file's episodes with their indices, as they become ready."""
+DrawEpisodes = Callable[[ShardSpec], Iterator[Episode]]
+"""Yields a file's episodes in the order of their indices."""
 
 _LOG = logging.getLogger("qamx")
 
@@ -65,13 +66,11 @@ def worker_pool(dataset: Dataset, expert: Expert | None, workers: int) -> Iterat
     """
     if workers == 1:
         behaviour = build_behaviour(dataset, expert)
-        yield lambda file: (
-            (index, draw_episode(behaviour, file, index)) for index in range(file.episodes)
-        )
+        yield lambda file: (draw_episode(behaviour, file, i) for i in range(file.episodes))
         return
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (dataset, expert))
     try:
-        yield lambda file: _as_completed(pool, file, limit=2 * workers)
+        yield lambda file: pool.map(_draw_in_worker, itertools.repeat(file), range(file.episodes))
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process died: use fewer workers if memory ran out, and guard the script "
@@ -79,22 +78,6 @@ def worker_pool(dataset: Dataset, expert: Expert | None, workers: int) -> Iterat
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _as_completed(
-    pool: ProcessPoolExecutor, file: ShardSpec, limit: int
-) -> Iterator[tuple[int, Episode]]:
-    # Few are submitted at a time, so that finished episodes do not pile up in memory.
-    indices = iter(range(file.episodes))
-    pending: dict[Future[Episode], int] = {}
-    while True:
-        for index in itertools.islice(indices, limit - len(pending)):
-            pending[pool.submit(_draw_in_worker, file, index)] = index
-        if not pending:
-            return
-        done, _ = wait(pending, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield pending.pop(future), future.result()
 
 
 _worker_behaviour: list[ScriptedBehaviour] = []
@@ -170,7 +153,11 @@ def execute(
         plan = replace(plan, expert=expert.sha256)
     missing = [file for file in plan.files if overwrite or not _exists(file, directory)]
     if missing and walker is not None and expert is None:
-        raise missing_expert_error(walker, name, directory)
+        raise UserError(
+            f"{expert_path(walker, directory)}: missing, and {name} needs the {walker}'s "
+            "locomotion policy; train it here, once for all its mazes:\n"
+            f"  {training_command(walker, directory)}"
+        )
     for folder in {(directory / file.path).parent for file in missing}:
         make_folder(folder)
     # Several runs may start on one missing set: one process makes it.
@@ -189,53 +176,34 @@ def _make(
     files: list[ShardSpec], directory: Path, expert: Expert | None, workers: int, progress: bool
 ) -> None:
     plan, episodes = files[0].plan, sum(file.episodes for file in files)
+    bar = Progress(episodes * plan.steps, unit="steps") if progress else None
+    done = itertools.count(plan.steps, plan.steps)
     with (
         worker_pool(plan.dataset, expert, min(workers, episodes)) as draw,
-        _show_progress(plan.dataset.name, episodes * plan.steps, progress) as add_steps,
+        bar or contextlib.nullcontext(),
     ):
         for file in files:
-            path = directory / file.path
-            write_archive(path, _collect(file, draw(file), add_steps), file.stamp)
-            if progress:
+            path, arrays = directory / file.path, {}
+            for index, episode in enumerate(draw(file)):
+                _insert(arrays, file, index, episode)
+                if bar is not None:
+                    bar.advance(next(done), plan.dataset.name)
+            write_archive(path, arrays, file.stamp)
+            if bar is not None:
                 # The last row of an episode has no successor.
                 transitions = file.episodes * (plan.steps - 1)
                 megabytes = path.stat().st_size / 1e6
                 _LOG.info(f"{path}: {transitions:,} transitions, {megabytes:,.1f} MB")
 
 
-@contextlib.contextmanager
-def _show_progress(name: str, total: int, enabled: bool) -> Iterator[Callable[[int], None]]:
-    """A function that adds steps to the progress."""
-    if not enabled:
-        yield lambda steps: None
-        return
-    from qamx._utils.terminal import Progress
-
-    done = 0
-    with Progress(total, unit="steps") as progress:
-
-        def add(steps: int) -> None:
-            nonlocal done
-            done += steps
-            progress.advance(done, name)
-
-        yield add
-
-
-def _collect(
-    file: ShardSpec, episodes: Iterable[tuple[int, Episode]], add_steps: Callable[[int], None]
-) -> dict[str, np.ndarray]:
-    """All rows of a file, with episodes in the order of their indices."""
-    steps, arrays = file.plan.steps, {}
-    for index, episode in episodes:
-        rows = slice(index * steps, (index + 1) * steps)
-        for name, values in episode.items():
-            if name not in arrays:
-                shape = (file.episodes * steps, *values.shape[1:])
-                arrays[name] = np.empty(shape, values.dtype)
-            arrays[name][rows] = values
-        add_steps(steps)
-    return arrays
+def _insert(arrays: dict[str, np.ndarray], file: ShardSpec, index: int, episode: Episode) -> None:
+    """Inserts the episode of an index into a file's arrays."""
+    steps = file.plan.steps
+    for name, values in episode.items():
+        if name not in arrays:
+            shape = (file.episodes * steps, *values.shape[1:])
+            arrays[name] = np.empty(shape, values.dtype)
+        arrays[name][index * steps : (index + 1) * steps] = values
 
 
 def _exists(file: ShardSpec, directory: Path) -> bool:
@@ -247,11 +215,12 @@ def _exists(file: ShardSpec, directory: Path) -> bool:
     if not path.exists():
         return False
     stamp = read_stamp(path)
-    if stamp is not None:
+    expected = file.stamp
+    if stamp and file.plan.expert is None and "expert" in stamp:
         # Without the expert at hand, a file of the same arguments is good enough.
-        ignored = {"expert"} if file.plan.expert is None else set()
-        if {key: value for key, value in stamp.items() if key not in ignored} == file.stamp:
-            return True
+        expected |= {"expert": stamp["expert"]}
+    if stamp == expected:
+        return True
     origin = f"was generated from {describe_stamp(stamp)}" if stamp else "wasn't generated here"
     raise UserError(
         f"{path} {origin}, not from {describe_stamp(file.stamp)}: "

@@ -7,12 +7,12 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from qamx._utils.files import fsync
+from qamx._utils.files import atomic_path
 from qamx.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ CONTACTS = 2
 NOT_FOUND = frozenset({404, 410})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CHUNK = 2**18
-_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-\d*/(?P<total>.*)")
+_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)[^/]*/?(?P<total>.*)")
 """The header of a part, such as `bytes 100-199/200`."""
 
 
@@ -76,8 +76,7 @@ class RetryPolicy:
         return min(max(self.pause * 2 ** (failures - 1), requested), self.longest_pause)
 
 
-@dataclass(frozen=True)
-class Version:
+class Version(NamedTuple):
     """The version of a file on a server; `None` for what the server does not tell.
 
     **Arguments:** `etag` and `modified` are response headers, `total` is the size in bytes,
@@ -108,8 +107,8 @@ class Version:
 
     def contradicts(self, other: "Version") -> bool:
         """True if a header known of both differs."""
-        pairs = zip(astuple(self), astuple(other), strict=True)
-        return any(None not in (ours, theirs) and ours != theirs for ours, theirs in pairs)
+        pairs = zip(self, other, strict=True)
+        return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 class PartialFile:
@@ -137,7 +136,7 @@ class PartialFile:
 
     @version.setter
     def version(self, version: Version) -> None:
-        self._version_file.write_text(json.dumps(asdict(version)), encoding="utf-8")
+        self._version_file.write_text(json.dumps(version._asdict()), encoding="utf-8")
 
     def discard(self) -> None:
         """Removes the file and its version."""
@@ -152,10 +151,8 @@ class PartialFile:
             if error.errno != errno.EXDEV:
                 raise
             # The folder of a set may be a link to another disk.
-            copy = path.with_name(f".{path.name}.partial")
-            shutil.copyfile(self.path, copy)
-            fsync(copy)
-            os.replace(copy, path)
+            with atomic_path(path) as copy:
+                shutil.copyfile(self.path, copy)
         self.discard()
 
 
@@ -229,9 +226,9 @@ class Transfer:
         """Makes the partial file end where the response's body begins."""
         if response.status_code == 206:
             found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-            if found and int(found["first"]) == self.part.size:
-                if self._continues(Version.of(response, url, found["total"]), url):
-                    return
+            version = Version.of(response, url, found["total"] if found else "")
+            if found and int(found["first"]) == self.part.size and self._continues(version, url):
+                return
             self.part.discard()
             raise _RetryableError("the file changed while it was fetched")
         if response.status_code == 416:  # the file is shorter now
@@ -334,7 +331,6 @@ def _root_cause(error: Exception) -> str:
 
 def format_bytes(size: int) -> str:
     """A number of bytes in a fitting unit."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:,.1f} {unit}"
-    return f"{size} bytes"
+    from rich.filesize import decimal
+
+    return decimal(size)

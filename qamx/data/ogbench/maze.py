@@ -1,13 +1,22 @@
 """Scripted behaviour in the mazes: cells, goals, directions."""
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from qamx.data.ogbench.catalogue import Dataset
 from qamx.data.ogbench.expert import Expert
-from qamx.data.ogbench.rollout import Episode, EpisodeSeeds, Row
+from qamx.data.ogbench.rollout import (
+    Episode,
+    EpisodeSeeds,
+    Row,
+    clip_action,
+    make_environment,
+    make_row,
+)
 
 Cell = tuple[int, int]
 _DIRECTIONS = ((-1, 0), (0, -1), (1, 0), (0, 1))
@@ -32,78 +41,50 @@ def _is_corridor(maze: np.ndarray, cell: Cell) -> bool:
 
 def cells_at_distance(maze: np.ndarray, start: Cell, distance: int) -> list[Cell]:
     """The free cells whose shortest path from `start` has exactly `distance` moves."""
-    seen = {start}
-    ring = [start]
+    seen, ring = {start}, [start]
     for _ in range(distance):
+        # The border of a maze is wall, so a free cell's neighbours are inside the grid.
+        cells = ((i + di, j + dj) for i, j in ring for di, dj in _DIRECTIONS)
         # A dict keeps the order of discovery, which a set would leave to chance.
-        ring = list(
-            dict.fromkeys(c for cell in ring for c in _free_neighbours(maze, cell) if c not in seen)
-        )
+        ring = list(dict.fromkeys(c for c in cells if maze[c] == 0 and c not in seen))
         seen.update(ring)
     return ring
-
-
-def _free_neighbours(maze: np.ndarray, cell: Cell) -> list[Cell]:
-    # The border of a maze is wall, so a free cell's neighbours are inside the grid.
-    neighbours = [(cell[0] + di, cell[1] + dj) for di, dj in _DIRECTIONS]
-    return [neighbour for neighbour in neighbours if maze[neighbour] == 0]
 
 
 STITCH_DISTANCE = 4
 STEPS_PER_DIRECTION = 10
 
 
-class Goals(Protocol):
-    """The sampler of an episode's goals."""
+@dataclass(frozen=True)
+class Goals:
+    """The sampler of an episode's goals.
 
-    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        """The goal at the start of an episode."""
-        ...
+    **Arguments:** `first` draws the goal of a start, `after_success` the next one once a goal is
+    reached; `None` keeps the goal, and the body there.
+    """
 
-    def after_success(self, generator: np.random.Generator) -> Cell | None:
-        """The next goal once one is reached; `None` keeps the goal, and the body there."""
-        ...
+    first: Callable[[Cell, np.random.Generator], Cell]
+    after_success: Callable[[np.random.Generator], Cell | None] = lambda generator: None
 
 
-class NavigateGoals:
+def navigate_goals(maze: np.ndarray) -> Goals:
     """One goal after another, uniform over the cells outside straight corridors."""
-
-    def __init__(self, maze: np.ndarray):
-        self._cells = vertex_cells(maze)
-
-    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        return random_choice(self._cells, generator)
-
-    def after_success(self, generator: np.random.Generator) -> Cell | None:
-        return random_choice(self._cells, generator)
+    draw = functools.partial(random_choice, vertex_cells(maze))
+    return Goals(lambda start, generator: draw(generator), draw)
 
 
-class StitchGoals:
+def stitch_goals(maze: np.ndarray) -> Goals:
     """A single goal, four moves from the start (the start itself if no cell is that far)."""
 
-    def __init__(self, maze: np.ndarray):
-        self._maze = maze
+    def first(start: Cell, generator: np.random.Generator) -> Cell:
+        return random_choice(cells_at_distance(maze, start, STITCH_DISTANCE) or [start], generator)
 
-    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        return random_choice(
-            cells_at_distance(self._maze, start, STITCH_DISTANCE) or [start], generator
-        )
-
-    def after_success(self, generator: np.random.Generator) -> Cell | None:
-        return None
+    return Goals(first)
 
 
-class ExploreGoals:
+def explore_goals(maze: np.ndarray) -> Goals:
     """A single goal that is ignored: an environment must have one."""
-
-    def __init__(self, maze: np.ndarray):
-        self._cells = vertex_cells(maze)
-
-    def first(self, start: Cell, generator: np.random.Generator) -> Cell:
-        return random_choice(self._cells, generator)
-
-    def after_success(self, generator: np.random.Generator) -> Cell | None:
-        return None
+    return Goals(navigate_goals(maze).first)
 
 
 def random_choice(cells: list[Cell], generator: np.random.Generator) -> Cell:
@@ -111,34 +92,23 @@ def random_choice(cells: list[Cell], generator: np.random.Generator) -> Cell:
     return cells[generator.integers(len(cells))]
 
 
-class DirectionPolicy(Protocol):
-    """The direction in which the body is sent."""
-
-    def direction(self, maze: Any, step: int, generator: np.random.Generator) -> np.ndarray:
-        """A unit vector before the given step of an episode."""
-        ...
-
-
 class OracleDirection:
-    """The direction to the next cell on the shortest path to the goal."""
+    """The direction to the next cell on the shortest path to the goal, as a unit vector."""
 
     def __init__(self):
         self._subgoals: dict[tuple[Cell, Cell], np.ndarray] = {}
 
     def direction(self, maze: Any, step: int, generator: np.random.Generator) -> np.ndarray:
-        position = maze.get_xy()
-        return _unit(self._subgoal(maze, position, maze.cur_goal_xy) - position)
-
-    def _subgoal(self, maze: Any, position: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        position, goal = maze.get_xy(), maze.cur_goal_xy
         # It depends on the two cells alone, and searching the maze takes longer than the physics.
         cells = maze.xy_to_ij(position), maze.xy_to_ij(goal)
         if cells not in self._subgoals:
             self._subgoals[cells], _ = maze.get_oracle_subgoal(position, goal)
-        return self._subgoals[cells]
+        return _unit(self._subgoals[cells] - position)
 
 
 class RandomDirection:
-    """A random direction, drawn every ten steps."""
+    """A random direction, drawn every ten steps, as a unit vector."""
 
     def __init__(self):
         self._direction = np.zeros(2)
@@ -156,6 +126,7 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 POINT_NOISE, WALKER_NOISE, EXPLORE_NOISE = 0.5, 0.2, 1.0
 
 
+@dataclass
 class MazeBehaviour:
     """A body that is sent through a maze.
 
@@ -166,33 +137,18 @@ class MazeBehaviour:
     - `noise`: standard deviation of the Gaussian noise on an action.
     """
 
-    def __init__(
-        self,
-        environment: Any,
-        goals: Goals,
-        directions: DirectionPolicy,
-        expert: Expert | None,
-        noise: float,
-    ):
-        self._environment = environment
-        self._maze = environment.unwrapped
-        self.goals = goals
-        self.directions = directions
-        self._expert = expert
-        self._noise = noise
-        self._starts = free_cells(self._maze.maze_map)
+    environment: Any
+    goals: Goals
+    directions: OracleDirection | RandomDirection
+    expert: Expert | None
+    noise: float
 
     def play(self, seeds: EpisodeSeeds, steps: int) -> Iterator[Row]:
         observation = self._start(seeds)
         for step in range(steps):
             action = self._action(step, seeds.generator)
-            following, _, _, _, info = self._environment.step(action)
-            yield {
-                "observations": observation,
-                "actions": action,
-                "qpos": info["prev_qpos"],
-                "qvel": info["prev_qvel"],
-            }
+            following, _, _, _, info = self.environment.step(action)
+            yield make_row(observation, action, info)
             observation = following
             if info["success"]:
                 self._set_next_goal(seeds.generator)
@@ -200,27 +156,25 @@ class MazeBehaviour:
     def accepts(self, episode: Episode) -> bool:
         return True
 
+    @property
+    def _maze(self) -> Any:
+        return self.environment.unwrapped
+
     def _start(self, seeds: EpisodeSeeds) -> np.ndarray:
-        start = random_choice(self._starts, seeds.generator)
+        start = random_choice(free_cells(self._maze.maze_map), seeds.generator)
         task = {"init_ij": start, "goal_ij": self.goals.first(start, seeds.generator)}
         # `reset` takes a few random actions, whose source is seeded separately.
-        self._environment.action_space.seed(seeds.environment)
-        observation, _ = self._environment.reset(
-            seed=seeds.environment, options={"task_info": task}
-        )
+        self.environment.action_space.seed(seeds.environment)
+        options = {"task_info": task}
+        observation, _ = self.environment.reset(seed=seeds.environment, options=options)
         return observation
 
     def _action(self, step: int, generator: np.random.Generator) -> np.ndarray:
-        action = self._noiseless(self.directions.direction(self._maze, step, generator))
-        noise = generator.normal(0.0, self._noise, action.shape)
-        # Rounded before it is taken, so that the stored action is the one that was taken.
-        return np.clip(action + noise, -1.0, 1.0).astype(np.float32)
-
-    def _noiseless(self, direction: np.ndarray) -> np.ndarray:
-        if self._expert is None:
-            return direction
-        # The expert was trained without the position, the observation's first two entries.
-        return self._expert.act(np.concatenate([self._maze.get_ob()[2:], direction]))
+        action = self.directions.direction(self._maze, step, generator)
+        if self.expert is not None:
+            # The expert was trained without the position, the observation's first two entries.
+            action = self.expert.act(np.concatenate([self._maze.get_ob()[2:], action]))
+        return clip_action(action + generator.normal(0.0, self.noise, action.shape))
 
     def _set_next_goal(self, generator: np.random.Generator) -> None:
         cell = self.goals.after_success(generator)
@@ -232,24 +186,12 @@ class MazeBehaviour:
 
 def maze_behaviour(dataset: Dataset, expert: Expert | None) -> MazeBehaviour:
     """The behaviour of a maze's data set; a point needs no expert."""
-    import gymnasium
-
-    environment = gymnasium.make(
-        f"ogbench.locomaze:{dataset.environment_id}",
-        terminate_at_goal=False,
-        max_episode_steps=dataset.steps,
-        disable_env_checker=True,
-    )
-    maze: Any = environment.unwrapped
-    goals, directions = {
-        "navigate": (NavigateGoals, OracleDirection),
-        "stitch": (StitchGoals, OracleDirection),
-        "explore": (ExploreGoals, RandomDirection),
+    environment = make_environment(dataset, "locomaze")
+    noise = POINT_NOISE if dataset.walker is None else WALKER_NOISE
+    goals, directions, noise = {
+        "navigate": (navigate_goals, OracleDirection, noise),
+        "stitch": (stitch_goals, OracleDirection, noise),
+        "explore": (explore_goals, RandomDirection, EXPLORE_NOISE),
     }[dataset.behaviour]
-    return MazeBehaviour(environment, goals(maze.maze_map), directions(), expert, _noise(dataset))
-
-
-def _noise(dataset: Dataset) -> float:
-    if dataset.behaviour == "explore":
-        return EXPLORE_NOISE
-    return POINT_NOISE if dataset.walker is None else WALKER_NOISE
+    sampler = goals(environment.unwrapped.maze_map)
+    return MazeBehaviour(environment, sampler, directions(), expert, noise)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from qamx._utils.files import atomic_path
-from qamx.data.ogbench.catalogue import SHARDED, VERSION, Dataset, lookup
+from qamx.data.ogbench.catalogue import Dataset, file_stems, lookup
 from qamx.errors import UserError
 
 EPISODES_PER_SHARD = 1000
@@ -60,12 +60,6 @@ class Plan:
     @property
     def files(self) -> tuple["ShardSpec", ...]:
         """The files in their order: each training file, then its validation file."""
-        stem = f"{self.dataset.name}{VERSION}"
-        if self.shards is None:
-            stems = [stem]
-        else:
-            folder = f"{self.dataset.name}{SHARDED}{VERSION}"
-            stems = [f"{folder}/{stem}-{shard:03d}" for shard in range(self.shards)]
         # OGBench's scripts leave the validation file empty below ten episodes.
         splits: tuple[tuple[Split, str, int], ...] = (
             ("train", "", self.episodes),
@@ -73,7 +67,7 @@ class Plan:
         )
         return tuple(
             ShardSpec(self, Path(f"{stem}{ending}.npz"), shard, split, episodes)
-            for shard, stem in enumerate(stems)
+            for shard, stem in enumerate(file_stems(self.dataset.name, self.shards))
             for split, ending, episodes in splits
         )
 
@@ -109,14 +103,10 @@ class ShardSpec:
         }
 
 
-@dataclass(frozen=True)
-class EpisodeSeeds:
+class EpisodeSeeds(NamedTuple):
     """Random sources of an episode, besides NumPy's global state, which OGBench draws from.
 
-    **Arguments:**
-
-    - `environment`: the seed for `reset`.
-    - `generator`: for the behaviour.
+    **Arguments:** `environment` is the seed for `reset`, `generator` is for the behaviour.
     """
 
     environment: int
@@ -130,10 +120,8 @@ def seeded(sequence: np.random.SeedSequence) -> Iterator[EpisodeSeeds]:
     before = np.random.get_state()
     np.random.seed(oracles.generate_state(4))
     try:
-        yield EpisodeSeeds(
-            environment=int(environment.generate_state(1, np.uint64)[0]),
-            generator=np.random.default_rng(behaviour),
-        )
+        seed = int(environment.generate_state(1, np.uint64)[0])
+        yield EpisodeSeeds(seed, np.random.default_rng(behaviour))
     finally:
         np.random.set_state(before)
 
@@ -145,6 +133,31 @@ All but the action are from before the action.
 """
 Episode = dict[str, np.ndarray]
 """The rows of one episode stacked, and `terminals`."""
+
+
+def make_row(observation: np.ndarray, action: np.ndarray, info: Mapping[str, Any]) -> Row:
+    """The row of a step with OGBench's `info`."""
+    buttons = ("button_states",) if "prev_button_states" in info else ()
+    states = {name: info[f"prev_{name}"] for name in ("qpos", "qvel", *buttons)}
+    return {"observations": observation, "actions": action, **states}
+
+
+def clip_action(action: np.ndarray) -> np.ndarray:
+    """The action in [-1, 1], rounded before it is taken, so that the stored one was taken."""
+    return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+
+def make_environment(dataset: Dataset, module: str, **options: Any) -> Any:
+    """The environment of a data set, which goes on at its goal; `module` is OGBench's."""
+    import gymnasium
+
+    return gymnasium.make(
+        f"ogbench.{module}:{dataset.environment_id}",
+        terminate_at_goal=False,
+        max_episode_steps=dataset.steps,
+        disable_env_checker=True,
+        **options,
+    )
 
 
 class ScriptedBehaviour(Protocol):
@@ -177,14 +190,13 @@ def draw_episode(behaviour: ScriptedBehaviour, file: ShardSpec, index: int) -> E
     `reset` clears the whole simulation state (`mj_resetData`, the solver's warm start included),
     and the rest of an environment's state is drawn again, or read by no oracle before it is set.
     """
-    attempts = (_attempt(behaviour, file, index, number) for number in itertools.count())
-    return next(episode for episode in attempts if behaviour.accepts(episode))
 
+    def attempt(number: int) -> Episode:
+        key = (file.shard, {"train": 0, "val": 1}[file.split], index, number)
+        with seeded(np.random.SeedSequence(file.plan.seed, spawn_key=key)) as seeds:
+            return _stack(list(behaviour.play(seeds, file.plan.steps)))
 
-def _attempt(behaviour: ScriptedBehaviour, file: ShardSpec, index: int, number: int) -> Episode:
-    key = (file.shard, {"train": 0, "val": 1}[file.split], index, number)
-    with seeded(np.random.SeedSequence(file.plan.seed, spawn_key=key)) as seeds:
-        return _stack(list(behaviour.play(seeds, file.plan.steps)))
+    return next(filter(behaviour.accepts, map(attempt, itertools.count())))
 
 
 def _stack(rows: list[Row]) -> Episode:

@@ -98,16 +98,13 @@ def _target(
     raw = build_data(data, environment)
     if environment is NO_ENVIRONMENT:
         return InspectionTarget(data.source, horizon, raw, raw)
-    make = build_environment(environment)
-    target = InspectionTarget(data.source, horizon, raw, raw, task, make)
+    make, findings = build_environment(environment), ()
     try:
         source, _ = in_policy_units(raw, make, data, environment)
     except UserError as error:
-        problem = Finding(
-            "units-unknown", "refuse", str(error), "the data cannot be brought to [-1, 1]"
-        )
-        return replace(target, findings=(problem,))
-    return replace(target, source=source)
+        effect = "the data cannot be brought to [-1, 1]"
+        source, findings = raw, (Finding("units-unknown", "refuse", str(error), effect),)
+    return InspectionTarget(data.source, horizon, raw, source, task, make, findings)
 
 
 def _data_settings(source: str, options: SourceOptions) -> DataSettings:
@@ -128,9 +125,7 @@ def _data_settings(source: str, options: SourceOptions) -> DataSettings:
     sharded = "-100m-" in source or Path(name_of(source)).is_dir()
     if sharded and "updates_per_shard" in model.model_fields:
         table["updates_per_shard"] = 1000  # required, and used by runs alone
-    settings = _validated(model, table, {"source": "SOURCE", "directory": "--directory"})
-    assert isinstance(settings, DataSettings)
-    return settings
+    return _validated(model, table, {"source": "SOURCE", "directory": "--directory"})
 
 
 def _environment_settings(data: DataSettings, options: SourceOptions) -> EnvironmentSettings:
@@ -148,16 +143,12 @@ def _environment_settings(data: DataSettings, options: SourceOptions) -> Environ
     if "max_episode_steps" in model.model_fields:
         table["max_episode_steps"] = 1  # some environments have no limit, and none is played here
     settings = _validated(model, table, {"id": "--environment", "task": "--task"})
-    assert isinstance(settings, EnvironmentSettings)
-    objection = settings.objection(data)
-    if objection:
+    if objection := settings.objection(data):
         raise UserError(f"--environment: {objection}")
     return settings
 
 
-def _validated(
-    model: type[BaseModel], table: Mapping[str, Any], options: Mapping[str, str]
-) -> BaseModel:
+def _validated(model: type[BaseModel], table: Mapping[str, Any], options: Mapping[str, str]) -> Any:
     """Settings, or a message that names the options of the keys at fault."""
     try:
         return model.model_validate(table)
@@ -213,7 +204,8 @@ class DataReport:
 
 def inspect(target: InspectionTarget, shards: int | None = None) -> DataReport:
     """Inspects a data source, or its first `shards` shards."""
-    inspection = _Inspection(target, min(shards or target.source.shards, target.source.shards))
+    total = target.source.shards
+    inspection = _Inspection(target, min(shards or total, total))
     for shard in range(inspection.shards):
         inspection.add(shard)
     return inspection.report()
@@ -231,17 +223,13 @@ class _Inspection:
         self.rewards: dict[str, list[RewardSummary]] = {}
         self.history = ShardHistory()
         self.sizes: tuple[int, int] | None = None
-        self.validation = self._load_validation()
-        self.leaked = np.zeros(0 if self.validation is None else len(self.validation), bool)
-
-    def _load_validation(self) -> np.ndarray | None:
-        """The hashes of the validation rows."""
         try:
-            validation = validation_of(self.target.source)
+            validation = validation_of(target.source)
         except UserError as error:
+            validation = None
             self.findings.append(_unreadable(error, "validation"))
-            return None
-        return None if validation is None else row_hashes(validation)
+        self.validation = None if validation is None else row_hashes(validation)
+        self.leaked = np.zeros(0 if validation is None else len(validation), bool)
 
     def report(self) -> DataReport:
         rewards = {name: RewardSummary.merge(shards) for name, shards in self.rewards.items()}
@@ -285,19 +273,15 @@ class _Inspection:
         sizes = len(data.observations.mean), len(data.actions.mean)
         if self.sizes is None:
             self.sizes = sizes
-            yield from self._compare_environment(sizes)
+            if self.target.make_environment is not None:
+                with opened(self.target.make_environment) as env:
+                    expected = env.observation_size, env.action_size
+                if sizes != expected:
+                    yield _other_sizes(sizes, expected, "the environment")
         if sizes == self.sizes:
             self.summaries.append(DatasetSummary.of(data, max(SAMPLE_ROWS // self.shards, 100)))
         else:
             yield _other_sizes(sizes, self.sizes, "the first shard")
-
-    def _compare_environment(self, sizes: tuple[int, int]) -> Iterator[Finding]:
-        if self.target.make_environment is None:
-            return
-        with opened(self.target.make_environment) as env:
-            expected = env.observation_size, env.action_size
-        if sizes != expected:
-            yield _other_sizes(sizes, expected, "the environment")
 
     def _check_tasks(self, shard: int, data: DatasetStatistics, where: str) -> Iterator[Finding]:
         """Summarises the rewards of every task that the source knows, and checks them if none was
@@ -332,15 +316,11 @@ class _Inspection:
 
 def _unsolved(rewards: dict[str, RewardSummary]) -> Iterator[Finding]:
     """Notes tasks with partial rewards that no episode in the data solves."""
+    effect = "a policy has to put the solution together from parts"
     for name, task in rewards.items():
         if task.solved_rows == 0 and task.low < task.high:
-            yield Finding(
-                "task-unsolved",
-                "note",
-                f"no row is solved; the best reward is {task.high:g}",
-                "a policy has to put the solution together from parts",
-                where=name,
-            )
+            found = f"no row is solved; the best reward is {task.high:g}"
+            yield Finding("task-unsolved", "note", found, effect, where=name)
 
 
 def _unreadable(error: UserError, where: str) -> Finding:
@@ -349,11 +329,8 @@ def _unreadable(error: UserError, where: str) -> Finding:
 
 
 def _other_sizes(sizes: tuple[int, int], expected: tuple[int, int], owner: str) -> Finding:
-    return Finding(
-        "sizes",
-        "refuse",
-        f"observations of {sizes[0]} and actions of {sizes[1]} entries, and {owner} has "
-        f"{expected[0]} and {expected[1]}",
-        "a policy cannot act with other sizes than it learned with",
-        "name data of this environment in data.source",
-    )
+    found = f"observations of {sizes[0]} and actions of {sizes[1]} entries, and {owner} has "
+    found += f"{expected[0]} and {expected[1]}"
+    effect = "a policy cannot act with other sizes than it learned with"
+    remedy = "name data of this environment in data.source"
+    return Finding("sizes", "refuse", found, effect, remedy)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qamx._utils.finding import counted
+from qamx._utils.finding import LEVELS, counted
 from qamx._utils.html import (
     BLUE,
     GREY,
@@ -26,16 +26,12 @@ from qamx.errors import ExitCode, UserError
 from qamx.tools.inspect_data.inspection import DataReport, SourceOptions, find_target, inspect
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TASK_HEADER = ("task", "rewards (rows)", "rows solved", "episodes solved")
 
-MOST_HISTOGRAMS = 24
-"""Entries of the action with a histogram; more would be too small to read."""
-
-ACROSS = 6
-"""Histograms in a row."""
+MOST_HISTOGRAMS = 24  # entries of the action with one; more would be too small to read
+ACROSS = 6  # histograms in a row
 
 
 def inspect_data(
@@ -108,11 +104,10 @@ def page(report: DataReport) -> str:
 
 def verdict(report: DataReport) -> str:
     """The effect on a run, in one line."""
-    refused, warnings, notes = map(report.count, ("refuse", "warn", "note"))
+    refused, warnings, notes = map(report.count, LEVELS)
+    effect = "a run starts with warnings" if warnings else "sound"
     if refused:
         effect = "a run refuses this data"
-    else:
-        effect = "a run starts with warnings" if warnings else "sound"
     return f"{effect} (refused: {refused}, warnings: {warnings}, notes: {notes})"
 
 
@@ -120,29 +115,26 @@ def size_rows(report: DataReport) -> list[tuple[str, str]]:
     """Sizes and ranges: a name and a text each."""
     inspected, total = report.shards
     rows = [("shards", f"{inspected:,} of {total:,} looked at")] if total > 1 else []
-    if report.summary is not None:
-        rows += _summary_rows(report.summary, report.horizon)
+    if (summary := report.summary) is not None:
+        (low, high), (least, most) = summary.observation_range, summary.action_range
+        share = f"{summary.window_share:.1%}" if summary.window_share < 1 else "all"
+        shortest, longest = int(summary.lengths.min()), int(summary.lengths.max())
+        lengths = counted(longest, "step")
+        if shortest < longest:
+            median = np.median(summary.lengths)
+            lengths = f"{shortest:,} to {longest:,} steps, half of them at most {median:,.0f}"
+        bound = ", ".join(f"{share:.0%}" for share in summary.saturation)
+        rows += [
+            ("transitions", f"{summary.rows:,}"),
+            ("episodes", f"{len(summary.lengths):,} of {lengths}"),
+            ("windows", f"of {report.horizon} steps: {share} lie inside an episode"),
+            ("observations", f"{len(low)} entries, from {low.min():.4g} to {high.max():.4g}"),
+            ("actions", f"{len(least)} entries, from {least.min():.4g} to {most.max():.4g}"),
+            ("at ±1", f"{bound} of the rows"),
+        ]
     if report.validation_rows is not None:
         rows.append(("validation", counted(report.validation_rows, "transition")))
     return rows
-
-
-def _summary_rows(summary: DatasetSummary, horizon: int) -> list[tuple[str, str]]:
-    (low, high), (least, most) = summary.observation_range, summary.action_range
-    share = f"{summary.window_share:.1%}" if summary.window_share < 1 else "all"
-    shortest, longest = int(summary.lengths.min()), int(summary.lengths.max())
-    lengths = counted(longest, "step")
-    if shortest < longest:
-        median = np.median(summary.lengths)
-        lengths = f"{shortest:,} to {longest:,} steps, half of them at most {median:,.0f}"
-    return [
-        ("transitions", f"{summary.rows:,}"),
-        ("episodes", f"{len(summary.lengths):,} of {lengths}"),
-        ("windows", f"of {horizon} steps: {share} lie inside an episode"),
-        ("observations", f"{len(low)} entries, from {low.min():.4g} to {high.max():.4g}"),
-        ("actions", f"{len(least)} entries, from {least.min():.4g} to {most.max():.4g}"),
-        ("at ±1", ", ".join(f"{share:.0%}" for share in summary.saturation) + " of the rows"),
-    ]
 
 
 def task_rows(report: DataReport) -> list[tuple[str, str, str, str]]:
@@ -238,22 +230,17 @@ def _draw_actions(figure: "Figure", summary: DatasetSummary, lines: int) -> None
     shown = min(len(summary.saturation), MOST_HISTOGRAMS)
     panels = figure.subplots(lines, min(shown, ACROSS), sharex=True, squeeze=False).ravel()
     reach = max(1.0, float(np.abs(summary.action_range).max()))
+    edges = np.linspace(-reach, reach, 42).tolist()
     for entry, panel in enumerate(panels[:shown]):
-        _draw_histogram(panel, summary.actions[:, entry], reach)
-        share = summary.saturation[entry]
+        values, share = summary.actions[:, entry], summary.saturation[entry]
+        weights, clipped = np.full(len(values), 1 / len(values)), at_bound(values)
+        panel.hist(values[~clipped], edges, weights=weights[~clipped], color=BLUE)
+        panel.hist(values[clipped], edges, weights=weights[clipped], color=ORANGE)
+        panel.set_xlim(-1.04 * reach, 1.04 * reach)
+        panel.tick_params(labelsize=7)
         panel.set_title(f"{entry}: {share:.0%} at ±1", color=ORANGE if share > 0.5 else "black")
     for panel in panels[shown:]:
         panel.set_visible(False)
-
-
-def _draw_histogram(panel: "Axes", values: np.ndarray, reach: float) -> None:
-    edges = np.linspace(-reach, reach, 42).tolist()
-    weights = np.full(len(values), 1 / len(values))
-    clipped = at_bound(values)
-    panel.hist(values[~clipped], edges, weights=weights[~clipped], color=BLUE)
-    panel.hist(values[clipped], edges, weights=weights[clipped], color=ORANGE)
-    panel.set_xlim(-1.04 * reach, 1.04 * reach)
-    panel.tick_params(labelsize=7)
 
 
 def _draw_rewards(figure: "Figure", rewards: dict[str, RewardSummary]) -> None:
