@@ -273,12 +273,8 @@ def task_groups(runs: Sequence[Run], whole: bool = True) -> Iterator[TaskGroup]:
     for label, every in by_label(runs).items():
         valid = [run for run in every if run.diverged is None]
         tasks = tuple(sorted({run.task for run in valid}))
-        domains = _by_domain(tasks)
-        full = {
-            name: group
-            for name, group in domains.items()
-            if (len(group) == TASKS if whole else len(group) > 1)
-        }
+        domains, least = _by_domain(tasks), TASKS if whole else 2
+        full = {name: group for name, group in domains.items() if len(group) >= least}
         groups = {str(task): (task,) for task in tasks} | full
         if whole and set(full) >= set(DOMAINS):
             groups[ALL] = tuple(task for task in tasks if task.domain in DOMAINS)
