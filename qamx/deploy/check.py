@@ -62,14 +62,10 @@ def check(folder: Path | str, calls: int = 200) -> Check:
     latency = measure_latency(policy, recorded["observations"][:1], calls)
     actions = replay(policy, recorded)
     largest = difference(policy.metadata, actions, recorded["actions"])
-    return Check(largest, tolerance_of(policy), len(actions), latency)
-
-
-def tolerance_of(policy: JaxPolicy | OnnxPolicy) -> float:
-    """The allowed difference from the recorded actions on this machine."""
     precision = str(policy.metadata.policy.get("precision"))
     rounded = precision == "bfloat16" or (precision == "tf32" and policy.platform == "cuda")
-    return ROUNDED[precision] if rounded else TOLERANCE
+    tolerance = ROUNDED[precision] if rounded else TOLERANCE
+    return Check(largest, tolerance, len(actions), latency)
 
 
 def replay(policy: JaxPolicy | OnnxPolicy, recorded: Mapping[str, np.ndarray]) -> np.ndarray:

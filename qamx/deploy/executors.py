@@ -187,7 +187,8 @@ class RealTimeExecutor:
         """
         # A copy: a driver may write the next observation into the same memory.
         rows = checked(self._policy.metadata, np.array(observation, np.float32)[None])
-        if self._running is None and self._needs_chunk:
+        age = self._step - self._start
+        if self._running is None and (not len(self._chunk) or age >= self._steps):
             self._ask(rows)
         late = self._running is not None and not self._collect()
         if self._running is None and self._step - self._start >= len(self._chunk):
@@ -206,10 +207,6 @@ class RealTimeExecutor:
     def close(self) -> None:
         """Ends the thread after the running chunk."""
         self._worker.shutdown(cancel_futures=True)
-
-    @property
-    def _needs_chunk(self) -> bool:
-        return not len(self._chunk) or self._step - self._start >= self._steps
 
     def _ask(self, rows: np.ndarray) -> None:
         self._running = self._worker.submit(self._policy.act, rows, self._seed, self._calls)

@@ -44,10 +44,8 @@ def checked(metadata: Metadata, observations: np.ndarray) -> np.ndarray:
     """
     observations = np.asarray(observations, np.float32)
     if observations.ndim != 2 or observations.shape[1] != metadata.observation_size:
-        raise ValueError(
-            f"observations: found shape {observations.shape}; give (batch, "
-            f"{metadata.observation_size})"
-        )
+        shape, size = observations.shape, metadata.observation_size
+        raise ValueError(f"observations: found shape {shape}; give (batch, {size})")
     if not np.isfinite(observations).all():
         row = int(np.flatnonzero(~np.isfinite(observations).all(axis=1))[0])
         raise ValueError(f"observations: row {row} has entries that are not finite")
@@ -88,7 +86,8 @@ class JaxPolicy:
         """The same, with the two words of a key of JAX (`jax.random.key_data`)."""
         units = self.metadata.units
         seen = units.observations(checked(self.metadata, observations))
-        return units.to_environment(self.chunks(seen, key_data))
+        flat = np.asarray(self._sample(self._weights, seen, np.asarray(key_data, np.uint32)))
+        return units.to_environment(flat.reshape(len(flat), self.metadata.horizon, -1))
 
     def _program(self, folder: Path) -> Any:
         """The exported program, in a new `Exported` object for the same arguments.
@@ -128,11 +127,6 @@ class JaxPolicy:
         seen = jax.ShapeDtypeStruct((batch, self.metadata.observation_size), np.float32)
         return [seen, jax.ShapeDtypeStruct((2,), np.uint32)]
 
-    def chunks(self, seen: np.ndarray, key_data: np.ndarray) -> np.ndarray:
-        """Chunks for observations, both in the policy's units."""
-        flat = np.asarray(self._sample(self._weights, seen, np.asarray(key_data, np.uint32)))
-        return flat.reshape(len(flat), self.metadata.horizon, -1)
-
 
 class OnnxPolicy:
     """An ONNX model, which takes its random numbers as inputs."""
@@ -146,9 +140,8 @@ class OnnxPolicy:
         except ImportError as error:
             raise UserError("an ONNX policy needs ONNX Runtime: pip install onnxruntime") from error
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(folder / files.MODEL), providers=["CPUExecutionProvider"]
-            )
+            model, providers = str(folder / files.MODEL), ["CPUExecutionProvider"]
+            self._session = onnxruntime.InferenceSession(model, providers=providers)
         except Exception as error:
             raise UserError(
                 f"{folder / files.MODEL}: ONNX Runtime {onnxruntime.__version__} cannot read it "
@@ -157,10 +150,8 @@ class OnnxPolicy:
 
     def act(self, observations: np.ndarray, seed: int, call: int = 0) -> np.ndarray:
         draws = np.random.default_rng([seed, call])
-        count = len(observations)
-        noises = [
-            draws.standard_normal(draw.whole(count), np.float32) for draw in self.metadata.draws
-        ]
+        shapes = [draw.whole(len(observations)) for draw in self.metadata.draws]
+        noises = [draws.standard_normal(shape, np.float32) for shape in shapes]
         return self.act_with_noise(observations, noises)
 
     def act_with_noise(self, observations: np.ndarray, noises: list[np.ndarray]) -> np.ndarray:

@@ -102,36 +102,30 @@ def read_metadata(folder: Path | str) -> Metadata:
         metadata = _parsed(table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read ({named(error)}); export the run again") from error
-    _compare(folder, metadata.files)
+    for name, expected in metadata.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise UserError(f"{file}: missing; copy the whole folder, or export the run again")
+        if sha256(file) != expected:
+            raise UserError(
+                f"{file}: not the file that was exported (its SHA-256 differs); copy the folder "
+                "again, or export the run again"
+            )
     return metadata
 
 
 def _parsed(table: dict[str, Any]) -> Metadata:
-    units = Units(**{name: np.asarray(v, np.float32) for name, v in table.pop("units").items()})
-    draws = tuple(
-        Draw(draw["name"], tuple(draw["shape"]), draw["axis"], draw["rows"])
-        for draw in table.pop("draws")
-    )
-    keys, platforms = table.pop("observation_keys"), tuple(table.pop("platforms"))
-    keys = None if keys is None else tuple(keys)
-    metadata = Metadata(
-        units=units, draws=draws, observation_keys=keys, platforms=platforms, **table
-    )
+    vectors, keys = table["units"], table["observation_keys"]
+    parsed = {
+        "units": Units(**{name: np.asarray(v, np.float32) for name, v in vectors.items()}),
+        "draws": tuple(Draw(**{**draw, "shape": tuple(draw["shape"])}) for draw in table["draws"]),
+        "observation_keys": None if keys is None else tuple(keys),
+        "platforms": tuple(table["platforms"]),
+    }
+    metadata = Metadata(**(table | parsed))
     for name in ("observation_size", "action_size", "horizon"):
         if not (isinstance(size := getattr(metadata, name), int) and size > 0):
             raise ValueError(f"{name} is {size}")
     if missing := {*NEEDED[metadata.kind]} - metadata.files.keys():
         raise ValueError(f"files lacks {', '.join(sorted(missing))}")
     return metadata
-
-
-def _compare(folder: Path, files: Mapping[str, str]) -> None:
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise UserError(f"{path}: missing; copy the whole folder, or export the run again")
-        if sha256(path) != expected:
-            raise UserError(
-                f"{path}: not the file that was exported (its SHA-256 differs); copy the folder "
-                "again, or export the run again"
-            )

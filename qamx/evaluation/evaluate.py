@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,7 @@ from qamx.config import EnvironmentSettings, Experiment, load
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
 from qamx.envs import close_envs
 from qamx.errors import UserError
-from qamx.evaluation.policy_source import (
-    PolicySource,
-    source_of_export,
-    source_of_run,
-    task_of,
-)
+from qamx.evaluation.policy_source import PolicySource, source_of_export, source_of_run, task_of
 from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.trained_policy import load_experiment
 from qamx.training.evaluator import Evaluator, PlayedEpisode, Role, summarise
@@ -49,7 +44,9 @@ class EvaluationOptions:
         """
         if self.seed is not None:
             check_seed("--seed", self.seed)
-        return find_source(directory, self.step).with_episodes(self.episodes, self.workers)
+        exported = (directory / FILE_NAME).is_file()
+        source = (source_of_export if exported else source_of_run)(directory, self.step)
+        return source.with_episodes(self.episodes, self.workers)
 
     def seed_for(self, source: PolicySource) -> int:
         """The seed of the evaluations of a policy."""
@@ -101,10 +98,7 @@ def evaluate(directories: Sequence[Path], options: EvaluationOptions, file: Path
     use_cpu()
     _check_file(file)
     sources = [options.open(directory) for directory in directories]
-    plans = [
-        (source, settings_for(source, options.tasks), roles_for(source, options.behaviour))
-        for source in sources
-    ]
+    plans = [(s, s.for_tasks(options.tasks), roles_for(s, options.behaviour)) for s in sources]
     results: list[EvaluationResult] = []
     try:
         for source, environments, roles in plans:
@@ -131,8 +125,9 @@ def evaluate_paired(
     first, second = (options.open(directory) for directory in directories)
     if options.behaviour:
         raise UserError("--behaviour: the two policies of --paired are compared; leave it out")
-    environments, others = (settings_for(source, options.tasks) for source in (first, second))
-    if differs := _differences(environments, others):
+    # Of several tasks too the environments differ in the first, as only the task varies.
+    environments, others = (source.for_tasks(options.tasks) for source in (first, second))
+    if differs := _differences(environments[0], others[0]):
         raise UserError(
             f"--paired: {first.name} and {second.name} act in different environments: {differs}; "
             "name runs of one environment and task, or the task of both with --task"
@@ -153,11 +148,6 @@ def evaluate_paired(
         for pair in pairs:
             pair.show()
     return 0
-
-
-def settings_for(source: PolicySource, tasks: Sequence[int]) -> list[EnvironmentSettings]:
-    """The environment for each task, or for the trained one where none is named."""
-    return [source.for_task(task) for task in tasks or (None,)]
 
 
 def roles_for(source: PolicySource, behaviour: bool) -> tuple[Role, ...]:
@@ -184,27 +174,17 @@ def play(
     evaluation, watchdog = source.evaluation, Watchdog()
     seeds = evaluation_seeds(seed, evaluation.episodes)
     count = min(evaluation.environments, evaluation.episodes)
-    players = open_watched_envs(
-        source.make_environment(environment), count, evaluation.workers, watchdog
-    )
+    make = source.make_environment(environment)
+    players = open_watched_envs(make, count, evaluation.workers, watchdog)
     try:
         for role in roles:
             began = time.monotonic()
-            episodes = Evaluator(players).play(source.factory.act(seed, role), seeds)
+            episodes = Evaluator(players).play(source.act_for(seed, role), seeds)
             seconds = time.monotonic() - began
             yield EvaluationResult(source, environment, role, seed, episodes, seconds)
     finally:
         close_envs(players)
         watchdog.close()
-
-
-def find_source(folder: Path, step: int | None) -> PolicySource:
-    """The policy of a run, or one that was exported.
-
-    **Raises:** `UserError` if the folder holds neither.
-    """
-    exported = (folder / FILE_NAME).is_file()
-    return (source_of_export if exported else source_of_run)(folder, step)
 
 
 def experiment_of(folder: Path) -> Experiment:
@@ -229,12 +209,13 @@ def show(results: Sequence[EvaluationResult]) -> None:
 
 
 def _row(result: EvaluationResult) -> tuple[str, ...]:
-    means = summarise(result.episodes)
+    means, trained = summarise(result.episodes), result.source.trained_task
     low, high = success_interval(result.solved, len(result.episodes))
+    task = "" if result.task is None else str(result.task)
     return (
         result.source.name,
         f"{result.source.step:,}",
-        _task(result),
+        task if result.task == trained else f"{task} (trained for {trained})",
         result.policy,
         f"{means['success']:.0%} ({result.solved}/{len(result.episodes)})",
         f"[{low:.0%}, {high:.0%}]",
@@ -242,13 +223,6 @@ def _row(result: EvaluationResult) -> tuple[str, ...]:
         f"{means['length']:.1f}",
         f"{result.seconds:.1f}",
     )
-
-
-def _task(result: EvaluationResult) -> str:
-    trained = result.source.trained_task
-    if result.task is None:
-        return ""
-    return str(result.task) if result.task == trained else f"{result.task} (trained for {trained})"
 
 
 @dataclass(frozen=True)
@@ -266,14 +240,10 @@ class PairedResult:
     def show(self) -> None:
         """Prints the differences of success and return, with McNemar's test."""
         pairing, gained = self.pairing, self.second.returns - self.first.returns
-        low, high = pairing.interval()
+        low, high = (f"{100 * end:+.1f}" for end in pairing.interval())
         least, most = mean_interval(gained)
         rows = [
-            (
-                "success",
-                f"{100 * pairing.difference:+.1f} points",
-                f"[{100 * low:+.1f}, {100 * high:+.1f}]",
-            ),
+            ("success", f"{100 * pairing.difference:+.1f} points", f"[{low}, {high}]"),
             ("return", f"{gained.mean():+.2f}", f"[{least:+.2f}, {most:+.2f}]"),
         ]
         task = "" if self.first.task is None else f", task {self.first.task}"
@@ -288,13 +258,8 @@ class PairedResult:
     def to_dict(self) -> dict[str, Any]:
         """The pairing as JSON."""
         pairing = self.pairing
-        return {
-            "task": self.first.task,
-            **vars(pairing),
-            "difference": pairing.difference,
-            "interval": pairing.interval(),
-            "p_value": pairing.p_value(),
-        }
+        found = {"task": self.first.task, **vars(pairing), "difference": pairing.difference}
+        return {**found, "interval": pairing.interval(), "p_value": pairing.p_value()}
 
 
 def write_json(file: Path | None, results: Sequence[EvaluationResult], **more: Any) -> None:
@@ -322,13 +287,8 @@ def _to_dict(result: EvaluationResult) -> dict[str, Any]:
         "interval": success_interval(result.solved, len(result.episodes)),
         "seconds": result.seconds,
         "episodes": [
-            {
-                "seed": episode.seed,
-                "success": episode.success,
-                "return": episode.total_reward,
-                "length": episode.length,
-            }
-            for episode in result.episodes
+            {"seed": e.seed, "success": e.success, "return": e.total_reward, "length": e.length}
+            for e in result.episodes
         ],
     }
 
@@ -337,20 +297,16 @@ LEARNED = {"reward_scale", "reward_shift"}
 """Keys of an environment that change the learned rewards, and not the episodes."""
 
 
-def _differences(
-    first: Sequence[EnvironmentSettings], second: Sequence[EnvironmentSettings]
-) -> str:
+def _differences(first: EnvironmentSettings, second: EnvironmentSettings) -> str:
     """The differing keys with both values, as in `task 2 and 3`; empty for equal environments."""
-    for pair in zip(first, second, strict=True):
-        ours, theirs = (environment.model_dump(exclude=LEARNED) for environment in pair)
-        keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
-        if keys:
-            return ", ".join(f"{key} {_shown(ours, key)} and {_shown(theirs, key)}" for key in keys)
-    return ""
-
-
-def _shown(table: Mapping[str, Any], key: str) -> str:
-    return "none" if table.get(key) is None else str(table[key])
+    ours, theirs = (environment.model_dump(exclude=LEARNED) for environment in (first, second))
+    values = {key: (ours.get(key), theirs.get(key)) for key in ours | theirs}
+    shown = [
+        f"{key} {' and '.join('none' if value is None else str(value) for value in pair)}"
+        for key, pair in values.items()
+        if pair[0] != pair[1]
+    ]
+    return ", ".join(shown)
 
 
 def _check_file(file: Path | None) -> None:

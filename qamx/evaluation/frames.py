@@ -35,8 +35,8 @@ class Grid:
         self._pitch = size + GAP, self._height + self._strip + GAP
         rows = math.ceil(len(cells) / columns)
         # H.264 with half the colours' resolution needs even numbers.
-        even = (side + side % 2 for side in (columns * self._pitch[0], rows * self._pitch[1]))
-        self._canvas = Pillow.new("RGB", (next(even), next(even)), BACKGROUND)
+        even = [side + side % 2 for side in (columns * self._pitch[0], rows * self._pitch[1])]
+        self._canvas = Pillow.new("RGB", (even[0], even[1]), BACKGROUND)
         self._done = [False] * len(cells)
         for index in range(len(cells)):
             self._draw(index)
@@ -73,9 +73,8 @@ class Grid:
         self._done[index] = cell.over
         if cell.over:
             colour = SUCCESS if cell.episode.success else FAILURE
-            draw.rectangle(
-                (left, top, right, bottom), outline=colour, width=max(2, self._size // 60)
-            )
+            wide = max(2, self._size // 60)
+            draw.rectangle((left, top, right, bottom), outline=colour, width=wide)
             _draw_outcome(draw, cell.episode.success, (right, top), self._size // 12)
 
     def _caption(self, draw: Any, cell: EpisodeReplay, left: int, right: int, bottom: int) -> None:
@@ -132,9 +131,8 @@ def require_packages() -> None:
         import av
         import PIL
     except ImportError as error:
-        raise UserError(
-            f'videos need the package {error.name}: pip install "qamx[video]"'
-        ) from error
+        text = f'videos need the package {error.name}: pip install "qamx[video]"'
+        raise UserError(text) from error
     del av, PIL
 
 
@@ -175,9 +173,8 @@ class Mp4(Encoder):
         super().__init__(path)
         self._linger = round(LINGER_SECONDS * fps)
         self._last: Image | None = None
-        self._file = av.open(
-            str(self._partial), "w", format="mp4", options={"movflags": "+faststart"}
-        )
+        options = {"movflags": "+faststart"}
+        self._file = av.open(str(self._partial), "w", format="mp4", options=options)
         rate = Fraction(fps).limit_denominator(1000)
         self._stream: Any = self._file.add_stream("libx264", rate=rate, options={"crf": "20"})
         self._stream.pix_fmt = "yuv420p"
@@ -226,15 +223,9 @@ class Gif(Encoder):
     def close(self) -> None:
         assert self._last is not None
         images = [*self._images, self._reduced(self._last)]
-        each = round(1000 * self.every / self._fps)
-        images[0].save(
-            self._partial,
-            save_all=True,
-            append_images=images[1:],
-            duration=[each] * (len(images) - 1) + [2000],
-            loop=0,
-            optimize=True,
-        )
+        durations = [round(1000 * self.every / self._fps)] * len(self._images) + [2000]
+        options = {"save_all": True, "duration": durations, "loop": 0, "optimize": True}
+        images[0].save(self._partial, append_images=images[1:], **options)
         self._partial.replace(self._path)
 
     def _reduced(self, image: Image) -> Any:

@@ -1,8 +1,9 @@
 """The policy to evaluate: a run's, or an exported one."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,21 +13,19 @@ from pydantic import ValidationError
 from qamx.building import MakeEnvironment, build_environment, build_evaluation, scaled_environment
 from qamx.config import EnvironmentSettings, load
 from qamx.config.messages import field_errors
-from qamx.deploy.loading import JaxPolicy, OnnxPolicy, load_policy
+from qamx.deploy.loading import OnnxPolicy, load_policy
 from qamx.deploy.metadata import EXPERIMENT
 from qamx.errors import UserError
 from qamx.normalisation import Normalisation
-from qamx.trained_policy import Snapshot, load_experiment, load_snapshot
+from qamx.trained_policy import load_experiment, load_snapshot
 from qamx.training.evaluator import Act, Acting, Role
 from qamx.training.plan import Evaluation, keys_of
 
+ActFor = Callable[[int, Role], Act]
+"""Makes the policy, or its clone of the data, act with the draws that a seed begins.
 
-class PolicyFactory(Protocol):
-    """Makes acting functions: action chunks for observations, both in the policy's units."""
-
-    def act(self, seed: int, role: Role) -> Act:
-        """The policy, or its clone of the data, with the draws that `seed` begins."""
-        ...
+Observations and action chunks are in the policy's units.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class PolicySource:
     environment: EnvironmentSettings
     scaling: Normalisation
     evaluation: Evaluation
-    factory: PolicyFactory
+    act_for: ActFor
     has_behaviour: bool
 
     @property
@@ -55,6 +54,10 @@ class PolicySource:
     def make_environment(self, settings: EnvironmentSettings) -> MakeEnvironment:
         """A maker of environments in the policy's units."""
         return scaled_environment(build_environment(settings), self.scaling)
+
+    def for_tasks(self, tasks: Sequence[int]) -> list[EnvironmentSettings]:
+        """The environment for each task, or for the trained one where none is named."""
+        return [self.for_task(task) for task in tasks or (None,)]
 
     def for_task(self, task: int | None) -> EnvironmentSettings:
         """The environment with another task.
@@ -83,29 +86,14 @@ class PolicySource:
             raise UserError(f"--episodes: found {episodes}; write a positive integer, e.g. 50")
         if workers is not None and workers < 0:
             raise UserError(f"--workers: found {workers}; write 0 for none, or a positive integer")
-        evaluation = self.evaluation
-        if episodes is not None:
-            evaluation = replace(evaluation, episodes=episodes)
-        if workers is not None:
-            evaluation = replace(evaluation, workers=workers)
-        return replace(self, evaluation=evaluation)
+        named = {"episodes": episodes, "workers": workers}
+        changes: dict[str, Any] = {name: n for name, n in named.items() if n is not None}
+        return replace(self, evaluation=replace(self.evaluation, **changes))
 
 
 def task_of(environment: EnvironmentSettings) -> int | None:
     """The task of an environment that has several, else None."""
     return getattr(environment, "task", None)
-
-
-class RunPolicyFactory:
-    """Acts with the arrays of a checkpoint and the draws of the run's evaluations."""
-
-    def __init__(self, snapshot: Snapshot, acting: Acting):
-        self._step, self._acting = snapshot.step, acting
-        self._arrays = eqx.filter(snapshot.agent, eqx.is_array)
-
-    def act(self, seed: int, role: Role) -> Act:
-        key = keys_of(seed).evaluation
-        return self._acting.in_evaluation(self._arrays, key, self._step, role)
 
 
 def source_of_run(directory: Path, step: int | None = None) -> PolicySource:
@@ -114,40 +102,23 @@ def source_of_run(directory: Path, step: int | None = None) -> PolicySource:
     **Raises:** `UserError` if the directory holds no run, or no such checkpoint.
     """
     experiment = load_experiment(directory)
-    snapshot = load_snapshot(directory, step)
+    trained, agent = load_snapshot(directory, step)
+    acting, arrays = Acting(agent, experiment.compute.precision), eqx.filter(agent, eqx.is_array)
+
+    def act_for(seed: int, role: Role) -> Act:
+        return acting.in_evaluation(arrays, keys_of(seed).evaluation, trained, role)
+
     return PolicySource(
         name=str(directory),
-        step=snapshot.step,
+        step=trained,
         method=experiment.agent.method,
         seed=experiment.seed,
         environment=experiment.environment,
         scaling=Normalisation.load(directory),
         evaluation=build_evaluation(experiment.evaluation),
-        factory=RunPolicyFactory(snapshot, Acting(snapshot.agent, experiment.compute.precision)),
-        has_behaviour=snapshot.agent.policy.behaviour is not None,
+        act_for=act_for,
+        has_behaviour=agent.policy.behaviour is not None,
     )
-
-
-class ExportedPolicyFactory:
-    """Acts with an exported program and the draws of its run's evaluations.
-
-    An ONNX model draws other numbers, of the same law.
-    """
-
-    def __init__(self, policy: JaxPolicy | OnnxPolicy, step: int):
-        self._policy, self._step = policy, step
-
-    def act(self, seed: int, role: Role) -> Act:
-        policy = self._policy
-        if isinstance(policy, OnnxPolicy):
-            return lambda observations, call: _flat(policy.act(observations, seed, call))
-        key = jax.random.fold_in(keys_of(seed).evaluation, self._step)
-
-        def act(observations: np.ndarray, call: int) -> np.ndarray:
-            words = np.asarray(jax.random.key_data(jax.random.fold_in(key, call)))
-            return _flat(policy.act_with_key(observations, words))
-
-        return act
 
 
 def source_of_export(folder: Path, step: int | None = None) -> PolicySource:
@@ -162,6 +133,18 @@ def source_of_export(folder: Path, step: int | None = None) -> PolicySource:
     policy = load_policy(folder)
     experiment = load(folder / EXPERIMENT)
     trained = int(policy.metadata.policy["step"])
+
+    def act_for(seed: int, role: Role) -> Act:
+        if isinstance(policy, OnnxPolicy):  # it draws other numbers, of the same law
+            return lambda observations, call: _flat(policy.act(observations, seed, call))
+        key, act_with = jax.random.fold_in(keys_of(seed).evaluation, trained), policy.act_with_key
+
+        def act(observations: np.ndarray, call: int) -> np.ndarray:
+            words = np.asarray(jax.random.key_data(jax.random.fold_in(key, call)))
+            return _flat(act_with(observations, words))
+
+        return act
+
     return PolicySource(
         name=str(folder),
         step=trained,
@@ -170,7 +153,7 @@ def source_of_export(folder: Path, step: int | None = None) -> PolicySource:
         environment=experiment.environment,
         scaling=Normalisation(),
         evaluation=build_evaluation(experiment.evaluation),
-        factory=ExportedPolicyFactory(policy, trained),
+        act_for=act_for,
         has_behaviour=False,
     )
 

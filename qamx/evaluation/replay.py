@@ -92,17 +92,13 @@ def check_draws(
     except Exception as error:
         if not trouble:
             raise
-        _dismiss(error)
+        # Half-made objects of the failure are freed without their own complaints.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            traceback.clear_frames(error.__traceback__)
+        finally:
+            sys.unraisablehook = hook
         raise UserError(f"{settings.id} cannot be drawn: {trouble}") from error
-
-
-def _dismiss(error: Exception) -> None:
-    """Frees half-made objects of a failure, without their own complaints."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        traceback.clear_frames(error.__traceback__)
-    finally:
-        sys.unraisablehook = hook
 
 
 class RenderableEnv(Environment, Renderable, Protocol):
@@ -111,8 +107,11 @@ class RenderableEnv(Environment, Renderable, Protocol):
 
 def _renderable(source: PolicySource, settings: EnvironmentSettings) -> RenderableEnv:
     """The environment, made for drawing."""
+    if isinstance(settings, GymnasiumEnvironmentSettings):  # it asks for images at construction
+        arguments = {"render_mode": "rgb_array", **settings.arguments}
+        settings = settings.model_copy(update={"arguments": arguments})
     try:
-        env = source.make_environment(_with_images(settings))()
+        env = source.make_environment(settings)()
     except UserError as error:
         if not isinstance(settings, GymnasiumEnvironmentSettings):
             raise
@@ -126,14 +125,6 @@ def _renderable(source: PolicySource, settings: EnvironmentSettings) -> Renderab
             "returns one, and an attribute steps_per_second"
         )
     return cast(RenderableEnv, env)
-
-
-def _with_images(settings: EnvironmentSettings) -> EnvironmentSettings:
-    """The settings with images: Gymnasium asks for them at construction."""
-    if not isinstance(settings, GymnasiumEnvironmentSettings):
-        return settings
-    arguments = {"render_mode": "rgb_array", **settings.arguments}
-    return settings.model_copy(update={"arguments": arguments})
 
 
 _TRIED: set[str] = set()

@@ -17,7 +17,6 @@ from qamx.evaluation.evaluate import (
     experiment_of,
     play,
     roles_for,
-    settings_for,
 )
 from qamx.evaluation.frames import Encoder, Gif, Grid, Mp4, require_packages
 from qamx.evaluation.policy_source import PolicySource
@@ -38,7 +37,10 @@ def video(
     **Raises:** `UserError` for a run, task, number or file that cannot be, and if nothing can be
     drawn.
     """
-    _check(size, fps)
+    if not 64 <= size <= 2048:
+        raise UserError(f"--size: found {size}; write a number of pixels from 64 to 2048")
+    if fps is not None and not 0 < fps <= 240:
+        raise UserError(f"--fps: found {fps:g}; write a number of images a second, e.g. 20")
     require_packages()
     if options.episodes is None:
         options = dataclasses.replace(options, episodes=1 if len(options.tasks) > 1 else 4)
@@ -47,7 +49,7 @@ def video(
     settings = experiment_of(directory).environment
     trouble = choose_backend(required=not isinstance(settings, GymnasiumEnvironmentSettings))
     source = options.open(directory)
-    environments = settings_for(source, options.tasks)
+    environments = source.for_tasks(options.tasks)
     roles = roles_for(source, options.behaviour)
     check_draws(source, environments[0], size, trouble)
     seed = options.seed_for(source)
@@ -63,13 +65,6 @@ def video(
             f"{file.stat().st_size / 1000:,.0f} kB"
         )
     return 0
-
-
-def _check(size: int, fps: float | None) -> None:
-    if not 64 <= size <= 2048:
-        raise UserError(f"--size: found {size}; write a number of pixels from 64 to 2048")
-    if fps is not None and not 0 < fps <= 240:
-        raise UserError(f"--fps: found {fps:g}; write a number of images a second, e.g. 20")
 
 
 def _files(out: Path | None, directory: Path) -> list[Path]:
@@ -95,9 +90,9 @@ def _cells(
     cells: list[EpisodeReplay] = []
     try:
         for of_task in results:
-            for episodes in zip(*(result.episodes for result in of_task), strict=True):
-                for result, episode in zip(of_task, episodes, strict=True):
-                    cells.append(EpisodeReplay(result, episode, size))
+            for index in range(len(of_task[0].episodes)):
+                for result in of_task:
+                    cells.append(EpisodeReplay(result, result.episodes[index], size))
         yield cells
     finally:
         for cell in cells:
@@ -134,19 +129,19 @@ def write_videos(
     **Raises:** `UserError` for a file that cannot be written.
     """
     steps = max(cell.episode.length for cell in cells)
-    encoders: list[tuple[Path, Encoder]] = []
+    encoders: dict[Path, Encoder] = {}
     with contextlib.ExitStack() as unfinished:
         for file in files:
             with _writing(file):
                 encoder = Mp4(file, rate) if file.suffix == ".mp4" else Gif(file, rate, steps)
             unfinished.callback(encoder.discard)
-            encoders.append((file, encoder))
-        every = min(encoder.every for _, encoder in encoders)
+            encoders[file] = encoder
+        every = min(encoder.every for encoder in encoders.values())
         for step, image in _lockstep(cells, grid, every):
-            for file, encoder in encoders:
+            for file, encoder in encoders.items():
                 with _writing(file):
                     encoder.add(step, image)
-        for file, encoder in encoders:
+        for file, encoder in encoders.items():
             with _writing(file):
                 encoder.close()
         unfinished.pop_all()

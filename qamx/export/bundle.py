@@ -3,7 +3,7 @@
 import functools
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,18 +56,15 @@ class ExportSource:
         **Raises:** `UserError` if the directory holds no run, or no such checkpoint.
         """
         experiment = load_experiment(directory)
-        snapshot = load_snapshot(directory, step)
+        step, agent = load_snapshot(directory, step)
         horizon, precision = experiment.agent.horizon, experiment.compute.precision
-        policy = TrainedPolicy(snapshot.agent, Normalisation.load(directory), horizon, precision)
+        policy = TrainedPolicy(agent, Normalisation.load(directory), horizon, precision)
         with opened(build_environment(experiment.environment)) as environment:
-            observations = [
-                observation
-                for episode, seed in enumerate(evaluation_seeds(experiment.seed, EPISODES))
-                for observation in _rollout_observations(
-                    environment, policy, seed, jax.random.key(episode)
-                )
-            ]
-        return cls(directory, experiment, snapshot.step, policy, np.stack(observations))
+            observations = []
+            for episode, seed in enumerate(evaluation_seeds(experiment.seed, EPISODES)):
+                key = jax.random.key(episode)
+                observations += _rollout_observations(environment, policy, seed, key)
+        return cls(directory, experiment, step, policy, np.stack(observations))
 
     @property
     def key(self) -> Key:
@@ -123,9 +120,16 @@ def write_bundle(
     actions differ from the training code's.
     """
     folder = folder.resolve()
-    partial = _create_partial(folder)
+    require_free(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     try:
-        metadata = _WRITERS[kind](source, partial)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        text = f"{folder}: cannot be written ({error.strerror}); name another --out"
+        raise UserError(text) from error
+    try:
+        metadata = (_jax_files if kind == "bundle" else _onnx_files)(source, partial)
         shutil.copyfile(source.directory / "config.toml", partial / files.EXPERIMENT)
         _finish(metadata, partial)
         result = check(partial, calls)
@@ -134,35 +138,18 @@ def write_bundle(
                 f"the exported policy's actions differ by {result.difference:.1e} from the "
                 "training code's (units of [-1, 1]); nothing was written"
             )
-        _finish(replace(metadata, latency=_latency(result, source.floor_ms())), partial)
-        _publish(partial, folder)
+        floor, latency = source.floor_ms(), asdict(result.latency)
+        latency |= {"products_ms": floor, "over_products": result.latency.median_ms / floor}
+        _finish(replace(metadata, latency=latency), partial)
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():  # an earlier export stays until the new one is whole
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return result
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    """Renames the new folder; an earlier one stays until then."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _create_partial(folder: Path) -> Path:
-    """A new folder next to the final one."""
-    require_free(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); name another --out"
-        ) from error
-    return partial
 
 
 def require_free(folder: Path) -> None:
@@ -178,9 +165,8 @@ def _jax_files(source: ExportSource, folder: Path) -> Metadata:
     sampler = export_sampler(policy.agent, source.observations.shape[1], policy.precision)
     sampler.write(folder)
     _record(source, folder, {})
-    return replace(
-        _described(source, "bundle"), platforms=PLATFORMS, calling_convention=sampler.convention
-    )
+    described = _described(source, "bundle")
+    return replace(described, platforms=PLATFORMS, calling_convention=sampler.convention)
 
 
 def _onnx_files(source: ExportSource, folder: Path) -> Metadata:
@@ -191,12 +177,6 @@ def _onnx_files(source: ExportSource, folder: Path) -> Metadata:
     seen = policy.scaling.observations(source.observations)
     _record(source, folder, recorded(policy.agent, seen, source.key, exported.draws))
     return replace(_described(source, "onnx"), platforms=("onnx",), draws=exported.draws)
-
-
-_WRITERS: dict[Kind, Callable[[ExportSource, Path], Metadata]] = {
-    "bundle": _jax_files,
-    "onnx": _onnx_files,
-}
 
 
 def _record(source: ExportSource, folder: Path, draws: dict[str, np.ndarray]) -> None:
@@ -240,14 +220,6 @@ def _described(source: ExportSource, kind: Kind) -> Metadata:
 def _finish(metadata: Metadata, folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir() if path.name != files.FILE_NAME)
     replace(metadata, files={name: sha256(folder / name) for name in names}).write(folder)
-
-
-def _latency(result: Check, floor_ms: float) -> dict[str, float]:
-    return {
-        **asdict(result.latency),
-        "products_ms": floor_ms,
-        "over_products": result.latency.median_ms / floor_ms,
-    }
 
 
 def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) -> int:

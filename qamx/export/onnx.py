@@ -96,16 +96,15 @@ def _evaluate(
     jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any], answer: Answer
 ) -> list[Any]:
     """A program's results; `answer` gives the values of its normal draws."""
-    values: dict[Any, Any] = dict(zip(jaxpr.constvars, constants, strict=True))
-    values.update(zip(jaxpr.invars, arguments, strict=True))
+    names = (*jaxpr.constvars, *jaxpr.invars)
+    values: dict[Any, Any] = dict(zip(names, (*constants, *arguments), strict=True))
 
     def read(variable: Any) -> Any:
         return variable.val if isinstance(variable, core.Literal) else values[variable]
 
     for equation in jaxpr.eqns:
         inputs = [read(variable) for variable in equation.invars]
-        results = _results(equation, inputs, answer)
-        values.update(zip(equation.outvars, results, strict=True))
+        values.update(zip(equation.outvars, _results(equation, inputs, answer), strict=True))
     return [read(variable) for variable in jaxpr.outvars]
 
 
@@ -115,9 +114,8 @@ def _results(equation: Any, inputs: list[Any], answer: Answer) -> Sequence[Any]:
         return [answer(equation, inputs)]
     if name in _CALLS:
         inner = equation.params[_CALLS[name]]
-        return _evaluate(
-            getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), inputs, answer
-        )
+        constants = getattr(inner, "consts", ())
+        return _evaluate(getattr(inner, "jaxpr", inner), constants, inputs, answer)
     if name in _LOOPS:
         return _LOOPS[name](equation, inputs, answer)
     # Results that depend on no argument are constants of the program.
@@ -146,8 +144,8 @@ def _scan(equation: Any, inputs: list[Any], answer: Answer) -> list[Any]:
     steps = reversed(range(length)) if equation.params["reverse"] else range(length)
     rows: dict[int, list[Any]] = {}
     for step in steps:
-        at_step = [values[step] for values in slices]
-        results = _evaluate(body.jaxpr, body.consts, [*fixed, *carry, *at_step], answer)
+        arguments = [*fixed, *carry, *(values[step] for values in slices)]
+        results = _evaluate(body.jaxpr, body.consts, arguments, answer)
         carry, rows[step] = results[: len(carry)], results[len(carry) :]
     columns = zip(*(rows[step] for step in range(length)), strict=True)
     return [*carry, *(jnp.stack(column) for column in columns)]
@@ -253,9 +251,8 @@ def _converter() -> Any:
         import onnxruntime
         from jax2onnx import to_onnx
     except ImportError as error:
-        raise UserError(
-            f'--format onnx needs the package {error.name}: pip install "qamx[onnx]"'
-        ) from error
+        text = f'--format onnx needs the package {error.name}: pip install "qamx[onnx]"'
+        raise UserError(text) from error
     del onnxruntime
     # It warns of every value whose type it leaves to the runtime.
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)

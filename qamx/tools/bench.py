@@ -46,8 +46,10 @@ def bench(
 
     **Raises:** `UserError` for a method, device, number or file that cannot be.
     """
-    numbers = {"seeds": seeds, "observation": [observation], "action": [action]}
-    _check_numbers({**numbers, "updates": [updates], "rounds": [rounds]})
+    numbers = {"observation": observation, "action": action, "updates": updates, "rounds": rounds}
+    for name, value in (*(("seeds", count) for count in seeds), *numbers.items()):
+        if value is not None and value < 1:
+            raise UserError(f"--{name}: found {value}; write a positive integer, e.g. 4")
     for method in methods:
         registry.agents[method]
     if file is not None and not file.parent.is_dir():
@@ -69,9 +71,8 @@ def bench(
     }
     results: list[Figures] = []
     for method in methods or METHODS:
-        problem = BenchProblem(
-            settings_of(method, **sizes.agent), settings["observation"], settings["action"]
-        )
+        agent = settings_of(method, **sizes.agent)
+        problem = BenchProblem(agent, settings["observation"], settings["action"])
         print(f"{method}: compiling and measuring", flush=True)
         results.append(measure(method, problem, tuple(seeds), precision, budget))
         if file is not None:  # after each method, so that an interruption loses one at most
@@ -79,13 +80,6 @@ def bench(
             write_text("--json", file, json.dumps(report, indent=2) + "\n")
     _print(settings, results)
     return 0
-
-
-def _check_numbers(numbers: dict[str, Sequence[int | None]]) -> None:
-    for name, values in numbers.items():
-        for value in values:
-            if value is not None and value < 1:
-                raise UserError(f"--{name}: found {value}; write a positive integer, e.g. 4")
 
 
 def _use(device: Device | None) -> None:
@@ -107,16 +101,10 @@ def _print(settings: dict[str, Any], results: list[Figures]) -> None:
         for label, name, form in LINES
     ]
     print_table(title, ("", *names), lines)
-    rows = [
-        (
-            str(timings[0].seeds),
-            *(
-                f"{timing.updates_per_second:.1f} ({timing.over_one_seed:.2f})"
-                for timing in timings
-            ),
-        )
-        for timings in zip(*(result.together for result in results), strict=True)
-    ]
+    rows = []
+    for timings in zip(*(result.together for result in results), strict=True):
+        cells = (f"{each.updates_per_second:.1f} ({each.over_one_seed:.2f})" for each in timings)
+        rows.append((str(timings[0].seeds), *cells))
     title = "updates a second of all seeds together (over one seed alone)"
     print_table(title, ("seeds", *names), rows)
 

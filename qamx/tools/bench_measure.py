@@ -60,11 +60,8 @@ def settings_of(method: str, **values: Any) -> AgentSettings:
     **Raises:** `UserError` if there is no method of that name.
     """
     model = registry.agents[method].load_settings()
-    required = {
-        key: (field.examples or [method])[0]
-        for key, field in model.model_fields.items()
-        if field.is_required()
-    }
+    fields = model.model_fields.items()
+    required = {key: (f.examples or [method])[0] for key, f in fields if f.is_required()}
     settings = model.model_validate({**required, **values})
     assert isinstance(settings, AgentSettings)
     return settings
@@ -113,24 +110,6 @@ class BenchProblem:
         return Replay.create(self.transitions(), 0, axes)
 
 
-class SeedsTogether:
-    """Several seeds of a method, trained as one program."""
-
-    def __init__(self, problem: BenchProblem, seeds: int, precision: Precision):
-        state = eqx.filter_vmap(problem.state)(jax.random.split(jax.random.key(0), seeds))
-        self._replay = problem.replay((seeds,))
-        self._trainer = Trainer(
-            state, problem.optimiser, problem.sampling, update, precision, Stacked(seeds)
-        )
-        keys = jax.random.split(jax.random.key(1), seeds)
-        self._training = self._trainer.begin(state, self._replay, keys)
-
-    def run(self, updates: int) -> jax.Array:
-        """Updates every seed."""
-        self._training = self._trainer.run(self._training, self._replay, updates)
-        return self._training.counted
-
-
 class HostLoop:
     """A plain script: one compiled update a call, batches drawn by NumPy, metrics fetched."""
 
@@ -144,16 +123,14 @@ class HostLoop:
     def run(self, updates: int) -> dict[str, float]:
         """The metrics of the last update."""
         metrics: dict[str, float] = {}
+        size, horizon = self._settings.batch_size, self._settings.horizon
         with matmul_precision(self._precision):
             for _ in range(updates):
-                self._state, found = self._update(self._state, self._batch(), self._optimiser)
+                starts = self._rng.integers(0, len(self._transitions) - horizon + 1, size)
+                batch = host_windows(self._transitions, starts, horizon, self._settings.discount)
+                self._state, found = self._update(self._state, batch, self._optimiser)
                 metrics = {name: float(value) for name, value in flatten(found).items()}
         return metrics
-
-    def _batch(self) -> Batch:
-        size, horizon = self._settings.batch_size, self._settings.horizon
-        starts = self._rng.integers(0, len(self._transitions) - horizon + 1, size)
-        return host_windows(self._transitions, starts, horizon, self._settings.discount)
 
 
 def host_windows(
@@ -266,7 +243,7 @@ def measure(
         floor.round()
         by_hand = min(by_hand, elapsed(lambda: host.run(updates)) / updates)
         acting = min(acting, elapsed(act) / act_calls)
-    gflop = flops(products) / 1e9
+    gflop, memory = flops(products) / 1e9, program.memory_analysis()
     return Figures(
         method=method,
         products=sum(products.values()),
@@ -278,8 +255,8 @@ def measure(
         gflop_per_second=gflop / many,
         host_loop_ms=by_hand * 1e3,
         over_host_loop=by_hand / many,
-        state_mib=_bytes(eqx.filter(state, eqx.is_array)) / MIB,
-        temporary_mib=_temporaries(program) / MIB,
+        state_mib=sum(a.nbytes for a in jax.tree.leaves(eqx.filter(state, eqx.is_array))) / MIB,
+        temporary_mib=(memory.temp_size_in_bytes if memory else 0) / MIB,
         trace_s=traced - began,
         compile_s=compiled - traced,
         act_calls_per_second=1 / acting,
@@ -307,12 +284,22 @@ def _together(
     budget: TimingBudget,
     alone: Callable[[int], Any],
 ) -> VectorisedTiming:
-    loop = SeedsTogether(problem, seeds, precision)
+    """Times seeds that are trained as one program, in turn with one seed `alone`."""
+    state = eqx.filter_vmap(problem.state)(jax.random.split(jax.random.key(0), seeds))
+    replay, parts = problem.replay((seeds,)), (problem.optimiser, problem.sampling)
+    trainer = Trainer(state, *parts, update, precision, Stacked(seeds))
+    training = trainer.begin(state, replay, jax.random.split(jax.random.key(1), seeds))
+
+    def run(updates: int) -> jax.Array:
+        nonlocal training
+        training = trainer.run(training, replay, updates)
+        return training.counted
+
     updates = max(1, budget.updates // seeds)
-    jax.block_until_ready(loop.run(1))
+    jax.block_until_ready(run(1))
     together = single = float("inf")
     for _ in range(budget.rounds):
-        together = min(together, elapsed(lambda: loop.run(updates)) / updates)
+        together = min(together, elapsed(lambda: run(updates)) / updates)
         single = min(single, elapsed(lambda: alone(updates)) / updates)
     return VectorisedTiming(seeds, seeds / together, seeds * single / together)
 
@@ -322,12 +309,3 @@ def _compiled_flops(program: jax.stages.Compiled) -> float:
     analysis: Any = program.cost_analysis()
     table = analysis[0] if isinstance(analysis, list) else analysis
     return float(table.get("flops", 0.0))
-
-
-def _temporaries(program: jax.stages.Compiled) -> int:
-    memory = program.memory_analysis()
-    return 0 if memory is None else memory.temp_size_in_bytes
-
-
-def _bytes(tree: Any) -> int:
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))

@@ -46,7 +46,9 @@ def diff(one: Path, other: Path) -> int:
     rows = [_difference_row(name, first) for name, first in firsts.items() if first]
     if rows:
         print_table("where their records part", ("", "at", str(one), str(other)), rows)
-    last = _last_evaluations(one, other)
+    files = [directory / "evaluations.jsonl" for directory in (one, other)]
+    mine, theirs = ((read_json_lines(file) or [{}])[-1] for file in files)
+    last = [(k, str(mine.get(k, ABSENT)), str(theirs.get(k, ABSENT))) for k in mine | theirs]
     if last and firsts["evaluations.jsonl"]:
         print_table("their last evaluations", ("", str(one), str(other)), last)
     print(VERDICTS[bool(facts), bool(rows)])
@@ -93,7 +95,9 @@ def first_difference(one: Path, other: Path) -> FirstDifference | None:
 def _facts(passport: dict[str, Any]) -> dict[tuple[str, str], str]:
     """The facts of a passport by kind and key, without times."""
     starts = passport["starts"]
-    config = flat(passport["config"]) | _merged(start["changes"] for start in starts)
+    config = flat(passport["config"])
+    for start in starts:
+        config |= start["changes"]
     facts = {("config", key): json.dumps(value) for key, value in config.items()}
     for index, file in enumerate(passport["data"]):
         facts["data", Path(file["file"]).name or str(index)] = f"SHA-256 {file['sha256'][:16]}"
@@ -107,10 +111,6 @@ def _facts(passport: dict[str, Any]) -> dict[tuple[str, str], str]:
     return facts
 
 
-def _merged(changes: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    return {key: value for change in changes for key, value in change.items()}
-
-
 def _through(values: Iterator[Any]) -> str:
     """A value at all starts of a run; successive ones if it changed."""
     return ", then ".join(str(value) for value, _ in itertools.groupby(values))
@@ -119,17 +119,9 @@ def _through(values: Iterator[Any]) -> str:
 def _difference_row(name: str, first: FirstDifference) -> tuple[str, str, str, str]:
     where = f"step {first.step:,} ({first.phase})"
     if first.keys == ("step",):  # one has no row at that step
-        one, other = (
-            "a row" if step == first.step else "no row" for step in (first.one, first.other)
-        )
+        steps = first.one, first.other
+        one, other = ("a row" if step == first.step else "no row" for step in steps)
         return name, where, one, other
     key, *others = first.keys
     more = f" and {len(others)} more keys" if others else ""
     return name, f"{where}: {key}{more}", str(first.one), str(first.other)
-
-
-def _last_evaluations(one: Path, other: Path) -> list[tuple[str, str, str]]:
-    name = "evaluations.jsonl"
-    last = [read_json_lines(path / name)[-1:] or [{}] for path in (one, other)]
-    (mine,), (theirs,) = last
-    return [(k, str(mine.get(k, ABSENT)), str(theirs.get(k, ABSENT))) for k in mine | theirs]

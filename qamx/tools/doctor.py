@@ -57,9 +57,8 @@ def device() -> Diagnosis:
     gpus = find_gpus()
     if gpus.names:
         remedy = 'install JAX for it: pip install -e ".[cuda13]" (or cuda12)'
-        return Diagnosis(
-            "device", "warning", f"{text}; NVIDIA GPUs are there: {', '.join(gpus.names)}", remedy
-        )
+        there = f"{text}; NVIDIA GPUs are there: {', '.join(gpus.names)}"
+        return Diagnosis("device", "warning", there, remedy)
     if gpus.trouble:
         remedy = "GPUs cannot be used until then; JAX_PLATFORMS=cpu does without"
         return Diagnosis("device", "warning", f"{text}; {gpus.trouble}", remedy)
@@ -102,27 +101,24 @@ def data() -> Diagnosis:
         remedy = "sets can be read, but none made here: name a folder of yours in QAMX_DATA"
         return Diagnosis("data", "warning", f"{found}; not writable", remedy)
     if not sets:
-        return Diagnosis(
-            "data",
-            "warning",
-            found,
-            "make or fetch one: qamx data generate NAME, qamx data download NAME",
-        )
+        remedy = "make or fetch one: qamx data generate NAME, qamx data download NAME"
+        return Diagnosis("data", "warning", found, remedy)
     return Diagnosis("data", "ok", found)
 
 
 def disk() -> Diagnosis:
     """Free disk space for runs and data."""
-    folders = {"here": Path.cwd(), "data": _existing(default_directory())}
+    data = default_directory()
+    existing = next(folder for folder in (data, *data.parents) if folder.exists())
+    folders = {"here": Path.cwd(), "data": existing}
     free = {name: shutil.disk_usage(path).free / GIGABYTE for name, path in folders.items()}
     found = ", ".join(f"{name}: {size:.0f} GB free" for name, size in free.items())
     least = min(free.values())
     if least < 1:
         return Diagnosis("disk", "problem", found, "a run's checkpoints need about 1 GB: make room")
     if least < 10:
-        return Diagnosis(
-            "disk", "warning", found, "make room for longer runs, or name --out elsewhere"
-        )
+        remedy = "make room for longer runs, or name --out elsewhere"
+        return Diagnosis("disk", "warning", found, remedy)
     return Diagnosis("disk", "ok", found)
 
 
@@ -133,9 +129,8 @@ def wandb() -> Diagnosis:
     number = package_version("wandb") or "installed"
     host = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
     if not os.environ.get("WANDB_API_KEY") and not _has_login(host):
-        return Diagnosis(
-            "wandb", "ok", f"{number}, no login: logs offline (wandb login changes that)"
-        )
+        offline = "no login: logs offline (wandb login changes that)"
+        return Diagnosis("wandb", "ok", f"{number}, {offline}")
     try:
         socket.create_connection((host, 443), NETWORK_SECONDS).close()
     except OSError as error:
@@ -156,20 +151,9 @@ def files() -> Diagnosis:
     return Diagnosis("open files", "ok", f"at most {limit:,}" if limit >= 0 else "no limit")
 
 
-CHECKS: tuple[Callable[[], Diagnosis], ...] = (
-    device,
-    environment,
-    rendering,
-    data,
-    disk,
-    wandb,
-    files,
-)
+CHECKS: tuple[Callable[[], Diagnosis], ...]
+CHECKS = (device, environment, rendering, data, disk, wandb, files)
 """The checks in the order of the report; they run in parallel."""
-
-
-def _existing(folder: Path) -> Path:
-    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def _has_login(host: str) -> bool:

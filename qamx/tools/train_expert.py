@@ -49,19 +49,22 @@ def train_expert(
     experiment = _experiment(walker, steps, seed, overrides)
     path = expert_path(walker, directory)
     stamp = _stamp(walker, experiment)
-    if path.exists():
-        _refuse_another(path, stamp)
-        print(_description(path, walker), flush=True)
-        return ExitCode.DONE
-    try:
-        code = run(experiment, path.with_suffix(""))
-    except UserError as error:
-        # The option of the run's folder has another name here.
-        raise UserError(str(error).replace("--out", "--directory")) from error
-    if code == ExitCode.DONE:
+    if not path.exists():
+        try:
+            code = run(experiment, path.with_suffix(""))
+        except UserError as error:
+            # The option of the run's folder has another name here.
+            raise UserError(str(error).replace("--out", "--directory")) from error
+        if code != ExitCode.DONE:
+            return code
         write_expert(path, layers_of(path.with_suffix("")), stamp)
-        print(_description(path, walker), flush=True)
-    return code
+    elif read_stamp(path) != stamp:
+        raise UserError(
+            f"{path}: an expert from another seed or other settings, with which data may have "
+            "been generated; move it away, or name another place with --directory"
+        )
+    print(_description(path, walker), flush=True)
+    return ExitCode.DONE
 
 
 def _experiment(
@@ -82,20 +85,8 @@ def _stamp(walker: Walker, experiment: Experiment) -> Stamp:
     """The settings that determine the expert, for its file."""
     sections = experiment.to_dict()
     settings = {name: sections[name] for name in ("environment", "data", "agent", "schedule")}
-    text = json.dumps(settings, sort_keys=True).encode()
-    return {
-        "walker": walker,
-        "seed": experiment.seed,
-        "settings": hashlib.sha256(text).hexdigest(),
-    }
-
-
-def _refuse_another(path: Path, stamp: Stamp) -> None:
-    if read_stamp(path) != stamp:
-        raise UserError(
-            f"{path}: an expert from another seed or other settings, with which data may have "
-            "been generated; move it away, or name another place with --directory"
-        )
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return {"walker": walker, "seed": experiment.seed, "settings": digest}
 
 
 def layers_of(run_directory: Path) -> list[Layer]:

@@ -128,7 +128,8 @@ def _kill(command: list[str], directory: Path, steps: list[int], plan: RunPlan) 
         with tempfile.TemporaryFile() as errors:
             process = _start(command, directory, errors)
             try:
-                _wait_for(directory, target, process)
+                while process.poll() is None and _last_step(directory) < target:
+                    time.sleep(POLL_SECONDS)
                 time.sleep(draw.uniform(0, 10 * POLL_SECONDS))
             finally:
                 process.kill()
@@ -142,11 +143,6 @@ def _kill(command: list[str], directory: Path, steps: list[int], plan: RunPlan) 
         phase = plan.schedule.phase_at(step).name
         print(f"kill {number} of {len(steps)}: {phase}, after step {step}", flush=True)
     return killed
-
-
-def _wait_for(directory: Path, step: int, process: "subprocess.Popen[bytes]") -> None:
-    while process.poll() is None and _last_step(directory) < step:
-        time.sleep(POLL_SECONDS)
 
 
 def _last_step(directory: Path) -> int:
@@ -177,10 +173,8 @@ def _compare(plan: RunPlan, runs: tuple[Path, Path]) -> bool:
     exact = read(runs[0])["starts"][-1]["device"]["backend"] == "cpu"
     kind = "bitwise" if exact else f"within {TOLERANCE:g} absolute and relative (not on a CPU)"
     whole, killed = (_state(plan, run) for run in runs)
-    parts = [
-        _compare_arrays(name, whole[name], killed[name], 0.0 if exact else TOLERANCE)
-        for name in whole
-    ]
+    tolerance = 0.0 if exact else TOLERANCE
+    parts = [_compare_arrays(name, whole[name], killed[name], tolerance) for name in whole]
     parts += [_compare_rows(name, runs, exact) for name in ("metrics", "evaluations")]
     rows = [(part.name, part.count, part.fault or "equal") for part in parts]
     print_table(f"compared {kind}", ("", "", ""), rows)
@@ -196,10 +190,8 @@ def _state(plan: RunPlan, directory: Path) -> dict[str, dict[str, np.ndarray]]:
         logs.close()
     if code != ExitCode.DONE:
         raise RunError(f"{directory}: stopped while it was read")
-    return {
-        "parameters, optimiser, keys": to_host(runner.training),
-        "replay": to_host(runner.replay),
-    }
+    training, replay = to_host(runner.training), to_host(runner.replay)
+    return {"parameters, optimiser, keys": training, "replay": replay}
 
 
 def _compare_arrays(
@@ -223,8 +215,8 @@ def _compare_rows(name: str, runs: tuple[Path, Path], exact: bool) -> Compared:
     count, fault = f"{len(whole)} rows", ""
     if exact and whole != killed:
         first = first_difference(*files)
-        fault = f"from step {first.step:,} on: {first.keys[0]}" if first else "in their text"
-        fault = f"differ {fault}"
+        place = f"from step {first.step:,} on: {first.keys[0]}" if first else "in their text"
+        fault = f"differ {place}"
     elif len(whole) != len(killed):
         fault = f"{len(whole)} rows and {len(killed)}"
     elif not exact:

@@ -16,12 +16,13 @@ from fake_runs import complete_run, fake_run
 from submitit import DebugExecutor
 from submitit.slurm.slurm import _make_sbatch_string
 
+from qamx._utils.machine import visible_gpus
 from qamx.cli import main
 from qamx.config import ConfigError, load_suite
 from qamx.errors import ExitCode, UserError
 from qamx.tools.sweep import local, slurm, sweep
 from qamx.tools.sweep.jobs import PlanEntry, RunSpec, SweepFolder, pack, scheduled_runs
-from qamx.tools.sweep.local import Pool, visible_gpus, worker_env
+from qamx.tools.sweep.local import Pool, worker_env
 from qamx.tools.sweep.slurm import ClusterSettings, load_cluster
 from qamx.tools.sweep.sweep import cost_of, explain_costs, measured_rates
 from qamx.training.guards import StopRequest, locked
@@ -219,10 +220,10 @@ def orders(directory, count):
     return folder, names
 
 
-def test_a_process_that_fails_is_noted_and_the_others_go_on(tmp_path):
+def test_a_process_that_fails_is_noted_and_the_others_go_on(tmp_path, capsys):
     folder, names = orders(tmp_path, 2)
-    said = []
-    assert Pool(folder, 2, [], StopRequest()).run(names, said.append) == ExitCode.FAILED
+    assert Pool(folder, 2, [], StopRequest()).run(names) == ExitCode.FAILED
+    said = capsys.readouterr().out.splitlines()
     assert [folder.exit_code_of(name) for name in names] == [2, 2]
     assert "none.toml: " in folder.log_path("p0").read_text()
     assert sorted(said)[0].startswith("[1/2] p")
@@ -387,7 +388,7 @@ def test_a_warning_is_passed_on_to_submitit_once_all_is_saved(
 ):
     calls = []
 
-    def stopped(self, processes, say):
+    def stopped(self, processes):
         os.kill(os.getpid(), getattr(signal, number))
         assert calls == []  # submitit would have ended the process at once
         return ExitCode.INTERRUPTED

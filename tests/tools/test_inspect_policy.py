@@ -96,7 +96,7 @@ def affine_agent(offset):
 @pytest.fixture(scope="module")
 def affine():
     agent = affine_agent(OFFSET)
-    return agent, measure(agent, np.zeros((3, 1), np.float32), 200, KEY, pessimism=0.5)
+    return agent, measure(agent, np.zeros((3, 1), np.float32), 200, KEY)
 
 
 def test_path_kl_of_a_constant_change(affine):
@@ -104,7 +104,7 @@ def test_path_kl_of_a_constant_change(affine):
     t = np.arange(STEPS) * h
     sigma_squared = 2 * (1 - t + h) / (t + h)
     expected = 2 * h / sigma_squared * float(jnp.sum(OFFSET**2))
-    costs = affine[1].raw.paths.costs
+    costs = affine[1].paths.costs
     np.testing.assert_allclose(costs, np.broadcast_to(expected[:, None, None], costs.shape), 1e-4)
 
 
@@ -113,7 +113,7 @@ def test_adjoints_of_a_linear_flow_and_critic(affine):
     h = 1 / STEPS
     after = (np.arange(STEPS) + 1) * h
     factors = np.append(np.cumprod((1 + h * (2 * SLOPE - 1 / after))[::-1])[::-1], 1.0)
-    adjoints = affine[1].raw.paths.adjoints
+    adjoints = affine[1].paths.adjoints
     whole = adjoints.blocked == 0
     assert 0.1 < np.mean(whole) < 1
     expected = np.abs(factors) * TAU * float(jnp.linalg.norm(WEIGHT))
@@ -124,14 +124,14 @@ def test_adjoints_of_a_linear_flow_and_critic(affine):
 
 def test_residuals_are_those_of_the_objective(affine):
     agent, found = affine
-    adjoints = found.raw.paths.adjoints
+    adjoints = found.paths.adjoints
     rows = jnp.zeros((600, 1))
     path_key = jax.random.split(KEY)[1]
     loss, metrics = eqx.filter_jit(type(agent.policy).matching_loss)(
         agent.policy, agent.critic.target, rows, path_key
     )
     assert np.mean(np.sum(adjoints.residuals, axis=0)) == pytest.approx(float(loss), rel=1e-5)
-    kl = np.mean(np.sum(found.raw.paths.costs, axis=0)) / agent.policy.horizon
+    kl = np.mean(np.sum(found.paths.costs, axis=0)) / agent.policy.horizon
     assert kl == pytest.approx(float(metrics.path_kl), rel=1e-5)
 
 
@@ -153,9 +153,9 @@ def test_a_price_of_control_is_no_part_of_what_is_shown():
 
 def test_base_and_fine_tuned_in_one_are_exactly_no_distance_apart():
     found = measure(affine_agent(jnp.zeros(2)), np.zeros((2, 1), np.float32), 4, KEY)
-    assert found.raw.paths is not None
-    assert not np.any(found.raw.paths.costs)
-    base, acting = found.raw.stages
+    assert found.paths is not None
+    assert not np.any(found.paths.costs)
+    base, acting = found.stages
     np.testing.assert_array_equal(base.actions, acting.actions)  # of the same noise
 
 
@@ -225,9 +225,9 @@ WITHOUT = {
 def test_every_method_has_a_report(name, capsys):
     agent = AGENTS[name]
     report = inspect(run_of(agent), (), 3, 4, 0)
-    found = report.diagnostics.raw
+    found = report.found
     assert report.finite
-    assert (report.diagnostics.base is None) == (name in WITHOUT["base"])
+    assert (report.base is None) == (name in WITHOUT["base"])
     assert all(stage.along is None for stage in found.stages) == (name in WITHOUT["flow"])
     adjoints = found.paths is not None and found.paths.adjoints is not None
     assert adjoints == (name not in WITHOUT["adjoints"])
@@ -255,7 +255,7 @@ def test_a_flow_that_is_followed_ends_where_an_evaluation_acts(name):
 
     @eqx.filter_jit
     def both(agent):
-        return agent.act_in_evaluation(observation, KEY), policy_stages(agent).acting.draw(
+        return agent.act_in_evaluation(observation, KEY), policy_stages(agent)[-1].draw(
             observation, KEY
         )
 
@@ -298,13 +298,13 @@ class HalvedFlow(Halved):
 def test_a_policy_of_the_users_own_is_inspected_by_its_stages(wrap, names, flows, capsys):
     agent = eqx.tree_at(lambda a: a.policy, AGENTS["qam"], replace_fn=wrap)
     report = inspect(run_of(agent), (), 3, 4, 0)
-    stages = report.diagnostics.raw.stages
-    assert list(report.diagnostics.names) == names
+    stages = report.found.stages
+    assert report.names == names
     assert [stage.along is not None for stage in stages] == flows
     if wrap is Halved:
-        drawn = policy_stages(agent).acting.draw(jnp.ones((6, OBS)), KEY)
+        drawn = policy_stages(agent)[-1].draw(jnp.ones((6, OBS)), KEY)
         np.testing.assert_array_equal(drawn, agent.act_in_evaluation(jnp.ones((6, OBS)), KEY))
-    assert report.diagnostics.raw.paths is not None  # of the fine-tuned flow inside
+    assert report.found.paths is not None  # of the fine-tuned flow inside
     print_report(report)
     assert names[-1] in capsys.readouterr().out
 
@@ -315,9 +315,10 @@ def test_the_figure_of_actions_that_are_not_planar():
     narrow = dataclasses.replace(data, actions=data.actions[:, :1])
     experiment = load(QUICKSTART, ["agent.horizon=6"])
     run = run_of(AGENTS["dsrl"], data=narrow, experiment=experiment)
-    figure = next(page_figures(inspect(run, (), 3, 4, 0)))
+    report = inspect(run, (), 3, 4, 0)
+    figure = next(page_figures(report))
     assert "a row a policy" in figure.caption
-    assert figure.png().startswith(b"\x89PNG")
+    assert figure.png(report).startswith(b"\x89PNG")
 
 
 def ids(report):

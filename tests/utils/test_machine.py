@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from qamx._utils import machine, processes
-from qamx._utils.machine import usable_cores
+from qamx._utils.machine import usable_cores, visible_gpus
 from qamx.errors import UserError
 from qamx.evaluation import replay
 from qamx.tools import doctor
-from qamx.tools.sweep.local import visible_gpus, worker_env
+from qamx.tools.sweep.local import worker_env
 
 A, B = "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77", "GPU-5f00aa11-0000-1111-2222-333344445555"
 TWO = f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: {A})\nGPU 1: Tesla T4 (rev: 2) (UUID: {B})\n"

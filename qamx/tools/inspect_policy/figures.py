@@ -1,7 +1,6 @@
 """Figures of `qamx inspect`: actions, flows, training."""
 
 import itertools
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -11,7 +10,7 @@ import numpy as np
 from qamx._utils.html import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, SKY
 from qamx.data.transitions import AnyArray
 from qamx.nn import AbstractCritic
-from qamx.tools.inspect_policy.inspection import Adjoints, Paths, PolicyReport, StageDiagnostics
+from qamx.tools.inspect_policy.inspection import PolicyReport, StageDiagnostics
 from qamx.tools.inspect_policy.states import InspectedRun, LogRow
 
 if TYPE_CHECKING:
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BASE, ACTING, BETWEEN, DATA = BLUE, ORANGE, PINK, GREY
-
-Draw = Callable[["Figure"], None]
-"""Fills an empty figure."""
 
 TIME = "flow time t (0 noise, 1 action)"
 
@@ -34,10 +30,9 @@ GRID = 41
 
 def named_stages(report: PolicyReport) -> list[tuple[StageDiagnostics, str, str]]:
     """Each stage with its name and colour: the base's first, the acting one last."""
-    names = report.diagnostics.names
-    middle = [BETWEEN] * max(len(names) - 2, 0)
-    colours = [BASE, *middle, ACTING] if len(names) > 1 else [ACTING]
-    return list(zip(report.diagnostics.raw.stages, names, colours, strict=True))
+    names = report.names
+    colours = [ACTING] if len(names) == 1 else [BASE, *[BETWEEN] * (len(names) - 2), ACTING]
+    return list(zip(report.found.stages, names, colours, strict=True))
 
 
 def band(axes: "Axes", x: AnyArray, rows: AnyArray, colour: str, label: str) -> None:
@@ -60,19 +55,12 @@ def maybe_log_axis(axes: "Axes", values: AnyArray) -> None:
 
 def draw_actions(figure: "Figure", report: PolicyReport) -> None:
     """A panel a state: the landscape of actions with two entries, else a panel a stage."""
-    shown = min(SHOWN, len(report.states.names))
-    if _is_planar(report):
-        axes = figure.subplots(1, shown, sharex=True, sharey=True, squeeze=False)[0]
-        _draw_landscapes(figure, axes, report, shown)
-        return
-    stages = [0, -1] if len(report.diagnostics.names) > 1 else [-1]
-    axes = figure.subplots(len(stages), shown, sharex=True, sharey=True, squeeze=False)
-    _draw_coloured(figure, axes, report, stages)
+    (_draw_landscapes if _is_planar(report) else _draw_coloured)(figure, report)
 
 
 def height_of_actions(report: PolicyReport) -> float:
     """Of the figure, in inches."""
-    return 3.5 if _is_planar(report) or len(report.diagnostics.names) < 2 else 5.6
+    return 3.5 if _is_planar(report) or len(report.names) < 2 else 5.6
 
 
 def caption_of_actions(report: PolicyReport) -> str:
@@ -84,8 +72,9 @@ def caption_of_actions(report: PolicyReport) -> str:
             "worse. Crosses: the data's actions at the nearest states. Healthy: the acting "
             "policy's points lie where the critic is bright and among the crosses."
         )
+    names = " and ".join(dict.fromkeys(_name(report, entry) for entry in _entries(report)))
     return (
-        f"Sampled chunks in the two entries of the action that vary most ({_names(report)}), "
+        f"Sampled chunks in the two entries of the action that vary most ({names}), "
         "coloured by the pessimistic critic, bright is good; a row a policy. Grey crosses: the "
         "data's actions at the nearest states. Healthy: below, points are brighter than above and "
         "still among the data's."
@@ -93,12 +82,12 @@ def caption_of_actions(report: PolicyReport) -> str:
 
 
 def _is_planar(report: PolicyReport) -> bool:
-    return report.diagnostics.acting.actions.shape[-1] == 2 * report.horizon
+    return report.acting.actions.shape[-1] == 2 * report.horizon
 
 
 def _entries(report: PolicyReport) -> np.ndarray:
     """The two entries of a chunk that vary most, over all stages and the nearest data."""
-    spread = np.mean([np.var(s.actions, axis=1) for s in report.diagnostics.raw.stages], (0, 1))
+    spread = np.mean([np.var(s.actions, axis=1) for s in report.found.stages], (0, 1))
     if report.states.near is not None:
         spread = spread + np.mean(np.var(report.states.near, axis=1), axis=0)
     if len(spread) < 2:
@@ -107,20 +96,15 @@ def _entries(report: PolicyReport) -> np.ndarray:
 
 
 def _name(report: PolicyReport, entry: int) -> str:
-    size = report.diagnostics.acting.actions.shape[-1] // report.horizon
+    size = report.acting.actions.shape[-1] // report.horizon
     step, inside = divmod(int(entry), size)
     return f"action {step}, entry {inside}"
 
 
-def _names(report: PolicyReport) -> str:
-    return " and ".join(dict.fromkeys(_name(report, entry) for entry in _entries(report)))
-
-
-def _frame(axes: "Axes", report: PolicyReport, state: int) -> None:
-    axes.set(xlim=(-1.12, 1.12), ylim=(-1.12, 1.12), aspect="equal")
-    axes.set_title(report.states.names[state])
-    axes.set_xticks((-1, 0, 1))
-    axes.set_yticks((-1, 0, 1))
+def _frame(axes: "Axes", title: str) -> None:
+    ticks = (-1, 0, 1)
+    axes.set(xlim=(-1.12, 1.12), ylim=(-1.12, 1.12), aspect="equal", xticks=ticks, yticks=ticks)
+    axes.set_title(title)
     axes.grid(False)
 
 
@@ -132,18 +116,24 @@ def _draw_data(axes: "Axes", report: PolicyReport, state: int, entries: np.ndarr
         axes.plot(x, y, "x", color=DATA, ms=5, mew=1.2, label=label)
 
 
-def _draw_landscapes(figure: "Figure", axes: Any, report: PolicyReport, shown: int) -> None:
+def _panels(figure: "Figure", report: PolicyReport, rows: int) -> np.ndarray:
+    columns = min(SHOWN, len(report.states.names))
+    return figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+
+
+def _draw_landscapes(figure: "Figure", report: PolicyReport) -> None:
     first = np.array([0, 1])
+    axes = _panels(figure, report, 1)[0]
     for state, panel in enumerate(axes):
         side, values = _landscape(report, state)
         image = panel.contourf(side, side, values, 14, cmap="Greys_r", alpha=0.75)
-        _draw_bar(figure, image, [panel], last=state == shown - 1)
+        _draw_bar(figure, image, [panel], last=state == len(axes) - 1)
         _draw_data(panel, report, state, first)
         for stage, name, colour in named_stages(report):
-            x, y = np.asarray(stage.actions)[state][:, first].T
+            x, y = stage.actions[state][:, first].T
             label = name if state == 0 else None
             panel.plot(x, y, "o", color=colour, mec="white", mew=0.5, ms=4.5, label=label)
-        _frame(panel, report, state)
+        _frame(panel, report.states.names[state])
         panel.set_xlabel("first action, entry 0")
     axes[0].set_ylabel("first action, entry 1")
     figure.legend(loc="outside lower center", ncols=6)
@@ -164,12 +154,13 @@ def _landscape(report: PolicyReport, state: int) -> tuple[np.ndarray, np.ndarray
     """The grid's side and the pessimistic values of first actions, [entry 1, entry 0]."""
     side = np.linspace(-1, 1, GRID, dtype=np.float32)
     across, up = np.meshgrid(side, side)
-    mean = np.mean(np.asarray(report.diagnostics.acting.actions)[state], axis=0)
+    mean = np.mean(report.acting.actions[state], axis=0)
     rows = np.tile(mean, (GRID * GRID, 1))
     rows[:, 0], rows[:, 1] = across.ravel(), up.ravel()
     observation = np.tile(report.states.observations[state], (GRID * GRID, 1))
-    values = _values(report.stages.critic, jnp.asarray(observation), jnp.asarray(rows))
-    return side, report.diagnostics.lower(np.asarray(values)).reshape(GRID, GRID)
+    critic = report.run.agent.critic.target
+    values = _values(critic, jnp.asarray(observation), jnp.asarray(rows))
+    return side, report.lower(values).reshape(GRID, GRID)
 
 
 @eqx.filter_jit
@@ -177,24 +168,20 @@ def _values(critic: AbstractCritic, observation: Any, action: Any) -> Any:
     return critic(observation, action)
 
 
-def _draw_coloured(figure: "Figure", axes: Any, report: PolicyReport, stages: list[int]) -> None:
-    entries, found = _entries(report), report.diagnostics.raw.stages
-    names = report.diagnostics.names
+def _draw_coloured(figure: "Figure", report: PolicyReport) -> None:
+    entries, stages = _entries(report), named_stages(report)
+    stages = stages if len(stages) == 1 else [stages[0], stages[-1]]
+    axes = _panels(figure, report, len(stages))
     for state, column in enumerate(axes.T):
-        values = [report.diagnostics.lower(found[stage].values)[state] for stage in stages]
-        ends = float(np.min(values)), float(np.max(values))
-        for row, stage in enumerate(stages):
-            panel = column[row]
+        values = [report.lower(stage.values)[state] for stage, *_ in stages]
+        scale = {"vmin": np.min(values), "vmax": np.max(values), "cmap": "cividis"}
+        for row, (panel, (stage, name, _)) in enumerate(zip(column, stages, strict=True)):
             _draw_data(panel, report, state, entries)
-            x, y = np.asarray(found[stage].actions)[state][:, entries].T
-            panel.scatter(
-                x, y, c=values[row], vmin=ends[0], vmax=ends[1], cmap="cividis", s=20, zorder=3
-            )
-            _frame(panel, report, state)
-            if row > 0:
-                panel.set_title("")
+            x, y = stage.actions[state][:, entries].T
+            panel.scatter(x, y, c=values[row], s=20, zorder=3, **scale)
+            _frame(panel, "" if row else report.states.names[state])
             if state == 0:
-                panel.set_ylabel(f"{names[stage]}\n{_name(report, entries[1])}")
+                panel.set_ylabel(f"{name}\n{_name(report, entries[1])}")
         column[-1].set_xlabel(_name(report, entries[0]))
         _draw_bar(figure, column[0].collections[0], list(column), last=state == axes.shape[1] - 1)
 
@@ -202,84 +189,73 @@ def _draw_coloured(figure: "Figure", axes: Any, report: PolicyReport, stages: li
 def draw_critic(figure: "Figure", report: PolicyReport) -> None:
     """The critic along each flow, from where each state's base starts."""
     axes = figure.subplots(1, 2, width_ratios=(1.6, 1))
-    flows = [
-        (report.diagnostics.lower(stage.along), *style)
-        for stage, *style in named_stages(report)
-        if stage.along is not None
-    ]
-    level = np.mean(flows[0][0][0], axis=-1)[None, :, None]  # each state's mean at noise
-    for values, name, colour in flows:
+    level = None
+    for stage, name, colour in named_stages(report):
+        if stage.along is None:
+            continue
+        values = report.lower(stage.along)
+        if level is None:
+            level = np.mean(values[0], axis=-1)[None, :, None]  # each state's mean at noise
         band(axes[0], np.linspace(0, 1, len(values)), values - level, colour, name)
     axes[0].axhline(0, color=DATA, lw=0.8)
     axes[0].set(xlabel=TIME, ylabel="pessimistic critic,\nabove the state's mean at noise")
     axes[0].legend()
-    _draw_ends(axes[1], report)
-
-
-def _draw_ends(axes: "Axes", report: PolicyReport) -> None:
-    """The critic's gain at each state, in order."""
     if report.gains is None:
-        axes.set_visible(False)
+        axes[1].set_visible(False)
         return
-    order = np.argsort(report.gains)
-    gains = report.gains[order]
-    axes.bar(np.arange(len(gains)), gains, color=[ACTING if g > 0 else BASE for g in gains])
-    axes.axhline(0, color="black", lw=0.8)
-    axes.set(xlabel="states, in order", ylabel="critic's gain, acting less base", xticks=[])
+    gains = np.sort(report.gains)
+    axes[1].bar(np.arange(len(gains)), gains, color=[ACTING if g > 0 else BASE for g in gains])
+    axes[1].axhline(0, color="black", lw=0.8)
+    axes[1].set(xlabel="states, in order", ylabel="critic's gain, acting less base", xticks=[])
 
 
-def draw_costs(figure: "Figure", report: PolicyReport, paths: Paths) -> None:
-    """The path KL along the flow, and by state."""
+def draw_costs(figure: "Figure", report: PolicyReport) -> None:
+    """The path KL along the flow, and by state, of a policy with paths."""
+    paths, kls, tau_gain = report.found.paths, report.path_kls, report.tau_gain
+    assert paths is not None and kls is not None and tau_gain is not None  # noqa: PT018
     axes = figure.subplots(1, 2)
-    costs = np.asarray(paths.costs)
-    times = np.arange(len(costs)) / len(costs)
-    band(axes[0], times, costs, ACTING, "a step's part of the path KL")
+    times = np.arange(len(paths.costs)) / len(paths.costs)
+    band(axes[0], times, paths.costs, ACTING, "a step's part of the path KL")
     axes[0].set(xlabel=TIME, ylabel="nats in a step of the flow", xlim=(-0.02, 1.0))
-    axes[0].legend(loc="upper left")
-    kls, tau_gain = report.path_kls, report.tau_gain
-    assert kls is not None
-    assert tau_gain is not None
     order, total = np.argsort(kls), float(np.mean(kls))
     axes[1].bar(np.arange(len(kls)), kls[order], color=ACTING, label="path KL")
-    axes[1].plot(
-        tau_gain[order], "D", color="black", ms=3.5, label="tau x gain: its bound at the solution"
-    )
+    label = "tau x gain: its bound at the solution"
+    axes[1].plot(tau_gain[order], "D", color="black", ms=3.5, label=label)
     axes[1].axhline(total, color=DATA, ls="--", lw=1.2, label=f"mean {total:.3g} nats a chunk")
     axes[1].set(xlabel="states, in order", ylabel="nats a chunk", xticks=[])
     top = max(kls.max(), tau_gain.max())
     axes[1].set_ylim(min(0.0, tau_gain.min()), 1.4 * top if top > 0 else 1.0)
-    axes[1].legend(loc="upper left")
+    for panel in axes:
+        panel.legend(loc="upper left")
 
 
-def draw_adjoints(figure: "Figure", adjoints: Adjoints) -> None:
+def draw_adjoints(figure: "Figure", report: PolicyReport) -> None:
     """The adjoint's norm along the flow, with the residuals of the regression."""
+    assert report.found.paths is not None
+    adjoints = report.found.paths.adjoints
+    assert adjoints is not None
     axes = figure.subplots(1, 2)
-    norms = np.asarray(adjoints.norms)
-    band(axes[0], np.linspace(0, 1, len(norms)), norms, BETWEEN, "|g|")
+    band(axes[0], np.linspace(0, 1, len(adjoints.norms)), adjoints.norms, BETWEEN, "|g|")
     axes[0].set(xlabel=TIME, ylabel="norm of the adjoint |g|")
     steps = np.arange(len(adjoints.targets)) / len(adjoints.targets)
-    parts = (
-        (adjoints.targets, BASE, "regression target, |sigma g|"),
-        (adjoints.residuals, ACTING, "residual"),
-    )
-    for squares, colour, label in parts:
-        band(axes[1], steps, np.sqrt(np.asarray(squares)), colour, label)
+    band(axes[1], steps, np.sqrt(adjoints.targets), BASE, "regression target, |sigma g|")
+    band(axes[1], steps, np.sqrt(adjoints.residuals), ACTING, "residual")
     axes[1].set(xlabel=TIME, ylabel="norm", xlim=(-0.02, 1.0))
     for panel in axes:
-        maybe_log_axis(panel, np.mean(norms, axis=(1, 2)))
+        maybe_log_axis(panel, np.mean(adjoints.norms, axis=(1, 2)))
         panel.legend(loc="best")
 
 
 def draw_calibration(figure: "Figure", report: PolicyReport) -> None:
     """The critic against returns, and the distribution of its values."""
     axes = figure.subplots(1, 2)
-    windows, found = report.windows, report.diagnostics.raw
-    assert windows is not None
-    values = report.diagnostics.lower(np.asarray(found.window_values))
-    known = np.isfinite(windows.returns)
-    axes[0].plot(windows.returns[known], values[known], ".", color=DATA, ms=5, alpha=0.7)
+    assert report.windows is not None
+    assert report.found.window_values is not None
+    values, known = report.lower(report.found.window_values), np.isfinite(report.windows.returns)
+    returns = report.windows.returns[known]
+    axes[0].plot(returns, values[known], ".", color=DATA, ms=5, alpha=0.7)
     if known.any():
-        ends = windows.returns[known].min(), windows.returns[known].max()
+        ends = returns.min(), returns.max()
         axes[0].plot(ends, ends, color="black", lw=1, label="value = return")
         axes[0].legend(loc="best")
     axes[0].set(xlabel="return in the data", ylabel="pessimistic critic there")
@@ -288,19 +264,17 @@ def draw_calibration(figure: "Figure", report: PolicyReport) -> None:
 
 
 def _draw_values(axes: "Axes", report: PolicyReport, of_data: np.ndarray) -> None:
-    groups = [(of_data, "data", DATA)] + [
-        (report.diagnostics.lower(stage.values).ravel(), name, colour)
-        for stage, name, colour in named_stages(report)
-    ]
+    groups = [(of_data, "data", DATA)]
+    for stage, name, colour in named_stages(report):
+        groups.append((report.lower(stage.values).ravel(), name, colour))
     everything = np.concatenate([values for values, *_ in groups])
     edges = np.linspace(everything.min(), everything.max() + 1e-6, 32)
     for values, name, colour in groups:
         weights = np.full(len(values), 1 / len(values))
         axes.hist(values, edges, weights=weights, histtype="step", color=colour, lw=1.6, label=name)
-    if report.attainable is not None:
-        for index, edge in enumerate(report.attainable):
-            label = None if index else "ends of what is attainable"
-            axes.axvline(edge, color=GREEN, ls=":", lw=1.4, label=label)
+    labels = "ends of what is attainable", None
+    for edge, label in zip(report.attainable or (), labels, strict=False):
+        axes.axvline(edge, color=GREEN, ls=":", lw=1.4, label=label)
     axes.set(xlabel="pessimistic critic", ylabel="share of the samples")
     axes.legend(loc="best")
 
@@ -333,26 +307,22 @@ COLOURS = (ACTING, BASE, BETWEEN, GREEN, DATA, AMBER, SKY)
 
 
 def panels_of(run: InspectedRun) -> list[Panel]:
-    """The panels for which the run has logged something."""
-    logged = {key for row in run.metrics for key in row}
-    losses = tuple((key, key.removesuffix("/loss")) for key in sorted(logged) if _is_loss(key))
-    panels = [("losses", True, losses), *PANELS]
-    kept = [(label, log, tuple(k for k in keys if k[0] in logged)) for label, log, keys in panels]
-    constant = {key for key in logged if len({row.get(key) for row in run.metrics}) == 1}
-    return [
-        (label, log, keys)
-        for label, log, keys in kept
-        if keys and not {key for key, _ in keys} <= constant
-    ]
+    """The panels of the keys that the run logs, without panels of constants."""
+    keys = {key for row in run.metrics for key in row}
+    logged = {key: {row.get(key) for row in run.metrics} for key in keys}
+    losses = [key for key in sorted(logged) if key.endswith("loss") and key != "update/loss"]
+    named = tuple((key, key.removesuffix("/loss")) for key in losses)
+    panels = []
+    for label, logarithmic, listed in (("losses", True, named), *PANELS):
+        shown = tuple((key, name) for key, name in listed if key in logged)
+        if any(len(logged[key]) > 1 for key, _ in shown):
+            panels.append((label, logarithmic, shown))
+    return panels
 
 
-def _is_loss(key: str) -> bool:
-    return key.endswith("loss") and key != "update/loss"
-
-
-def draw_training(figure: "Figure", run: InspectedRun) -> None:
+def draw_training(figure: "Figure", report: PolicyReport) -> None:
     """Success and logged metrics over the run's steps."""
-    panels = panels_of(run)
+    run, panels = report.run, panels_of(report.run)
     count = len(panels) + 1
     axes = figure.subplots(-(-count // 2), 2, sharex=True, squeeze=False).ravel()
     _draw_success(axes[0], run.evaluations)
@@ -360,8 +330,10 @@ def draw_training(figure: "Figure", run: InspectedRun) -> None:
         _draw_panel(axis, panel, run.metrics)
     for axis in axes[count:]:
         axis.set_visible(False)
+    pairs = itertools.pairwise(run.metrics)
+    borders = [before["step"] for before, after in pairs if before["phase"] != after["phase"]]
     for axis in axes[:count]:
-        for border in phase_boundaries(run.metrics):
+        for border in borders:
             axis.axvline(border, color="black", lw=0.9, ls=(0, (2, 2)))
         axis.axvline(run.step, color=GREEN, lw=1.2, ls=":")
     for axis in axes[max(count - 2, 0) : count]:
@@ -369,18 +341,9 @@ def draw_training(figure: "Figure", run: InspectedRun) -> None:
         axis.tick_params(labelbottom=True)
 
 
-def phase_boundaries(rows: list[LogRow]) -> Iterator[int]:
-    """The last logged step of each phase but the last."""
-    for before, after in itertools.pairwise(rows):
-        if before["phase"] != after["phase"]:
-            yield before["step"]
-
-
 def _draw_success(axes: "Axes", rows: list[LogRow]) -> None:
-    for key, colour, label in (
-        ("success", ACTING, "policy"),
-        ("behaviour_success", BASE, "clone of the data"),
-    ):
+    lines = ("success", ACTING, "policy"), ("behaviour_success", BASE, "clone of the data")
+    for key, colour, label in lines:
         points = [(row["step"], 100 * row[key]) for row in rows if row.get(key) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), "o-", color=colour, ms=3.5, label=label)
@@ -391,12 +354,12 @@ def _draw_success(axes: "Axes", rows: list[LogRow]) -> None:
 
 def _draw_panel(axes: "Axes", panel: Panel, rows: list[LogRow]) -> None:
     label, logarithmic, keys = panel
-    sample_rows = []
+    shown = []
     for (key, name), colour in zip(keys, COLOURS, strict=False):
-        points = np.array([(row["step"], row[key]) for row in rows if key in row], float)
-        axes.plot(points[:, 0], points[:, 1], color=colour, lw=1.4, label=name)
-        sample_rows.append(points[:, 1])
+        steps, values = np.array([(row["step"], row[key]) for row in rows if key in row], float).T
+        axes.plot(steps, values, color=colour, lw=1.4, label=name)
+        shown.append(values)
     if logarithmic:
-        maybe_log_axis(axes, np.concatenate(sample_rows))
+        maybe_log_axis(axes, np.concatenate(shown))
     axes.set_ylabel(label)
     axes.legend(loc="best")

@@ -1,9 +1,8 @@
 """Inspection of a policy: measures of its stages at states, and their report."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -24,7 +23,7 @@ from qamx.policies import (
     BackpropagatedFlow,
     PolicyStage,
 )
-from qamx.policies.base import clip_action
+from qamx.policies.base import Critic, clip_action
 from qamx.rl import pessimistic_value
 from qamx.tools.inspect_policy.states import (
     InspectedRun,
@@ -35,47 +34,17 @@ from qamx.tools.inspect_policy.states import (
 )
 from qamx.training.divergence import broken_arrays
 
-CriticAlongFlow: TypeAlias = Callable[[Array, Array, Array], Float[Array, "ensemble batch"]]
-"""The critics' values at observations, states of a flow, and one flow time."""
 
+def policy_stages(agent: AbstractAgent) -> list[PolicyStage]:
+    """The stages of the agent's policy as an evaluation samples it.
 
-@dataclass(frozen=True)
-class PolicyStages:
-    """An agent's policy in stages.
-
-    **Arguments:**
-
-    - `stages`: the last is what acts in evaluations; the first is what it was refined from.
-    - `fine_tuned`: the flow that is fine-tuned on its base's SDE, if there is one.
-    - `critic`: the slow copy, whose values policies and backups are about; `critic_along_flow`
-      gives its values of partly noised actions at a flow time.
+    The last one acts; the first one is what it was refined from.
     """
-
-    stages: tuple[PolicyStage, ...]
-    fine_tuned: AbstractFineTunedFlow | None
-    critic: AbstractCritic
-    critic_along_flow: CriticAlongFlow
-
-    @property
-    def acting(self) -> PolicyStage:
-        """The stage that acts in evaluations."""
-        return self.stages[-1]
-
-    @property
-    def base(self) -> PolicyStage | None:
-        """The stage that it was refined from; None where one network does all."""
-        return self.stages[0] if len(self.stages) > 1 else None
-
-
-def policy_stages(agent: AbstractAgent) -> PolicyStages:
-    """The stages of the agent's policy as an evaluation samples it."""
-    policy, critic = agent.policy.for_evaluation(), agent.critic
-    return PolicyStages(
-        tuple(policy.stages(critic)), _fine_tuned(policy), critic.target, critic.along_flow
-    )
+    return agent.policy.for_evaluation().stages(agent.critic)
 
 
 def _fine_tuned(policy: AbstractPolicy) -> AbstractFineTunedFlow | None:
+    """The flow that is fine-tuned on its base's SDE, if there is one."""
     while isinstance(policy, AbstractDerivedPolicy):
         if isinstance(policy, AbstractFineTunedFlow):
             return policy
@@ -155,8 +124,8 @@ class StageDiagnostics(eqx.Module):
     along: Float[AnyArray, "ensemble times states samples"] | None
 
 
-class RawDiagnostics(eqx.Module):
-    """Arrays of the compiled call.
+class Diagnostics(eqx.Module):
+    """Samples of every stage at every state, and what the critics say of the data.
 
     `data_values` are the critics' values of the data's chunks at the same states,
     `window_values` of other windows of the data; `paths` are those of the fine-tuned flow.
@@ -168,98 +137,53 @@ class RawDiagnostics(eqx.Module):
     paths: Paths | None
 
 
-@dataclass(frozen=True)
-class Diagnostics:
-    """`RawDiagnostics` on the host, with the names of the stages; the last one acts.
-
-    **Arguments:** `pessimism` is the backup's, in deviations of the critics; `broken` names the
-    agent's arrays that are not finite.
-    """
-
-    names: tuple[str, ...]
-    raw: RawDiagnostics
-    pessimism: float
-    broken: tuple[str, ...]
-
-    @property
-    def acting(self) -> StageDiagnostics:
-        """The stage that acts in evaluations."""
-        return self.raw.stages[-1]
-
-    @property
-    def base(self) -> StageDiagnostics | None:
-        """The stage that it was refined from, if there are several."""
-        return self.raw.stages[0] if len(self.names) > 1 else None
-
-    def lower(self, values: Float[AnyArray, "ensemble *rows"]) -> Float[np.ndarray, "*rows"]:
-        """The pessimistic value of an ensemble's."""
-        return np.asarray(pessimistic_value(jnp.asarray(values), self.pessimism))
-
-
+@eqx.filter_jit
 def measure(
     agent: AbstractAgent,
-    observations: Float[np.ndarray, "states obs"],
+    observations: Float[AnyArray, "states obs"],
     samples: int,
     key: Key,
-    *,
-    pessimism: float = 0.0,
-    actions: Float[np.ndarray, "states dim"] | None = None,
-    windows: tuple[np.ndarray, np.ndarray] | None = None,
+    actions: Float[AnyArray, "states dim"] | None = None,
+    windows: tuple[AnyArray, AnyArray] | None = None,
 ) -> Diagnostics:
     """Draws `samples` chunks of every stage at every state, and their paths.
 
     **Arguments:** `actions` are the data's chunks at the states, `windows` observations and
     chunks of other windows of the data.
     """
-    found = jax.device_get(_measure(agent, observations, samples, key, actions, windows))
-    names = tuple(stage.name for stage in policy_stages(agent).stages)
-    return Diagnostics(names, found, pessimism, tuple(broken_arrays(agent)))
-
-
-@eqx.filter_jit
-def _measure(
-    agent: AbstractAgent,
-    observations: AnyArray,
-    samples: int,
-    key: Key,
-    actions: AnyArray | None,
-    windows: tuple[AnyArray, AnyArray] | None,
-) -> RawDiagnostics:
-    parts = policy_stages(agent)
+    policy, critic = agent.policy.for_evaluation(), agent.critic
     rows = jnp.repeat(jnp.asarray(observations), samples, axis=0)
     flow_key, path_key = jax.random.split(key)
     # Every stage has the same key: flows that follow each other start from the same noise.
-    stages = tuple(_stage(parts, stage, rows, samples, flow_key) for stage in parts.stages)
+    stages = tuple(_stage(critic, s, rows, samples, flow_key) for s in policy.stages(critic))
     paths = None
-    if parts.fine_tuned is not None:
-        paths = _by_state(sde_diagnostics(parts.fine_tuned, parts.critic, rows, path_key), samples)
-    return RawDiagnostics(
+    if (fine_tuned := _fine_tuned(policy)) is not None:
+        paths = _by_state(sde_diagnostics(fine_tuned, critic.target, rows, path_key), samples)
+
+    def values(observations: AnyArray, actions: AnyArray) -> Array:
+        return critic.target(jnp.asarray(observations), jnp.asarray(actions))
+
+    return Diagnostics(
         stages,
-        None if actions is None else _values(parts, observations, actions),
-        None if windows is None else _values(parts, *windows),
+        None if actions is None else values(observations, actions),
+        None if windows is None else values(*windows),
         paths,
     )
 
 
-def _values(parts: PolicyStages, observations: AnyArray, actions: AnyArray) -> Array:
-    return parts.critic(jnp.asarray(observations), jnp.asarray(actions))
-
-
 def _stage(
-    parts: PolicyStages, stage: PolicyStage, rows: Array, samples: int, key: Key
+    critic: Critic, stage: PolicyStage, rows: Array, samples: int, key: Key
 ) -> StageDiagnostics:
-    if stage.route is None:
-        actions, along = stage.draw(rows, key), None
+    along = None
+    if (route := stage.route) is None:
+        actions = stage.draw(rows, key)
     else:
-        route = stage.route
-        times = route.integrator.times
-        states = route.integrator.path(
-            ode_term(route.velocity, rows), times, route.start(rows, key)
-        )
+        times, start = route.integrator.times, route.start(rows, key)
+        states = route.integrator.path(ode_term(route.velocity, rows), times, start)
         actions = clip_action(states[-1])
-        along = jax.lax.map(lambda now: parts.critic_along_flow(rows, *now), (states, times))
+        along = jax.lax.map(lambda now: critic.along_flow(rows, *now), (states, times))
         along = jnp.moveaxis(along, 0, 1)
-    values = parts.critic(rows, actions)
+    values = critic.target(rows, actions)
     actions = actions.reshape(-1, samples, actions.shape[-1])
     return StageDiagnostics(actions, *_by_state((values, along), samples))
 
@@ -276,36 +200,57 @@ class PolicyReport:
     run: InspectedRun
     states: States
     windows: Windows | None
-    diagnostics: Diagnostics
+    found: Diagnostics
     samples: int
     seed: int
 
     @functools.cached_property
-    def stages(self) -> PolicyStages:
-        """The stages of the agent's policy."""
-        return policy_stages(self.run.agent)
+    def names(self) -> list[str]:
+        """The names of the stages."""
+        return [stage.name for stage in policy_stages(self.run.agent)]
+
+    @property
+    def acting(self) -> StageDiagnostics:
+        """The stage that acts in evaluations."""
+        return self.found.stages[-1]
+
+    @property
+    def base(self) -> StageDiagnostics | None:
+        """The stage that it was refined from; None where one network does all."""
+        return self.found.stages[0] if len(self.found.stages) > 1 else None
 
     @property
     def horizon(self) -> int:
         """Environment steps of a chunk."""
         return self.run.experiment.agent.horizon
 
+    @functools.cached_property
+    def broken(self) -> list[str]:
+        """The agent's arrays that are not finite."""
+        return broken_arrays(self.run.agent)
+
     @property
     def finite(self) -> bool:
         """True if all parameters and outputs are finite."""
-        arrays = jax.tree.leaves(eqx.filter(self.diagnostics.raw, eqx.is_array_like))
-        return not self.diagnostics.broken and all(np.isfinite(array).all() for array in arrays)
+        arrays = jax.tree.leaves(eqx.filter(self.found, eqx.is_array_like))
+        return not self.broken and all(np.isfinite(array).all() for array in arrays)
+
+    def lower(self, values: Float[AnyArray, "ensemble *rows"]) -> Float[np.ndarray, "*rows"]:
+        """The pessimistic value of an ensemble's, with the pessimism of the backup."""
+        pessimism = self.run.experiment.agent.pessimism
+        return np.asarray(pessimistic_value(jnp.asarray(values), pessimism))
 
     @functools.cached_property
     def gains(self) -> Float[np.ndarray, " states"] | None:
         """The pessimistic value of the acting policy less its base's, by state."""
-        acting, base, lower = self.diagnostics.acting, self.diagnostics.base, self.diagnostics.lower
-        return None if base is None else np.mean(lower(acting.values) - lower(base.values), axis=-1)
+        if self.base is None:
+            return None
+        return np.mean(self.lower(self.acting.values) - self.lower(self.base.values), axis=-1)
 
     @functools.cached_property
     def path_kls(self) -> Float[np.ndarray, " states"] | None:
         """The path KL of the fine-tuned flow at each state, in nats a chunk."""
-        paths = self.diagnostics.raw.paths
+        paths = self.found.paths
         return None if paths is None else np.mean(np.sum(paths.costs, axis=0), axis=-1)
 
     @property
@@ -316,12 +261,11 @@ class PolicyReport:
     @functools.cached_property
     def tau_gain(self) -> Float[np.ndarray, " states"] | None:
         """tau times the mean critic's gain, the bound of the path KL at the solution (Jensen)."""
-        paths, stages = self.diagnostics.raw.paths, self.diagnostics.raw.stages
-        if paths is None:
+        if self.found.paths is None:
             return None
         # A fine-tuned flow is the second stage: it follows its base.
-        base, own = (np.mean(stage.values, axis=(0, -1)) for stage in stages[:2])
-        return float(paths.inverse_temperature) * (own - base)
+        base, own = (np.mean(stage.values, axis=(0, -1)) for stage in self.found.stages[:2])
+        return float(self.found.paths.inverse_temperature) * (own - base)
 
     @functools.cached_property
     def attainable(self) -> tuple[float, float] | None:
@@ -340,15 +284,8 @@ def inspect(
 
     **Raises:** `UserError` if the states that `where` names cannot be had.
     """
-    states = select_states(run, where, count, seed)
-    windows = calibration(run, seed)
-    diagnostics = measure(
-        run.agent,
-        states.observations,
-        samples,
-        jax.random.key(seed),
-        pessimism=run.experiment.agent.pessimism,
-        actions=states.actions,
-        windows=None if windows is None else (windows.observations, windows.actions),
-    )
-    return PolicyReport(run, states, windows, diagnostics, samples, seed)
+    states, windows = select_states(run, where, count, seed), calibration(run, seed)
+    pairs = None if windows is None else (windows.observations, windows.actions)
+    key = jax.random.key(seed)
+    found = measure(run.agent, states.observations, samples, key, states.actions, pairs)
+    return PolicyReport(run, states, windows, jax.device_get(found), samples, seed)

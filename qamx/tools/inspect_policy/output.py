@@ -3,13 +3,11 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import equinox as eqx
 import numpy as np
 
 from qamx._utils.defaults import check_seed
@@ -26,11 +24,15 @@ from qamx._utils.html import (
 )
 from qamx._utils.machine import use_cpu
 from qamx._utils.terminal import print_findings, print_table
+from qamx.data.transitions import AnyArray
 from qamx.errors import ExitCode, UserError
 from qamx.tools.inspect_policy import figures
 from qamx.tools.inspect_policy.checks import check_results, findings, share_at_bound
 from qamx.tools.inspect_policy.inspection import PolicyReport, inspect
 from qamx.tools.inspect_policy.states import load_run, not_finite_at
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHECK_HEADER = ("", "found", "healthy", "")
 
@@ -62,14 +64,14 @@ def inspect_run(
     elif out is not None:
         raise UserError("--out: there are no figures to write without --flow")
     use_cpu()
-    run = load_run(directory)
-    out = out or directory.resolve().with_name(f"{directory.resolve().name}-inspect")
-    report = inspect(run, where, states, samples, seed)
+    report = inspect(load_run(directory), where, states, samples, seed)
     print_report(report)
     if file is not None:
         write_text("--json", file, json.dumps(to_json(report)) + "\n")
     if flow:
-        print(f"figures: {write_page(report, out)}")
+        folder = directory.resolve()
+        folder = out or folder.with_name(f"{folder.name}-inspect")
+        print(f"figures: {write_page(report, folder)}")
     return ExitCode.DONE
 
 
@@ -80,16 +82,16 @@ def print_report(report: PolicyReport) -> None:
     print_table("actions", *stage_table(report))
     print()
     print_table("policy and critic", CHECK_HEADER, check_rows(report))
-    if findings(report):
-        print()
-        print_findings(findings(report), "what it is, what it does, what to do")
     print()
+    if found := findings(report):
+        print_findings(found, "what it is, what it does, what to do")
+        print()
     print(verdict(report))
 
 
 def to_json(report: PolicyReport) -> dict[str, Any]:
     """The report as JSON: arrays as lists, None for non-finite numbers."""
-    run, found = report.run, report.diagnostics.raw
+    run, found = report.run, report.found
     return _plain(
         {
             "run": str(run.directory),
@@ -98,12 +100,12 @@ def to_json(report: PolicyReport) -> dict[str, Any]:
             "phase": run.phase,
             "evaluation": run.evaluation,
             "seed": report.seed,
-            "not_finite": report.diagnostics.broken,
+            "not_finite": report.broken,
             "readings": [dataclasses.asdict(result) for result in check_results(report)],
             "states": report.states,
             "stages": [
                 {"name": name, **vars(stage)}
-                for name, stage in zip(report.diagnostics.names, found.stages, strict=True)
+                for name, stage in zip(report.names, found.stages, strict=True)
             ],
             "data_values": found.data_values,
             "windows": report.windows,
@@ -120,7 +122,7 @@ def _plain(value: Any) -> Any:
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    if isinstance(value, eqx.Module) or dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value):
         return _plain(vars(value))
     if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
@@ -151,14 +153,14 @@ def summary_rows(report: PolicyReport) -> list[tuple[str, str]]:
 
 def absent(report: PolicyReport) -> Iterator[str]:
     """The parts of the report that the method or the machine lacks, with reasons."""
-    parts, name = report.stages, type(report.run.agent.policy).__name__
-    if parts.base is None:
+    found, name = report.found, type(report.run.agent.policy).__name__
+    if report.base is None:
         yield f"a base to compare with: {name} keeps no separate clone of the data"
-    if not any(stage.route for stage in parts.stages):
+    if all(stage.along is None for stage in found.stages):
         yield f"the critic along a flow: {name} has no ordinary differential equation"
-    if report.diagnostics.raw.paths is None:
+    if found.paths is None:
         yield f"path KL and adjoints: {name} is not fine-tuned on the SDE of a base flow"
-    elif report.diagnostics.raw.paths.adjoints is None:
+    elif found.paths.adjoints is None:
         yield f"adjoints: {name} is trained by backpropagation through its SDE"
     if report.run.data is None:
         yield "data actions and returns: the run's data files are not where it had them"
@@ -166,28 +168,24 @@ def absent(report: PolicyReport) -> Iterator[str]:
 
 def stage_table(report: PolicyReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Values and actions: a column a stage, and one of the data."""
-    stages, windows = report.diagnostics.raw.stages, report.windows
-    header = ("", *report.diagnostics.names, *(("data",) if windows is not None else ()))
-    lower = report.diagnostics.lower
-    rows: dict[str, list[str]] = {
-        "critic, pessimistic": [f"{np.mean(lower(stage.values)):.4g}" for stage in stages],
-        "deviation of the critics": [f"{np.mean(np.std(stage.values, 0)):.3g}" for stage in stages],
-        "entries at the bounds": [f"{share_at_bound(stage.actions):.0%}" for stage in stages],
-        "deviation of the samples": [
-            f"{np.mean(np.std(stage.actions, 1)):.3g}" for stage in stages
-        ],
-    }
-    values = report.diagnostics.raw.window_values
+    columns = []
+    for name, stage in zip(report.names, report.found.stages, strict=True):
+        measured = _column(name, report.lower(stage.values), stage.values, stage.actions)
+        columns.append((*measured, f"{np.mean(np.std(stage.actions, 1)):.3g}"))
+    windows, values = report.windows, report.found.window_values
     if windows is not None and values is not None:
-        of_data = (
-            f"{np.mean(lower(values)):.4g}",
-            f"{np.mean(np.std(values, axis=0)):.3g}",
-            f"{share_at_bound(windows.actions):.0%}",
-            "",
-        )
-        for cells, cell in zip(rows.values(), of_data, strict=True):
-            cells.append(cell)
-    return header, [(name, *cells) for name, cells in rows.items()]
+        columns.append((*_column("data", report.lower(values), values, windows.actions), ""))
+    names = (
+        *("", "critic, pessimistic", "deviation of the critics"),
+        *("entries at the bounds", "deviation of the samples"),
+    )
+    header, *rows = zip(names, *columns, strict=True)
+    return header, rows
+
+
+def _column(name: str, lower: AnyArray, values: AnyArray, actions: AnyArray) -> tuple[str, ...]:
+    deviation = f"{np.mean(np.std(values, 0)):.3g}"
+    return name, f"{np.mean(lower):.4g}", deviation, f"{share_at_bound(actions):.0%}"
 
 
 def check_rows(report: PolicyReport) -> list[tuple[str, str, str, str]]:
@@ -205,19 +203,18 @@ def verdict(report: PolicyReport) -> str:
     return counted(count, "warning") + first if count else "nothing unusual"
 
 
-@dataclass(frozen=True)
-class PageFigure:
+class PageFigure(NamedTuple):
     """A figure of the page, drawn on request."""
 
     name: str
     title: str
     caption: str
-    draw: figures.Draw
-    height: float
+    draw: Callable[["Figure", PolicyReport], None]
+    height: float = 3.0
 
-    def png(self) -> bytes:
+    def png(self, report: PolicyReport) -> bytes:
         """Draws the figure."""
-        return render(self.draw, self.height, "png", dpi=110)
+        return render(lambda figure: self.draw(figure, report), self.height, "png", dpi=110)
 
 
 def write_page(report: PolicyReport, folder: Path) -> Path:
@@ -238,7 +235,7 @@ def write_page(report: PolicyReport, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for figure in page_figures(report):
-            png = figure.png()
+            png = figure.png(report)
             (folder / f"{figure.name}.png").write_bytes(png)
             embedded = image(png, "png", figure.title)
             parts.append(titled_figure(figure.title, figure.caption, embedded))
@@ -260,41 +257,33 @@ def page_figures(report: PolicyReport) -> Iterator[PageFigure]:
             "The run's log, means since the row before. Black dashes: a new phase; green dots: the "
             "inspected checkpoint. Healthy: values settle inside the attainable range, path KL "
             "and adjoints level off, and the gradient norm stays bounded.",
-            lambda figure: figures.draw_training(figure, report.run),
-            2.0 * (-(-(len(figures.panels_of(report.run)) + 1) // 2)) + 0.4,
+            figures.draw_training,
+            2.0 * (len(figures.panels_of(report.run)) // 2 + 1) + 0.4,
         )
 
 
 def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
-    yield PageFigure(
-        "actions",
-        "Action chunks",
-        figures.caption_of_actions(report),
-        lambda figure: figures.draw_actions(figure, report),
-        figures.height_of_actions(report),
-    )
-    found = report.diagnostics.raw
-    if any(stage.along is not None for stage in found.stages):
+    caption, height = figures.caption_of_actions(report), figures.height_of_actions(report)
+    yield PageFigure("actions", "Action chunks", caption, figures.draw_actions, height)
+    if any(stage.along is not None for stage in report.found.stages):
         yield PageFigure(
             "critic",
             "The critic along the flow",
             "Left: the pessimistic critic at the flow's states, clipped to the box; lines are "
             "means over states and samples, bands hold the middle 80%. Right: each state's gain. "
             "Healthy: the acting flow ends above its base, at most states.",
-            lambda figure: figures.draw_critic(figure, report),
-            3.0,
+            figures.draw_critic,
         )
-    if (paths := found.paths) is not None:
+    if report.found.paths is not None:
         yield PageFigure(
             "path_kl",
             "Path KL",
             "2h/sigma² |v - v_base|² along the memoryless SDE: how far the fine-tuned flow is "
             "from its base. Healthy: most of it late in the flow, where actions take shape, and "
             "bars below the diamonds, their gain by the critic.",
-            lambda figure: figures.draw_costs(figure, report, paths),
-            3.0,
+            figures.draw_costs,
         )
-        if (adjoints := paths.adjoints) is not None:
+        if report.found.paths.adjoints is not None:
             yield PageFigure(
                 "adjoints",
                 "Adjoints",
@@ -302,8 +291,7 @@ def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
                 "the base flow. Healthy: it fades towards t = 0, as the end of a memoryless path "
                 "does not depend on its start. Right: the regression target "
                 "and the residual. Healthy: orange below blue.",
-                lambda figure: figures.draw_adjoints(figure, adjoints),
-                3.0,
+                figures.draw_adjoints,
             )
     if report.windows is not None:
         yield PageFigure(
@@ -313,6 +301,5 @@ def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
             "better than the data has values above the line; below it the critic underestimates. "
             "Right: values of the data's chunks and of sampled ones, with the ends of the "
             "attainable range. Healthy: between them.",
-            lambda figure: figures.draw_calibration(figure, report),
-            3.0,
+            figures.draw_calibration,
         )

@@ -74,16 +74,9 @@ def load_run(directory: Path) -> InspectedRun:
         broken = not_finite_at(directory)
         raise UserError(f"{error}{broken and f' (but: {broken})'}") from error
     scaling = Normalisation.load(directory)
-    return InspectedRun(
-        directory,
-        experiment,
-        agent,
-        step,
-        scaling,
-        _data(directory, experiment, scaling),
-        read_json_lines(directory / "metrics.jsonl"),
-        read_json_lines(directory / "evaluations.jsonl"),
-    )
+    data = _data(directory, experiment, scaling)
+    logs = (read_json_lines(directory / f"{name}.jsonl") for name in ("metrics", "evaluations"))
+    return InspectedRun(directory, experiment, agent, step, scaling, data, *logs)
 
 
 def not_finite_at(directory: Path) -> str:
@@ -103,8 +96,7 @@ def _data(directory: Path, experiment: Experiment, scaling: Normalisation) -> Tr
     files = [Path(entry["file"]) for entry in read(directory)["data"]]
     if not all(file.exists() for file in files):
         return None
-    source = build_data(experiment.data, experiment.environment)
-    return normalise(source.load(0), scaling)
+    return normalise(build_data(experiment.data, experiment.environment).load(0), scaling)
 
 
 RESETS = "resets"
@@ -122,20 +114,17 @@ TAIL = 0.05
 
 @dataclass(frozen=True)
 class States:
-    """Chosen states.
+    """Chosen states: `names` and `observations` have an entry a state; `origin` describes them.
 
-    **Arguments:**
-
-    - `names` and `observations` have an entry a state; `origin` describes them.
-    - `actions` are the data's chunks at these states, None for states outside the data.
-    - `near` are the data's chunks at the nearest other states, None without data.
+    `actions` are the data's chunks at these states, None for states outside the data; `near` are
+    those at the nearest other states, None without data.
     """
 
     origin: str
     names: tuple[str, ...]
     observations: Float[np.ndarray, "states obs"]
-    actions: Float[np.ndarray, "states dim"] | None
-    near: Float[np.ndarray, "states near dim"] | None
+    actions: Float[np.ndarray, "states dim"] | None = None
+    near: Float[np.ndarray, "states near dim"] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,10 +146,12 @@ def select_states(run: InspectedRun, where: Sequence[str], count: int, seed: int
     if not where:
         where = () if run.data is not None else (RESETS,)
     if list(where) == [RESETS]:
-        return _with_nearest(run, _resets(run, count))
-    if len(where) == 1 and where[0].endswith(".npz"):
-        return _with_nearest(run, _of_file(run, Path(where[0])))
-    return _with_nearest(run, _of_data(run, where, count, seed))
+        states = _resets(run, count)
+    elif len(where) == 1 and where[0].endswith(".npz"):
+        states = _of_file(run, Path(where[0]))
+    else:
+        states = _of_data(run, where, count, seed)
+    return states if run.data is None else replace(states, near=_nearest(run, run.data, states))
 
 
 def _of_data(run: InspectedRun, where: Sequence[str], count: int, seed: int) -> States:
@@ -171,13 +162,9 @@ def _of_data(run: InspectedRun, where: Sequence[str], count: int, seed: int) -> 
         )
     starts = whole_windows(data, horizon)
     rows = _named_rows(where, starts) if where else sample_rows(starts, count, seed)
-    return States(
-        "rows of the data",
-        tuple(f"row {row:,}" for row in rows),
-        np.asarray(data.observations)[rows],
-        chunks(data, rows, horizon),
-        None,
-    )
+    names = tuple(f"row {row:,}" for row in rows)
+    observations = np.asarray(data.observations)[rows]
+    return States("rows of the data", names, observations, chunks(data, rows, horizon))
 
 
 def _named_rows(where: Sequence[str], starts: Int[np.ndarray, " starts"]) -> np.ndarray:
@@ -201,7 +188,7 @@ def _resets(run: InspectedRun, count: int) -> States:
     with opened(run.open_environment) as env:
         seen = [env.reset(seed) for seed in evaluation_seeds(run.experiment.seed, count)]
     names = tuple(f"episode {index}" for index in range(count))
-    return States("first states of evaluation episodes", names, np.stack(seen), None, None)
+    return States("first states of evaluation episodes", names, np.stack(seen))
 
 
 def _of_file(run: InspectedRun, path: Path) -> States:
@@ -212,7 +199,8 @@ def _of_file(run: InspectedRun, path: Path) -> States:
         raise UserError(
             f"--state: {path}: cannot be read ({error}); write observations with numpy.savez"
         ) from error
-    size = _size(run)
+    with opened(run.open_environment) as env:
+        size = env.observation_size
     if found.ndim != 2 or found.shape[1] != size or not len(found):
         raise UserError(
             f"--state: {path}: observations of shape {found.shape}; write (states, {size})"
@@ -221,12 +209,7 @@ def _of_file(run: InspectedRun, path: Path) -> States:
         row = np.flatnonzero(~np.isfinite(found).all(axis=1))[0]
         raise UserError(f"--state: {path}: row {row} has entries that are not finite; leave it out")
     names = tuple(f"{path.name} {index}" for index in range(len(found)))
-    return States(f"states of {path.name}", names, run.scaling.observations(found), None, None)
-
-
-def _size(run: InspectedRun) -> int:
-    with opened(run.open_environment) as env:
-        return env.observation_size
+    return States(f"states of {path.name}", names, run.scaling.observations(found))
 
 
 def whole_windows(data: Transitions, horizon: int) -> Int[np.ndarray, " starts"]:
@@ -236,9 +219,7 @@ def whole_windows(data: Transitions, horizon: int) -> Int[np.ndarray, " starts"]
     return np.flatnonzero(ended[horizon - 1 : horizon - 1 + count] == ended[:count])
 
 
-def sample_rows(
-    starts: Int[np.ndarray, " starts"], count: int, seed: int
-) -> Int[np.ndarray, " rows"]:
+def sample_rows(starts: Int[np.ndarray, " starts"], count: int, seed: int) -> np.ndarray:
     """Up to `count` of the rows, without replacement."""
     if not len(starts):
         raise UserError("the data hold no whole chunk; qamx data inspect says more")
@@ -253,11 +234,9 @@ def chunks(
     return np.asarray(data.actions)[steps].reshape(len(rows), -1)
 
 
-def _with_nearest(run: InspectedRun, states: States) -> States:
-    """Adds the chunks of the nearest states in the data, in units of their deviation."""
-    data, horizon = run.data, run.experiment.agent.horizon
-    if data is None:
-        return states
+def _nearest(run: InspectedRun, data: Transitions, states: States) -> np.ndarray:
+    """The chunks of the data's states nearest to each state, in units of their deviation."""
+    horizon = run.experiment.agent.horizon
     rows = sample_rows(whole_windows(data, horizon), SEARCHED, 0)
     candidates = np.asarray(data.observations)[rows]
     scale = np.where((deviation := candidates.std(axis=0)) > 0, deviation, 1.0)
@@ -265,7 +244,7 @@ def _with_nearest(run: InspectedRun, states: States) -> States:
     for observation in states.observations:
         distance = np.sum(((candidates - observation) / scale) ** 2, axis=1)
         near.append(chunks(data, rows[np.argsort(distance)[:NEAR]], horizon))
-    return replace(states, near=np.stack(near))
+    return np.stack(near)
 
 
 def calibration(run: InspectedRun, seed: int) -> Windows | None:
@@ -276,10 +255,9 @@ def calibration(run: InspectedRun, seed: int) -> Windows | None:
     rows = sample_rows(whole_windows(data, agent.horizon), CALIBRATION, seed + 1)
     last = np.flatnonzero(np.append(np.asarray(data.ends)[:-1], 1))
     ends = last[np.searchsorted(last, rows)] + 1
+    rewards, masks = np.asarray(data.rewards), np.asarray(data.masks)
     returns = [
-        discounted_return(
-            np.asarray(data.rewards[row:end]), np.asarray(data.masks[row:end]), agent.discount
-        )
+        discounted_return(rewards[row:end], masks[row:end], agent.discount)
         for row, end in zip(rows, ends, strict=True)
     ]
     observations = np.asarray(data.observations)[rows]

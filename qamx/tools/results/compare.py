@@ -1,6 +1,6 @@
 """`qamx compare`: runs against other runs, or against published figures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ import numpy as np
 from qamx._utils.html import BLUE, GREY
 from qamx._utils.terminal import print_table
 from qamx.errors import ExitCode, UserError
-from qamx.tools.results import report, significance, statistics
+from qamx.tools.results import report, significance
 from qamx.tools.results.figures import Curve, Style, curve, draw_curve, finish, panels, save
 from qamx.tools.results.published_results import SEEDS, SOURCE, published, steps
 from qamx.tools.results.report import Cell, Table, percent
@@ -25,7 +25,7 @@ from qamx.tools.results.runs import (
     shared_steps,
     task_groups,
 )
-from qamx.tools.results.statistics import Estimate, points, resample
+from qamx.tools.results.statistics import Estimate, improvement_estimate, mean, resample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,12 +65,10 @@ class ComparisonRow:
         return self.adjusted < LEVEL
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Rows, and a line for each comparison that could not be made."""
+Rows = Sequence[ComparisonRow]
 
-    rows: tuple[ComparisonRow, ...]
-    notes: tuple[str, ...]
+Comparison = tuple[list[ComparisonRow], list[str]]
+"""Rows, and a line for each comparison that could not be made."""
 
 
 def against_published(runs: Sequence[Run], step: int | None) -> Comparison:
@@ -89,7 +87,11 @@ def against_published(runs: Sequence[Run], step: int | None) -> Comparison:
         else:
             reason = (group.label, _why_not(known, shared, step))
             missing.setdefault(reason, []).append(group.name)
-    return Comparison(_adjusted(rows), (*_diverged(runs), *_joined(missing)))
+    notes = _diverged(runs)
+    for (label, reason), (first, *others) in missing.items():
+        more = f" and {len(others)} more" if others else ""
+        notes.append(f"{label} on {first}{more}: {reason}")
+    return rows, notes
 
 
 def against_runs(
@@ -105,23 +107,14 @@ def against_runs(
     for name, ours, others in pairs:
         notes += _diverged((*ours, *others))
         for mine, theirs in _shared_groups(ours, others):
-            shared = sorted(shared_steps([*mine.runs, *theirs.runs]))
+            shared = shared_steps([*mine.runs, *theirs.runs])
             common = [at for at in shared if step in (None, at)]
+            reached = f"both sides at {_abbreviated(shared)}" if shared else "no step on both sides"
             if common:
                 rows.append(_row(name, mine, theirs, common[-1]))
             else:
-                reached = (
-                    f"both sides at {_abbreviated(shared)}" if shared else "no step on both sides"
-                )
                 notes.append(f"{name} on {mine.name}: {reached}")
-    return Comparison(_adjusted(rows), tuple(notes))
-
-
-def _joined(missing: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
-    """A line for each reason, with its groups."""
-    for (label, reason), (first, *others) in missing.items():
-        more = f" and {len(others)} more" if others else ""
-        yield f"{label} on {first}{more}: {reason}"
+    return rows, notes
 
 
 def _diverged(runs: Sequence[Run]) -> list[str]:
@@ -139,48 +132,35 @@ def _shared_groups(ours: Sequence[Run], others: Sequence[Run]) -> list[tuple[Tas
 
 def _published_row(group: TaskGroup, step: int) -> ComparisonRow:
     label, name, tasks, runs = group
-    figures = published()
-    figure, scores = figures[label, name, step], scores_at(runs, step)
-    single = {
-        task: figures[label, str(task), step]
-        for task in tasks
-        if (label, str(task), step) in figures
-    }
-    ours = significance.sample_of_runs(scores, tasks, _episodes(runs))
-    test = significance.difference(ours, significance.sample_of_published(figure, single), tasks)
+    figures, scores = published(), scores_at(runs, step)
+    figure, keys = figures[label, name, step], {task: (label, str(task), step) for task in tasks}
+    single = {task: figures[key] for task, key in keys.items() if key in figures}
+    test = significance.difference(
+        _sample(group, scores), significance.sample_of_published(figure, single), tasks
+    )
     theirs = Estimate(figure.mean, figure.low, figure.high, SEEDS)
     return ComparisonRow(label, name, step, _mean(label, scores), theirs, _gap(test), float(test.p))
 
 
 def _row(name: str, mine: TaskGroup, theirs: TaskGroup, step: int) -> ComparisonRow:
     scores = [scores_at(group.runs, step) for group in (mine, theirs)]
-    first, second = (
-        significance.sample_of_runs(rates, mine.tasks, _episodes(group.runs))
-        for rates, group in zip(scores, (mine, theirs), strict=True)
-    )
+    first, second = map(_sample, (mine, theirs), scores)
     test = significance.difference(first, second, mine.tasks)
     # Two sides of one method must not share their resamples, which the name seeds.
-    ours, others = (_mean(side, rates) for side, rates in zip(SIDES, scores, strict=True))
-    better = _better(scores)
+    sides = "one", "other"
+    ours, others = map(_mean, sides, scores)
+    better = improvement_estimate(sides, scores)
     return ComparisonRow(name, mine.name, step, ours, others, _gap(test), float(test.p), better)
 
 
-SIDES = ("one", "other")
-
-
-def _better(scores: Sequence[Scores]) -> Estimate:
-    draws = [resample(side, rates) for side, rates in zip(SIDES, scores, strict=True)]
-    value = statistics.improvement(*(list(rates.values()) for rates in scores))
-    count = sum(len(part) for rates in scores for part in rates.values())
-    return Estimate.of(float(value), statistics.improvement(*draws), count)
+def _sample(group: TaskGroup, scores: Scores) -> significance.SampleSummary:
+    episodes = min(run.episodes for run in group.runs)
+    return significance.sample_of_runs(scores, group.tasks, episodes)
 
 
 def _mean(name: str, scores: Scores) -> Estimate:
     rates = list(scores.values())
-    seeds = min(len(part) for part in rates)
-    return Estimate.of(
-        float(statistics.mean(rates)), statistics.mean(resample(name, scores)), seeds
-    )
+    return Estimate.of(mean(rates), mean(resample(name, scores)), min(map(len, rates)))
 
 
 def _gap(test: significance.Difference) -> Estimate:
@@ -188,24 +168,12 @@ def _gap(test: significance.Difference) -> Estimate:
     return Estimate(gap, gap - half, gap + half, 0)
 
 
-def _episodes(runs: Sequence[Run]) -> int:
-    """Episodes of an evaluation, the fewest of all runs."""
-    return min(run.episodes for run in runs)
-
-
-def _adjusted(rows: Sequence[ComparisonRow]) -> tuple[ComparisonRow, ...]:
-    values = significance.holm([row.p for row in rows])
-    return tuple(replace(row, adjusted=p) for row, p in zip(rows, values, strict=True))
-
-
-def _why_not(known: Sequence[int], shared: set[int], step: int | None) -> str:
+def _why_not(known: Sequence[int], shared: Sequence[int], step: int | None) -> str:
     if not known:
         return "no published figure"
     if step is not None and step in shared:
         return f"no published figure at step {step:,}, but at {_abbreviated(known)}"
-    reached = (
-        f"all runs were evaluated at {_abbreviated(sorted(shared))}" if shared else "no shared step"
-    )
+    reached = f"all runs were evaluated at {_abbreviated(shared)}" if shared else "no shared step"
     return f"published at {_abbreviated(known)}; {reached}"
 
 
@@ -237,59 +205,46 @@ def compare(
     runs = read_runs(folders)
     reference = None if against in (None, PUBLISHED) else read_runs([Path(str(against))])
     if reference is None:
-        comparison, theirs = against_published(runs, step), f"published, {SOURCE}"
+        (rows, notes), theirs = against_published(runs, step), f"published, {SOURCE}"
     else:
-        comparison, theirs = against_runs(pair_runs(runs, reference), step), str(against)
-    if not comparison.rows:
-        raise UserError("nothing to compare:\n" + "\n".join(comparison.notes))
-    rows = table(comparison, f"{', '.join(map(str, folders))} against {theirs}")
+        (rows, notes), theirs = against_runs(pair_runs(runs, reference), step), str(against)
+    if not rows:
+        raise UserError("nothing to compare:\n" + "\n".join(notes))
+    adjusted = significance.holm([row.p for row in rows])
+    rows = [replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
+    table = _table(rows, f"{', '.join(map(str, folders))} against {theirs}")
     if out is not None:
-        _write(out, comparison, rows, runs, reference)
-    report.show(rows)
-    if comparison.notes:
-        print_table("not compared", ("",), [(note,) for note in comparison.notes])
-    print(_verdict(comparison.rows))
+        figure = overlay(rows, runs, reference)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "comparison.md").write_text(report.markdown(table, level=1), encoding="utf-8")
+        (out / "comparison.csv").write_text(_comma_separated(rows), encoding="utf-8")
+        save(figure, out, "curves")
+    report.show(table)
+    if notes:
+        print_table("not compared", ("",), [(note,) for note in notes])
+    print(_verdict(rows))
     if out is not None:
         print(f"written to {out}")
-    return ExitCode.FAILED if any(row.differs for row in comparison.rows) else ExitCode.DONE
+    return ExitCode.FAILED if any(row.differs for row in rows) else ExitCode.DONE
 
 
-def table(comparison: Comparison, title: str) -> Table:
+def _table(rows: Rows, title: str) -> Table:
     """The rows of a comparison; a star or bold marks those that differ."""
-    with_runs = comparison.rows[0].better is not None
-    header = ("method", "tasks", "step", "ours", "seeds", "theirs", "seeds")
-    header += (
-        "difference",
-        "P(ours is better)" if with_runs else "inside",
-        "p (corrected)",
-        "verdict",
-    )
-    return Table(title, header, tuple(_cells(row) for row in comparison.rows))
+    last = "inside" if rows[0].better is None else "P(ours is better)"
+    header = ("method", "tasks", "step", "ours", "seeds", "theirs", "seeds", "difference", last)
+    return Table(title, (*header, "p (corrected)", "verdict"), tuple(map(_cells, rows)))
 
 
 def _cells(row: ComparisonRow) -> tuple[Cell, ...]:
     last = ("yes" if row.inside else "no") if row.better is None else percent(row.better)
-    texts = (
-        row.label,
-        row.group,
-        f"{row.step:,}",
-        percent(row.ours),
-        str(row.ours.runs),
-        percent(row.theirs),
-        str(row.theirs.runs),
-        _with_interval(row.gap),
-        last,
-        f"{row.adjusted:.3f}",
-    )
-    return (*map(Cell, texts), Cell("differs" if row.differs else "compatible", row.differs))
+    sides = [(percent(side), str(side.runs)) for side in (row.ours, row.theirs)]
+    gap = percent(row.gap, "+.0f")
+    texts = (row.label, row.group, f"{row.step:,}", *sides[0], *sides[1], gap, last)
+    verdict = Cell("differs" if row.differs else "compatible", row.differs)
+    return (*map(Cell, texts), Cell(f"{row.adjusted:.3f}"), verdict)
 
 
-def _with_interval(gap: Estimate) -> str:
-    value, low, high = (points(end, "+.0f") for end in (gap.value, gap.low, gap.high))
-    return f"{value} [{low}, {high}]"
-
-
-def _verdict(rows: Sequence[ComparisonRow]) -> str:
+def _verdict(rows: Rows) -> str:
     different = sum(row.differs for row in rows)
     count = f"{different} of {len(rows)} differ" if different else f"none of {len(rows)} differs"
     return (
@@ -298,21 +253,7 @@ def _verdict(rows: Sequence[ComparisonRow]) -> str:
     )
 
 
-def _write(
-    out: Path,
-    comparison: Comparison,
-    found: Table,
-    runs: Sequence[Run],
-    reference: Sequence[Run] | None,
-) -> None:
-    figure = overlay(comparison.rows, runs, reference)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "comparison.md").write_text(report.markdown(found, level=1), encoding="utf-8")
-    (out / "comparison.csv").write_text(_comma_separated(comparison.rows), encoding="utf-8")
-    save(figure, out, "curves")
-
-
-def _comma_separated(rows: Sequence[ComparisonRow]) -> str:
+def _comma_separated(rows: Rows) -> str:
     header = "method,group,step,seeds,mean,ci95_low,ci95_high,other_seeds,other_mean,"
     lines = [header + "other_ci95_low,other_ci95_high,difference,p,p_corrected,inside,differs"]
     for row in rows:
@@ -328,9 +269,7 @@ def _comma_separated(rows: Sequence[ComparisonRow]) -> str:
 OURS, THEIRS = BLUE, GREY
 
 
-def overlay(
-    rows: Sequence[ComparisonRow], runs: Sequence[Run], reference: Sequence[Run] | None
-) -> "Figure":
+def overlay(rows: Rows, runs: Sequence[Run], reference: Sequence[Run] | None) -> "Figure":
     """A panel for each row, without the tasks of a domain that has a panel.
 
     **Arguments:** `reference` are the second side's runs, None for the published figures.
@@ -342,9 +281,12 @@ def overlay(
     style: Style = {"ours": (OURS, "-"), theirs: (THEIRS, "--")}
     figure, axes = panels(-(-len(shown) // columns), columns, (3.6, 2.6), legend=2)
     for axis, row in zip(axes, shown, strict=False):
-        _draw(axis, row, reference)
-        for label in row.label.split(" - ")[:1]:
-            draw_curve(axis, curve(label, _of(row, label, runs)), OURS, "-")
+        labels = row.label.split(" - ")
+        if reference is None:
+            _draw_published(axis, row)
+        else:
+            draw_curve(axis, _curve(row, labels[-1], reference), THEIRS, "--")
+        draw_curve(axis, _curve(row, labels[0], runs), OURS, "-")
         axis.axvline(row.step / 1e6, color="#999999", lw=0.8, ls=(0, (2, 2)))
         mark = " (differs)" if row.differs else ""
         group = "all tasks" if row.group == ALL else row.group
@@ -353,46 +295,25 @@ def overlay(
     return figure
 
 
-def _draw(axis: "Axes", row: ComparisonRow, reference: Sequence[Run] | None) -> None:
-    if reference is not None:
-        label = row.label.split(" - ")[-1]
-        draw_curve(axis, curve(label, _of(row, label, reference)), THEIRS, "--")
+def _draw_published(axis: "Axes", row: ComparisonRow) -> None:
+    """The published figures of a row: a domain's curve, or a task's ends of both phases."""
+    at = steps(row.label, row.group)
+    figures = [published()[row.label, row.group, step] for step in at]
+    mean, low, high = np.array([(figure.mean, figure.low, figure.high) for figure in figures]).T
+    if " task " not in row.group:
+        draw_curve(axis, Curve(np.array(at), mean, low, high), THEIRS, "--")
         return
-    published_curve = _published_curve(row.label, row.group)
-    if " task " in row.group:
-        errors = 100 * np.stack(
-            [
-                published_curve.mean - published_curve.low,
-                published_curve.high - published_curve.mean,
-            ]
-        )
-        axis.errorbar(
-            published_curve.steps / 1e6,
-            100 * published_curve.mean,
-            yerr=errors,
-            fmt="o",
-            color=THEIRS,
-            ms=4,
-            capsize=3,
-        )
-    else:
-        draw_curve(axis, published_curve, THEIRS, "--")
+    errors, millions = 100 * np.stack([mean - low, high - mean]), np.array(at) / 1e6
+    axis.errorbar(millions, 100 * mean, yerr=errors, fmt="o", color=THEIRS, ms=4, capsize=3)
 
 
-def _published_curve(label: str, group: str) -> Curve:
-    """The published figures of a group: a domain's curve, or a task's ends of both phases."""
-    at = steps(label, group)
-    rows = [published()[label, group, step] for step in at]
-    mean, low, high = np.array([(row.mean, row.low, row.high) for row in rows]).T
-    return Curve(np.array(at), mean, low, high)
-
-
-def _of(row: ComparisonRow, label: str, runs: Sequence[Run]) -> list[Run]:
-    """A row's runs that did not diverge."""
-    return [
+def _curve(row: ComparisonRow, label: str, runs: Sequence[Run]) -> Curve:
+    """The curve of a row's runs that did not diverge."""
+    shown = [
         run
         for run in runs
         if run.label == label
         and run.diverged is None
         and row.group in (str(run.task), run.task.domain, ALL)
     ]
+    return curve(label, shown)

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from qamx._utils.html import BLUE, PALETTE
 from qamx.errors import UserError
 from qamx.tools.results import statistics
-from qamx.tools.results.runs import ALL, Run, Task
-from qamx.tools.results.statistics import THRESHOLDS, Estimate, Summary, interval, resample
+from qamx.tools.results.runs import ALL, Run, by_label, scores_at, shared_steps
+from qamx.tools.results.statistics import THRESHOLDS, Summary, interval, resample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +46,8 @@ def curves(runs: Sequence[Run]) -> dict[str, dict[str, Curve]]:
 def _group_curves(runs: Sequence[Run]) -> dict[str, Curve]:
     tasks = {run.task for run in runs}
     drawn: dict[str, Curve] = {}
-    for label in dict.fromkeys(run.label for run in runs):
-        valid = [run for run in runs if run.label == label and run.diverged is None]
+    for label, every in by_label(runs).items():
+        valid = [run for run in every if run.diverged is None]
         complete = [run for run in valid if run.problem is None]
         shown = complete if {run.task for run in complete} == tasks else valid
         if {run.task for run in shown} == tasks:
@@ -56,28 +56,13 @@ def _group_curves(runs: Sequence[Run]) -> dict[str, Curve]:
 
 
 def curve(label: str, runs: Sequence[Run]) -> Curve:
-    """The curve of one label's runs."""
-    rates = [{row.step: row.success for row in run.evaluations} for run in runs]
-    steps = sorted(set.intersection(*map(set, rates)))
-    stacked: dict[Task, Float[np.ndarray, "runs steps"]] = {}
-    for task in sorted({run.task for run in runs}):
-        of_task = [row for row, run in zip(rates, runs, strict=True) if run.task == task]
-        stacked[task] = np.array([[row[step] for step in steps] for row in of_task])
-    mean = np.mean([table.mean(axis=0) for table in stacked.values()], axis=0)
-    low, high = _band(label, stacked, len(steps))
-    return Curve(np.array(steps, int), mean, low, high)
-
-
-def _band(
-    label: str, stacked: Mapping[Task, Float[np.ndarray, "runs steps"]], count: int
-) -> tuple[Float[np.ndarray, " steps"], Float[np.ndarray, " steps"]]:
-    """The pointwise interval, from the same resamples as the tables'."""
-    ends = [
-        interval(statistics.mean(resample(label, {k: table[:, i] for k, table in stacked.items()})))
-        for i in range(count)
-    ]
-    low, high = np.array(ends, float).reshape(count, 2).T
-    return low, high
+    """The curve of one label's runs, with pointwise intervals from the tables' resamples."""
+    steps = shared_steps(runs)
+    scores = [scores_at(runs, step) for step in steps]
+    mean = [statistics.mean(list(rates.values())) for rates in scores]
+    ends = [interval(statistics.mean(resample(label, rates))) for rates in scores]
+    low, high = np.array(ends, float).reshape(-1, 2).T
+    return Curve(np.array(steps, int), np.array(mean, float), low, high)
 
 
 Dashes: TypeAlias = Literal["-", "--", ":"]
@@ -129,11 +114,13 @@ def aggregates(summary: Summary) -> "Figure":
     """The mean and the interquartile mean of each method over all tasks, with intervals."""
     labels = summary.complete[::-1]
     figure, axes = _plain(1, 2, (7.5, 1.2 + 0.26 * len(labels)))
-    for axis, title, estimates in zip(
-        axes, ("mean", "interquartile mean"), (summary.means, summary.interquartile), strict=True
-    ):
+    columns = {"mean": summary.means, "interquartile mean": summary.interquartile}
+    for axis, (title, estimates) in zip(axes, columns.items(), strict=True):
         for height, label in enumerate(labels):
-            _draw_interval(axis, height, estimates[label, ALL])
+            estimate = estimates[label, ALL]
+            value, low, high = 100 * estimate.value, 100 * estimate.low, 100 * estimate.high
+            axis.barh(height, high - low, left=low, height=0.55, color=BLUE, alpha=0.35)
+            axis.plot([value] * 2, [height - 0.28, height + 0.28], color="black", lw=1.6)
         axis.set_title(title, fontsize=10)
         axis.use_sticky_edges = False
         axis.set_xmargin(0.05)
@@ -146,21 +133,14 @@ def aggregates(summary: Summary) -> "Figure":
     return figure
 
 
-def _draw_interval(axis: "Axes", height: int, estimate: Estimate) -> None:
-    low, high = 100 * estimate.low, 100 * estimate.high
-    axis.barh(height, high - low, left=low, height=0.55, color=BLUE, alpha=0.35)
-    axis.plot([100 * estimate.value] * 2, [height - 0.28, height + 0.28], color="black", lw=1.6)
-
-
 def profiles(summary: Summary, style: Style) -> "Figure":
     """The share of runs above each success rate, with pointwise bands."""
     figure, axes = panels(1, 1, (6.5, 3.6), legend=len(style))
+    x = 100 * THRESHOLDS
     for label, profile in summary.profiles.items():
         colour, dashes = style[label]
-        axes[0].plot(100 * THRESHOLDS, profile.values, color=colour, linestyle=dashes)
-        axes[0].fill_between(
-            100 * THRESHOLDS, profile.low, profile.high, color=colour, alpha=0.12, lw=0
-        )
+        axes[0].plot(x, profile.values, color=colour, linestyle=dashes)
+        axes[0].fill_between(x, profile.low, profile.high, color=colour, alpha=0.12, lw=0)
     axes[0].set(xlabel="success rate τ (%)", ylabel="share of runs above τ", ylim=(0, 1))
     axes[0].set_title(summary.phase_end.title, fontsize=10)
     _legend(figure, {label: style[label] for label in summary.profiles}, 4)
@@ -172,14 +152,13 @@ def improvements(summary: Summary) -> "Figure":
     labels = summary.complete
     size = 2.2 + 0.42 * len(labels)
     figure, axes = _plain(1, 1, (size + 0.6, size))
-    table = np.array([[summary.wins[row, column] for column in labels] for row in labels])
-    axes[0].imshow(100 * table, cmap="PuOr", vmin=0, vmax=100)
-    for (row, column), value in np.ndenumerate(100 * table):
+    table = 100 * np.array([[summary.wins[row, column] for column in labels] for row in labels])
+    axes[0].imshow(table, cmap="PuOr", vmin=0, vmax=100)
+    centred = {"ha": "center", "va": "center", "fontsize": 8}
+    for (row, column), value in np.ndenumerate(table):
         if row != column:
             colour = "white" if abs(value - 50) > 33 else "black"
-            axes[0].text(
-                column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=8
-            )
+            axes[0].text(column, row, f"{value:.0f}", color=colour, **centred)
     axes[0].set_xticks(range(len(labels)), labels, rotation=60, ha="right", rotation_mode="anchor")
     axes[0].set_yticks(range(len(labels)), labels)
     axes[0].set_title(f"P(row beats column), %\n{summary.phase_end.title}", fontsize=10)

@@ -1,5 +1,6 @@
 """`qamx plan`: the seeds that a comparison needs."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
@@ -80,16 +81,9 @@ def seeds_needed(
     first: VarianceComponents, second: VarianceComponents, gap: float, target: float, episodes: int
 ) -> int | None:
     """The fewest seeds, at least two, with a power; None if `MOST` are too few."""
-    low, high = 1, 2
-    while power(first, second, gap, high, episodes) < target:
-        low, high = high, 2 * high
-        if high > MOST:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = power(first, second, gap, middle, episodes) >= target
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+    choices = range(2, MOST + 1)
+    found = bisect_left(choices, target, key=lambda n: power(first, second, gap, n, episodes))
+    return choices[found] if found < len(choices) else None
 
 
 def gap_found(

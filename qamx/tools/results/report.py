@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -75,34 +75,33 @@ def tables(summary: Summary) -> list[Table]:
     phase_end = summary.phase_end
     found = [_aggregates(summary)]
     if len(phase_end.domains) > 1:
-        found.append(_means(summary, "Domains", (*phase_end.domains, ALL)))
+        found.append(_means(summary, "Domains", {name: name for name in (*phase_end.domains, ALL)}))
     for domain, tasks in phase_end.domains.items():
         columns = {str(task): f"task {task.number}" for task in tasks}
         if len(tasks) > 1:
             columns[domain] = "all tasks"
-        found.append(_means(summary, domain, tuple(columns), tuple(columns.values())))
+        found.append(_means(summary, domain, columns))
     return found
 
 
-def percent(estimate: Estimate) -> str:
-    """A success rate in per cent, with its interval."""
-    return f"{points(estimate.value)} [{points(estimate.low)}, {points(estimate.high)}]"
+def percent(estimate: Estimate, form: str = ".0f") -> str:
+    """A rate in per cent, with its interval."""
+    ends = estimate.value, estimate.low, estimate.high
+    value, low, high = (points(end, form) for end in ends)
+    return f"{value} [{low}, {high}]"
 
 
 def bold(estimates: Sequence[Estimate | None]) -> list[bool]:
     """Marks the largest, and those with an interval that overlaps the largest's."""
     known = [estimate for estimate in estimates if estimate is not None]
-    if not known:
-        return [False] * len(estimates)
-    best = max(known, key=lambda estimate: estimate.value)
-    return [estimate is not None and estimate.high >= best.low for estimate in estimates]
+    best = max(known, key=lambda estimate: estimate.value, default=None)
+    return [best is not None and e is not None and e.high >= best.low for e in estimates]
 
 
-def _means(
-    summary: Summary, title: str, groups: Sequence[str], names: Sequence[str] | None = None
-) -> Table:
-    columns = [_column([summary.means.get((k, g)) for k in summary.labels]) for g in groups]
-    return _table(title, summary.labels, (names or groups), columns)
+def _means(summary: Summary, title: str, names: Mapping[str, str]) -> Table:
+    """The means of groups, under their names."""
+    columns = [_column([summary.means.get((k, g)) for k in summary.labels]) for g in names]
+    return _table(title, summary.labels, tuple(names.values()), columns)
 
 
 def _aggregates(summary: Summary) -> Table:
@@ -146,21 +145,22 @@ COLUMNS = (
 
 def show(table: Table) -> None:
     """Prints a table; a star stands for bold."""
-    rows = [[f"{cell.text} *" if cell.best else cell.text for cell in row] for row in table.rows]
-    print_table(table.title, table.header, rows)
+    print_table(table.title, table.header, [_marked(row, "{} *") for row in table.rows])
 
 
 def markdown(table: Table, level: int = 3) -> str:
     """A table under a heading."""
     head = f"| {' | '.join(table.header)} |\n|{'---|' * len(table.header)}\n"
-    rows = (f"| {' | '.join(_strong(cell) for cell in row)} |\n" for row in table.rows)
+    rows = (f"| {' | '.join(_marked(row, '**{}**'))} |\n" for row in table.rows)
     return f"{'#' * level} {table.title}\n\n{head}{''.join(rows)}"
 
 
 def latex(table: Table) -> str:
     """A `table` with booktabs' rules, `\\usepackage{booktabs}`."""
     head = " & ".join(name.translate(_LATEX) for name in table.header)
-    rows = "".join(f"    {' & '.join(_bold(cell) for cell in row)} \\\\\n" for row in table.rows)
+    escaped = [[Cell(c.text.translate(_LATEX), c.best) for c in row] for row in table.rows]
+    marked = (" & ".join(_marked(row, r"\textbf{{{}}}")) for row in escaped)
+    rows = "".join(f"    {row} \\\\\n" for row in marked)
     return (
         "\\begin{table}\n  \\centering\n"
         f"  \\caption{{{table.title.translate(_LATEX)}}}\n"
@@ -176,28 +176,22 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for summary in summaries:
-        writer.writerows(_records(summary))
+        for (label, group), mean in summary.means.items():
+            quartile = summary.interquartile.get((label, group))
+            names = (summary.phase_end.name, group, label, mean.runs)
+            writer.writerow((*names, *_fractions(mean), *_fractions(quartile)))
     return text.getvalue()
 
 
-def _strong(cell: Cell) -> str:
-    return f"**{cell.text}**" if cell.best else cell.text
+def _fractions(estimate: Estimate | None) -> list[str]:
+    if estimate is None:
+        return ["", "", ""]
+    return [f"{end:.4f}" for end in (estimate.value, estimate.low, estimate.high)]
 
 
-def _bold(cell: Cell) -> str:
-    text = cell.text.translate(_LATEX)
-    return f"\\textbf{{{text}}}" if cell.best else text
-
-
-def _records(summary: Summary) -> Iterator[list[str]]:
-    for (label, group), mean in summary.means.items():
-        rates, quartile = (
-            ("", "", "")
-            if estimate is None
-            else tuple(f"{x:.4f}" for x in (estimate.value, estimate.low, estimate.high))
-            for estimate in (mean, summary.interquartile.get((label, group)))
-        )
-        yield [summary.phase_end.name, group, label, str(mean.runs), *rates, *quartile]
+def _marked(row: Sequence[Cell], mark: str) -> list[str]:
+    """The texts of cells, the best in a format."""
+    return [mark.format(cell.text) if cell.best else cell.text for cell in row]
 
 
 _OPEN = 2
@@ -205,10 +199,7 @@ _OPEN = 2
 
 
 def page(
-    headline: str,
-    summaries: Sequence[Summary],
-    figures: Mapping[str, bytes],
-    notes: Sequence[str],
+    headline: str, summaries: Sequence[Summary], figures: Mapping[str, bytes], notes: Sequence[str]
 ) -> str:
     """The report as HTML.
 
@@ -217,18 +208,19 @@ def page(
     """
     titles = [escape(summary.phase_end.title) for summary in summaries]
     links = [f'<a href="#phase-{i}">{title}</a>' for i, title in enumerate(titles)]
+    last = []
     if "curves" in figures:
         links.append('<a href="#curves">learning curves</a>')
+        image = _image(figures["curves"], "Success over steps for each domain")
+        last = ['<h2 id="curves">Learning curves</h2>', image]
     parts = [
         f'<p class="soft">{escape(headline)}</p>',
         f"<nav>{''.join(links)}</nav>",
         f'<p class="soft">{escape(RULE.format("Bold"))}</p>',
         _notes(notes),
         *(_section(i, summary, figures) for i, summary in enumerate(summaries)),
+        *last,
     ]
-    if "curves" in figures:
-        parts.append('<h2 id="curves">Learning curves</h2>')
-        parts.append(_image(figures["curves"], "Success over steps for each domain"))
     return html.document("Report", parts)
 
 
@@ -248,19 +240,20 @@ FIGURES = {
 
 
 def _section(index: int, summary: Summary, figures: Mapping[str, bytes]) -> str:
-    parts = [f'<h2 id="phase-{index}">{escape(summary.phase_end.title)}</h2>']
-    shown, folded = (found := tables(summary))[:_OPEN], found[_OPEN:]
-    parts += [f"<h3>{escape(table.title)}</h3>{_grid(table)}" for table in shown]
-    images = [
-        _image(figures[f"{name}-{index}"], title)
-        for name, title in FIGURES.items()
-        if f"{name}-{index}" in figures
-    ]
-    parts.append(f'<div class="pair">{"".join(images)}</div>')
-    for table in folded:
-        title = f"<summary>{escape(table.title)}</summary>"
-        parts.append(f"<details>{title}{_grid(table)}</details>")
-    return "\n".join(parts)
+    titled = [(escape(table.title), _grid(table)) for table in tables(summary)]
+    titles = {f"{name}-{index}": title for name, title in FIGURES.items()}
+    images = (_image(figures[name], title) for name, title in titles.items() if name in figures)
+    return "\n".join(
+        [
+            f'<h2 id="phase-{index}">{escape(summary.phase_end.title)}</h2>',
+            *(f"<h3>{title}</h3>{grid}" for title, grid in titled[:_OPEN]),
+            f'<div class="pair">{"".join(images)}</div>',
+            *(
+                f"<details><summary>{title}</summary>{grid}</details>"
+                for title, grid in titled[_OPEN:]
+            ),
+        ]
+    )
 
 
 def _image(svg: bytes, title: str) -> str:

@@ -3,9 +3,9 @@
 import json
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,9 +65,7 @@ class Run:
         if self.diverged is not None:
             return f"diverged after its evaluation at step {last:,}: {self.diverged}"
         end = max(self.ends.values(), default=last)
-        if last < end:
-            return f"incomplete: evaluated up to step {last:,} of {end:,}"
-        return None
+        return f"incomplete: evaluated up to step {last:,} of {end:,}" if last < end else None
 
     def at(self, step: int) -> EvaluationRow | None:
         """The evaluation at a step, or None."""
@@ -76,9 +74,7 @@ class Run:
     def at_end_of(self, phase: str) -> EvaluationRow | None:
         """The last evaluation of a phase, or None if the phase is not over."""
         rows = [row for row in self.evaluations if row.phase == phase]
-        if not rows or rows[-1].step < self.ends.get(phase, 0):
-            return None
-        return rows[-1]
+        return rows[-1] if rows and rows[-1].step >= self.ends.get(phase, 0) else None
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -88,9 +84,19 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     """
     directories = dict.fromkeys(run for folder in folders for run in _run_folders(folder))
     runs = [read_run(directory) for directory in directories]
-    runs.sort(key=lambda run: (run.label, run.task, run.seed))
-    _check_distinct(runs)
+    runs.sort(key=_identity)
+    for one, other in pairwise(runs):
+        if _identity(one) == _identity(other):
+            raise UserError(
+                f"{one.folder} and {other.folder} are both {one.label} on {one.task} with seed "
+                f"{one.seed}; leave one out, or name the variant in the config.toml of one "
+                '(name = "NAME-VARIANT")'
+            )
     return runs
+
+
+def _identity(run: Run) -> tuple[str, Task, int]:
+    return run.label, run.task, run.seed
 
 
 def read_run(folder: Path) -> Run:
@@ -101,8 +107,8 @@ def read_run(folder: Path) -> Run:
     path = folder / "config.toml"
     try:
         config = tomllib.loads(read_text(path))
-        method = config["agent"]["method"]
-        environment, schedule = config["environment"], config["schedule"]
+        method, environment = config["agent"]["method"], config["environment"]
+        diverged = folder / "diverged.json"
         domain = _domain(environment["id"], config.get("data", {}).get("source", ""))
         return Run(
             folder=folder,
@@ -110,9 +116,9 @@ def read_run(folder: Path) -> Run:
             task=Task(domain, environment.get("task", 1)),
             seed=config["seed"],
             episodes=config["evaluation"]["episodes"],
-            ends=_ends(schedule),
+            ends=_ends(config["schedule"]),
             evaluations=tuple(_evaluations(folder / "evaluations.jsonl")),
-            diverged=_diverged(folder / "diverged.json"),
+            diverged=json.loads(read_text(diverged))["why"] if diverged.exists() else None,
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); restore it, or leave it out") from error
@@ -125,11 +131,8 @@ def read_run(folder: Path) -> Run:
 def _run_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; name the folder of a run, or one with runs in it")
-    found = sorted(
-        path.parent
-        for path in folder.rglob("config.toml")
-        if (path.parent / "evaluations.jsonl").exists()
-    )
+    configs = sorted(folder.rglob("config.toml"))
+    found = [path.parent for path in configs if (path.parent / "evaluations.jsonl").exists()]
     if not found:
         raise UserError(
             f"{folder}: found no run in it (config.toml beside evaluations.jsonl, at any depth)"
@@ -167,23 +170,6 @@ def _evaluations(path: Path) -> Iterator[EvaluationRow]:
                 f"{path}: line {number}: found {json.dumps(row)}, not an evaluation with step, "
                 "phase and success; remove the line, or leave the run out"
             ) from error
-
-
-def _diverged(path: Path) -> str | None:
-    return json.loads(path.read_text(encoding="utf-8"))["why"] if path.exists() else None
-
-
-def _check_distinct(runs: Sequence[Run]) -> None:
-    known: dict[tuple[str, Task, int], Path] = {}
-    for run in runs:
-        key = (run.label, run.task, run.seed)
-        if key in known:
-            raise UserError(
-                f"{known[key]} and {run.folder} are both {run.label} on {run.task} with "
-                f"seed {run.seed}; leave one out, or name the variant in the config.toml of one "
-                f'(name = "NAME-VARIANT")'
-            )
-        known[key] = run.folder
 
 
 Scores = Mapping[Task, Float[np.ndarray, " runs"]]
@@ -234,13 +220,10 @@ def phase_ends(runs: Sequence[Run], step: int | None) -> list[PhaseEnd]:
     if step is not None:
         ends = [_phase_end(f"step {step:,}", runs, lambda run: run.at(step))]
     else:
-        ends = [_end_of(phase, runs) for phase in _phases(runs)]
+        seen = {row.phase for run in runs for row in run.evaluations}
+        known = [phase for phase in PHASES if phase in seen]
+        ends = [_end_of(phase, runs) for phase in (*known, *sorted(seen.difference(PHASES)))]
     return [phase_end for phase_end in ends if phase_end.scores]
-
-
-def _phases(runs: Sequence[Run]) -> list[str]:
-    seen = {row.phase for run in runs for row in run.evaluations}
-    return [*(phase for phase in PHASES if phase in seen), *sorted(seen.difference(PHASES))]
 
 
 def _end_of(phase: str, runs: Sequence[Run]) -> PhaseEnd:
@@ -252,20 +235,21 @@ def _end_of(phase: str, runs: Sequence[Run]) -> PhaseEnd:
 def _phase_end(
     name: str, runs: Sequence[Run], read: Callable[[Run], EvaluationRow | None]
 ) -> PhaseEnd:
-    rates: dict[str, dict[Task, list[float]]] = defaultdict(lambda: defaultdict(list))
-    steps, missing = set(), []
-    for run in runs:
-        row = read(run)
-        if row is None:
-            missing.append(run)
-            continue
-        rates[run.label][run.task].append(row.success)
-        steps.add(row.step)
+    rows = [(run, read(run)) for run in runs]
+    found = [(run, row) for run, row in rows if row is not None]
+    labels = dict.fromkeys(run.label for run, _ in found)
     scores = {
-        label: {task: np.array(values) for task, values in tasks.items()}
-        for label, tasks in rates.items()
+        label: _rates((run, row) for run, row in found if run.label == label) for label in labels
     }
-    return PhaseEnd(name, tuple(sorted(steps)), scores, tuple(missing))
+    missing = tuple(run for run, row in rows if row is None)
+    return PhaseEnd(name, tuple(sorted({row.step for _, row in found})), scores, missing)
+
+
+def _rates(rows: Iterable[tuple[Run, EvaluationRow]]) -> Scores:
+    rates: dict[Task, list[float]] = defaultdict(list)
+    for run, row in rows:
+        rates[run.task].append(row.success)
+    return {task: np.array(values) for task, values in rates.items()}
 
 
 def _by_domain(tasks: Sequence[Task]) -> dict[str, tuple[Task, ...]]:
@@ -289,12 +273,8 @@ def task_groups(runs: Sequence[Run], whole: bool = True) -> Iterator[TaskGroup]:
     for label, every in by_label(runs).items():
         valid = [run for run in every if run.diverged is None]
         tasks = tuple(sorted({run.task for run in valid}))
-        domains = _by_domain(tasks)
-        full = {
-            name: group
-            for name, group in domains.items()
-            if (len(group) == TASKS if whole else len(group) > 1)
-        }
+        domains, least = _by_domain(tasks), TASKS if whole else 2
+        full = {name: group for name, group in domains.items() if len(group) >= least}
         groups = {str(task): (task,) for task in tasks} | full
         if whole and set(full) >= set(DOMAINS):
             groups[ALL] = tuple(task for task in tasks if task.domain in DOMAINS)
@@ -304,28 +284,21 @@ def task_groups(runs: Sequence[Run], whole: bool = True) -> Iterator[TaskGroup]:
             yield TaskGroup(label, name, group, [run for run in valid if run.task in group])
 
 
-def shared_steps(runs: Sequence[Run]) -> set[int]:
-    """The steps at which all of the runs were evaluated."""
-    steps = [{row.step for row in run.evaluations} for run in runs]
-    return set.intersection(*steps) if steps else set()
+def shared_steps(runs: Sequence[Run]) -> list[int]:
+    """The steps at which all of the runs were evaluated, in order."""
+    return sorted(set.intersection(*({row.step for row in run.evaluations} for run in runs)))
 
 
 def scores_at(runs: Sequence[Run], step: int) -> Scores:
     """The success rates of a method's runs at a step of all of them."""
-    rates: dict[Task, list[float]] = {}
-    for run in sorted(runs, key=lambda run: (run.task, run.seed)):
-        row = run.at(step)
-        assert row is not None, run.folder
-        rates.setdefault(run.task, []).append(row.success)
-    return {task: np.array(values) for task, values in rates.items()}
+    ordered = sorted(runs, key=_identity)
+    return _rates((run, row) for run in ordered if (row := run.at(step)) is not None)
 
 
 def by_label(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
     """The runs of each label."""
-    labels: dict[str, list[Run]] = {}
-    for run in runs:
-        labels.setdefault(run.label, []).append(run)
-    return labels
+    labels = dict.fromkeys(run.label for run in runs)
+    return {label: [run for run in runs if run.label == label] for label in labels}
 
 
 def pair_runs(
@@ -347,7 +320,6 @@ def pair_runs(
             "folders with the runs of one method each"
         )
     if not any({run.task for run in a} & {run.task for run in b} for _, a, b in pairs):
-        raise UserError(
-            f"no task is on both sides: {ours[0].task} against {others[0].task}, for example"
-        )
+        one, other = ours[0].task, others[0].task
+        raise UserError(f"no task is on both sides: {one} against {other}, for example")
     return pairs

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from qamx.tools.results.runs import ALL, PhaseEnd, Scores, Task
-
-Key = TypeVar("Key")
 
 RESAMPLES = 5_000
 """Bootstrap resamples; the paper's number."""
@@ -31,7 +29,7 @@ def indices(name: str, runs: int) -> Int[np.ndarray, "resamples runs"]:
     return generator.integers(runs, size=(RESAMPLES, runs))
 
 
-def resample(label: str, scores: Mapping[Key, Float[np.ndarray, " runs"]]) -> Parts:
+def resample(label: str, scores: Mapping[Any, Float[np.ndarray, " runs"]]) -> Parts:
     """The resamples of a method's success rates, task by task, in the order of `scores`."""
     return [rates[indices(f"{label}/{task}", len(rates))] for task, rates in scores.items()]
 
@@ -71,24 +69,15 @@ def improvement(first: Parts, second: Parts) -> Float[np.ndarray, "..."]:
 
     \(\frac1K\sum_k P(X_k>Y_k)+\frac12P(X_k=Y_k)\) over all pairs of runs of a task.
     """
-    return np.mean([_wins(x, y) for x, y in zip(first, second, strict=True)], axis=0)
+    signs = (np.sign(x[..., :, None] - y[..., None, :]) for x, y in zip(first, second, strict=True))
+    return np.mean([0.5 + 0.5 * sign.mean(axis=(-1, -2)) for sign in signs], axis=0)
 
 
 def profile(parts: Parts) -> Float[np.ndarray, "... thresholds"]:
     """The share of runs above each of `THRESHOLDS`, the mean over tasks."""
-    return np.mean([_above(rates) for rates in parts], axis=0)
-
-
-def _wins(
-    x: Float[np.ndarray, "... runs"], y: Float[np.ndarray, "... others"]
-) -> Float[np.ndarray, "..."]:
-    signs = np.sign(x[..., :, None] - y[..., None, :])
-    return 0.5 + 0.5 * signs.mean(axis=(-1, -2))
-
-
-def _above(rates: Float[np.ndarray, "... runs"]) -> Float[np.ndarray, "... thresholds"]:
     # By threshold: all at once would hold 51 copies of the resamples.
-    return np.stack([(rates > threshold).mean(axis=-1) for threshold in THRESHOLDS], axis=-1)
+    above = [[(rates > least).mean(axis=-1) for least in THRESHOLDS] for rates in parts]
+    return np.mean([np.stack(shares, axis=-1) for shares in above], axis=0)
 
 
 def points(rate: float, form: str = ".0f") -> str:
@@ -106,7 +95,9 @@ class Estimate:
     runs: int
 
     @classmethod
-    def of(cls, value: float, draws: Float[np.ndarray, " resamples"], runs: int) -> "Estimate":
+    def of(
+        cls, value: Float[np.ndarray, ""], draws: Float[np.ndarray, " resamples"], runs: int
+    ) -> "Estimate":
         """An estimate with the interval of its resamples."""
         low, high = interval(draws)
         return cls(float(value), float(low), float(high), runs)
@@ -159,21 +150,30 @@ def summarise(phase_end: PhaseEnd) -> Summary:
             if name in (*phase_end.domains, ALL):
                 interquartile[label, name] = _estimate(interquartile_mean, scores, draws, tasks)
         if (label, ALL) in means:
-            profiles[label] = _profile(scores, draws)
-    labels = _by_mean(phase_end, means)
-    complete = [label for label in labels if (label, ALL) in means]
-    first = {label: improvement_estimate(phase_end, complete[0], label) for label in complete[1:]}
-    wins = _win_probabilities(phase_end, complete)
-    return Summary(phase_end, labels, means, interquartile, profiles, first, wins)
+            bands = interval(profile(list(draws.values())))
+            profiles[label] = Profile(profile(list(scores.values())), *bands)
+    whole = {label: means[label, ALL].value for label in profiles}
+    labels = sorted(phase_end.scores, key=lambda k: (k not in whole, -whole.get(k, 0.0), k))
+    tasks, complete = phase_end.tasks, [label for label in labels if label in whole]
+    sides = {k: {task: phase_end.scores[k][task] for task in tasks} for k in complete}
+    first = {
+        label: improvement_estimate((labels[0], label), (sides[labels[0]], sides[label]))
+        for label in complete[1:]
+    }
+    parts = {label: list(scores.values()) for label, scores in sides.items()}
+    wins = {(a, b): float(improvement(parts[a], parts[b])) for a in parts for b in parts}
+    return Summary(phase_end, tuple(labels), means, interquartile, profiles, first, wins)
 
 
-def improvement_estimate(phase_end: PhaseEnd, first: str, second: str) -> Estimate:
-    """The probability of improvement of a label over another, over all tasks."""
-    pair = [(label, phase_end.scores[label]) for label in (first, second)]
-    parts = [_of(scores, phase_end.tasks) for _, scores in pair]
-    draws = [resample(label, {t: scores[t] for t in phase_end.tasks}) for label, scores in pair]
-    count = sum(len(rates) for rates in (*parts[0], *parts[1]))
-    return Estimate.of(float(improvement(*parts)), improvement(*draws), count)
+def improvement_estimate(names: Sequence[str], sides: Sequence[Scores]) -> Estimate:
+    """The probability of improvement of one side over another on the same tasks, in one order.
+
+    **Arguments:** `names` seed the resamples of the sides.
+    """
+    parts = [list(scores.values()) for scores in sides]
+    draws = [resample(name, scores) for name, scores in zip(names, sides, strict=True)]
+    count = sum(len(rates) for part in parts for rates in part)
+    return Estimate.of(improvement(*parts), improvement(*draws), count)
 
 
 Draws = Mapping[Task, Float[np.ndarray, "... runs"]]
@@ -186,37 +186,5 @@ def _estimate(
     draws: Draws,
     tasks: Sequence[Task],
 ) -> Estimate:
-    parts = _of(scores, tasks)
-    count = sum(len(rates) for rates in parts)
-    return Estimate.of(float(statistic(parts)), statistic(_of(draws, tasks)), count)
-
-
-def _profile(scores: Draws, draws: Draws) -> Profile:
-    bands = interval(profile(list(draws.values())))
-    return Profile(profile(list(scores.values())), *bands)
-
-
-def _of(scores: Draws, tasks: Sequence[Task]) -> list[Float[np.ndarray, "... runs"]]:
-    return [scores[task] for task in tasks]
-
-
-def _by_mean(phase_end: PhaseEnd, means: Mapping[tuple[str, str], Estimate]) -> tuple[str, ...]:
-    """Labels with all tasks first, by their mean; then the others, by name."""
-
-    def order(label: str) -> tuple[bool, float, str]:
-        whole = means.get((label, ALL))
-        return whole is None, 0.0 if whole is None else -whole.value, label
-
-    return tuple(sorted(phase_end.scores, key=order))
-
-
-def _win_probabilities(phase_end: PhaseEnd, labels: Sequence[str]) -> dict[tuple[str, str], float]:
-    """The probability of improvement of each over each."""
-    parts: dict[str, Scores] = {label: phase_end.scores[label] for label in labels}
-    return {
-        (row, column): float(
-            improvement(_of(parts[row], phase_end.tasks), _of(parts[column], phase_end.tasks))
-        )
-        for row in labels
-        for column in labels
-    }
+    parts, drawn = ([rates[task] for task in tasks] for rates in (scores, draws))
+    return Estimate.of(statistic(parts), statistic(drawn), sum(len(rates) for rates in parts))

@@ -1,12 +1,12 @@
 """Jobs of a sweep: runs packed into processes, and their folder."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qamx._utils.files import TextError, atomic_write, read_text
 from qamx.config import Experiment, SuiteRun
@@ -61,21 +61,14 @@ class SweepFolder:
 
     def plan(self, entries: Mapping[str, PlanEntry]) -> None:
         """Adds or replaces runs of the plan."""
-        _write(
-            self.own / "plan.json",
-            {name: asdict(entry) for name, entry in {**self.entries(), **entries}.items()},
-        )
+        known = {**self.entries(), **entries}
+        _write(self.own / "plan.json", {name: asdict(entry) for name, entry in known.items()})
 
     def submitted(self, jobs: Mapping[str, str]) -> None:
         """Records the job of each process."""
         entries = self.entries().items()
-        self.plan(
-            {
-                name: replace(entry, job=jobs[entry.process])
-                for name, entry in entries
-                if entry.process in jobs
-            }
-        )
+        sent = {name: entry for name, entry in entries if entry.process in jobs}
+        self.plan({name: replace(e, job=jobs[e.process]) for name, e in sent.items()})
 
     def write_specs(self, process: str, runs: Sequence[RunSpec]) -> None:
         """Writes the runs of a process."""
@@ -124,9 +117,8 @@ def _write(path: Path, content: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, json.dumps(content, indent=1))
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); name another folder with --out"
-        ) from error
+        why = f"cannot be written ({error.strerror}); name another folder with --out"
+        raise UserError(f"{path}: {why}") from error
 
 
 @dataclass(frozen=True)
@@ -152,8 +144,7 @@ class RunProgress:
         return min(self.saved, self.evaluated) >= total
 
 
-@dataclass(frozen=True)
-class _StepTime:
+class _StepTime(NamedTuple):
     time: float
     step: int
 
@@ -162,9 +153,15 @@ def progress_of(directory: Path) -> RunProgress:
     """The progress in a run's folder, which may be missing."""
     if not directory.is_dir():
         return RunProgress(0, 0, -1, None, None, False, False, "")
-    marks = _checkpoints(directory)
-    saved = max((mark.step for mark in marks), default=0)
-    logged = last_row(directory / "metrics.jsonl").get("step", 0)
+    manifests = [
+        _StepTime(path.stat().st_mtime, int(path.parent.name))
+        for path in (directory / "checkpoints").glob("*/manifest.json")
+        if path.parent.name.isdecimal()
+    ]
+    saved = max((manifest.step for manifest in manifests), default=0)
+    metrics = directory / "metrics.jsonl"
+    logged = last_row(metrics).get("step", 0)
+    newest = [_StepTime(metrics.stat().st_mtime, logged)] if logged else []
     evaluation = last_row(directory / "evaluations.jsonl")
     working = is_locked(directory)
     return RunProgress(
@@ -172,7 +169,7 @@ def progress_of(directory: Path) -> RunProgress:
         saved=saved,
         evaluated=evaluation.get("step", -1),
         success=evaluation.get("success"),
-        rate=_rate(marks, _logged(directory, logged), _starts(directory)),
+        rate=_rate(manifests, newest, _starts(directory)),
         started=(directory / "config.toml").exists(),
         working=working,
         diverged="" if working else _divergence(directory, logged),
@@ -195,20 +192,6 @@ def planned_steps(directory: Path) -> int:
     return steps_of(table.get("schedule", {}))
 
 
-def _checkpoints(directory: Path) -> list[_StepTime]:
-    """Complete checkpoints by step, with the times of their manifests."""
-    found = []
-    for path in (directory / "checkpoints").glob("*/manifest.json"):
-        if path.parent.name.isdecimal():
-            found.append(_StepTime(path.stat().st_mtime, int(path.parent.name)))
-    return sorted(found, key=lambda mark: mark.step)
-
-
-def _logged(directory: Path, step: int) -> list[_StepTime]:
-    path = directory / "metrics.jsonl"
-    return [_StepTime(path.stat().st_mtime, step)] if step else []
-
-
 def _starts(directory: Path) -> list[float]:
     """The times of the run's starts."""
     try:
@@ -218,16 +201,14 @@ def _starts(directory: Path) -> list[float]:
         return []
 
 
-def _rate(
-    checkpoints: list[_StepTime], logged: list[_StepTime], starts: list[float]
-) -> float | None:
+def _rate(saved: list[_StepTime], logged: list[_StepTime], starts: list[float]) -> float | None:
     """Steps a second since the last start, from the times of files.
 
     The start itself is used only without better data: loading and compilation follow it.
     """
     start = starts[-1] if starts else 0.0
-    since = [mark for mark in (*checkpoints, *logged) if mark.time >= start]
-    before = [mark.step for mark in checkpoints if mark.time < start]
+    since = [mark for mark in (*saved, *logged) if mark.time >= start]
+    before = [mark.step for mark in saved if mark.time < start]
     rate = _slope(since)
     if rate is None and (before or len(starts) == 1):
         rate = _slope([*since, _StepTime(start, max(before, default=0))])
@@ -246,9 +227,8 @@ def _slope(marks: list[_StepTime]) -> float | None:
 
 def _divergence(directory: Path, logged: int) -> str:
     """The reason of a divergence, if a non-finite value ended the run."""
-    mark = directory / DIVERGED
-    if mark.exists():
-        return json.loads(mark.read_bytes())["why"]
+    if (record := directory / DIVERGED).exists():
+        return json.loads(record.read_bytes())["why"]
     for path in (directory / "nonfinite").glob("step-*/report.json"):
         # Rows have finite metrics: later ones prove that the run continued.
         if int(path.parent.name.removeprefix("step-")) >= logged:
@@ -336,18 +316,14 @@ def pack(runs: Sequence[ScheduledRun], seeds: int) -> list[Process]:
     for _, same in groupby(runs, key=lambda run: (run.run.file, run.run.overrides)):
         members = list(same)
         for first in range(0, len(members), seeds):
-            group = members[first : first + seeds]
-            processes += [Process(tuple(together)) for together in _resumable_groups(group)]
+            processes += _resumable(members[first : first + seeds])
     return processes
 
 
-def _resumable_groups(group: Sequence[ScheduledRun]) -> Iterator[list[ScheduledRun]]:
+def _resumable(group: Sequence[ScheduledRun]) -> list[Process]:
     """The group, or its members by step if checkpoints are more than one save apart."""
-    steps = [run.progress.saved for run in group if not run.progress.diverged]
-    apart = bool(steps) and max(steps) - min(steps) > group[0].experiment.checkpoint.every
-    if not apart:
-        yield list(group)
-        return
-    ordered = sorted(group, key=lambda run: run.progress.saved)
-    for _, same in groupby(ordered, key=lambda run: run.progress.saved):
-        yield list(same)
+    steps = [run.progress.saved for run in group if not run.progress.diverged] or [0]
+    if max(steps) - min(steps) <= group[0].experiment.checkpoint.every:
+        return [Process(tuple(group))]
+    saved = sorted({run.progress.saved for run in group})
+    return [Process(tuple(r for r in group if r.progress.saved == step)) for step in saved]

@@ -5,9 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from qamx._utils.machine import visible_gpus
 from qamx.errors import ExitCode
 from qamx.tools.sweep.jobs import SweepFolder
 from qamx.training.guards import SCHEDULER, StopRequest
@@ -17,9 +16,10 @@ POLL_SECONDS = 0.1
 MEMORY_SHARE = 0.9
 """The share of a GPU's memory for all of its processes."""
 
-Say = Callable[[str], None]
-
-__all__ = ["Pool", "visible_gpus", "worker_env"]
+_OUTCOMES: Mapping[int, str] = {
+    ExitCode.DONE: "done",
+    ExitCode.INTERRUPTED: "stopped, its state is saved",
+}
 
 
 class Pool:
@@ -34,13 +34,12 @@ class Pool:
         self._running: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
         self._codes: dict[str, int] = {}
 
-    def run(self, processes: Sequence[str], say: Say = print) -> ExitCode:
+    def run(self, processes: Sequence[str]) -> ExitCode:
         """Runs all processes; `INTERRUPTED` if one was stopped, else `FAILED` if one failed.
 
         The same command resumes.
         """
-        waiting = list(processes)
-        stopping = False
+        waiting, stopping = list(processes), False
         try:
             while self._running or (waiting and not self._stop.made):
                 if self._stop.made and not stopping:
@@ -48,7 +47,7 @@ class Pool:
                     self._signal(signal.SIGTERM)
                 while waiting and len(self._running) < self._width and not self._stop.made:
                     self._start(waiting.pop(0))
-                self._reap(say, len(processes))
+                self._reap(len(processes))
                 time.sleep(POLL_SECONDS)
         finally:
             self._signal(signal.SIGKILL)  # after an error here or a second Ctrl-C
@@ -74,7 +73,7 @@ class Pool:
             )
         self._running[slot] = process, child
 
-    def _reap(self, say: Say, total: int) -> None:
+    def _reap(self, total: int) -> None:
         for slot, (process, child) in list(self._running.items()):
             code = child.poll()
             if code is None:
@@ -85,17 +84,11 @@ class Pool:
             self._codes[process] = code
             self._folder.record_exit_code(process, code)
             ended = _OUTCOMES.get(code, f"failed (exit {code})")
-            say(f"[{len(self._codes)}/{total}] {process}: {ended}")
+            print(f"[{len(self._codes)}/{total}] {process}: {ended}", flush=True)
 
     def _signal(self, number: int) -> None:
         for _, child in self._running.values():
             child.send_signal(number)
-
-
-_OUTCOMES: Mapping[int, str] = {
-    ExitCode.DONE: "done",
-    ExitCode.INTERRUPTED: "stopped, its state is saved",
-}
 
 
 def worker_env(slot: int, width: int, gpus: Sequence[str]) -> dict[str, str]:

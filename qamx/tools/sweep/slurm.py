@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
+from qamx._utils.machine import visible_gpus
 from qamx.config.fields import (
     Allowed,
     Count,
@@ -29,10 +30,11 @@ from qamx.config.messages import ConfigError, show, value_problem
 from qamx.config.toml import ConfigTree, validated
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.tools.sweep.jobs import SweepFolder
-from qamx.tools.sweep.local import Pool, visible_gpus
+from qamx.tools.sweep.local import Pool
 from qamx.training.guards import StopRequest
 
 if TYPE_CHECKING:
+    from submitit import SlurmExecutor
     from submitit.core.utils import DelayedSubmission
 
 
@@ -153,7 +155,7 @@ class SweepJob:
         with _stop_on_signals(stop) as warned:
             folder = SweepFolder(self.directory)
             left = [name for name in self.processes if folder.exit_code_of(name) != ExitCode.DONE]
-            code = Pool(folder, self.width, visible_gpus(), stop).run(left, _say)
+            code = Pool(folder, self.width, visible_gpus(), stop).run(left)
         if code == ExitCode.INTERRUPTED:
             if warned.is_set():
                 signal.raise_signal(_warning())  # submitit requeues the job and ends
@@ -167,10 +169,6 @@ class SweepJob:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _warning() -> signal.Signals:
@@ -203,21 +201,13 @@ def _stop_on_signals(stop: StopRequest) -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-class ArrayExecutor(Protocol):
-    """The interface of a submitit executor."""
-
-    def submit_array(self, fns: Sequence[SweepJob]) -> Sequence[Any]:
-        """Submits jobs with the same resources."""
-        ...
-
-
 def submit(
-    jobs: Sequence[SweepJob], executor: ArrayExecutor, cluster: ClusterSettings | None = None
+    jobs: Sequence[SweepJob], executor: Any, cluster: ClusterSettings | None = None
 ) -> dict[str, str]:
     """Submits jobs as arrays; returns the job number of each process.
 
-    **Arguments:** `cluster` has the executor's settings; `SBATCH_ACCOUNT` and similar variables
-    fill in missing ones.
+    **Arguments:** `executor` is submitit's, with the settings of `cluster`; `SBATCH_ACCOUNT` and
+    similar variables fill in missing ones.
     """
     numbers = {}
     with _submission_environment(cluster):
@@ -259,7 +249,7 @@ def _submission_environment(cluster: ClusterSettings | None) -> Iterator[None]:
         os.environ.update(before)
 
 
-def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> ArrayExecutor:
+def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> "SlurmExecutor":
     """The submitit executor of this machine's Slurm, with a cluster file's resources.
 
     **Raises:** `UserError` without submitit or Slurm.
@@ -277,9 +267,9 @@ def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> Array
 
 def _parameters(name: str, cluster: ClusterSettings) -> dict[str, Any]:
     """A cluster's settings by submitit's names."""
-    named = {key: getattr(cluster, key) for key in ("partition", "account", "qos", "constraint")}
+    named = {"partition", "account", "qos", "constraint"}
     return {
-        **{key: value for key, value in named.items() if value is not None},
+        **cluster.model_dump(include=named, exclude_none=True),
         **({"gpus_per_node": cluster.gpus} if cluster.gpus else {}),
         "job_name": name,
         "cpus_per_task": cluster.cpus,

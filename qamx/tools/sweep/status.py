@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -60,8 +60,10 @@ def status(directory: Path, as_json: bool) -> int:
     header = ("run", "state", "step", "of", "rate", "left", "success", "job")
     print_table(str(directory), header, rows)
     for run in runs:
-        for line in _failure_lines(run):
-            print(line)
+        if run.state == "diverged":
+            print(f"{run.run}: {run.why}")
+        elif run.state == "failed":
+            print(f"{run.run}: the end of {run.log}:", *run.lines, sep="\n    ")
     counts = Counter(run.state for run in runs)
     print(", ".join(f"{count:,} {state}" for state, count in counts.items()))
     return ExitCode.DONE
@@ -100,22 +102,22 @@ def _is_run(directory: Path) -> bool:
 def _status(
     directory: Path, entry: PlanEntry | None, plan: SweepFolder | None, jobs: dict[str, str]
 ) -> RunStatus:
-    progress = progress_of(directory)
+    progress, job = progress_of(directory), entry.job if entry else None
     total = planned_steps(directory) or (entry.total if entry else 0)
-    word = jobs.get(entry.job) if entry and entry.job else None
+    word = jobs.get(job) if job else None
     code = plan.exit_code_of(entry.process) if entry and plan else None
     state = _state(progress, total, code, word)
     log = plan.log_path(entry.process) if entry and plan else None
-    running = state == "running" and progress.rate
+    rate = progress.rate
     return RunStatus(
         run=directory.name,
         state=state,
         step=progress.step,
         total=total,
-        rate=progress.rate,
-        left=(total - progress.step) / progress.rate if running and progress.rate else None,
+        rate=rate,
+        left=(total - progress.step) / rate if state == "running" and rate else None,
         success=progress.success,
-        job=" ".join(filter(None, (entry.job, word))) if entry and entry.job else None,
+        job=f"{job} {word or ''}".rstrip() if job else None,
         why=progress.diverged if state == "diverged" else "",
         log=str(log) if log is not None and log.exists() else None,
         lines=last_lines(log) if log is not None and state == "failed" else (),
@@ -159,14 +161,6 @@ def _row(status: RunStatus) -> tuple[str, ...]:
         "" if status.success is None else f"{status.success:.0%}",
         status.job or "",
     )
-
-
-def _failure_lines(status: RunStatus) -> Sequence[str]:
-    if status.state == "diverged":
-        return (f"{status.run}: {status.why}",)
-    if status.state != "failed":
-        return ()
-    return (f"{status.run}: the end of {status.log}:", *(f"    {line}" for line in status.lines))
 
 
 def _duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from qamx._utils.machine import visible_gpus
 from qamx.config import Suite, load_suite
 from qamx.errors import ExitCode, UserError
 from qamx.tools.sweep import slurm
@@ -17,7 +18,7 @@ from qamx.tools.sweep.jobs import (
     pack,
     scheduled_runs,
 )
-from qamx.tools.sweep.local import Pool, visible_gpus
+from qamx.tools.sweep.local import Pool
 from qamx.tools.sweep.slurm import ClusterSettings, load_cluster
 from qamx.tools.sweep.tuning import select_best
 from qamx.training.guards import StopRequest, locked
@@ -51,8 +52,7 @@ def cost_of(process: Process, rates: Mapping[str, float]) -> Cost:
     Without a measured rate of its kind, the paper's hours are scaled by the remaining steps, as
     if its seeds were trained one after the other.
     """
-    rate = rates.get(process.kind)
-    if rate is not None:
+    if (rate := rates.get(process.kind)) is not None:
         return Cost(process.left / rate / 3600, measured=True)
     steps = sum(run.left for run in process.runs)
     return Cost(steps * PAPER_HOURS / PAPER_STEPS, measured=False)
@@ -61,16 +61,14 @@ def cost_of(process: Process, rates: Mapping[str, float]) -> Cost:
 def explain_costs(costs: Sequence[Cost]) -> str:
     """The sources of the processes' hours."""
     measured = sum(cost.measured for cost in costs)
-    parts = []
-    if measured:
-        parts.append(f"{measured} at the rates measured here")
-    if measured < len(costs):
-        parts.append(
-            f"{len(costs) - measured} at the {PAPER_HOURS:g} hours that the paper's authors state "
-            f"for {PAPER_STEPS:,} steps on an RTX A5000, scaled by the steps that are left and not "
-            "measured here"
-        )
-    return f"processes: {'; '.join(parts)}"
+    scaled = len(costs) - measured
+    parts = {
+        f"{measured} at the rates measured here": measured,
+        f"{scaled} at the {PAPER_HOURS:g} hours that the paper's authors state for "
+        f"{PAPER_STEPS:,} steps on an RTX A5000, scaled by the steps that are left and not "
+        "measured here": scaled,
+    }
+    return f"processes: {'; '.join(text for text, count in parts.items() if count)}"
 
 
 @dataclass(frozen=True)
@@ -87,13 +85,12 @@ class Sweep:
     @property
     def waiting(self) -> list[Process]:
         """The processes to start."""
-        return [process for process in self.processes if self._waits(process)]
-
-    def _waits(self, process: Process) -> bool:
-        if all(run.over for run in process.runs):
-            return False
-        names = {run.run.name for run in process.runs}
-        return self.queued.isdisjoint(names) and not any(r.progress.working for r in process.runs)
+        return [
+            process
+            for process in self.processes
+            if not all(run.over for run in process.runs)
+            and not any(r.progress.working or r.run.name in self.queued for r in process.runs)
+        ]
 
 
 def sweep(
@@ -143,9 +140,7 @@ def _gather(suite: Suite, directory: Path, cluster: ClusterSettings | None) -> S
     entries = folder.entries()
     active = slurm.active_jobs() if any(entry.job for entry in entries.values()) else {}
     queued = frozenset(name for name, entry in entries.items() if entry.job in active)
-    asked = suite.seeds_per_process
-    if cluster is not None and cluster.seeds_per_process is not None:
-        asked = cluster.seeds_per_process
+    asked = (cluster and cluster.seeds_per_process) or suite.seeds_per_process
     runs = scheduled_runs(suite.runs(), directory)
     return Sweep(suite, folder, runs, pack(runs, asked or 1), queued)
 
@@ -161,12 +156,13 @@ def _plan(sweep: Sweep) -> None:
         }
     )
     for process in sweep.waiting:
-        sweep.folder.write_specs(process.name, [_spec(run) for run in process.runs])
-
-
-def _spec(scheduled: ScheduledRun) -> RunSpec:
-    run, directory = scheduled.run, scheduled.directory.resolve()
-    return RunSpec(str(run.file.resolve()), run.overrides, run.seed, str(directory))
+        specs = [
+            RunSpec(
+                str(r.run.file.resolve()), r.run.overrides, r.run.seed, str(r.directory.resolve())
+            )
+            for r in process.runs
+        ]
+        sweep.folder.write_specs(process.name, specs)
 
 
 def _run_here(sweep: Sweep, cluster: ClusterSettings | None, jobs: int | None) -> int:
@@ -176,9 +172,8 @@ def _run_here(sweep: Sweep, cluster: ClusterSettings | None, jobs: int | None) -
     stop = StopRequest()
     # A second sweep here would start the same processes.
     with locked(sweep.folder.own), stop.listening():
-        code = Pool(sweep.folder, width, gpus, stop).run(
-            [process.name for process in sweep.waiting]
-        )
+        names = [process.name for process in sweep.waiting]
+        code = Pool(sweep.folder, width, gpus, stop).run(names)
     if code == ExitCode.INTERRUPTED:
         print("stopped; all state is saved. The same command continues.")
     elif code == ExitCode.FAILED:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -45,48 +44,37 @@ def select_best(suite: Suite, runs: Sequence[ScheduledRun], file: Path) -> int:
             f"{len(unfinished):,} of {len(runs):,} runs are not complete, such as "
             f"{unfinished[0].run.name}; qamx sweep {suite.file} continues them"
         )
-    best = list(_best(runs))
+    candidates = list(_candidates(runs))
+    best = [max(each, key=lambda candidate: candidate.success) for each in candidates]
     _write(suite, best, file)
-    for candidate, count in best:
-        choice = " ".join(candidate.choice) or "as the file has it"
-        lost = f", {candidate.diverged} diverged" if candidate.diverged else ""
-        print(
-            f"{candidate.file.stem}: {choice}: success {candidate.success:.1%}{lost}, "
-            f"best of {count}"
-        )
+    for chosen, each in zip(best, candidates, strict=True):
+        choice = " ".join(chosen.choice) or "as the file has it"
+        lost = f", {chosen.diverged} diverged" if chosen.diverged else ""
+        found = f"success {chosen.success:.1%}{lost}, best of {len(each)}"
+        print(f"{chosen.file.stem}: {choice}: {found}")
     print(f"wrote {file}")
     return ExitCode.DONE
 
 
-def _best(runs: Sequence[ScheduledRun]) -> Iterator[tuple[Candidate, int]]:
-    """The best candidate of each experiment, with the number of candidates."""
-    by_file: dict[Path, list[ScheduledRun]] = {}
+def _candidates(runs: Sequence[ScheduledRun]) -> Iterator[list[Candidate]]:
+    """The candidates of each experiment."""
+    groups: dict[Path, dict[tuple[str, ...], list[ScheduledRun]]] = {}
     for run in runs:
-        by_file.setdefault(run.run.file, []).append(run)
-    for file_runs in by_file.values():
-        by_choice: dict[tuple[str, ...], list[ScheduledRun]] = {}
-        for run in file_runs:
-            by_choice.setdefault(run.run.choice, []).append(run)
-        candidates = [_candidate(choice, group) for choice, group in by_choice.items()]
-        yield max(candidates, key=lambda candidate: candidate.success), len(candidates)
+        groups.setdefault(run.run.file, {}).setdefault(run.run.choice, []).append(run)
+    for file, choices in groups.items():
+        yield [_candidate(file, choice, group) for choice, group in choices.items()]
 
 
-def _candidate(choice: tuple[str, ...], runs: Sequence[ScheduledRun]) -> Candidate:
-    ordered = sorted(runs, key=_task)
-    tasks = [fmean(map(_success, group)) for _, group in groupby(ordered, key=_task)]
-    diverged = sum(not run.complete for run in runs)
-    return Candidate(runs[0].run.file, choice, fmean(tasks), diverged)
+def _candidate(file: Path, choice: tuple[str, ...], runs: Sequence[ScheduledRun]) -> Candidate:
+    tasks: dict[str, list[float]] = {}
+    for run in runs:
+        success = (run.progress.success or 0.0) if run.complete else 0.0
+        tasks.setdefault(run.experiment.environment.label, []).append(success)
+    means = [fmean(tasks[task]) for task in sorted(tasks)]
+    return Candidate(file, choice, fmean(means), sum(not run.complete for run in runs))
 
 
-def _task(run: ScheduledRun) -> str:
-    return run.experiment.environment.label
-
-
-def _success(run: ScheduledRun) -> float:
-    return (run.progress.success or 0.0) if run.complete else 0.0
-
-
-def _write(suite: Suite, best: Sequence[tuple[Candidate, int]], file: Path) -> None:
+def _write(suite: Suite, best: Sequence[Candidate], file: Path) -> None:
     import tomli_w
 
     assert suite.selected is not None
@@ -100,7 +88,7 @@ def _write(suite: Suite, best: Sequence[tuple[Candidate, int]], file: Path) -> N
             "experiments": [Path(os.path.relpath(candidate.file, file.parent)).as_posix()],
             "set": list(candidate.choice),
         }
-        for candidate, _ in best
+        for candidate in best
     ]
     head = f"# The best settings of {suite.file.name} by mean success over its tuning tasks.\n\n"
     try:
