@@ -12,7 +12,6 @@ place of that method. Its signatures:
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,7 +26,6 @@ from qamx.agents import AbstractAgent, Parts, adam
 from qamx.config import DataSettings, EnvironmentSettings
 from qamx.config.agents import AgentSettings
 from qamx.config.experiment import EvaluationSettings, ScheduleSettings, scheme_of
-from qamx.config.inverse_temperature import TemperatureSettings, build_temperature
 from qamx.data.replay import BalancedSampling, Sampling, UniformSampling
 from qamx.data.source import DataSource, NormalisedData, ValidatedData, mean_std, min_max
 from qamx.data.transitions import Transitions
@@ -52,23 +50,11 @@ def build_agent(
     """A fresh agent of the registered method, in the sizes of a problem."""
     parts = build_parts(settings, observation_size, action_size)
     builder = registry.agents[settings.method].load_builder()
-    if isinstance(builder, type):
-        return _agent_of_class(builder, settings, parts, key)
-    return settings.with_best_of_n(builder(settings, parts, key))
-
-
-def _agent_of_class(
-    agent_class: Callable[..., AbstractAgent], settings: AgentSettings, parts: Parts, key: Key
-) -> AbstractAgent:
-    """An agent of a plugin's class, each argument being the value of the key of its name."""
-    names = inspect.signature(agent_class).parameters.keys() - {"parts", "key"}
-    values = {name: getattr(settings, name) for name in names}
-    keywords = {
-        name: build_temperature(value) if isinstance(value, TemperatureSettings) else value
-        for name, value in values.items()
-    }
-    agent = agent_class(parts, **keywords, key=key)
-    return agent if "best_of_n" in names else settings.with_best_of_n(agent)
+    if not isinstance(builder, type):
+        return settings.with_best_of_n(builder(settings, parts, key))
+    arguments = settings.arguments_of(builder)
+    agent = builder(parts, **arguments, key=key)
+    return agent if "best_of_n" in arguments else settings.with_best_of_n(agent)
 
 
 def build_parts(settings: AgentSettings, observation_size: int, action_size: int) -> Parts:
@@ -166,10 +152,7 @@ def build_task(
 
 
 def in_policy_units(
-    source: DataSource,
-    make: MakeEnvironment,
-    data: DataSettings,
-    environment: EnvironmentSettings,
+    source: DataSource, make: MakeEnvironment, data: DataSettings, environment: EnvironmentSettings
 ) -> tuple[DataSource, Normalisation]:
     """The data in the units that a new run learns in, and the normalisation.
 
@@ -182,10 +165,7 @@ def in_policy_units(
 
 
 def _fit(
-    source: DataSource,
-    make: MakeEnvironment,
-    data: DataSettings,
-    environment: EnvironmentSettings,
+    source: DataSource, make: MakeEnvironment, data: DataSettings, environment: EnvironmentSettings
 ) -> tuple[Normalisation, Transitions | None, tuple[Finding, ...]]:
     """The scaling that the settings ask for, fitted to the first shard; that shard where it was
     read, and the findings in it."""

@@ -220,12 +220,7 @@ ROUNDING = (
 )
 """Settings of JAX that change the rounding of results, as another machine does."""
 
-ROUNDING_FLAGS = (
-    "XLA_FLAGS",
-    "LIBTPU_INIT_ARGS",
-    "NVIDIA_TF32_OVERRIDE",
-    "TF_CUDNN_DETERMINISTIC",
-)
+ROUNDING_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF_CUDNN_DETERMINISTIC")
 """Environment variables that change the rounding of results."""
 
 

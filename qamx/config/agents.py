@@ -1,23 +1,13 @@
 """Settings of the built-in methods, each of which builds its agent."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from qamx import registry
-from qamx._utils.defaults import (
-    ACTOR_TARGET_RATE,
-    BEST_OF_N,
-    DIFFUSION_STEPS,
-    ENSEMBLE_SIZE,
-    FLOW_STEPS,
-    HIDDEN,
-    KL_SCALE,
-    LEARNING_RATE,
-    POLICY_DELAY,
-    TARGET_ENTROPY_SCALE,
-    TARGET_RATE,
-)
+from qamx._utils import defaults
 from qamx.config.fields import (
     Allowed,
     DefaultText,
@@ -31,7 +21,11 @@ from qamx.config.fields import (
     Switch,
     Text,
 )
-from qamx.config.inverse_temperature import InverseTemperature, build_temperature
+from qamx.config.inverse_temperature import (
+    InverseTemperature,
+    TemperatureSettings,
+    build_temperature,
+)
 
 if TYPE_CHECKING:
     from qamx._types import Key
@@ -54,8 +48,7 @@ Sampling = Annotated[
     ),
 ]
 Tau = Annotated[
-    InverseTemperature,
-    Field(examples=[1.0], description="τ in π(a|s) ∝ π_b(a|s) exp(τ Q(s, a))"),
+    InverseTemperature, Field(examples=[1.0], description="τ in π(a|s) ∝ π_b(a|s) exp(τ Q(s, a))")
 ]
 PlainTau = Annotated[PositiveFloat, Field(examples=[10.0], description="τ")]
 GradientTau = Annotated[
@@ -117,21 +110,23 @@ class AgentSettings(Settings):
         description="ρ, standard deviations of the critics taken off their mean in the backup",
     )
     target_rate: Fraction = Field(
-        default=TARGET_RATE,
+        default=defaults.TARGET_RATE,
         description="λ, the share of the online network that a target takes on at an update",
     )
     ensemble_size: PositiveInt = Field(
-        default=ENSEMBLE_SIZE, description="K, the number of critics"
+        default=defaults.ENSEMBLE_SIZE, description="K, the number of critics"
     )
     flow_steps: PositiveInt = Field(
-        default=FLOW_STEPS,
+        default=defaults.FLOW_STEPS,
         description="T, the steps of the flow's grid; of no effect in methods without a flow",
     )
     solver: Solver = Field(default="euler", description="the Diffrax solver on that grid")
     actor_hidden: HiddenSizes = Field(
-        default=HIDDEN, description="hidden widths of the velocity fields and policies"
+        default=defaults.HIDDEN, description="hidden widths of the velocity fields and policies"
     )
-    critic_hidden: HiddenSizes = Field(default=HIDDEN, description="hidden widths of each critic")
+    critic_hidden: HiddenSizes = Field(
+        default=defaults.HIDDEN, description="hidden widths of each critic"
+    )
     actor_layer_norm: Switch = Field(
         default=False,
         description="layer norm after each hidden layer of velocities, noise predictors, one-step "
@@ -141,7 +136,7 @@ class AgentSettings(Settings):
         default=True, description="layer norm after each hidden layer of the critics and of V(s)"
     )
     batch_size: PositiveInt = Field(default=256, description="action chunks in an update")
-    learning_rate: PositiveFloat = Field(default=LEARNING_RATE, description="Adam's")
+    learning_rate: PositiveFloat = Field(default=defaults.LEARNING_RATE, description="Adam's")
     gradient_clip: GradientClip = "none"
     sampling: Sampling = "uniform"
     best_of_n: Annotated[PositiveInt | None, DefaultText("none"), _BEST_OF_N] = None
@@ -151,6 +146,15 @@ class AgentSettings(Settings):
         description="a run's folder: start from the clone of the data that its newest checkpoint "
         "has",
     )
+
+    def arguments_of(self, agent: "Callable[..., AbstractAgent]") -> dict[str, Any]:
+        """The keyword arguments of an agent's class: keys by name, temperatures built."""
+        names = inspect.signature(agent).parameters.keys() - {"parts", "key"}
+        values = {name: getattr(self, name) for name in names}
+        return {
+            name: build_temperature(value) if isinstance(value, TemperatureSettings) else value
+            for name, value in values.items()
+        }
 
     def with_best_of_n(self, agent: "AbstractAgent") -> "AbstractAgent":
         """The agent as `best_of_n` has it act."""
@@ -175,7 +179,7 @@ class QAMSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QAM
 
-        return QAM(parts, inverse_temperature=build_temperature(self.inverse_temperature), key=key)
+        return QAM(parts, **self.arguments_of(QAM), key=key)
 
 
 @registry.agents.add("qam_fql", "QAM with a one-step policy that follows the fine-tuned flow")
@@ -193,12 +197,7 @@ class QAMFQLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QAMFQL
 
-        return QAMFQL(
-            parts,
-            inverse_temperature=build_temperature(self.inverse_temperature),
-            distill_weight=self.distill_weight,
-            key=key,
-        )
+        return QAMFQL(parts, **self.arguments_of(QAMFQL), key=key)
 
 
 @registry.agents.add("qam_edit", "QAM with a Gaussian edit of the fine-tuned flow's actions")
@@ -208,19 +207,13 @@ class QAMEditSettings(AgentSettings):
     method: str = "qam_edit"
     gradient_clip: GradientClip = CLIP
     edit_scale: EditScale
-    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+    target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
     inverse_temperature: Tau
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QAMEdit
 
-        return QAMEdit(
-            parts,
-            inverse_temperature=build_temperature(self.inverse_temperature),
-            edit_scale=self.edit_scale,
-            target_entropy_scale=self.target_entropy_scale,
-            key=key,
-        )
+        return QAMEdit(parts, **self.arguments_of(QAMEdit), key=key)
 
 
 @registry.agents.add(
@@ -236,14 +229,14 @@ class TRQAMSettings(AgentSettings):
         description="nats per environment step that the policy's paths may be from the behaviour's",
     )
     kl_scale: PositiveFloat = Field(
-        default=KL_SCALE,
+        default=defaults.KL_SCALE,
         description="c in 1/τ = c·λ, λ the dual variable that keeps the budget",
     )
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import TRQAM
 
-        return TRQAM(parts, kl_budget=self.kl_budget, kl_scale=self.kl_scale, key=key)
+        return TRQAM(parts, **self.arguments_of(TRQAM), key=key)
 
 
 @registry.agents.add("bam", "a flow fine-tuned by backpropagation through its memoryless SDE")
@@ -257,7 +250,7 @@ class BAMSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import BAM
 
-        return BAM(parts, inverse_temperature=self.inverse_temperature, key=key)
+        return BAM(parts, **self.arguments_of(BAM), key=key)
 
 
 @registry.agents.add("fbrac", "a flow that climbs the critic through all steps of its ODE")
@@ -274,7 +267,7 @@ class FBRACSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FBRAC
 
-        return FBRAC(parts, bc_weight=self.bc_weight, key=key)
+        return FBRAC(parts, **self.arguments_of(FBRAC), key=key)
 
 
 @registry.agents.add(
@@ -293,7 +286,7 @@ class FQLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FQL
 
-        return FQL(parts, bc_weight=self.bc_weight, key=key)
+        return FQL(parts, **self.arguments_of(FQL), key=key)
 
 
 @registry.agents.add("fedit", "a Gaussian edit of the behaviour flow's actions")
@@ -302,17 +295,12 @@ class FEditSettings(AgentSettings):
 
     method: str = "fedit"
     edit_scale: EditScale
-    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+    target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FEdit
 
-        return FEdit(
-            parts,
-            edit_scale=self.edit_scale,
-            target_entropy_scale=self.target_entropy_scale,
-            key=key,
-        )
+        return FEdit(parts, **self.arguments_of(FEdit), key=key)
 
 
 @registry.agents.add("fawac", "flow matching on the data's chunks weighed by their advantage")
@@ -330,12 +318,7 @@ class FAWACSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FAWAC
 
-        return FAWAC(
-            parts,
-            inverse_temperature=self.inverse_temperature,
-            value_target=self.value_target,
-            key=key,
-        )
+        return FAWAC(parts, **self.arguments_of(FAWAC), key=key)
 
 
 @registry.agents.add("cgql", "a behaviour flow guided by the critic's gradient as it acts")
@@ -349,12 +332,7 @@ class CGQLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import CGQL
 
-        return CGQL(
-            parts,
-            inverse_temperature=self.inverse_temperature,
-            guidance_scale=self.guidance_scale,
-            key=key,
-        )
+        return CGQL(parts, **self.arguments_of(CGQL), key=key)
 
 
 @registry.agents.add("cgql_mse", "guidance by a critic of noised actions, fitted by squares")
@@ -369,13 +347,7 @@ class CGQLMSESettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import CGQLMSE
 
-        return CGQLMSE(
-            parts,
-            inverse_temperature=self.inverse_temperature,
-            guidance_scale=self.guidance_scale,
-            noisy_critic_weight=self.noisy_critic_weight,
-            key=key,
-        )
+        return CGQLMSE(parts, **self.arguments_of(CGQLMSE), key=key)
 
 
 @registry.agents.add("cgql_linex", "guidance by a critic of noised actions, fitted by LINEX")
@@ -392,13 +364,7 @@ class CGQLLinexSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import CGQLLinex
 
-        return CGQLLinex(
-            parts,
-            inverse_temperature=self.inverse_temperature,
-            guidance_scale=self.guidance_scale,
-            noisy_critic_weight=self.noisy_critic_weight,
-            key=key,
-        )
+        return CGQLLinex(parts, **self.arguments_of(CGQLLinex), key=key)
 
 
 @registry.agents.add("qsm", "a diffusion policy whose score is the critic's gradient")
@@ -409,7 +375,7 @@ class QSMSettings(AgentSettings):
     gradient_clip: GradientClip = CLIP
     inverse_temperature: GradientTau
     bc_weight: NoiseWeight
-    diffusion_steps: DiffusionSteps = DIFFUSION_STEPS
+    diffusion_steps: DiffusionSteps = defaults.DIFFUSION_STEPS
     sampler: Literal["ddpm", "clean"] = Field(
         default="ddpm",
         description="the reverse step: the standard one (the paper), or a jump to the predicted "
@@ -419,14 +385,7 @@ class QSMSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QSM
 
-        return QSM(
-            parts,
-            inverse_temperature=self.inverse_temperature,
-            bc_weight=self.bc_weight,
-            diffusion_steps=self.diffusion_steps,
-            sampler=self.sampler,
-            key=key,
-        )
+        return QSM(parts, **self.arguments_of(QSM), key=key)
 
 
 @registry.agents.add("dac", "a diffusion policy pushed along the critic's gradient")
@@ -436,12 +395,12 @@ class DACSettings(AgentSettings):
     method: str = "dac"
     gradient_clip: GradientClip = CLIP
     bc_weight: NoiseWeight
-    diffusion_steps: DiffusionSteps = DIFFUSION_STEPS
+    diffusion_steps: DiffusionSteps = defaults.DIFFUSION_STEPS
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import DAC
 
-        return DAC(parts, bc_weight=self.bc_weight, diffusion_steps=self.diffusion_steps, key=key)
+        return DAC(parts, **self.arguments_of(DAC), key=key)
 
 
 @registry.agents.add("dsrl", "a policy that chooses the noise of the behaviour flow")
@@ -452,17 +411,12 @@ class DSRLSettings(AgentSettings):
     noise_scale: PositiveFloat = Field(
         examples=[1.0], description="bound of an entry of the noise that the policy chooses"
     )
-    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+    target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import DSRL
 
-        return DSRL(
-            parts,
-            noise_scale=self.noise_scale,
-            target_entropy_scale=self.target_entropy_scale,
-            key=key,
-        )
+        return DSRL(parts, **self.arguments_of(DSRL), key=key)
 
 
 @registry.agents.add("ifql", "implicit Q-learning, and the best of N samples of the behaviour flow")
@@ -471,12 +425,12 @@ class IFQLSettings(AgentSettings):
 
     method: str = "ifql"
     expectile: Expectile
-    best_of_n: Annotated[PositiveInt, _BEST_OF_N] = BEST_OF_N
+    best_of_n: Annotated[PositiveInt, _BEST_OF_N] = defaults.BEST_OF_N
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import IFQL
 
-        return IFQL(parts, expectile=self.expectile, best_of_n=self.best_of_n, key=key)
+        return IFQL(parts, **self.arguments_of(IFQL), key=key)
 
     def with_best_of_n(self, agent: "AbstractAgent") -> "AbstractAgent":
         """The agent as it is: the method itself plays the best of N."""
@@ -492,11 +446,11 @@ class ReBRACSettings(AgentSettings):
         examples=[1.0], description="weight of the squared distance to the data's actions"
     )
     actor_noise: NonNegativeFloat = Field(
-        examples=[0.0],
-        description="standard deviation of the noise on actions, clipped to ±0.5",
+        examples=[0.0], description="standard deviation of the noise on actions, clipped to ±0.5"
     )
     policy_delay: PositiveInt = Field(
-        default=POLICY_DELAY, description="updates between two steps of what `delayed` names"
+        default=defaults.POLICY_DELAY,
+        description="updates between two steps of what `delayed` names",
     )
     delayed: Literal["actor", "targets"] = Field(
         default="actor",
@@ -506,14 +460,7 @@ class ReBRACSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import ReBRAC
 
-        return ReBRAC(
-            parts,
-            bc_weight=self.bc_weight,
-            actor_noise=self.actor_noise,
-            policy_delay=self.policy_delay,
-            delayed=self.delayed,
-            key=key,
-        )
+        return ReBRAC(parts, **self.arguments_of(ReBRAC), key=key)
 
 
 @registry.agents.add("rlpd", "SAC from scratch online, on old and new data in equal parts")
@@ -524,18 +471,13 @@ class RLPDSettings(AgentSettings):
     bc_weight: NonNegativeFloat = Field(
         default=0.0, description="weight of the data's log probability"
     )
-    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+    target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
     sampling: Sampling = "balanced"
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import RLPD
 
-        return RLPD(
-            parts,
-            bc_weight=self.bc_weight,
-            target_entropy_scale=self.target_entropy_scale,
-            key=key,
-        )
+        return RLPD(parts, **self.arguments_of(RLPD), key=key)
 
 
 @registry.agents.add("rql", "a flow whose every step climbs a critic of its intermediate states")
@@ -546,7 +488,7 @@ class RQLSettings(AgentSettings):
     expectile: Expectile
     bc_weight: PositiveFloat = Field(examples=[1.0], description="weight of flow matching")
     actor_target_rate: Fraction = Field(
-        default=ACTOR_TARGET_RATE,
+        default=defaults.ACTOR_TARGET_RATE,
         description="share of the velocity that the slow copy takes on at an update; the copy is "
         "what is evaluated",
     )
@@ -554,10 +496,4 @@ class RQLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import RQL
 
-        return RQL(
-            parts,
-            bc_weight=self.bc_weight,
-            expectile=self.expectile,
-            actor_target_rate=self.actor_target_rate,
-            key=key,
-        )
+        return RQL(parts, **self.arguments_of(RQL), key=key)

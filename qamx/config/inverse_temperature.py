@@ -11,14 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from qamx import registry
 from qamx._utils.defaults import KL_SCALE
-from qamx.config.fields import (
-    Allowed,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    Settings,
-    Text,
-)
+from qamx.config.fields import Allowed, NonNegativeFloat, PositiveFloat, PositiveInt, Settings, Text
 from qamx.config.messages import RegistryChoice
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 OfflineSteps = Annotated[PositiveInt, Field(description="updates from the data alone")]
 OnlineSteps = Annotated[PositiveInt, Field(description="environment steps of the online phase")]
 Warmup = Annotated[
-    Count,
-    Field(description="environment steps before its first update; fewer than `online_steps`"),
+    Count, Field(description="environment steps before its first update; fewer than `online_steps`")
 ]
 OFFLINE_STEPS = 1_000_000
 UpdatesPerStep = Annotated[

@@ -299,9 +299,7 @@ class GroupSettings(DefaultSettings):
         DefaultText("one without a name"),
     ] = Field(default=(), description="the variants in which each experiment of the group is run")
     grid: Annotated[
-        dict[str, Any],
-        Allowed("a table [group.grid] of lists of values"),
-        DefaultText("no grid"),
+        dict[str, Any], Allowed("a table [group.grid] of lists of values"), DefaultText("no grid")
     ] = Field(
         default={},
         description="every combination of the values is run, as a variant: "
@@ -315,9 +313,7 @@ class SuiteSettings(Settings):
     suite: Annotated[SharedSettings, Allowed("a table [suite]")] = SharedSettings()
     selected: Annotated[SelectedSettings | None, Allowed("a table [selected]")] = None
     group: Annotated[
-        tuple[GroupSettings, ...],
-        Strict(False),
-        Allowed("at least one table [[group]]"),
+        tuple[GroupSettings, ...], Strict(False), Allowed("at least one table [[group]]")
     ]
 
     @field_validator("group")
