@@ -13,6 +13,7 @@ from typing import Any
 from qamx._utils.backend import setting
 from qamx._utils.defaults import EVALUATION_STREAM, TRAINING_STREAM
 from qamx._utils.files import atomic_write, cached_sha256, package_version
+from qamx._utils.processes import output_of
 from qamx.config import Experiment
 from qamx.config.experiment import flat
 from qamx.errors import UserError
@@ -277,13 +278,7 @@ def _commit() -> str | None:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        done = output_of(["git", "-C", str(root), *arguments], 10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.strip() if done.returncode == 0 else None
