@@ -80,32 +80,29 @@ class OGBenchDataSettings(DataSettings):
             raise value_problem(f"found {show(source)}; {suggestion(name_of(source), known)}")
         return source
 
-    @field_validator("updates_per_shard")
+    @field_validator("updates_per_shard", "shards", "cache", "generate_episodes")
     @classmethod
-    def _fits_source(cls, updates: int | None, info: ValidationInfo) -> int | None:
-        source = info.data.get("source")
-        if source is not None and _is_sharded(source) and updates is None:
+    def _fits_source(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """Some keys are for a folder of shards alone; generated episodes are one file."""
+        source, key = info.data.get("source"), info.field_name
+        if source is None:  # a problem already
+            return value
+        found, sharded = f"found {show(value)}, but {show(source)}", f"{SHARDED}-" in source
+        if value is None and sharded and key == "updates_per_shard":
             raise value_problem(
                 f"missing, and {show(source)} is a folder of shards; "
                 "write a positive integer, e.g. 1000"
             )
-        return _for_shards_alone(updates, source)
-
-    @field_validator("shards", "cache")
-    @classmethod
-    def _of_a_folder(cls, value: int | None, info: ValidationInfo) -> int | None:
-        return _for_shards_alone(value, info.data.get("source"))
-
-    @field_validator("generate_episodes")
-    @classmethod
-    def _one_file(cls, episodes: int | None, info: ValidationInfo) -> int | None:
-        source = info.data.get("source")
-        if episodes is not None and source is not None and _is_sharded(source):
+        if value is not None and sharded and key == "generate_episodes":
             raise value_problem(
-                f"found {episodes}, but {show(source)} is a folder of shards; leave it out and "
-                "make the shards with qamx data generate"
+                f"{found} is a folder of shards; leave it out and make the shards with qamx data "
+                "generate"
             )
-        return episodes
+        if value is not None and not sharded and key != "generate_episodes":
+            raise value_problem(
+                f'{found} has no shards (a folder of them is named "...{SHARDED}-v0"); leave it out'
+            )
+        return value
 
     @field_validator("generate_seed")
     @classmethod
@@ -125,28 +122,9 @@ class OGBenchDataSettings(DataSettings):
             generate_episodes=self.generate_episodes,
             generate_seed=self.generate_seed or 0,
         )
-        return OGBenchData(
-            environment.name,
-            environment.task,
-            environment.reward,
-            files,
-            self.updates_per_shard,
-            cached=self.cache is not False and len(files) > 1,
-        )
-
-
-def _for_shards_alone(value: int | None, source: str | None) -> int | None:
-    """The value, or a problem if the source is one file."""
-    if value is not None and source is not None and not _is_sharded(source):
-        raise value_problem(
-            f"found {show(value)}, but {show(source)} has no shards (a folder of them is "
-            f'named "...{SHARDED}-v0"); leave it out'
-        )
-    return value
-
-
-def _is_sharded(source: str) -> bool:
-    return f"{SHARDED}-" in source
+        task = environment.name, environment.task, environment.reward
+        cached = self.cache is not False and len(files) > 1
+        return OGBenchData(*task, files, self.updates_per_shard, cached=cached)
 
 
 def _environment_of(source: str) -> str:

@@ -247,20 +247,11 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as the tables of a file; keys without a value are left out."""
-        general = {"name": self.name, "seed": self.seed, "plugins": list(self.plugins)}
-        sections = {
-            "environment": self.environment,
-            "data": self.data,
-            "agent": self.agent,
-            "schedule": self.schedule,
-            "evaluation": self.evaluation,
-            "checkpoint": self.checkpoint,
-            "logging": self.logging,
-            "compute": self.compute,
+        tables = {
+            name: value.model_dump(exclude_none=True) if isinstance(value, Settings) else value
+            for name, value in vars(self).items()
         }
-        return general | {
-            name: settings.model_dump(exclude_none=True) for name, settings in sections.items()
-        }
+        return tables | {"plugins": list(self.plugins)}
 
     def to_toml(self) -> str:
         """A file that loads by itself to an equal experiment."""
@@ -274,12 +265,8 @@ class Experiment:
         A key that an experiment does not have is None.
         """
         mine, theirs = flat(self.to_dict()), flat(other.to_dict())
-        keys = dict.fromkeys((*mine, *theirs))
-        return [
-            (key, mine.get(key), theirs.get(key))
-            for key in keys
-            if mine.get(key) != theirs.get(key)
-        ]
+        both = [(key, mine.get(key), theirs.get(key)) for key in mine | theirs]
+        return [row for row in both if row[1] != row[2]]
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -23,10 +23,6 @@ class TemperatureSettings(Settings):
 
     schedule: Text
 
-    def as_toml(self) -> object:
-        """The value that stands for this schedule in a file."""
-        return self.model_dump()
-
 
 @registry.temperatures.add(
     "constant", "the same inverse temperature throughout (a plain number in the file)"
@@ -36,9 +32,6 @@ class ConstantTemperature(TemperatureSettings):
 
     schedule: str = "constant"
     value: PositiveFloat = Field(description="the same throughout; a plain number says the same")
-
-    def as_toml(self) -> object:
-        return self.value
 
     def build(self) -> "AbstractInverseTemperature":
         from qamx.schedules import Constant
@@ -100,7 +93,9 @@ def _parse(value: object) -> object:
 
 
 def _as_toml(temperature: TemperatureSettings) -> object:
-    return temperature.as_toml()
+    """The value that stands for a schedule in a file."""
+    constant = isinstance(temperature, ConstantTemperature)
+    return temperature.value if constant else temperature.model_dump()
 
 
 InverseTemperature = Annotated[

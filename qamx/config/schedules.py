@@ -15,18 +15,7 @@ if TYPE_CHECKING:
     from qamx.schedules import Phase, Schedule
 
 OfflineSteps = Annotated[PositiveInt, Field(description="updates from the data alone")]
-OnlineSteps = Annotated[PositiveInt, Field(description="environment steps of the online phase")]
-Warmup = Annotated[
-    Count, Field(description="environment steps before its first update; fewer than `online_steps`")
-]
 OFFLINE_STEPS = 1_000_000
-UpdatesPerStep = Annotated[
-    PositiveFloat,
-    Field(
-        description="updates for each environment step after that (UTD); `0.25` is one after "
-        "every fourth step"
-    ),
-]
 
 
 @registry.schedules.add("cloning", "clone the data, for other runs to start from")
@@ -76,9 +65,18 @@ class OfflineSettings(LearningSettings):
 class CollectingSettings(LearningSettings):
     """Keys of the schedules with an online phase."""
 
-    online_steps: OnlineSteps = 500_000
-    online_warmup: Warmup = 5_000
-    updates_per_step: UpdatesPerStep = 1
+    online_steps: PositiveInt = Field(
+        default=500_000, description="environment steps of the online phase"
+    )
+    online_warmup: Count = Field(
+        default=5_000,
+        description="environment steps before its first update; fewer than `online_steps`",
+    )
+    updates_per_step: PositiveFloat = Field(
+        default=1,
+        description="updates for each environment step after that (UTD); `0.25` is one after "
+        "every fourth step",
+    )
 
     @field_validator("online_warmup")
     @classmethod

@@ -57,12 +57,17 @@ class RunVariant:
     name: str | None
     choice: tuple[Override, ...] = ()
 
-    def resolve(self, file: Path) -> Experiment:
-        """The experiment of a file with these overrides, and the variant in its name."""
+    def runs(self, file: Path, seeds: tuple[int, ...] | None) -> Iterator[SuiteRun]:
+        """The runs of an experiment, which is validated once for all of its seeds."""
         experiment = resolve(gather(file, self.overrides, None))
-        if self.name is None:
-            return experiment
-        return replace(experiment, name=f"{experiment.name}-{self.name}")
+        overrides = tuple(override.text for override in self.overrides)
+        choice = tuple(override.text for override in self.choice)
+        if self.name is not None:
+            experiment = replace(experiment, name=f"{experiment.name}-{self.name}")
+            overrides = (*overrides, f"name={show(experiment.name)}")
+        for seed in seeds or (experiment.seed,):
+            name = replace(experiment, seed=seed).run_name
+            yield SuiteRun(file, overrides, seed, name, choice)
 
     def title(self, file: Path) -> str:
         """The name of an experiment in the message of a problem."""
@@ -119,34 +124,18 @@ class Suite:
         """
         runs: list[tuple[str, SuiteRun]] = []
         titles: dict[ConfigProblem, list[str]] = {}
-        for group, file, variant in self._experiments():
-            try:
-                runs += [(group.key, run) for run in _runs_of(variant, file, group.seeds)]
-            except ConfigError as error:
-                for problem in error.problems:
-                    titles.setdefault(problem, []).append(variant.title(file))
+        for group in self.groups:
+            for file, variant in itertools.product(group.files, group.variants):
+                try:
+                    runs += [(group.key, run) for run in variant.runs(file, group.seeds)]
+                except ConfigError as error:
+                    for problem in error.problems:
+                        titles.setdefault(problem, []).append(variant.title(file))
         problems = [_with_experiments(problem, names) for problem, names in titles.items()]
         problems += _shared_names(self.file, runs)
         if problems:
             raise ConfigError(problems)
         return tuple(run for _, run in runs)
-
-    def _experiments(self) -> Iterator[tuple[SuiteGroup, Path, RunVariant]]:
-        for group in self.groups:
-            for file, variant in itertools.product(group.files, group.variants):
-                yield group, file, variant
-
-
-def _runs_of(variant: RunVariant, file: Path, seeds: tuple[int, ...] | None) -> Iterator[SuiteRun]:
-    """The runs of one experiment, which is validated once for all of its seeds."""
-    experiment = variant.resolve(file)
-    overrides = tuple(override.text for override in variant.overrides)
-    choice = tuple(override.text for override in variant.choice)
-    if variant.name is not None:
-        overrides = (*overrides, f"name={show(experiment.name)}")
-    for seed in seeds or (experiment.seed,):
-        name = replace(experiment, seed=seed).run_name
-        yield SuiteRun(file, overrides, seed, name, choice)
 
 
 def _with_experiments(problem: ConfigProblem, titles: list[str]) -> ConfigProblem:
@@ -334,13 +323,11 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     """
     tree = ConfigTree(find_suite(path))
     settings = validated(tree, SuiteSettings)
-    groups: tuple[SuiteGroup, ...] = ()
-    selected = None
-    if settings is not None:
-        last = tuple(Override(text) for text in overrides)
-        groups = tuple(_groups(tree, settings, last))
-        selected = _selected(tree, settings, groups)
-    if settings is None or tree.problems:
+    if settings is None:
+        raise ConfigError(tree.problems)
+    groups = tuple(_groups(tree, settings, tuple(map(Override, overrides))))
+    selected = _selected(tree, settings, groups)
+    if tree.problems:
         raise ConfigError(tree.problems)
     return Suite(tree.file, groups, settings.suite.seeds_per_process, selected)
 
