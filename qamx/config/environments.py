@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class OGBenchEnvironmentSettings(EnvironmentSettings):
     """A task of OGBench."""
 
+    stops_at_success = True
+
     task: Annotated[int, Field(ge=1, le=5), Allowed("an integer from 1 to 5")] = Field(
         examples=[2], description="the task of the OGBench domain"
     )
@@ -50,10 +52,6 @@ class OGBenchEnvironmentSettings(EnvironmentSettings):
     def sparse(self) -> bool:
         return self.reward == "sparse"
 
-    @property
-    def stops_at_success(self) -> bool:
-        return True
-
     def default_source(self) -> str:
         return f"ogbench:{self.name}-v0"
 
@@ -72,9 +70,6 @@ class OGBenchEnvironmentSettings(EnvironmentSettings):
         return functools.partial(OGBenchEnvironment, self.name, self.task, self.reward)
 
 
-Arguments = Annotated[dict[str, Any], Allowed("a table of the environment's arguments")]
-
-
 _AT_ONCE = "a success_return of 0 or less is reached before an episode's first step"
 
 
@@ -84,7 +79,9 @@ _AT_ONCE = "a success_return of 0 or less is reached before an episode's first s
 class GymnasiumEnvironmentSettings(EnvironmentSettings):
     """`id` is "gymnasium:" and `Pendulum-v1`, `module:Name-v0` or `module:Class`."""
 
-    arguments: Arguments = Field(
+    unit_actions = False
+
+    arguments: Annotated[dict[str, Any], Allowed("a table of the environment's arguments")] = Field(
         default={},
         examples=[{"render_mode": "rgb_array"}],
         description="passed to the environment by name",
@@ -155,10 +152,6 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
             return f"a return of at least {self.success_return:g} at an episode's last step"
         key = self.success_key or "success, or is_success,"
         return f"{key} in info of an episode's last step"
-
-    @property
-    def unit_actions(self) -> bool:
-        return False
 
     @property
     def observation_order(self) -> tuple[str, ...] | None:

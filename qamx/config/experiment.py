@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -77,35 +77,18 @@ class EnvironmentSettings(Settings):
         """The id without its scheme."""
         return name_of(self.id)
 
-    @property
-    def label(self) -> str:
-        """The part of a run folder's name that stands for the environment; may be empty."""
-        return ""
-
-    @property
-    def unit_actions(self) -> bool:
-        """True if actions are in [-1, 1], False if the environment has other bounds."""
-        return True
-
-    @property
-    def observation_order(self) -> tuple[str, ...] | None:
-        """The entries of dictionary observations that are used, if the file names them."""
-        return None
-
-    @property
-    def sparse(self) -> bool:
-        """True if the reward is -1 until the task is solved, then 0."""
-        return False
-
-    @property
-    def stops_at_success(self) -> bool:
-        """True if an episode ends where the task is solved."""
-        return False
-
-    @property
-    def success_rule(self) -> str:
-        """The condition, in words, under which an evaluation counts an episode as solved."""
-        return 'info["success"] of an episode\'s last step'
+    label: ClassVar[str] = ""
+    """The part of a run folder's name that stands for the environment."""
+    unit_actions: ClassVar[bool] = True
+    """True if actions are in [-1, 1], False if the environment has other bounds."""
+    observation_order: ClassVar[tuple[str, ...] | None] = None
+    """The entries of dictionary observations that are used, if the file names them."""
+    sparse: ClassVar[bool] = False
+    """True if the reward is -1 until the task is solved, then 0."""
+    stops_at_success: ClassVar[bool] = False
+    """True if an episode ends where the task is solved."""
+    success_rule: ClassVar[str] = 'info["success"] of an episode\'s last step'
+    """The condition, in words, under which an evaluation counts an episode as solved."""
 
     def default_source(self) -> str | None:
         """The data source that belongs to this environment, if there is one."""

@@ -91,15 +91,6 @@ class SuiteGroup:
 
 
 @dataclass(frozen=True)
-class Selected:
-    """Tasks, seeds and overrides of a run with selected settings; without tasks, the file's own."""
-
-    tasks: tuple[int, ...] | None
-    seeds: tuple[int, ...]
-    set: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Suite:
     """A suite whose file is valid; `runs` validates its experiments.
 
@@ -110,7 +101,7 @@ class Suite:
     file: Path
     groups: tuple[SuiteGroup, ...]
     seeds_per_process: int | None = None
-    selected: Selected | None = None
+    selected: "SelectedSettings | None" = None
 
     def __len__(self) -> int:
         """The number of runs."""
@@ -350,7 +341,7 @@ def _groups(
 
 def _selected(
     tree: ConfigTree, settings: SuiteSettings, groups: Sequence[SuiteGroup]
-) -> Selected | None:
+) -> SelectedSettings | None:
     """The runs with selected settings of a tuning suite; seeds that it tunes on are a problem."""
     table, file = settings.selected, str(tree.file)
     if settings.suite.kind == "runs":
@@ -367,7 +358,7 @@ def _selected(
     if stale:
         text = f"found {show(stale)}, on which the settings are selected; write fresh seeds"
         tree.complain(file, "selected.seeds", text)
-    return Selected(table.tasks, table.seeds, table.set)
+    return table
 
 
 def _files(tree: ConfigTree, key: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
