@@ -20,7 +20,6 @@ import optax
 
 from qamx import registry
 from qamx._types import Key
-from qamx._utils.finding import Finding
 from qamx._utils.machine import usable_cores
 from qamx.agents import AbstractAgent, Parts, adam
 from qamx.config import DataSettings, EnvironmentSettings
@@ -158,19 +157,8 @@ def in_policy_units(
 
     **Raises:** `UserError` if the units cannot be determined.
     """
-    scaling, first, findings = _fit(source, make, data, environment)
-    if scaling.is_identity:
-        return source, scaling
-    return NormalisedData(source, scaling, first, findings), scaling
-
-
-def _fit(
-    source: DataSource, make: MakeEnvironment, data: DataSettings, environment: EnvironmentSettings
-) -> tuple[Normalisation, Transitions | None, tuple[Finding, ...]]:
-    """The scaling that the settings ask for, fitted to the first shard; that shard where it was
-    read, and the findings in it."""
-    first: Transitions | None = None
     mean = deviation = low = high = np.zeros(0, np.float32)
+    first: Transitions | None = None
     seen = acted = ()
     if data.normalise_observations or data.scale_actions == "data":
         first = source.load(0)
@@ -180,21 +168,18 @@ def _fit(
         low, high, acted = min_max(data.source, np.asarray(first.actions))
     elif data.scale_actions == "space" and not environment.unit_actions:
         low, high = _bounds(make, environment)
-    return (
-        Normalisation(
-            mean, deviation, low, high, environment.reward_scale, environment.reward_shift
-        ),
-        first,
-        (*seen, *acted),
-    )
+    reward = environment.reward_scale, environment.reward_shift
+    scaling = Normalisation(mean, deviation, low, high, *reward)
+    if scaling.is_identity:
+        return source, scaling
+    return NormalisedData(source, scaling, first, (*seen, *acted)), scaling
 
 
 def _bounds(make: MakeEnvironment, settings: EnvironmentSettings) -> tuple[Vector, Vector]:
     """The bounds of an environment's actions, none where they are -1 and 1."""
     with opened(make) as env:
-        low, high = (
-            np.asarray(getattr(env, name), np.float32) for name in ("action_low", "action_high")
-        )
+        names = ("action_low", "action_high")
+        low, high = (np.asarray(getattr(env, name), np.float32) for name in names)
     with np.errstate(over="ignore", invalid="ignore"):
         bounded = np.isfinite(high - low).all()
     if not bounded:

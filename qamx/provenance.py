@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qamx._utils.backend import setting
+from qamx._utils.backend import REFUSED, setting
 from qamx._utils.defaults import EVALUATION_STREAM, TRAINING_STREAM
 from qamx._utils.files import atomic_write, cached_sha256, package_version
 from qamx._utils.processes import output_of
@@ -70,7 +70,6 @@ def read(directory: Path) -> dict[str, Any]:
 
 
 def _new_passport(experiment: Experiment, data: list[dict[str, Any]]) -> dict[str, Any]:
-
     return {
         "run": experiment.run_name,
         "config": _as_json(experiment),
@@ -88,10 +87,9 @@ def _new_passport(experiment: Experiment, data: list[dict[str, Any]]) -> dict[st
 
 
 def _data(files: Sequence[Path]) -> list[dict[str, Any]]:
-    hashes = cached_sha256(files)
     return [
         {"file": str(file), "bytes": file.stat().st_size, "sha256": checksum}
-        for file, checksum in zip(files, hashes, strict=True)
+        for file, checksum in zip(files, cached_sha256(files), strict=True)
     ]
 
 
@@ -123,8 +121,6 @@ def note_switches(directory: Path) -> None:
 
 def _check_settings(last: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
     """Refuse a changed setting of JAX if random draws depend on it; warn if rounding does."""
-    from qamx._utils.backend import REFUSED
-
     for line in _differing(last["jax"], now["jax"], DRAWS):
         name = line.partition(":")[0]
         back = "" if name.lower() in {switch.name for switch in REFUSED} else "set it as then, or "

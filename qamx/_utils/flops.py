@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -105,10 +106,8 @@ def _call(product: Product, together: int) -> Callable[[], Any]:
 
     @jax.jit
     def multiply(lefts: jax.Array, right: jax.Array) -> jax.Array:
-        def product(left: jax.Array) -> jax.Array:
-            return jnp.matmul(left, right, preferred_element_type=jnp.float32)
-
-        return jax.lax.map(product, lefts)
+        matmul = partial(jnp.matmul, b=right, preferred_element_type=jnp.float32)
+        return jax.lax.map(matmul, lefts)
 
     jax.block_until_ready(multiply(lefts, right))
     return lambda: multiply(lefts, right)
