@@ -100,52 +100,40 @@ CLIP = 1.0
 class AgentSettings(Settings):
     """Keys of every method. Base class for the settings of a method of your own."""
 
-    method: Text = Field(examples=["qam"], description="its name; see `qamx list`")
-    horizon: PositiveInt = Field(
-        examples=[5], description="H, the length of an action chunk and of the n-step backup"
-    )
-    discount: Discount = Field(examples=[0.99], description="γ, per environment step")
-    pessimism: NonNegativeFloat = Field(
-        default=0.0,
-        description="ρ, standard deviations of the critics taken off their mean in the backup",
-    )
-    target_rate: Fraction = Field(
-        default=defaults.TARGET_RATE,
-        description="λ, the share of the online network that a target takes on at an update",
-    )
-    ensemble_size: PositiveInt = Field(
-        default=defaults.ENSEMBLE_SIZE, description="K, the number of critics"
-    )
-    flow_steps: PositiveInt = Field(
-        default=defaults.FLOW_STEPS,
-        description="T, the steps of the flow's grid; of no effect in methods without a flow",
-    )
-    solver: Solver = Field(default="euler", description="the Diffrax solver on that grid")
-    actor_hidden: HiddenSizes = Field(
-        default=defaults.HIDDEN, description="hidden widths of the velocity fields and policies"
-    )
-    critic_hidden: HiddenSizes = Field(
-        default=defaults.HIDDEN, description="hidden widths of each critic"
-    )
-    actor_layer_norm: Switch = Field(
-        default=False,
-        description="layer norm after each hidden layer of velocities, noise predictors, one-step "
-        "and deterministic policies",
-    )
-    critic_layer_norm: Switch = Field(
-        default=True, description="layer norm after each hidden layer of the critics and of V(s)"
-    )
-    batch_size: PositiveInt = Field(default=256, description="action chunks in an update")
-    learning_rate: PositiveFloat = Field(default=defaults.LEARNING_RATE, description="Adam's")
+    method: Text = Field(examples=["qam"])
+    """its name; see `qamx list`"""
+    horizon: PositiveInt = Field(examples=[5])
+    """H, the length of an action chunk and of the n-step backup"""
+    discount: Discount = Field(examples=[0.99])
+    """γ, per environment step"""
+    pessimism: NonNegativeFloat = 0.0
+    """ρ, standard deviations of the critics taken off their mean in the backup"""
+    target_rate: Fraction = defaults.TARGET_RATE
+    """λ, the share of the online network that a target takes on at an update"""
+    ensemble_size: PositiveInt = defaults.ENSEMBLE_SIZE
+    """K, the number of critics"""
+    flow_steps: PositiveInt = defaults.FLOW_STEPS
+    """T, the steps of the flow's grid; of no effect in methods without a flow"""
+    solver: Solver = "euler"
+    """the Diffrax solver on that grid"""
+    actor_hidden: HiddenSizes = defaults.HIDDEN
+    """hidden widths of the velocity fields and policies"""
+    critic_hidden: HiddenSizes = defaults.HIDDEN
+    """hidden widths of each critic"""
+    actor_layer_norm: Switch = False
+    """layer norm after each hidden layer of velocities, noise predictors, one-step and
+    deterministic policies"""
+    critic_layer_norm: Switch = True
+    """layer norm after each hidden layer of the critics and of V(s)"""
+    batch_size: PositiveInt = 256
+    """action chunks in an update"""
+    learning_rate: PositiveFloat = defaults.LEARNING_RATE
+    """Adam's"""
     gradient_clip: GradientClip = "none"
     sampling: Sampling = "uniform"
     best_of_n: Annotated[PositiveInt | None, DefaultText("none"), _BEST_OF_N] = None
-    initialise_from: Text | None = Field(
-        default=None,
-        examples=["runs/c4_qam-task2-seed10001"],
-        description="a run's folder: start from the clone of the data that its newest checkpoint "
-        "has",
-    )
+    initialise_from: Text | None = Field(default=None, examples=["runs/c4_qam-task2-seed10001"])
+    """a run's folder: start from the clone of the data that its newest checkpoint has"""
 
     def arguments_of(self, agent: "Callable[..., AbstractAgent]") -> dict[str, Any]:
         """The keyword arguments of an agent's class: keys by name, temperatures built."""
@@ -189,10 +177,8 @@ class QAMFQLSettings(AgentSettings):
     method: str = "qam_fql"
     gradient_clip: GradientClip = CLIP
     inverse_temperature: Tau
-    distill_weight: PositiveFloat = Field(
-        examples=[30.0],
-        description="weight of the distance between the one-step policy and the flow",
-    )
+    distill_weight: PositiveFloat = Field(examples=[30.0])
+    """weight of the distance between the one-step policy and the flow"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QAMFQL
@@ -224,14 +210,10 @@ class TRQAMSettings(AgentSettings):
 
     method: str = "trqam"
     gradient_clip: GradientClip = CLIP
-    kl_budget: PositiveFloat = Field(
-        default=1.0,
-        description="nats per environment step that the policy's paths may be from the behaviour's",
-    )
-    kl_scale: PositiveFloat = Field(
-        default=defaults.KL_SCALE,
-        description="c in 1/τ = c·λ, λ the dual variable that keeps the budget",
-    )
+    kl_budget: PositiveFloat = 1.0
+    """nats per environment step that the policy's paths may be from the behaviour's"""
+    kl_scale: PositiveFloat = defaults.KL_SCALE
+    """c in 1/τ = c·λ, λ the dual variable that keeps the budget"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import TRQAM
@@ -258,11 +240,8 @@ class FBRACSettings(AgentSettings):
     """A flow improved through its ODE (Park et al., arXiv 2502.02538)."""
 
     method: str = "fbrac"
-    bc_weight: PositiveFloat = Field(
-        examples=[1.0],
-        description="weight of staying with the data against the critic: the value term is "
-        "divided by it",
-    )
+    bc_weight: PositiveFloat = Field(examples=[1.0])
+    """weight of staying with the data against the critic: the value term is divided by it"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FBRAC
@@ -277,11 +256,9 @@ class FQLSettings(AgentSettings):
     """A one-step policy over the behaviour flow (Park et al., arXiv 2502.02538)."""
 
     method: str = "fql"
-    bc_weight: PositiveFloat = Field(
-        examples=[1.0],
-        description="weight of staying with the data against the critic: the distance to the flow "
-        "is multiplied with it",
-    )
+    bc_weight: PositiveFloat = Field(examples=[1.0])
+    """weight of staying with the data against the critic: the distance to the flow is multiplied
+    with it"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FQL
@@ -309,11 +286,9 @@ class FAWACSettings(AgentSettings):
 
     method: str = "fawac"
     inverse_temperature: PlainTau
-    value_target: Literal["td", "critic"] = Field(
-        default="td",
-        description="what V(s) regresses to: the critics' TD target (the paper), or the target "
-        "critics at the data's action (the release)",
-    )
+    value_target: Literal["td", "critic"] = "td"
+    """the target of V(s): the critics' TD target (the paper), or the target critics at the data's
+    action (the release)"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FAWAC
@@ -355,9 +330,8 @@ class CGQLLinexSettings(AgentSettings):
     """A flow guided by a critic of noised actions, fitted by the LINEX loss."""
 
     method: str = "cgql_linex"
-    inverse_temperature: PositiveFloat = Field(
-        examples=[10.0], description="τ, on the critic's gradient and in the critic's loss"
-    )
+    inverse_temperature: PositiveFloat = Field(examples=[10.0])
+    """τ, on the critic's gradient and in the critic's loss"""
     guidance_scale: GuidanceScale
     noisy_critic_weight: NoisyCriticWeight
 
@@ -376,11 +350,9 @@ class QSMSettings(AgentSettings):
     inverse_temperature: GradientTau
     bc_weight: NoiseWeight
     diffusion_steps: DiffusionSteps = defaults.DIFFUSION_STEPS
-    sampler: Literal["ddpm", "clean"] = Field(
-        default="ddpm",
-        description="the reverse step: the standard one (the paper), or a jump to the predicted "
-        "clean action (the release)",
-    )
+    sampler: Literal["ddpm", "clean"] = "ddpm"
+    """the reverse step: the standard one (the paper), or a jump to the predicted clean action (the
+    release)"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QSM
@@ -408,9 +380,8 @@ class DSRLSettings(AgentSettings):
     """A policy over the noise of the behaviour flow (Wagenmaker et al., arXiv 2506.15799)."""
 
     method: str = "dsrl"
-    noise_scale: PositiveFloat = Field(
-        examples=[1.0], description="bound of an entry of the noise that the policy chooses"
-    )
+    noise_scale: PositiveFloat = Field(examples=[1.0])
+    """bound of an entry of the noise that the policy chooses"""
     target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
@@ -442,20 +413,14 @@ class ReBRACSettings(AgentSettings):
     """A deterministic policy with a cloning penalty (Tarasov et al., arXiv 2305.09836)."""
 
     method: str = "rebrac"
-    bc_weight: PositiveFloat = Field(
-        examples=[1.0], description="weight of the squared distance to the data's actions"
-    )
-    actor_noise: NonNegativeFloat = Field(
-        examples=[0.0], description="standard deviation of the noise on actions, clipped to ±0.5"
-    )
-    policy_delay: PositiveInt = Field(
-        default=defaults.POLICY_DELAY,
-        description="updates between two steps of what `delayed` names",
-    )
-    delayed: Literal["actor", "targets"] = Field(
-        default="actor",
-        description="actor and targets (the paper), or the targets alone (the release)",
-    )
+    bc_weight: PositiveFloat = Field(examples=[1.0])
+    """weight of the squared distance to the data's actions"""
+    actor_noise: NonNegativeFloat = Field(examples=[0.0])
+    """standard deviation of the noise on actions, clipped to ±0.5"""
+    policy_delay: PositiveInt = defaults.POLICY_DELAY
+    """updates between two steps of what `delayed` names"""
+    delayed: Literal["actor", "targets"] = "actor"
+    """actor and targets (the paper), or the targets alone (the release)"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import ReBRAC
@@ -468,9 +433,8 @@ class RLPDSettings(AgentSettings):
     """SAC on old and new data in equal parts (Ball et al., arXiv 2302.02948)."""
 
     method: str = "rlpd"
-    bc_weight: NonNegativeFloat = Field(
-        default=0.0, description="weight of the data's log probability"
-    )
+    bc_weight: NonNegativeFloat = 0.0
+    """weight of the data's log probability"""
     target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
     sampling: Sampling = "balanced"
 
@@ -486,12 +450,11 @@ class RQLSettings(AgentSettings):
 
     method: str = "rql"
     expectile: Expectile
-    bc_weight: PositiveFloat = Field(examples=[1.0], description="weight of flow matching")
-    actor_target_rate: Fraction = Field(
-        default=defaults.ACTOR_TARGET_RATE,
-        description="share of the velocity that the slow copy takes on at an update; the copy is "
-        "what is evaluated",
-    )
+    bc_weight: PositiveFloat = Field(examples=[1.0])
+    """weight of flow matching"""
+    actor_target_rate: Fraction = defaults.ACTOR_TARGET_RATE
+    """share of the velocity that the slow copy takes on at an update; the copy is what is
+    evaluated"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import RQL

@@ -48,34 +48,24 @@ def name_of(address: str) -> str:
 class GeneralSettings(Settings):
     """The keys above all sections."""
 
-    name: Annotated[Name, DefaultText("the file's name without `.toml`")] = Field(
-        description="what the run's folder and log entries are called"
-    )
-    seed: Seed = Field(
-        default=10001, description="seed of networks, batches, noise and environments"
-    )
-    plugins: Modules = Field(default=(), description="modules imported before names are looked up")
+    name: Annotated[Name, DefaultText("the file's name without `.toml`")]
+    """the name of the run's folder and log entries"""
+    seed: Seed = 10001
+    """seed of networks, batches, noise and environments"""
+    plugins: Modules = ()
+    """modules imported before names are looked up"""
 
 
 class EnvironmentSettings(Settings):
     """Keys of every environment. Base class for the settings of an environment of your own."""
 
-    id: Text = Field(
-        examples=["cube-quadruple-play"],
-        description="`scheme:name`; without a scheme, an OGBench name such as "
-        "`cube-quadruple-play`",
-    )
-    reward_scale: PositiveFloat = Field(
-        default=1.0,
-        description="rewards are learned as `reward_scale` · r + `reward_shift`, in the data and "
-        "online; evaluations report r",
-    )
-    reward_shift: Number = Field(default=0.0, description="what is added to a scaled reward")
-
-    @property
-    def name(self) -> str:
-        """The id without its scheme."""
-        return name_of(self.id)
+    id: Text = Field(examples=["cube-quadruple-play"])
+    """`scheme:name`; without a scheme, an OGBench name such as `cube-quadruple-play`"""
+    reward_scale: PositiveFloat = 1.0
+    """rewards are learned as `reward_scale` · r + `reward_shift`, in the data and online;
+    evaluations report r"""
+    reward_shift: Number = 0.0
+    """added to a scaled reward"""
 
     label: ClassVar[str] = ""
     """The part of a run folder's name that stands for the environment."""
@@ -90,6 +80,11 @@ class EnvironmentSettings(Settings):
     success_rule: ClassVar[str] = 'info["success"] of an episode\'s last step'
     """The condition, in words, under which an evaluation counts an episode as solved."""
 
+    @property
+    def name(self) -> str:
+        """The id without its scheme."""
+        return name_of(self.id)
+
     def default_source(self) -> str | None:
         """The data source that belongs to this environment, if there is one."""
         return None
@@ -103,18 +98,15 @@ class DataSettings(Settings):
     """Keys of every data source. Base class for the settings of a data source of your own."""
 
     source: Annotated[Text, DefaultText("the environment's own data, if there are any")] = Field(
-        examples=["ogbench:cube-quadruple-play-v0"], description="`scheme:name`"
+        examples=["ogbench:cube-quadruple-play-v0"]
     )
-    normalise_observations: Switch = Field(
-        default=False,
-        description="observations get mean 0 and deviation 1 over the data (of shards, the first), "
-        "but entries that hardly vary are not enlarged; kept in the run's folder as `scaling.json`",
-    )
-    scale_actions: Literal["space", "data", "none"] = Field(
-        default="space",
-        description="what becomes [−1, 1]: the bounds of the environment's actions, the range of "
-        "the data's, or nothing",
-    )
+    """`scheme:name`"""
+    normalise_observations: Switch = False
+    """observations get mean 0 and deviation 1 over the data (of shards, the first), but entries
+    that hardly vary are not enlarged; kept in the run's folder as `scaling.json`"""
+    scale_actions: Literal["space", "data", "none"] = "space"
+    """the bounds that become ±1: those of the environment's actions, those that the data's actions
+    reach, or none"""
 
     @property
     def name(self) -> str:
@@ -126,65 +118,58 @@ class ScheduleSettings(Settings):
     """The phases of a run. Base class for the settings of a schedule of your own."""
 
     kind: Annotated[Text, DefaultText('`"offline_to_online"`')] = Field(
-        examples=["offline_to_online"],
-        description="the phases: `offline_to_online`, `offline`, `online`, `cloning`, or a "
-        "plugin's",
+        examples=["offline_to_online"]
     )
+    """the phases: `offline_to_online`, `offline`, `online`, `cloning`, or a plugin's"""
 
 
 class EvaluationSettings(Settings):
     """Evaluation interval, episodes and processes."""
 
-    every: PositiveInt = Field(default=50_000, description="steps between evaluations")
-    episodes: PositiveInt = Field(default=50, description="episodes of an evaluation")
-    behaviour: Switch = Field(
-        default=False,
-        description="also evaluate the clone of the data; for methods that "
-        "[keep one](methods.md#starting-from-a-clone)",
-    )
-    environments: PositiveInt = Field(
-        default=10,
-        description="episodes that are played at a time; half of them are one batch of the policy",
-    )
-    workers: Workers = Field(
-        default="auto",
-        description="processes that hold these environments; training goes on meanwhile. 0: in "
-        "the run's own process, and training waits. What is measured is the same",
-    )
+    every: PositiveInt = 50_000
+    """steps between evaluations"""
+    episodes: PositiveInt = 50
+    """episodes of an evaluation"""
+    behaviour: Switch = False
+    """also evaluate the clone of the data; for methods that [keep
+    one](methods.md#starting-from-a-clone)"""
+    environments: PositiveInt = 10
+    """episodes that are played at a time; half of them are one batch of the policy"""
+    workers: Workers = "auto"
+    """processes that hold these environments; training goes on meanwhile. 0: in the run's own
+    process, and training waits. What is measured is the same"""
 
 
 class CheckpointSettings(Settings):
     """Checkpoint interval, and the number of checkpoints kept."""
 
-    every: PositiveInt = Field(default=50_000, description="steps between checkpoints")
-    keep: PositiveInt = Field(default=2, description="checkpoints kept, the latest")
+    every: PositiveInt = 50_000
+    """steps between checkpoints"""
+    keep: PositiveInt = 2
+    """checkpoints kept, the latest"""
 
 
 class LoggingSettings(Settings):
     """Metrics interval, and Weights & Biases."""
 
-    every: PositiveInt = Field(default=5_000, description="steps between rows of metrics")
-    wandb: Literal["disabled", "offline", "online"] = Field(
-        default="disabled", description="log to Weights & Biases as well"
-    )
-    wandb_project: Text = Field(default="qamx", description="its project")
+    every: PositiveInt = 5_000
+    """steps between rows of metrics"""
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    """log to Weights & Biases as well"""
+    wandb_project: Text = "qamx"
+    """its project"""
 
 
 class ComputeSettings(Settings):
     """Precision of matrix products, and updates per dispatch to the device."""
 
-    precision: Literal["tf32", "float32", "bfloat16"] = Field(
-        default="tf32",
-        description="what the inputs of matrix products are rounded to, forward and backward; "
-        "sums and parameters are float32",
-    )
+    precision: Literal["tf32", "float32", "bfloat16"] = "tf32"
+    """the type that the inputs of matrix products are rounded to, forward and backward; sums and
+    parameters are float32"""
     updates_per_dispatch: Annotated[
         PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')
-    ] = Field(
-        default="auto",
-        description="updates that go to the device together; `auto`: as many as take a quarter of "
-        "a second",
-    )
+    ] = "auto"
+    """updates that go to the device together; `auto`: as many as take a quarter of a second"""
 
 
 @dataclass(frozen=True)

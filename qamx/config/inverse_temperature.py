@@ -31,7 +31,8 @@ class ConstantTemperature(TemperatureSettings):
     """The same inverse temperature throughout; a plain number in the file."""
 
     schedule: str = "constant"
-    value: PositiveFloat = Field(description="the same throughout; a plain number says the same")
+    value: PositiveFloat
+    """the same throughout; a plain number says the same"""
 
     def build(self) -> "AbstractInverseTemperature":
         from qamx.schedules import Constant
@@ -46,9 +47,12 @@ class LinearTemperature(TemperatureSettings):
     """A linear change from `start` to `stop` over `updates` updates, then `stop`."""
 
     schedule: str = "linear"
-    start: NonNegativeFloat = Field(description="at the first update")
-    stop: PositiveFloat = Field(description="from `updates` on")
-    updates: PositiveInt = Field(description="updates from `start` to `stop`")
+    start: NonNegativeFloat
+    """at the first update"""
+    stop: PositiveFloat
+    """at the update `updates`, and from then on"""
+    updates: PositiveInt
+    """updates from `start` to `stop`"""
 
     def build(self) -> "AbstractInverseTemperature":
         from qamx.schedules import LinearSchedule
@@ -63,11 +67,10 @@ class TrustRegionTemperature(TemperatureSettings):
     """Kept by a dual variable so that the policy stays within a divergence of its base."""
 
     schedule: str = "trust_region"
-    kl_budget: PositiveFloat = Field(
-        examples=[1.0],
-        description="nats per environment step between the policy's paths and the behaviour's",
-    )
-    kl_scale: PositiveFloat = Field(default=KL_SCALE, description="as the key of `trqam`")
+    kl_budget: PositiveFloat = Field(examples=[1.0])
+    """nats per environment step between the policy's paths and the behaviour's"""
+    kl_scale: PositiveFloat = KL_SCALE
+    """as the key of `trqam`"""
 
     def build(self) -> "AbstractInverseTemperature":
         from qamx.schedules import TrustRegion

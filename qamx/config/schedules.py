@@ -23,7 +23,8 @@ class CloningSettings(ScheduleSettings):
     """Behaviour cloning alone, for other runs to start from."""
 
     kind: str = "cloning"
-    cloning_steps: PositiveInt = Field(default=300_000, description="updates of behaviour cloning")
+    cloning_steps: PositiveInt = 300_000
+    """updates of behaviour cloning"""
 
     def build(self) -> "Schedule":
         from qamx.schedules import Cloning, Schedule
@@ -35,8 +36,9 @@ class LearningSettings(ScheduleSettings):
     """Keys of the schedules that learn from the critic."""
 
     cloning_steps: Annotated[PositiveInt | None, DefaultText("none")] = Field(
-        default=None, examples=[300_000], description="updates of behaviour cloning before all else"
+        default=None, examples=[300_000]
     )
+    """updates of behaviour cloning before all else"""
 
     @abstractmethod
     def phases(self) -> "tuple[Phase, ...]":
@@ -65,18 +67,12 @@ class OfflineSettings(LearningSettings):
 class CollectingSettings(LearningSettings):
     """Keys of the schedules with an online phase."""
 
-    online_steps: PositiveInt = Field(
-        default=500_000, description="environment steps of the online phase"
-    )
-    online_warmup: Count = Field(
-        default=5_000,
-        description="environment steps before its first update; fewer than `online_steps`",
-    )
-    updates_per_step: PositiveFloat = Field(
-        default=1,
-        description="updates for each environment step after that (UTD); `0.25` is one after "
-        "every fourth step",
-    )
+    online_steps: PositiveInt = 500_000
+    """environment steps of the online phase"""
+    online_warmup: Count = 5_000
+    """environment steps before its first update; fewer than `online_steps`"""
+    updates_per_step: PositiveFloat = 1
+    """updates for each environment step after that (UTD); `0.25` is one after every fourth step"""
 
     @field_validator("online_warmup")
     @classmethod

@@ -219,7 +219,8 @@ _SET = "texts `section.key=value`, as on the command line; an empty value takes 
 class VariantSettings(Settings):
     """`[[group.variants]]`: named overrides with which the experiments of a group are run."""
 
-    name: Name = Field(examples=["T1"], description="of the variant; part of its runs' names")
+    name: Name = Field(examples=["T1"])
+    """of the variant; part of its runs' names"""
     set: Changes = Field(default=(), description=_SET)
 
 
@@ -227,64 +228,58 @@ class DefaultSettings(Settings):
     """Keys of a group, with defaults from `[suite]`."""
 
     tasks: Annotated[Integers | None, DefaultText("each experiment's own")] = Field(
-        default=None, examples=[[1, 2, 3, 4, 5]], description="sets `environment.task`"
+        default=None, examples=[[1, 2, 3, 4, 5]]
     )
+    """sets `environment.task`"""
     seeds: Annotated[Seeds | None, DefaultText("each experiment's own")] = Field(
-        default=None, examples=[[10001, 20002]], description="seeds of each experiment and variant"
+        default=None, examples=[[10001, 20002]]
     )
+    """seeds of each experiment and variant"""
     set: Changes = Field(default=(), description=_SET)
 
 
 class SharedSettings(DefaultSettings):
     """`[suite]`: defaults of the groups, the kind of suite, and seeds in a process."""
 
-    kind: Literal["runs", "tuning"] = Field(
-        default="runs",
-        description="`tuning`: the suite is to select settings, see "
-        "[Selecting settings](sweeps.md#selecting-settings)",
-    )
+    kind: Literal["runs", "tuning"] = "runs"
+    """`tuning`: the suite is to select settings, see [Selecting
+    settings](sweeps.md#selecting-settings)"""
     seeds_per_process: Annotated[PositiveInt | None, DefaultText("`1`")] = Field(
-        default=None,
-        examples=[4],
-        description="number of seeds of one experiment on one task trained together, as with "
-        "`qamx run --seeds`",
+        default=None, examples=[4]
     )
+    """number of seeds of one experiment on one task trained together, as with `qamx run --seeds`"""
 
 
 class SelectedSettings(Settings):
     """`[selected]` of a tuning suite: tasks and seeds of the runs with the selected settings."""
 
     tasks: Annotated[Integers | None, DefaultText("each experiment's own")] = Field(
-        default=None,
-        examples=[[1, 2, 3, 4, 5]],
-        description="on which the selected settings are run",
+        default=None, examples=[[1, 2, 3, 4, 5]]
     )
-    seeds: Seeds = Field(
-        examples=[[10001, 20002]], description="fresh ones: none of those of the sweep"
-    )
-    set: Changes = Field(default=(), description="what is set then")
+    """on which the selected settings are run"""
+    seeds: Seeds = Field(examples=[[10001, 20002]])
+    """fresh ones: none of those of the sweep"""
+    set: Changes = ()
+    """set in those runs"""
 
 
 class GroupSettings(DefaultSettings):
     """`[[group]]`: experiments that are run on the same tasks and seeds, in the same variants."""
 
-    experiments: Patterns = Field(
-        description="experiment files, from the folder of the suite or else of those that come "
-        "with qamx; `*` and `?` match, and a pattern that matches nothing is an error"
-    )
+    experiments: Patterns
+    """experiment files, from the folder of the suite or else of those that come with qamx; `*` and
+    `?` match, and a pattern that matches nothing is an error"""
     variants: Annotated[
         tuple[VariantSettings, ...],
         Strict(False),
         Allowed("tables [[group.variants]]"),
         DefaultText("one without a name"),
-    ] = Field(default=(), description="the variants in which each experiment of the group is run")
+    ] = ()
+    """the variants in which each experiment of the group is run"""
     grid: Annotated[
         dict[str, Any], Allowed("a table [group.grid] of lists of values"), DefaultText("no grid")
-    ] = Field(
-        default={},
-        description="every combination of the values is run, as a variant: "
-        "`agent.edit_scale = [0.1, 0.3]`",
-    )
+    ] = Field(default={})
+    """every combination of the values is run, as a variant: `agent.edit_scale = [0.1, 0.3]`"""
 
 
 class SuiteSettings(Settings):
