@@ -37,8 +37,7 @@ def stamp(directory: Path, experiment: Experiment, files: Sequence[Path], contin
     **Raises:** `UserError` if a data file or a setting of JAX that numbers depend on has changed
     since the run began, or the passport cannot be read.
     """
-    path = directory / FILE_NAME
-    data = _data(files)
+    path, data = directory / FILE_NAME, _data(files)
     passport = read(directory) if continued and path.exists() else _new_passport(experiment, data)
     _check_data(passport["data"], data, directory)
     start = {
@@ -112,10 +111,9 @@ def _check_data(before: list[dict[str, Any]], now: list[dict[str, Any]], directo
 
 def note_switches(directory: Path) -> None:
     """Warn of JAX's settings that have changed since a run's last start."""
-    if (directory / FILE_NAME).exists():
-        start = read(directory)["starts"][-1:]
-        then = start[0]["jax"] if start else {}
-        for line in _differing(then, switches(), (*DRAWS, *ROUNDING)):
+    starts = read(directory)["starts"] if (directory / FILE_NAME).exists() else []
+    for start in starts[-1:]:
+        for line in _differing(start["jax"], switches(), (*DRAWS, *ROUNDING)):
             _note(directory, line)
 
 
@@ -171,30 +169,6 @@ PACKAGES = (
     "numpy",
 )
 
-FLAGS = (
-    "XLA_FLAGS",
-    "LIBTPU_INIT_ARGS",
-    "XLA_PYTHON_CLIENT_ALLOCATOR",
-    "XLA_PYTHON_CLIENT_MEM_FRACTION",
-    "XLA_PYTHON_CLIENT_PREALLOCATE",
-    "JAX_PLATFORMS",
-    "JAX_PLATFORM_NAME",
-    "JAX_ENABLE_X64",
-    "JAX_DEBUG_NANS",
-    "JAX_DISABLE_JIT",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS",
-    "JAX_DEFAULT_MATMUL_PRECISION",
-    "JAX_DEFAULT_PRNG_IMPL",
-    "JAX_THREEFRY_PARTITIONABLE",
-    "JAX_RANDOM_SEED_OFFSET",
-    "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_TF32_OVERRIDE",
-    "TF_CUDNN_DETERMINISTIC",
-    "OMP_NUM_THREADS",
-    "MUJOCO_GL",
-)
-"""Environment variables that are recorded. No others are: some hold credentials."""
-
 DRAWS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
@@ -219,6 +193,21 @@ ROUNDING = (
 
 ROUNDING_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF_CUDNN_DETERMINISTIC")
 """Environment variables that change the rounding of results."""
+
+FLAGS = (
+    *ROUNDING_FLAGS,
+    *(name.upper() for name in (*DRAWS, *ROUNDING)),
+    "XLA_PYTHON_CLIENT_ALLOCATOR",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "JAX_PLATFORMS",
+    "JAX_PLATFORM_NAME",
+    "JAX_DEBUG_NANS",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "MUJOCO_GL",
+)
+"""Environment variables that are recorded. No others are: some hold credentials."""
 
 
 def environment_info() -> dict[str, Any]:

@@ -173,7 +173,12 @@ def load_plugin(module: str, folder: Path) -> None:
         _imported[module] = None
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
-            raise PluginError(_not_found(module, folder)) from error
+            modules = {path.stem for parent in (Path.cwd(), folder) for path in parent.glob("*.py")}
+            near = f"; {suggestion(module, modules)}" if modules else ""
+            raise PluginError(
+                f'plugin "{module}" is neither installed nor a module in the current directory, on '
+                f'PYTHONPATH or in "{folder}"{near}'
+            ) from error
         raise PluginError(f'plugin "{module}" does not import: {named(error)}') from error
 
 
@@ -189,14 +194,6 @@ def load_installed_plugins() -> tuple[PluginError, ...]:
         except Exception as error:
             problems.append(PluginError(f'installed plugin "{point.name}": {named(error)}'))
     return tuple(problems)
-
-
-def _not_found(module: str, folder: Path) -> str:
-    modules = {path.stem for parent in (Path.cwd(), folder) for path in parent.glob("*.py")}
-    return (
-        f'plugin "{module}" is neither installed nor a module in the current directory, on '
-        f'PYTHONPATH or in "{folder}"' + (f"; {suggestion(module, modules)}" if modules else "")
-    )
 
 
 def _resolve(target: Any) -> Any:
