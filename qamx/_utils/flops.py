@@ -118,9 +118,3 @@ def elapsed(call: Callable[[], Any]) -> float:
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began
-
-
-def best_seconds(call: Callable[[], Any], repeats: int) -> float:
-    """The shortest of several timed calls, after a compiling one."""
-    jax.block_until_ready(call())
-    return min(elapsed(call) for _ in range(repeats))

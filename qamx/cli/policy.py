@@ -8,7 +8,6 @@ from qamx.cli.options import Parser, Subparsers, add_command
 
 
 def add_eval(commands: Subparsers) -> None:
-    """`qamx eval`."""
     summary = "evaluate a run's policy, also while the run trains"
     parser = add_command(commands, "eval", summary, _eval)
     parser.path("runs", "RUN", "folders of runs, or of exports", nargs="+")
@@ -26,7 +25,6 @@ def _eval(runs: Sequence[Path], paired: bool, file: Path | None, **options: Any)
 
 
 def add_video(commands: Subparsers) -> None:
-    """`qamx video`."""
     summary = "film episodes of a run's policy as MP4 and GIF"
     parser = add_command(commands, "video", summary, _video)
     parser.run_folders("run", meaning="the folder of a run, or of an exported policy")
@@ -58,7 +56,6 @@ def _add_episodes(parser: Parser, episodes: str) -> None:
 
 
 def add_inspect(commands: Subparsers) -> None:
-    """`qamx inspect`."""
     summary = "inspect a run's policy, and report what is unhealthy"
     parser = add_command(
         commands, "inspect", summary, "qamx.tools.inspect_policy.output:inspect_run"
@@ -77,7 +74,6 @@ def add_inspect(commands: Subparsers) -> None:
 
 
 def add_export(commands: Subparsers) -> None:
-    """`qamx export`."""
     summary = "export a run's policy to a folder that acts without the training code"
     parser = add_command(commands, "export", summary, "qamx.export.bundle:export_run")
     parser.run_folders("directory")

@@ -8,7 +8,6 @@ from qamx.cli.options import Subparsers, add_command
 
 
 def add_sweep(commands: Subparsers) -> None:
-    """`qamx sweep`."""
     summary = "train every run of a suite, here or on Slurm; again: resume"
     parser = add_command(commands, "sweep", summary, _sweep)
     parser.path("suite", "SUITE", "a suite, TOML, or a name such as table1")
@@ -30,7 +29,6 @@ def _sweep(suite: Path, **options: Any) -> int:
 
 
 def add_status(commands: Subparsers) -> None:
-    """`qamx status`."""
     summary = "show the progress of runs, and the last message of failed ones"
     parser = add_command(commands, "status", summary, "qamx.tools.sweep.status:status")
     directory = "of a run, a sweep, or several (default: runs)"
@@ -39,7 +37,6 @@ def add_status(commands: Subparsers) -> None:
 
 
 def add_report(commands: Subparsers) -> None:
-    """`qamx report`."""
     summary = "tables, curves and figures of runs, with intervals"
     parser = add_command(commands, "report", summary, "qamx.tools.results.report:report")
     parser.path("folders", "DIR", "runs, or folders with runs in them", nargs="+")
@@ -50,7 +47,6 @@ def add_report(commands: Subparsers) -> None:
 
 
 def add_compare(commands: Subparsers) -> None:
-    """`qamx compare`."""
     summary = "test runs against the published figures, or against other runs"
     parser = add_command(commands, "compare", summary, "qamx.tools.results.compare:compare")
     parser.path("folders", "RUN", "runs, or folders with runs in them", nargs="+")
@@ -61,7 +57,6 @@ def add_compare(commands: Subparsers) -> None:
 
 
 def add_plan(commands: Subparsers) -> None:
-    """`qamx plan`."""
     summary = "compute the seeds that tell two published methods apart, and their cost"
     parser = add_command(commands, "plan", summary, "qamx.tools.results.power:plan")
     parser.add_argument("methods", nargs=2, metavar="METHOD", help="such as qam_edit fql")
@@ -78,19 +73,16 @@ def add_plan(commands: Subparsers) -> None:
 
 
 def add_diff(commands: Subparsers) -> None:
-    """`qamx diff`."""
     summary = "explain why two runs differ, and since which step"
     add_command(commands, "diff", summary, "qamx.tools.diff:diff").run_folders("one", "other")
 
 
 def add_doctor(commands: Subparsers) -> None:
-    """`qamx doctor`."""
     summary = "report what this machine lacks, with remedies"
     add_command(commands, "doctor", summary, "qamx.tools.doctor:doctor")
 
 
 def add_bench(commands: Subparsers) -> None:
-    """`qamx bench`."""
     summary = "measure what a method's updates cost here, on random data"
     parser = add_command(commands, "bench", summary, "qamx.tools.bench:bench")
     parser.several("--method", "NAME", "default: two", dest="methods")

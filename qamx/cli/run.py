@@ -9,7 +9,6 @@ from qamx.errors import ExitCode, UserError
 
 
 def add_run(commands: Subparsers) -> None:
-    """`qamx run`."""
     parser = add_command(commands, "run", "train and evaluate the policy of an experiment", _run)
     parser.experiment()
     parser.path("--out", "DIR", "the run's folder (default: runs/NAME-taskK-seedN)")
@@ -47,7 +46,6 @@ def _run(
 
 
 def add_check(commands: Subparsers) -> None:
-    """`qamx check`."""
     parser = add_command(commands, "check", "validate experiment and suite files", _check)
     parser.path("files", "FILE", "TOML, or a name as in qamx list", nargs="+")
 
@@ -70,7 +68,6 @@ def _check(files: Sequence[Path]) -> int:
 
 
 def add_show(commands: Subparsers) -> None:
-    """`qamx show`."""
     summary = "print an experiment with every default, as TOML"
     add_command(commands, "show", summary, _show).experiment()
 
@@ -82,13 +79,11 @@ def _show(file: Path, overrides: Sequence[str], seed: int | None) -> None:
 
 
 def add_list(commands: Subparsers) -> None:
-    """`qamx list`."""
     summary = "list what an experiment file can name, and experiments"
     add_command(commands, "list", summary, "qamx.cli.listing:print_listing")
 
 
 def add_verify_resume(commands: Subparsers) -> None:
-    """`qamx verify-resume`."""
     summary = "kill and resume a short run, and compare it with an uninterrupted one"
     function = "qamx.tools.verify_resume:verify_resume"
     parser = add_command(commands, "verify-resume", summary, function)
