@@ -7,6 +7,10 @@ fills in what stands between `<!-- keys: NAME -->` and `<!-- end -->`, where `NA
 `TABLES`. A test says when that was forgotten.
 """
 
+import ast
+import functools
+import inspect
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -61,10 +65,31 @@ class Key(NamedTuple):
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def key(name: str, field: FieldInfo) -> Key:
+def key(model: type[BaseModel], name: str, prefix: str = "") -> Key:
     """The row of a field."""
-    assert field.description, f"{name} needs a description"
-    return Key(name, _type(field), _default(field), field.description)
+    field, text = model.model_fields[name], meaning(model, name)
+    assert text, f"{name} needs a docstring"
+    return Key(prefix + name, _type(field), _default(field), text)
+
+
+def meaning(model: type[BaseModel], name: str) -> str:
+    """The meaning of a field: its description, or the docstring below it."""
+    owner = next(each for each in model.__mro__ if name in inspect.get_annotations(each))
+    return model.model_fields[name].description or _docstrings(owner).get(name, "")
+
+
+@functools.cache
+def _docstrings(model: type) -> dict[str, str]:
+    """The docstrings of the fields that a class itself declares."""
+    (declared,) = ast.parse(inspect.getsource(model)).body
+    assert isinstance(declared, ast.ClassDef)
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(declared.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        if isinstance(text.value.value, str)
+    }
 
 
 def _type(field: FieldInfo) -> str:
@@ -114,15 +139,15 @@ def table(keys: Iterable[Key]) -> str:
 
 def keys_of(model: type[BaseModel], prefix: str = "") -> list[Key]:
     """The rows of a model's fields."""
-    fields = {k: f for k, f in model.model_fields.items() if k not in SELECTORS or f.description}
-    return [key(f"{prefix}{name}", field) for name, field in fields.items()]
+    names = [name for name in model.model_fields if name not in SELECTORS or meaning(model, name)]
+    return [key(model, name, prefix) for name in names]
 
 
 def common(base: type[BaseModel], models: Models) -> str:
     """What all models have, each default with those that have another one."""
     rows = []
-    for name, field in base.model_fields.items():
-        row = key(name, field)
+    for name in base.model_fields:
+        row = key(base, name)
         others: dict[str, list[str]] = {}
         for owner, model in models.items():
             default = _default(model.model_fields[name])
@@ -149,8 +174,7 @@ def own(base: type[BaseModel], models: Models) -> str:
 
 def _is_new(row: Key, base: type[BaseModel]) -> bool:
     """Whether a row is of no field of the base, or means something else there."""
-    field = base.model_fields.get(row.name)
-    return field is None or field.description != row.meaning
+    return row.name not in base.model_fields or meaning(base, row.name) != row.meaning
 
 
 def _quoted(names: Iterable[str]) -> str:

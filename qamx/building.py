@@ -12,7 +12,6 @@ place of that method. Its signatures:
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,13 +20,11 @@ import optax
 
 from qamx import registry
 from qamx._types import Key
-from qamx._utils.finding import Finding
 from qamx._utils.machine import usable_cores
 from qamx.agents import AbstractAgent, Parts, adam
 from qamx.config import DataSettings, EnvironmentSettings
 from qamx.config.agents import AgentSettings
 from qamx.config.experiment import EvaluationSettings, ScheduleSettings, scheme_of
-from qamx.config.inverse_temperature import TemperatureSettings, build_temperature
 from qamx.data.replay import BalancedSampling, Sampling, UniformSampling
 from qamx.data.source import DataSource, NormalisedData, ValidatedData, mean_std, min_max
 from qamx.data.transitions import Transitions
@@ -52,23 +49,11 @@ def build_agent(
     """A fresh agent of the registered method, in the sizes of a problem."""
     parts = build_parts(settings, observation_size, action_size)
     builder = registry.agents[settings.method].load_builder()
-    if isinstance(builder, type):
-        return _agent_of_class(builder, settings, parts, key)
-    return settings.with_best_of_n(builder(settings, parts, key))
-
-
-def _agent_of_class(
-    agent_class: Callable[..., AbstractAgent], settings: AgentSettings, parts: Parts, key: Key
-) -> AbstractAgent:
-    """An agent of a plugin's class, each argument being the value of the key of its name."""
-    names = inspect.signature(agent_class).parameters.keys() - {"parts", "key"}
-    values = {name: getattr(settings, name) for name in names}
-    keywords = {
-        name: build_temperature(value) if isinstance(value, TemperatureSettings) else value
-        for name, value in values.items()
-    }
-    agent = agent_class(parts, **keywords, key=key)
-    return agent if "best_of_n" in names else settings.with_best_of_n(agent)
+    if not isinstance(builder, type):
+        return settings.with_best_of_n(builder(settings, parts, key))
+    arguments = settings.arguments_of(builder)
+    agent = builder(parts, **arguments, key=key)
+    return agent if "best_of_n" in arguments else settings.with_best_of_n(agent)
 
 
 def build_parts(settings: AgentSettings, observation_size: int, action_size: int) -> Parts:
@@ -166,31 +151,14 @@ def build_task(
 
 
 def in_policy_units(
-    source: DataSource,
-    make: MakeEnvironment,
-    data: DataSettings,
-    environment: EnvironmentSettings,
+    source: DataSource, make: MakeEnvironment, data: DataSettings, environment: EnvironmentSettings
 ) -> tuple[DataSource, Normalisation]:
     """The data in the units that a new run learns in, and the normalisation.
 
     **Raises:** `UserError` if the units cannot be determined.
     """
-    scaling, first, findings = _fit(source, make, data, environment)
-    if scaling.is_identity:
-        return source, scaling
-    return NormalisedData(source, scaling, first, findings), scaling
-
-
-def _fit(
-    source: DataSource,
-    make: MakeEnvironment,
-    data: DataSettings,
-    environment: EnvironmentSettings,
-) -> tuple[Normalisation, Transitions | None, tuple[Finding, ...]]:
-    """The scaling that the settings ask for, fitted to the first shard; that shard where it was
-    read, and the findings in it."""
-    first: Transitions | None = None
     mean = deviation = low = high = np.zeros(0, np.float32)
+    first: Transitions | None = None
     seen = acted = ()
     if data.normalise_observations or data.scale_actions == "data":
         first = source.load(0)
@@ -200,21 +168,18 @@ def _fit(
         low, high, acted = min_max(data.source, np.asarray(first.actions))
     elif data.scale_actions == "space" and not environment.unit_actions:
         low, high = _bounds(make, environment)
-    return (
-        Normalisation(
-            mean, deviation, low, high, environment.reward_scale, environment.reward_shift
-        ),
-        first,
-        (*seen, *acted),
-    )
+    reward = environment.reward_scale, environment.reward_shift
+    scaling = Normalisation(mean, deviation, low, high, *reward)
+    if scaling.is_identity:
+        return source, scaling
+    return NormalisedData(source, scaling, first, (*seen, *acted)), scaling
 
 
 def _bounds(make: MakeEnvironment, settings: EnvironmentSettings) -> tuple[Vector, Vector]:
     """The bounds of an environment's actions, none where they are -1 and 1."""
     with opened(make) as env:
-        low, high = (
-            np.asarray(getattr(env, name), np.float32) for name in ("action_low", "action_high")
-        )
+        names = ("action_low", "action_high")
+        low, high = (np.asarray(getattr(env, name), np.float32) for name in names)
     with np.errstate(over="ignore", invalid="ignore"):
         bounded = np.isfinite(high - low).all()
     if not bounded:

@@ -71,7 +71,7 @@ def no_exit() -> Iterator[None]:
     except SystemExit as ended:
         last = ended.__traceback__
         # Once a run has logged there, wandb has replaced `sys.exit`.
-        while last and last.tb_next and not _is_wandb(last.tb_next):
+        while last and last.tb_next and not _module(last.tb_next).startswith("wandb."):
             last = last.tb_next
         if last:
             last.tb_next = None
@@ -79,8 +79,8 @@ def no_exit() -> Iterator[None]:
         raise error.with_traceback(ended.__traceback__) from None
 
 
-def _is_wandb(trace: TracebackType) -> bool:
-    return trace.tb_frame.f_globals.get("__name__", "").startswith("wandb.")
+def _module(trace: TracebackType) -> str:
+    return trace.tb_frame.f_globals.get("__name__", "")
 
 
 def named(error: BaseException) -> str:
@@ -97,7 +97,7 @@ def _jax_variable_message(error: ValueError) -> str | None:
     trace, text = error.__traceback__, str(error)
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if trace is None or trace.tb_frame.f_globals.get("__name__") != "jax._src.config":
+    if trace is None or _module(trace) != "jax._src.config":
         return None
     variables = {name: value for name, value in os.environ.items() if name.startswith("JAX_")}
     candidates = [name for name in variables if name in text or name.lower() in text]

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -54,13 +54,9 @@ class Normalisation(Units):
 
     def save(self, directory: Path) -> None:
         """Writes `scaling.json` into a run's folder, unless nothing is changed."""
-        if self.is_identity:
-            return
-        table = {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in ((f.name, getattr(self, f.name)) for f in fields(self))
-        }
-        atomic_write(directory / FILE_NAME, json.dumps(table, indent=2))
+        if not self.is_identity:
+            text = json.dumps(asdict(self), indent=2, default=np.ndarray.tolist)
+            atomic_write(directory / FILE_NAME, text)
 
     @classmethod
     def load(cls, directory: Path) -> Self:

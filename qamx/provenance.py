@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qamx._utils.backend import setting
+from qamx._utils.backend import REFUSED, setting
 from qamx._utils.defaults import EVALUATION_STREAM, TRAINING_STREAM
 from qamx._utils.files import atomic_write, cached_sha256, package_version
+from qamx._utils.processes import output_of
 from qamx.config import Experiment
 from qamx.config.experiment import flat
 from qamx.errors import UserError
@@ -36,8 +37,7 @@ def stamp(directory: Path, experiment: Experiment, files: Sequence[Path], contin
     **Raises:** `UserError` if a data file or a setting of JAX that numbers depend on has changed
     since the run began, or the passport cannot be read.
     """
-    path = directory / FILE_NAME
-    data = _data(files)
+    path, data = directory / FILE_NAME, _data(files)
     passport = read(directory) if continued and path.exists() else _new_passport(experiment, data)
     _check_data(passport["data"], data, directory)
     start = {
@@ -69,7 +69,6 @@ def read(directory: Path) -> dict[str, Any]:
 
 
 def _new_passport(experiment: Experiment, data: list[dict[str, Any]]) -> dict[str, Any]:
-
     return {
         "run": experiment.run_name,
         "config": _as_json(experiment),
@@ -87,10 +86,9 @@ def _new_passport(experiment: Experiment, data: list[dict[str, Any]]) -> dict[st
 
 
 def _data(files: Sequence[Path]) -> list[dict[str, Any]]:
-    hashes = cached_sha256(files)
     return [
         {"file": str(file), "bytes": file.stat().st_size, "sha256": checksum}
-        for file, checksum in zip(files, hashes, strict=True)
+        for file, checksum in zip(files, cached_sha256(files), strict=True)
     ]
 
 
@@ -113,17 +111,14 @@ def _check_data(before: list[dict[str, Any]], now: list[dict[str, Any]], directo
 
 def note_switches(directory: Path) -> None:
     """Warn of JAX's settings that have changed since a run's last start."""
-    if (directory / FILE_NAME).exists():
-        start = read(directory)["starts"][-1:]
-        then = start[0]["jax"] if start else {}
-        for line in _differing(then, switches(), (*DRAWS, *ROUNDING)):
+    starts = read(directory)["starts"] if (directory / FILE_NAME).exists() else []
+    for start in starts[-1:]:
+        for line in _differing(start["jax"], switches(), (*DRAWS, *ROUNDING)):
             _note(directory, line)
 
 
 def _check_settings(last: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
     """Refuse a changed setting of JAX if random draws depend on it; warn if rounding does."""
-    from qamx._utils.backend import REFUSED
-
     for line in _differing(last["jax"], now["jax"], DRAWS):
         name = line.partition(":")[0]
         back = "" if name.lower() in {switch.name for switch in REFUSED} else "set it as then, or "
@@ -174,30 +169,6 @@ PACKAGES = (
     "numpy",
 )
 
-FLAGS = (
-    "XLA_FLAGS",
-    "LIBTPU_INIT_ARGS",
-    "XLA_PYTHON_CLIENT_ALLOCATOR",
-    "XLA_PYTHON_CLIENT_MEM_FRACTION",
-    "XLA_PYTHON_CLIENT_PREALLOCATE",
-    "JAX_PLATFORMS",
-    "JAX_PLATFORM_NAME",
-    "JAX_ENABLE_X64",
-    "JAX_DEBUG_NANS",
-    "JAX_DISABLE_JIT",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS",
-    "JAX_DEFAULT_MATMUL_PRECISION",
-    "JAX_DEFAULT_PRNG_IMPL",
-    "JAX_THREEFRY_PARTITIONABLE",
-    "JAX_RANDOM_SEED_OFFSET",
-    "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_TF32_OVERRIDE",
-    "TF_CUDNN_DETERMINISTIC",
-    "OMP_NUM_THREADS",
-    "MUJOCO_GL",
-)
-"""Environment variables that are recorded. No others are: some hold credentials."""
-
 DRAWS = (
     "jax_enable_x64",
     "jax_default_matmul_precision",
@@ -220,13 +191,23 @@ ROUNDING = (
 )
 """Settings of JAX that change the rounding of results, as another machine does."""
 
-ROUNDING_FLAGS = (
-    "XLA_FLAGS",
-    "LIBTPU_INIT_ARGS",
-    "NVIDIA_TF32_OVERRIDE",
-    "TF_CUDNN_DETERMINISTIC",
-)
+ROUNDING_FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF_CUDNN_DETERMINISTIC")
 """Environment variables that change the rounding of results."""
+
+FLAGS = (
+    *ROUNDING_FLAGS,
+    *(name.upper() for name in (*DRAWS, *ROUNDING)),
+    "XLA_PYTHON_CLIENT_ALLOCATOR",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "JAX_PLATFORMS",
+    "JAX_PLATFORM_NAME",
+    "JAX_DEBUG_NANS",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "MUJOCO_GL",
+)
+"""Environment variables that are recorded. No others are: some hold credentials."""
 
 
 def environment_info() -> dict[str, Any]:
@@ -282,13 +263,7 @@ def _commit() -> str | None:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        done = output_of(["git", "-C", str(root), *arguments], 10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qamx.errors import UserError, named, no_exit, suggestion
@@ -59,19 +60,13 @@ class RegistryEntry:
         """
         if self.builder is not None:
             return _resolve(self.builder)
-        settings = self.load_settings()
-        build = getattr(settings, "build", None)
-        if build is None:
+        settings: Any = self.load_settings()
+        if not hasattr(settings, "build"):
             raise RegistryError(
                 f'"{self.name}": {settings.__name__} has no method `build`; write one, or register '
                 "a builder"
             )
-        return build
-
-    @property
-    def owner(self) -> Any:
-        """The object that builds this entry."""
-        return self.settings if self.builder is None else self.builder
+        return settings.build
 
 
 class Registry:
@@ -112,18 +107,22 @@ class Registry:
 
         **Raises:** `RegistryError` if another builder has the name.
         """
-        entry = RegistryEntry(name, settings, builder, summary)
-        present = self._entries.get(name)
-        if present is not None and present.owner != entry.owner:
-            raise RegistryError(
-                f'{self.kind} "{name}" is taken by {present.owner}; register another name'
-            )
-        self._entries[name] = entry
+        if present := self._entries.get(name):
+            owner = present.builder or present.settings
+            if owner != (builder or settings):
+                raise RegistryError(
+                    f'{self.kind} "{name}" is taken by {owner}; register another name'
+                )
+        self._entries[name] = RegistryEntry(name, settings, builder, summary)
 
     def __getitem__(self, name: str) -> RegistryEntry:
         if name not in self._entries:
-            raise RegistryError(f'unknown {self.kind} "{name}"; {suggestion(name, self.names())}')
+            raise RegistryError(self.unknown(name))
         return self._entries[name]
+
+    def unknown(self, name: str) -> str:
+        """The message for a name that is not registered."""
+        return f'unknown {self.kind} "{name}"; {suggestion(name, self.names())}'
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -174,7 +173,12 @@ def load_plugin(module: str, folder: Path) -> None:
         _imported[module] = None
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]:
-            raise PluginError(_not_found(module, folder)) from error
+            modules = {path.stem for parent in (Path.cwd(), folder) for path in parent.glob("*.py")}
+            near = f"; {suggestion(module, modules)}" if modules else ""
+            raise PluginError(
+                f'plugin "{module}" is neither installed nor a module in the current directory, on '
+                f'PYTHONPATH or in "{folder}"{near}'
+            ) from error
         raise PluginError(f'plugin "{module}" does not import: {named(error)}') from error
 
 
@@ -192,16 +196,5 @@ def load_installed_plugins() -> tuple[PluginError, ...]:
     return tuple(problems)
 
 
-def _not_found(module: str, folder: Path) -> str:
-    modules = {path.stem for parent in (Path.cwd(), folder) for path in parent.glob("*.py")}
-    return (
-        f'plugin "{module}" is neither installed nor a module in the current directory, on '
-        f'PYTHONPATH or in "{folder}"' + (f"; {suggestion(module, modules)}" if modules else "")
-    )
-
-
 def _resolve(target: Any) -> Any:
-    if not isinstance(target, str):
-        return target
-    module, _, attribute = target.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return resolve_name(target) if isinstance(target, str) else target

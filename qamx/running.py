@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-import functools
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,27 +56,24 @@ def build(experiment: Experiment, task: LearningTask | None = None) -> RunPlan:
     """
     agent, evaluation, compute = experiment.agent, experiment.evaluation, experiment.compute
     task = task or build_task(experiment.data, experiment.environment, agent.horizon)
+    intervals = Intervals(experiment.logging.every, evaluation.every, experiment.checkpoint.every)
+    initialise = partial(start_from_run, run=agent.initialise_from, scaling=task.scaling)
+    dispatch = compute.updates_per_dispatch
     return RunPlan(
         seed=experiment.seed,
-        make_agent=functools.partial(build_agent, agent),
+        make_agent=partial(build_agent, agent),
         optimiser=build_optimiser(agent),
         sampling=build_sampling(agent),
         schedule=build_schedule(experiment.schedule),
         data=task.data,
         make_environment=task.make_environment,
         scale_rewards=task.scaling.rewards,
-        intervals=Intervals(
-            experiment.logging.every, evaluation.every, experiment.checkpoint.every
-        ),
+        intervals=intervals,
         evaluation=build_evaluation(evaluation),
         keep_checkpoints=experiment.checkpoint.keep,
-        initialise=functools.partial(
-            start_from_run, run=agent.initialise_from, scaling=task.scaling
-        ),
+        initialise=initialise,
         precision=compute.precision,
-        updates_per_dispatch=(
-            None if compute.updates_per_dispatch == "auto" else compute.updates_per_dispatch
-        ),
+        updates_per_dispatch=None if dispatch == "auto" else dispatch,
     )
 
 
@@ -155,20 +152,16 @@ def _members(
     experiments: Sequence[Experiment], directories: Sequence[Path], stack: contextlib.ExitStack
 ) -> Iterator[SeedRun]:
     """The runs of a group, which share data and environment; their logs close with the stack."""
-    task = _task(experiments[0], directories[0])
-    plan, files = build(experiments[0], task), files_of(task.data)
+    one, first = experiments[0], directories[0]
+    scaling = Normalisation.load(first) if holds_state(first) else None  # of the run resumed
+    task = build_task(one.data, one.environment, one.agent.horizon, scaling)
+    plan, files = build(one, task), files_of(task.data)
     for experiment, directory in zip(experiments, directories, strict=True):
         task.scaling.save(directory)
         stamp(directory, experiment, files, continued=holds_state(directory))
         logs = Logs(directory, _sinks(experiment, directory))
         stack.callback(logs.close)
         yield SeedRun(dataclasses.replace(plan, seed=experiment.seed), directory, logs)
-
-
-def _task(experiment: Experiment, directory: Path) -> LearningTask:
-    """Data and environment, in the units of the run that is resumed, if one is."""
-    scaling = Normalisation.load(directory) if holds_state(directory) else None
-    return build_task(experiment.data, experiment.environment, experiment.agent.horizon, scaling)
 
 
 def vectorise(experiment: Experiment) -> bool:
@@ -189,9 +182,8 @@ def _lock_run_directory(
         stack.enter_context(locked(directory))
         check_or_write_config(directory, experiment)
     except OSError as error:
-        raise UserError(
-            f"{directory}: cannot hold a run ({error.strerror}); name another with --out"
-        ) from error
+        message = f"{directory}: cannot hold a run ({error.strerror}); name another with --out"
+        raise UserError(message) from error
 
 
 def _memory_remedy(experiment: Experiment) -> str:

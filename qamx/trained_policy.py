@@ -117,7 +117,12 @@ def _read(directory: Path, step: int | None) -> Saved:
         raise UserError(f"{directory}: no checkpoint yet; let the run go on")
     checkpoints = Checkpoints(directory)
     try:
-        saved = checkpoints.latest_readonly() if step is None else _of_step(checkpoints, step)
+        if step is not None and step not in (steps := checkpoints.steps()):
+            kept = ", ".join(f"{kept_step:,}" for kept_step in steps) or "none"
+            raise UserError(
+                f"--step: found {step}, and the checkpoints that are kept are of {kept}"
+            )
+        saved = checkpoints.latest_readonly() if step is None else checkpoints.read(step)
     except DamagedCheckpoint as damage:
         raise UserError(f"{damage}; name another step, or leave --step out") from damage
     finally:
@@ -125,14 +130,6 @@ def _read(directory: Path, step: int | None) -> Saved:
     if saved is None:
         raise UserError(f"{directory}: no intact checkpoint; let the run go on")
     return saved
-
-
-def _of_step(checkpoints: Checkpoints, step: int) -> Saved:
-    steps = checkpoints.steps()
-    if step not in steps:
-        kept = ", ".join(f"{kept_step:,}" for kept_step in steps) or "none"
-        raise UserError(f"--step: found {step}, and the checkpoints that are kept are of {kept}")
-    return checkpoints.read(step)
 
 
 def start_from_run(agent: AbstractAgent, run: str | None, scaling: Normalisation) -> AbstractAgent:

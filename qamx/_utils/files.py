@@ -104,26 +104,21 @@ def cached_sha256(files: Sequence[Path]) -> list[str]:
     cache = _read_cache()
     keys = [str(file.resolve()) for file in files]
     states = [[status.st_size, status.st_mtime_ns] for status in (file.stat() for file in files)]
-    missing = [
-        index
-        for index, (key, state) in enumerate(zip(keys, states, strict=True))
-        if cache.get(key, {}).get("at") != state
-    ]
+    known = [cache.get(key, {}) for key in keys]
+    missing = [index for index, entry in enumerate(known) if entry.get("at") != states[index]]
     size = sum(states[index][0] for index in missing)
     if size > ANNOUNCED_FROM:
         logging.getLogger("qamx").info(f"hashing {size / 1e9:.1f} GB of data, once")
     with ThreadPoolExecutor(usable_cores()) as threads:
-        hashed = dict(zip(missing, threads.map(sha256, (files[i] for i in missing)), strict=True))
-    new = {
-        keys[index]: {"at": states[index], "sha256": digest}
-        for index, digest in hashed.items()
-        if states[index][0] >= CACHED_FROM
-    }
+        hashes = threads.map(sha256, [files[index] for index in missing])
+        for index, digest in zip(missing, hashes, strict=True):
+            known[index] = {"at": states[index], "sha256": digest}
+    new = {keys[index]: known[index] for index in missing if states[index][0] >= CACHED_FROM}
     if new:
         with contextlib.suppress(OSError):  # a read-only home costs time, nothing else
             _cache_file().parent.mkdir(parents=True, exist_ok=True)
             atomic_write(_cache_file(), json.dumps(_read_cache() | new))
-    return [hashed.get(index) or cache[key]["sha256"] for index, key in enumerate(keys)]
+    return [entry["sha256"] for entry in known]
 
 
 def _cache_file() -> Path:

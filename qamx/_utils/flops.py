@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -62,25 +63,14 @@ def _walk(jaxpr: Any, times: int, products: Counter[Product]) -> None:
 
 
 def _product(equation: Any) -> Product:
-    (contract_left, contract_right), (batch_left, batch_right) = equation.params[
-        "dimension_numbers"
-    ]
+    contracted, batched = equation.params["dimension_numbers"]
     left, right = (variable.aval.shape for variable in equation.invars)
-
-    def size(shape: tuple[int, ...], axes: Any) -> int:
-        return math.prod(shape[axis] for axis in axes)
-
-    def rest(shape: tuple[int, ...], *used: Any) -> int:
-        taken = {axis for axes in used for axis in axes}
-        return math.prod(extent for axis, extent in enumerate(shape) if axis not in taken)
-
-    return Product(
-        size(left, batch_left),
-        rest(left, contract_left, batch_left),
-        size(left, contract_left),
-        rest(right, contract_right, batch_right),
-        equation.invars[0].aval.dtype.name,
+    m, n = (
+        math.prod(size for axis, size in enumerate(shape) if axis not in (*summed, *mapped))
+        for shape, summed, mapped in zip((left, right), contracted, batched, strict=True)
     )
+    batch, k = (math.prod(left[axis] for axis in axes) for axes in (batched[0], contracted[0]))
+    return Product(batch, m, k, n, equation.invars[0].aval.dtype.name)
 
 
 class MatmulLowerBound:
@@ -116,10 +106,8 @@ def _call(product: Product, together: int) -> Callable[[], Any]:
 
     @jax.jit
     def multiply(lefts: jax.Array, right: jax.Array) -> jax.Array:
-        def product(left: jax.Array) -> jax.Array:
-            return jnp.matmul(left, right, preferred_element_type=jnp.float32)
-
-        return jax.lax.map(product, lefts)
+        matmul = partial(jnp.matmul, b=right, preferred_element_type=jnp.float32)
+        return jax.lax.map(matmul, lefts)
 
     jax.block_until_ready(multiply(lefts, right))
     return lambda: multiply(lefts, right)
@@ -130,9 +118,3 @@ def elapsed(call: Callable[[], Any]) -> float:
     began = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - began
-
-
-def best_seconds(call: Callable[[], Any], repeats: int) -> float:
-    """The shortest of several timed calls, after a compiling one."""
-    jax.block_until_ready(call())
-    return min(elapsed(call) for _ in range(repeats))

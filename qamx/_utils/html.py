@@ -72,18 +72,15 @@ class Markup(str):
 
 def document(title: str, parts: Iterable[str]) -> str:
     """A whole page."""
-    name = escape(title)
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            f'<html lang="en"><head><meta charset="utf-8"><title>{name}</title>',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<style>{_STYLE}</style></head><body>",
-            f"<h1>{name}</h1>",
-            *parts,
-            "</body></html>\n",
-        ]
-    )
+    name, body = escape(title), "\n".join(parts)
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{name}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>{_STYLE}</style></head><body>
+<h1>{name}</h1>
+{body}
+</body></html>
+"""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,6 +12,8 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from qamx._utils.processes import output_of
+
 
 def usable_cores(root: Path = Path("/")) -> int:
     """The number of cores that a scheduler and a container's quota grant to this process.
@@ -129,37 +131,33 @@ def find_gpus() -> Gpus:
     granted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if granted is not None and not any(map(_name, granted.split(","))):
         return Gpus([])
-    listed, trouble = _list_gpus()
-    if granted is None:
-        return Gpus(_all_names(listed), trouble)
-    gpus = _granted(granted, listed)
-    return Gpus(gpus.names, gpus.trouble or trouble)
+    output, trouble = _nvidia_smi()
+    listed = _parse(output)
+    if granted is not None:
+        names, refused = _granted(granted, listed)
+        return Gpus(names, refused or trouble)
+    if not any(gpu.parts for gpu in listed):
+        return Gpus([gpu.number for gpu in listed], trouble)
+    # A part has no index, and next to parts CUDA numbers whole GPUs differently.
+    return Gpus([n for gpu in listed for n in gpu.parts or [gpu.uuid or gpu.number]], trouble)
 
 
-def _list_gpus() -> tuple[list[_Listed], str]:
-    """The GPUs of nvidia-smi, or its error; neither where it is not installed."""
+def _nvidia_smi() -> tuple[str, str]:
+    """The list of nvidia-smi, and the error; both empty where it is not installed."""
     try:
-        done = subprocess.run(
-            ["nvidia-smi", "-L"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SECONDS,
-            check=False,
-        )
+        done = output_of(["nvidia-smi", "-L"], SECONDS)
     except FileNotFoundError:
-        return [], ""
+        return "", ""
     except subprocess.TimeoutExpired:
-        return [], f"nvidia-smi: no answer within {SECONDS:g} s; see that the driver works"
+        return "", f"nvidia-smi: no answer within {SECONDS:g} s; see that the driver works"
     except OSError as error:
-        return [], f"nvidia-smi: cannot be run ({error.strerror or error})"
+        return "", f"nvidia-smi: cannot be run ({error.strerror or error})"
     if done.returncode != 0:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         message = f": {lines[0]}" if lines else ""
         failed = f"nvidia-smi: exit status {done.returncode}{message}"
-        return [], f"{failed.rstrip('.')}; see that the driver works"
-    return _parse(done.stdout), ""
+        return "", f"{failed.rstrip('.')}; see that the driver works"
+    return done.stdout, ""
 
 
 def _parse(output: str) -> list[_Listed]:
@@ -170,13 +168,6 @@ def _parse(output: str) -> list[_Listed]:
         elif (part := _PART.match(line)) and listed:
             listed[-1].parts.append(part[1])
     return listed
-
-
-def _all_names(listed: Sequence[_Listed]) -> list[str]:
-    if not any(gpu.parts for gpu in listed):
-        return [gpu.number for gpu in listed]
-    # A part has no index, and next to parts CUDA numbers whole GPUs differently.
-    return [name for gpu in listed for name in gpu.parts or [gpu.uuid or gpu.number]]
 
 
 def _granted(value: str, listed: Sequence[_Listed]) -> Gpus:
@@ -253,7 +244,11 @@ def map_in_threads(
                 task = next(tasks, None)
             if task is None:
                 return
-            _complete(work, *task)
+            future, item = task
+            try:
+                future.set_result(work(item))
+            except BaseException as error:
+                future.set_exception(error)
 
     # Daemons: a thread that waits for a silent server must not delay the end of the process.
     pool = [threading.Thread(target=run, daemon=True) for _ in range(min(threads, len(items)))]
@@ -268,10 +263,3 @@ def map_in_threads(
         for thread in pool:
             thread.join(_JOIN_SECONDS / len(pool))
         raise
-
-
-def _complete(work: Callable[[T], R], future: Future[R], item: T) -> None:
-    try:
-        future.set_result(work(item))
-    except BaseException as error:
-        future.set_exception(error)

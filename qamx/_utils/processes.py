@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -21,13 +21,6 @@ KILL_SECONDS = 2.0
 """Time for the system to remove a process that was killed."""
 POLL_SECONDS = 0.02
 _PROC = Path("/proc")
-
-
-class Listed(NamedTuple):
-    """A process of the system's table."""
-
-    parent: int
-    session: int
 
 
 _instances: "weakref.WeakSet[ChildProcesses]" = weakref.WeakSet()
@@ -81,14 +74,16 @@ class ChildProcesses:
     def running(self, session: int | None = None) -> set[int]:
         """The running ones, without this process, and those of a session."""
         own, listed = os.getpid(), _listed()
-        roots = {
+        found = {
             pid
-            for pid, process in listed.items()
-            if process.session == session
-            or (pid in self._children and process.parent == own)
+            for pid, (parent, its_session) in listed.items()
+            if its_session == session
+            or (pid in self._children and parent == own)
             or self._is_tagged(pid)
         }
-        return (roots | _descendants(roots, listed)) - {own}
+        while new := {pid for pid, (parent, _) in listed.items() if parent in found} - found:
+            found |= new
+        return found - {own}
 
     def end(self, session: int | None = None) -> None:
         """Ends them by SIGTERM, and by SIGKILL after a timeout."""
@@ -131,11 +126,7 @@ class ChildProcesses:
 
 
 class _Ended(BaseException):
-    """Raised at a signal that ends this process."""
-
-    def __init__(self, number: int):
-        super().__init__(number)
-        self.number = number
+    """Raised at a signal that ends this process, with its number."""
 
 
 @contextlib.contextmanager
@@ -153,8 +144,8 @@ def exit_cleanly() -> Iterator[None]:
     except _Ended as ended:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
-        os.kill(os.getpid(), ended.number)
-        raise SystemExit(128 + ended.number) from None
+        os.kill(os.getpid(), ended.args[0])
+        raise SystemExit(128 + ended.args[0]) from None
 
 
 _replaced: list[dict[int, Any]] = []
@@ -209,9 +200,9 @@ os.register_at_fork(
 )
 
 
-def _listed() -> dict[int, Listed]:
-    """The running processes by number; none where the system has no such table."""
-    processes: dict[int, Listed] = {}
+def _listed() -> dict[int, tuple[int, int]]:
+    """Parent and session of each running process; none where the system has no such table."""
+    processes: dict[int, tuple[int, int]] = {}
     for name in os.listdir(_PROC) if _PROC.is_dir() else ():
         if not name.isdecimal():
             continue
@@ -221,7 +212,7 @@ def _listed() -> dict[int, Listed]:
             continue
         state, parent, _, session, *_ = text.rpartition(")")[2].split()
         if state not in "ZX":
-            processes[int(name)] = Listed(int(parent), int(session))
+            processes[int(name)] = int(parent), int(session)
     return processes
 
 
@@ -235,17 +226,23 @@ def _children(thread: int | None = None) -> set[int]:
     return children
 
 
-def _descendants(roots: Collection[int], listed: dict[int, Listed]) -> set[int]:
-    children: dict[int, list[int]] = {}
-    for pid, process in listed.items():
-        children.setdefault(process.parent, []).append(pid)
-    descendants: set[int] = set()
-    waiting = list(roots)
-    while waiting:
-        new = set(children.get(waiting.pop(), ())) - descendants
-        descendants |= new
-        waiting += new
-    return descendants
+def output_of(
+    command: Sequence[str], seconds: float, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command with its output captured, and with further environment variables.
+
+    **Raises:** `OSError` if it cannot be run, `subprocess.TimeoutExpired` after `seconds`.
+    """
+    return subprocess.run(
+        command,
+        env=os.environ | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=seconds,
+        check=False,
+    )
 
 
 SECONDS = 20.0
@@ -302,8 +299,6 @@ BACKENDS = ("egl", "osmesa")
 VARIABLES = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
 """The variables that choose the backend; they must agree."""
 
-INSTALL = "install EGL (Debian: apt-get install libegl1 libgl1) or OSMesa (libosmesa6)"
-
 
 class Renderer(NamedTuple):
     """The rendering backend of MuJoCo on this machine.
@@ -321,25 +316,25 @@ class Renderer(NamedTuple):
 def find_renderer() -> Renderer:
     """Tries the variables' choice, or a display; without one, or if it fails, `BACKENDS`."""
     asked = {name: os.environ[name] for name in VARIABLES if os.environ.get(name, "").strip()}
-    if not asked and sys.platform == "linux" and not _has_display():
-        backend, tried = first_backend()
-        if backend is None:
-            return Renderer(None, f"nothing draws here ({tried})", INSTALL)
-        return Renderer(backend, tried)
-    choice = canonical(asked.get("MUJOCO_GL", ""))
-    platform = canonical(asked.get("PYOPENGL_PLATFORM", ""))
-    choice = choice or (platform if platform in BACKENDS else "")
-    named = ", ".join(f"{name}={value}" for name, value in asked.items()) or "the display"
-    works, last = probe(RENDERING, MUJOCO_GL=choice)
-    if works:
-        return Renderer(choice, f"{named}: {last}")
-    failed = f"{named} does not draw here ({last})"
+    display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    failed = ""
+    if asked or display or sys.platform != "linux":
+        choice = canonical(asked.get("MUJOCO_GL", ""))
+        platform = canonical(asked.get("PYOPENGL_PLATFORM", ""))
+        choice = choice or (platform if platform in BACKENDS else "")
+        named = ", ".join(f"{name}={value}" for name, value in asked.items()) or "the display"
+        works, last = probe(RENDERING, MUJOCO_GL=choice)
+        if works:
+            return Renderer(choice, f"{named}: {last}")
+        failed = f"{named} does not draw here ({last})"
     backend, tried = first_backend()
     if backend is None:
-        return Renderer(None, f"{failed}, nor does anything else ({tried})", INSTALL)
+        said = f"{failed}, nor does anything else" if failed else "nothing draws here"
+        install = "install EGL (Debian: apt-get install libegl1 libgl1) or OSMesa (libosmesa6)"
+        return Renderer(None, f"{said} ({tried})", install)
     wrong = [name for name, value in asked.items() if canonical(value) != backend]
     if not wrong:
-        return Renderer(backend, f"{failed}; {tried}")
+        return Renderer(backend, "; ".join(filter(None, (failed, tried))))
     rather = f", or write MUJOCO_GL={backend}" if wrong == ["MUJOCO_GL"] else ""
     return Renderer(backend, failed, f"{backend} does: unset {' and '.join(wrong)}{rather}")
 
@@ -362,22 +357,10 @@ def canonical(value: str) -> str:
     return value.strip().lower()
 
 
-def _has_display() -> bool:
-    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-
-
 def probe(code: str, **variables: str) -> tuple[bool, str]:
     """Runs Python code in a process; returns its success and its last line of output."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SECONDS,
-            check=False,
-        )
+        done = output_of([sys.executable, "-c", code], SECONDS, **variables)
     except subprocess.TimeoutExpired:
         return False, f"no answer within {SECONDS:.0f} s"
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()

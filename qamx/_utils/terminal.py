@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
@@ -62,18 +62,10 @@ def print_findings(findings: Sequence[Finding], header: str) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _rich_table(
-    title: str, header: Sequence[str], show_header: bool = True, show_lines: bool = False
-) -> "Table":
+def _rich_table(title: str, header: Sequence[str], **options: Any) -> "Table":
     from rich.table import Table
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        show_header=show_header,
-        show_lines=show_lines,
-    )
+    table = Table(title=title, title_justify="left", title_style="bold", **options)
     for name in header:
         table.add_column(name, overflow="fold", no_wrap=name == "level")
     return table
@@ -88,22 +80,14 @@ class Progress:
     A context manager; lines go to the log, in order with other messages.
 
     **Arguments:** `total` counts what there is to do, `first` what was done before; `unit` is the
-    plural of what is counted, `amount` shows a count; `line` is the template of a line.
+    plural of what is counted; `line` is the template of a line.
     """
 
     SECONDS = 30.0
     """Time between two lines, and the window of the rate."""
 
-    def __init__(
-        self,
-        total: float,
-        first: float = 0,
-        *,
-        unit: str = "",
-        amount: Callable[[float], str] = "{:,.0f}".format,
-        line: str = LINE,
-    ):
-        self._total, self._unit, self._amount, self._line = total, unit, amount, line
+    def __init__(self, total: float, first: float = 0, *, unit: str, line: str = LINE):
+        self._total, self._unit, self._line = total, unit, line
         self._reached = deque([(time.monotonic(), first)])
         self._shown = time.monotonic()
         self._bar: Any = None
@@ -127,15 +111,14 @@ class Progress:
     def advance(self, done: float, label: str = "") -> None:
         """Shows that `done` of the total are done."""
         now, rate = time.monotonic(), self._rate(done)
-        shown = f"{self._amount(rate)} {self._unit}/s".replace(" /", "/")
+        shown = f"{rate:,.0f} {self._unit}/s"
         if self._bar is not None:
-            amounts = f"{self._amount(done)}/{self._amount(self._total)}"
-            fields = {"amounts": amounts, "rate": shown}
+            fields = {"amounts": f"{done:,.0f}/{self._total:,.0f}", "rate": shown}
             self._bar.update(self._task, completed=done, description=label, **fields)
         elif now - self._shown >= self.SECONDS:
             self._shown = now
             left = (self._total - done) / rate / 60 if rate else float("inf")
-            amounts = {"done": self._amount(done), "total": self._amount(self._total)}
+            amounts = {"done": f"{done:,.0f}", "total": f"{self._total:,.0f}"}
             _LOG.info(self._line.format(label=label, rate=shown, left=left, **amounts))
 
     def note(self, text: str) -> None:

@@ -1,16 +1,17 @@
 """The `qamx` command.
 
-A command is a function that adds its options, and a handler that takes them by name. Handlers
-import what they need when they run, so that help and checks answer at once.
+A command is a function that adds its options, and a handler that takes them by name. Handlers are
+imported, or import what they need, when they run, so that help and checks answer at once.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 
 from qamx._utils.processes import exit_cleanly
 from qamx.cli import data, policy, results, run
-from qamx.cli.options import Subparsers
-from qamx.errors import exit_code
+from qamx.cli.options import Parser, Subparsers
+from qamx.errors import ExitCode, exit_code
 
 _EXAMPLES = """\
 examples:
@@ -58,22 +59,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = options.pop("handler")
     from qamx._utils.terminal import print_log
 
+    def action() -> int:
+        function = resolve_name(handler) if isinstance(handler, str) else handler
+        code = function(**options)
+        return code if isinstance(code, int) else ExitCode.DONE
+
     print_log()
     with exit_cleanly():
-        return exit_code(lambda: handler(**options))
+        return exit_code(action)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
-        prog="qamx",
-        description="Reinforcement learning with flow-matching policies, offline and online.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--version", action=_Version, dest=argparse.SUPPRESS, help="show the version and exit"
-    )
+    description = "Reinforcement learning with flow-matching policies, offline and online."
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser("qamx", description=description, epilog=_EXAMPLES, formatter_class=raw)
+    version = "show the version and exit"
+    parser.add_argument("--version", action=_Version, dest=argparse.SUPPRESS, help=version)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
     for add in COMMANDS:
         add(commands)

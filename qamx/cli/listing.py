@@ -1,7 +1,7 @@
 """The listing of `qamx list`: registered names, and the experiments and suites here and in qamx."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from qamx import registry
@@ -10,17 +10,17 @@ from qamx._utils.terminal import print_table
 from qamx.config.experiment import flat
 from qamx.config.messages import ConfigError
 from qamx.config.suite import load_suite
-from qamx.config.toml import SUITES, gather, library, names
+from qamx.config.toml import HERE, SUITES, gather, library, names
 
 Section = tuple[str, list[tuple[str, str]]]
 
 
-def print_listing(folder: Path) -> None:
-    """Print all names with a line on each: as tables on a terminal, or else as plain text.
+def print_listing() -> None:
+    """Prints all names with a line on each: as tables on a terminal, or else as plain text.
 
     **Raises:** `PluginError` if an installed plugin cannot be imported.
     """
-    sections = listing(folder)
+    sections = listing(HERE)
     if sys.stdout.isatty():
         for title, rows in sections:
             print_table(title, ("", ""), rows)
@@ -52,34 +52,29 @@ def _sections(folder: Path) -> Iterator[Section]:
     ):
         yield title, [(entry.name, entry.summary) for entry in entries]
     own = dict(names(folder))
-    yield from _files(f"in {folder}", {str(file): file for file in own.values()})
     packed = {name: file for name, file in names(library()) if name not in own}
-    yield from _files("that come with qamx", packed)
-
-
-def _files(place: str, named: Mapping[str, Path]) -> Iterator[Section]:
-    """Experiments and suites, by the names that a command takes."""
-    experiments, suites = [], []
-    for name, file in named.items():
-        if file.parent.name == SUITES.name:
-            suites.append((name, _suite_summary(file)))
-        else:
-            experiments.append((name, _summary(file)))
-    yield f"experiments {place}", experiments
-    yield f"suites {place}", suites
-
-
-def _suite_summary(file: Path) -> str:
-    try:
-        size = f"{len(load_suite(file)):,} runs"
-    except ConfigError:
-        size = "not valid: see qamx check"
-    return f"{_first_comment(file)} ({size})"
+    for place, named in (
+        (f"in {folder}", {str(file): file for file in own.values()}),
+        ("that come with qamx", packed),
+    ):
+        rows = {name: _summary(file) for name, file in named.items()}
+        suites = {name for name, file in named.items() if file.parent.name == SUITES.name}
+        yield f"experiments {place}", [row for row in rows.items() if row[0] not in suites]
+        yield f"suites {place}", [row for row in rows.items() if row[0] in suites]
 
 
 def _summary(file: Path) -> str:
-    """The title of an experiment's file, else its method and environment."""
-    title = _first_comment(file)
+    """The title of a file; of a suite its size as well, else an experiment's method and data."""
+    try:
+        title = read_text(file).partition("\n")[0]
+    except (OSError, TextError):  # reported when the file is loaded
+        title = ""
+    title = title.lstrip("# ").rstrip() if title.startswith("#") else ""
+    if file.parent.name == SUITES.name:
+        try:
+            return f"{title} ({len(load_suite(file)):,} runs)"
+        except ConfigError:
+            return f"{title} (not valid: see qamx check)"
     if title and not title.startswith("Source:"):
         return title
     values = flat(gather(file, (), None).values)
@@ -87,11 +82,3 @@ def _summary(file: Path) -> str:
     if not isinstance(method, str) or not isinstance(environment, str):
         return ""
     return f"{method} on {environment}" + (f", data {source}" if source else "")
-
-
-def _first_comment(file: Path) -> str:
-    try:
-        first = read_text(file).partition("\n")[0]
-    except (OSError, TextError):  # reported when the file is loaded
-        return ""
-    return first.lstrip("# ").rstrip() if first.startswith("#") else ""

@@ -1,78 +1,74 @@
-"""Options that several commands share, and how a command is declared.
+"""The parser of a command, with a method for each kind of argument.
 
-An option is written once: its name is the keyword that the command's function takes.
+An argument is written once: its name, or `dest`, is the keyword that the command's function takes.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-Handler: TypeAlias = Callable[..., int]
+Subparsers: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose arguments take a line each; a name that begins with -- is an option's."""
+
+    def integers(self, *options: tuple[str, int | None, str]) -> None:
+        """Adds options that take an integer: name, default, and meaning."""
+        for name, default, meaning in options:
+            self.add_argument(name, type=int, default=default, metavar="N", help=meaning)
+
+    def path(self, name: str, metavar: str, meaning: str, **options: Any) -> None:
+        """Adds an argument that takes a path; an option is None by default."""
+        self.add_argument(name, type=Path, metavar=metavar, help=meaning, **options)
+
+    def flag(self, name: str, meaning: str, **options: Any) -> None:
+        """Adds an option without a value, False by default."""
+        self.add_argument(name, action="store_true", help=meaning, **options)
+
+    def choice(self, name: str, choices: Sequence[str], meaning: str, **options: Any) -> None:
+        """Adds an option that takes one of several words."""
+        self.add_argument(name, choices=choices, help=meaning, **options)
+
+    def several(self, name: str, metavar: str, meaning: str, **options: Any) -> None:
+        """Adds an option that takes several values and may be repeated."""
+        collect: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+        self.add_argument(name, metavar=metavar, help=meaning, **collect, **options)
+
+    def run_folders(self, *names: str, meaning: str = "the folder of a run") -> None:
+        """Adds positional arguments that are folders of runs."""
+        for name in names:
+            self.path(name, "RUN", meaning)
+
+    def experiment(self) -> None:
+        """Adds the arguments that name an experiment, its changes and its seed."""
+        self.path("file", "FILE", "an experiment, TOML, or a name such as c4_qam_edit")
+        self.overrides()
+        self.integers(("--seed", None, "take the place of the file's seed"))
+
+    def overrides(self) -> None:
+        """Adds the option `--set`."""
+        meaning = "change a key, as in agent.horizon=5; an empty value restores its default"
+        self.several("--set", "KEY=VALUE", meaning, dest="overrides")
+
+    def data_directory(self) -> None:
+        """Adds the option that says where data sets are kept."""
+        self.path("--directory", "DIR", "where data sets are kept")
+
+    def json(self, content: str) -> None:
+        """Adds the option that writes JSON to a file; its keyword is `file`."""
+        self.path("--json", "FILE", f"write {content} there", dest="file")
 
 
 def add_command(
-    commands: Subparsers, name: str, summary: str, handler: Handler
-) -> argparse.ArgumentParser:
-    """Add a command whose options are passed to `handler` by name."""
+    commands: Subparsers, name: str, summary: str, handler: Callable[..., Any] | str
+) -> Parser:
+    """Adds a command; its function takes the options by name.
+
+    **Arguments:** `handler` is the function, or `module:function`, imported when the command runs.
+    """
     description = f"{summary[0].upper()}{summary[1:]}."
     parser = commands.add_parser(name, help=summary, description=description)
     parser.set_defaults(handler=handler)
     return parser
-
-
-def add_integers(parser: argparse.ArgumentParser, *options: tuple[str, int | None, str]) -> None:
-    """Add options that take an integer: name, default, and meaning."""
-    for name, default, meaning in options:
-        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=meaning)
-
-
-def add_path(parser: argparse.ArgumentParser, name: str, meaning: str, metavar: str) -> None:
-    """Add an option that takes a path, by default None."""
-    parser.add_argument(f"--{name}", type=Path, metavar=metavar, help=meaning)
-
-
-def add_run(
-    parser: argparse.ArgumentParser, *names: str, help: str = "the folder of a run"
-) -> None:
-    """Add positional arguments that are folders of runs."""
-    for name in names:
-        parser.add_argument(name, type=Path, metavar="RUN", help=help)
-
-
-def add_folders(parser: argparse.ArgumentParser, metavar: str) -> None:
-    """Add a positional argument that takes one or more folders with runs."""
-    meaning = "runs, or folders with runs in them"
-    parser.add_argument("folders", nargs="+", type=Path, metavar=metavar, help=meaning)
-
-
-def add_data_directory(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says where data sets are kept."""
-    add_path(parser, "directory", "where data sets are kept", "DIR")
-
-
-def add_json(parser: argparse.ArgumentParser, content: str) -> None:
-    """Add the option that writes JSON to a file."""
-    add_path(parser, "json", f"write {content} there", "FILE")
-
-
-def add_experiment(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that name an experiment, its changes and its seed."""
-    meaning = "an experiment, TOML, or a name such as c4_qam_edit"
-    parser.add_argument("file", type=Path, metavar="FILE", help=meaning)
-    add_overrides(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="take the place of the file's seed")
-
-
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Add the option `--set`."""
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key, as in agent.horizon=5; an empty value restores its default",
-    )

@@ -3,30 +3,21 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from qamx.cli.options import Subparsers, add_command, add_experiment, add_integers, add_path
+from qamx.cli.options import Subparsers, add_command
 from qamx.errors import ExitCode, UserError
 
 
 def add_run(commands: Subparsers) -> None:
-    """`qamx run`."""
     parser = add_command(commands, "run", "train and evaluate the policy of an experiment", _run)
-    add_experiment(parser)
-    add_path(parser, "out", "the run's folder (default: runs/NAME-taskK-seedN)", "DIR")
+    parser.experiment()
+    parser.path("--out", "DIR", "the run's folder (default: runs/NAME-taskK-seedN)")
     seeds = "N runs, of the file's seed and 10001 more each; with --out in DIR/seedN"
-    add_integers(parser, ("seeds", None, seeds))
-    parser.add_argument(
-        "--seeds-mode",
-        choices=("auto", "vectorised", "sequential"),
-        default="auto",
-        help="seeds as one program or one after the other (default: what is faster here)",
-    )
-    parser.add_argument(
-        "--wandb",
-        choices=("disabled", "offline", "online"),
-        help="Weights & Biases (default: the file's)",
-    )
+    parser.integers(("--seeds", None, seeds))
+    modes = "seeds as one program or one after the other (default: what is faster here)"
+    parser.choice("--seeds-mode", ("auto", "vectorised", "sequential"), modes, default="auto")
+    wandb = "Weights & Biases (default: the file's)"
+    parser.choice("--wandb", ("disabled", "offline", "online"), wandb)
 
 
 def _run(
@@ -55,11 +46,8 @@ def _run(
 
 
 def add_check(commands: Subparsers) -> None:
-    """`qamx check`."""
     parser = add_command(commands, "check", "validate experiment and suite files", _check)
-    parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="TOML, or a name as in qamx list"
-    )
+    parser.path("files", "FILE", "TOML, or a name as in qamx list", nargs="+")
 
 
 def _check(files: Sequence[Path]) -> int:
@@ -80,40 +68,24 @@ def _check(files: Sequence[Path]) -> int:
 
 
 def add_show(commands: Subparsers) -> None:
-    """`qamx show`."""
     summary = "print an experiment with every default, as TOML"
-    add_experiment(add_command(commands, "show", summary, _show))
+    add_command(commands, "show", summary, _show).experiment()
 
 
-def _show(file: Path, overrides: Sequence[str], seed: int | None) -> int:
+def _show(file: Path, overrides: Sequence[str], seed: int | None) -> None:
     from qamx.config import load
 
     print(load(file, overrides, seed).to_toml(), end="", flush=True)
-    return ExitCode.DONE
 
 
 def add_list(commands: Subparsers) -> None:
-    """`qamx list`."""
     summary = "list what an experiment file can name, and experiments"
-    add_command(commands, "list", summary, _list)
-
-
-def _list() -> int:
-    from qamx.cli.listing import print_listing
-
-    print_listing(Path("experiments"))
-    return ExitCode.DONE
+    add_command(commands, "list", summary, "qamx.cli.listing:print_listing")
 
 
 def add_verify_resume(commands: Subparsers) -> None:
-    """`qamx verify-resume`."""
     summary = "kill and resume a short run, and compare it with an uninterrupted one"
-    parser = add_command(commands, "verify-resume", summary, _verify_resume)
-    add_experiment(parser)
-    add_integers(parser, ("kills", 4, "how often (default: 4)"))
-
-
-def _verify_resume(**options: Any) -> int:
-    from qamx.tools.verify_resume import verify_resume
-
-    return verify_resume(**options)
+    function = "qamx.tools.verify_resume:verify_resume"
+    parser = add_command(commands, "verify-resume", summary, function)
+    parser.experiment()
+    parser.integers(("--kills", 4, "how often (default: 4)"))

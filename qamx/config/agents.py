@@ -1,23 +1,13 @@
 """Settings of the built-in methods, each of which builds its agent."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from qamx import registry
-from qamx._utils.defaults import (
-    ACTOR_TARGET_RATE,
-    BEST_OF_N,
-    DIFFUSION_STEPS,
-    ENSEMBLE_SIZE,
-    FLOW_STEPS,
-    HIDDEN,
-    KL_SCALE,
-    LEARNING_RATE,
-    POLICY_DELAY,
-    TARGET_ENTROPY_SCALE,
-    TARGET_RATE,
-)
+from qamx._utils import defaults
 from qamx.config.fields import (
     Allowed,
     DefaultText,
@@ -31,7 +21,11 @@ from qamx.config.fields import (
     Switch,
     Text,
 )
-from qamx.config.inverse_temperature import InverseTemperature, build_temperature
+from qamx.config.inverse_temperature import (
+    InverseTemperature,
+    TemperatureSettings,
+    build_temperature,
+)
 
 if TYPE_CHECKING:
     from qamx._types import Key
@@ -54,8 +48,7 @@ Sampling = Annotated[
     ),
 ]
 Tau = Annotated[
-    InverseTemperature,
-    Field(examples=[1.0], description="τ in π(a|s) ∝ π_b(a|s) exp(τ Q(s, a))"),
+    InverseTemperature, Field(examples=[1.0], description="τ in π(a|s) ∝ π_b(a|s) exp(τ Q(s, a))")
 ]
 PlainTau = Annotated[PositiveFloat, Field(examples=[10.0], description="τ")]
 GradientTau = Annotated[
@@ -107,50 +100,49 @@ CLIP = 1.0
 class AgentSettings(Settings):
     """Keys of every method. Base class for the settings of a method of your own."""
 
-    method: Text = Field(examples=["qam"], description="its name; see `qamx list`")
-    horizon: PositiveInt = Field(
-        examples=[5], description="H, the length of an action chunk and of the n-step backup"
-    )
-    discount: Discount = Field(examples=[0.99], description="γ, per environment step")
-    pessimism: NonNegativeFloat = Field(
-        default=0.0,
-        description="ρ, standard deviations of the critics taken off their mean in the backup",
-    )
-    target_rate: Fraction = Field(
-        default=TARGET_RATE,
-        description="λ, the share of the online network that a target takes on at an update",
-    )
-    ensemble_size: PositiveInt = Field(
-        default=ENSEMBLE_SIZE, description="K, the number of critics"
-    )
-    flow_steps: PositiveInt = Field(
-        default=FLOW_STEPS,
-        description="T, the steps of the flow's grid; of no effect in methods without a flow",
-    )
-    solver: Solver = Field(default="euler", description="the Diffrax solver on that grid")
-    actor_hidden: HiddenSizes = Field(
-        default=HIDDEN, description="hidden widths of the velocity fields and policies"
-    )
-    critic_hidden: HiddenSizes = Field(default=HIDDEN, description="hidden widths of each critic")
-    actor_layer_norm: Switch = Field(
-        default=False,
-        description="layer norm after each hidden layer of velocities, noise predictors, one-step "
-        "and deterministic policies",
-    )
-    critic_layer_norm: Switch = Field(
-        default=True, description="layer norm after each hidden layer of the critics and of V(s)"
-    )
-    batch_size: PositiveInt = Field(default=256, description="action chunks in an update")
-    learning_rate: PositiveFloat = Field(default=LEARNING_RATE, description="Adam's")
+    method: Text = Field(examples=["qam"])
+    """its name; see `qamx list`"""
+    horizon: PositiveInt = Field(examples=[5])
+    """H, the length of an action chunk and of the n-step backup"""
+    discount: Discount = Field(examples=[0.99])
+    """γ, per environment step"""
+    pessimism: NonNegativeFloat = 0.0
+    """ρ, standard deviations of the critics taken off their mean in the backup"""
+    target_rate: Fraction = defaults.TARGET_RATE
+    """λ, the share of the online network that a target takes on at an update"""
+    ensemble_size: PositiveInt = defaults.ENSEMBLE_SIZE
+    """K, the number of critics"""
+    flow_steps: PositiveInt = defaults.FLOW_STEPS
+    """T, the steps of the flow's grid; of no effect in methods without a flow"""
+    solver: Solver = "euler"
+    """the Diffrax solver on that grid"""
+    actor_hidden: HiddenSizes = defaults.HIDDEN
+    """hidden widths of the velocity fields and policies"""
+    critic_hidden: HiddenSizes = defaults.HIDDEN
+    """hidden widths of each critic"""
+    actor_layer_norm: Switch = False
+    """layer norm after each hidden layer of velocities, noise predictors, one-step and
+    deterministic policies"""
+    critic_layer_norm: Switch = True
+    """layer norm after each hidden layer of the critics and of V(s)"""
+    batch_size: PositiveInt = 256
+    """action chunks in an update"""
+    learning_rate: PositiveFloat = defaults.LEARNING_RATE
+    """Adam's"""
     gradient_clip: GradientClip = "none"
     sampling: Sampling = "uniform"
     best_of_n: Annotated[PositiveInt | None, DefaultText("none"), _BEST_OF_N] = None
-    initialise_from: Text | None = Field(
-        default=None,
-        examples=["runs/c4_qam-task2-seed10001"],
-        description="a run's folder: start from the clone of the data that its newest checkpoint "
-        "has",
-    )
+    initialise_from: Text | None = Field(default=None, examples=["runs/c4_qam-task2-seed10001"])
+    """a run's folder: start from the clone of the data that its newest checkpoint has"""
+
+    def arguments_of(self, agent: "Callable[..., AbstractAgent]") -> dict[str, Any]:
+        """The keyword arguments of an agent's class: keys by name, temperatures built."""
+        names = inspect.signature(agent).parameters.keys() - {"parts", "key"}
+        values = {name: getattr(self, name) for name in names}
+        return {
+            name: build_temperature(value) if isinstance(value, TemperatureSettings) else value
+            for name, value in values.items()
+        }
 
     def with_best_of_n(self, agent: "AbstractAgent") -> "AbstractAgent":
         """The agent as `best_of_n` has it act."""
@@ -175,7 +167,7 @@ class QAMSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QAM
 
-        return QAM(parts, inverse_temperature=build_temperature(self.inverse_temperature), key=key)
+        return QAM(parts, **self.arguments_of(QAM), key=key)
 
 
 @registry.agents.add("qam_fql", "QAM with a one-step policy that follows the fine-tuned flow")
@@ -185,20 +177,13 @@ class QAMFQLSettings(AgentSettings):
     method: str = "qam_fql"
     gradient_clip: GradientClip = CLIP
     inverse_temperature: Tau
-    distill_weight: PositiveFloat = Field(
-        examples=[30.0],
-        description="weight of the distance between the one-step policy and the flow",
-    )
+    distill_weight: PositiveFloat = Field(examples=[30.0])
+    """weight of the distance between the one-step policy and the flow"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QAMFQL
 
-        return QAMFQL(
-            parts,
-            inverse_temperature=build_temperature(self.inverse_temperature),
-            distill_weight=self.distill_weight,
-            key=key,
-        )
+        return QAMFQL(parts, **self.arguments_of(QAMFQL), key=key)
 
 
 @registry.agents.add("qam_edit", "QAM with a Gaussian edit of the fine-tuned flow's actions")
@@ -208,19 +193,13 @@ class QAMEditSettings(AgentSettings):
     method: str = "qam_edit"
     gradient_clip: GradientClip = CLIP
     edit_scale: EditScale
-    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+    target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
     inverse_temperature: Tau
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QAMEdit
 
-        return QAMEdit(
-            parts,
-            inverse_temperature=build_temperature(self.inverse_temperature),
-            edit_scale=self.edit_scale,
-            target_entropy_scale=self.target_entropy_scale,
-            key=key,
-        )
+        return QAMEdit(parts, **self.arguments_of(QAMEdit), key=key)
 
 
 @registry.agents.add(
@@ -231,19 +210,15 @@ class TRQAMSettings(AgentSettings):
 
     method: str = "trqam"
     gradient_clip: GradientClip = CLIP
-    kl_budget: PositiveFloat = Field(
-        default=1.0,
-        description="nats per environment step that the policy's paths may be from the behaviour's",
-    )
-    kl_scale: PositiveFloat = Field(
-        default=KL_SCALE,
-        description="c in 1/τ = c·λ, λ the dual variable that keeps the budget",
-    )
+    kl_budget: PositiveFloat = 1.0
+    """nats per environment step that the policy's paths may be from the behaviour's"""
+    kl_scale: PositiveFloat = defaults.KL_SCALE
+    """c in 1/τ = c·λ, λ the dual variable that keeps the budget"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import TRQAM
 
-        return TRQAM(parts, kl_budget=self.kl_budget, kl_scale=self.kl_scale, key=key)
+        return TRQAM(parts, **self.arguments_of(TRQAM), key=key)
 
 
 @registry.agents.add("bam", "a flow fine-tuned by backpropagation through its memoryless SDE")
@@ -257,7 +232,7 @@ class BAMSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import BAM
 
-        return BAM(parts, inverse_temperature=self.inverse_temperature, key=key)
+        return BAM(parts, **self.arguments_of(BAM), key=key)
 
 
 @registry.agents.add("fbrac", "a flow that climbs the critic through all steps of its ODE")
@@ -265,16 +240,13 @@ class FBRACSettings(AgentSettings):
     """A flow improved through its ODE (Park et al., arXiv 2502.02538)."""
 
     method: str = "fbrac"
-    bc_weight: PositiveFloat = Field(
-        examples=[1.0],
-        description="weight of staying with the data against the critic: the value term is "
-        "divided by it",
-    )
+    bc_weight: PositiveFloat = Field(examples=[1.0])
+    """weight of staying with the data against the critic: the value term is divided by it"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FBRAC
 
-        return FBRAC(parts, bc_weight=self.bc_weight, key=key)
+        return FBRAC(parts, **self.arguments_of(FBRAC), key=key)
 
 
 @registry.agents.add(
@@ -284,16 +256,14 @@ class FQLSettings(AgentSettings):
     """A one-step policy over the behaviour flow (Park et al., arXiv 2502.02538)."""
 
     method: str = "fql"
-    bc_weight: PositiveFloat = Field(
-        examples=[1.0],
-        description="weight of staying with the data against the critic: the distance to the flow "
-        "is multiplied with it",
-    )
+    bc_weight: PositiveFloat = Field(examples=[1.0])
+    """weight of staying with the data against the critic: the distance to the flow is multiplied
+    with it"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FQL
 
-        return FQL(parts, bc_weight=self.bc_weight, key=key)
+        return FQL(parts, **self.arguments_of(FQL), key=key)
 
 
 @registry.agents.add("fedit", "a Gaussian edit of the behaviour flow's actions")
@@ -302,17 +272,12 @@ class FEditSettings(AgentSettings):
 
     method: str = "fedit"
     edit_scale: EditScale
-    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+    target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FEdit
 
-        return FEdit(
-            parts,
-            edit_scale=self.edit_scale,
-            target_entropy_scale=self.target_entropy_scale,
-            key=key,
-        )
+        return FEdit(parts, **self.arguments_of(FEdit), key=key)
 
 
 @registry.agents.add("fawac", "flow matching on the data's chunks weighed by their advantage")
@@ -321,21 +286,14 @@ class FAWACSettings(AgentSettings):
 
     method: str = "fawac"
     inverse_temperature: PlainTau
-    value_target: Literal["td", "critic"] = Field(
-        default="td",
-        description="what V(s) regresses to: the critics' TD target (the paper), or the target "
-        "critics at the data's action (the release)",
-    )
+    value_target: Literal["td", "critic"] = "td"
+    """the target of V(s): the critics' TD target (the paper), or the target critics at the data's
+    action (the release)"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FAWAC
 
-        return FAWAC(
-            parts,
-            inverse_temperature=self.inverse_temperature,
-            value_target=self.value_target,
-            key=key,
-        )
+        return FAWAC(parts, **self.arguments_of(FAWAC), key=key)
 
 
 @registry.agents.add("cgql", "a behaviour flow guided by the critic's gradient as it acts")
@@ -349,12 +307,7 @@ class CGQLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import CGQL
 
-        return CGQL(
-            parts,
-            inverse_temperature=self.inverse_temperature,
-            guidance_scale=self.guidance_scale,
-            key=key,
-        )
+        return CGQL(parts, **self.arguments_of(CGQL), key=key)
 
 
 @registry.agents.add("cgql_mse", "guidance by a critic of noised actions, fitted by squares")
@@ -369,13 +322,7 @@ class CGQLMSESettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import CGQLMSE
 
-        return CGQLMSE(
-            parts,
-            inverse_temperature=self.inverse_temperature,
-            guidance_scale=self.guidance_scale,
-            noisy_critic_weight=self.noisy_critic_weight,
-            key=key,
-        )
+        return CGQLMSE(parts, **self.arguments_of(CGQLMSE), key=key)
 
 
 @registry.agents.add("cgql_linex", "guidance by a critic of noised actions, fitted by LINEX")
@@ -383,22 +330,15 @@ class CGQLLinexSettings(AgentSettings):
     """A flow guided by a critic of noised actions, fitted by the LINEX loss."""
 
     method: str = "cgql_linex"
-    inverse_temperature: PositiveFloat = Field(
-        examples=[10.0], description="τ, on the critic's gradient and in the critic's loss"
-    )
+    inverse_temperature: PositiveFloat = Field(examples=[10.0])
+    """τ, on the critic's gradient and in the critic's loss"""
     guidance_scale: GuidanceScale
     noisy_critic_weight: NoisyCriticWeight
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import CGQLLinex
 
-        return CGQLLinex(
-            parts,
-            inverse_temperature=self.inverse_temperature,
-            guidance_scale=self.guidance_scale,
-            noisy_critic_weight=self.noisy_critic_weight,
-            key=key,
-        )
+        return CGQLLinex(parts, **self.arguments_of(CGQLLinex), key=key)
 
 
 @registry.agents.add("qsm", "a diffusion policy whose score is the critic's gradient")
@@ -409,24 +349,15 @@ class QSMSettings(AgentSettings):
     gradient_clip: GradientClip = CLIP
     inverse_temperature: GradientTau
     bc_weight: NoiseWeight
-    diffusion_steps: DiffusionSteps = DIFFUSION_STEPS
-    sampler: Literal["ddpm", "clean"] = Field(
-        default="ddpm",
-        description="the reverse step: the standard one (the paper), or a jump to the predicted "
-        "clean action (the release)",
-    )
+    diffusion_steps: DiffusionSteps = defaults.DIFFUSION_STEPS
+    sampler: Literal["ddpm", "clean"] = "ddpm"
+    """the reverse step: the standard one (the paper), or a jump to the predicted clean action (the
+    release)"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QSM
 
-        return QSM(
-            parts,
-            inverse_temperature=self.inverse_temperature,
-            bc_weight=self.bc_weight,
-            diffusion_steps=self.diffusion_steps,
-            sampler=self.sampler,
-            key=key,
-        )
+        return QSM(parts, **self.arguments_of(QSM), key=key)
 
 
 @registry.agents.add("dac", "a diffusion policy pushed along the critic's gradient")
@@ -436,12 +367,12 @@ class DACSettings(AgentSettings):
     method: str = "dac"
     gradient_clip: GradientClip = CLIP
     bc_weight: NoiseWeight
-    diffusion_steps: DiffusionSteps = DIFFUSION_STEPS
+    diffusion_steps: DiffusionSteps = defaults.DIFFUSION_STEPS
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import DAC
 
-        return DAC(parts, bc_weight=self.bc_weight, diffusion_steps=self.diffusion_steps, key=key)
+        return DAC(parts, **self.arguments_of(DAC), key=key)
 
 
 @registry.agents.add("dsrl", "a policy that chooses the noise of the behaviour flow")
@@ -449,20 +380,14 @@ class DSRLSettings(AgentSettings):
     """A policy over the noise of the behaviour flow (Wagenmaker et al., arXiv 2506.15799)."""
 
     method: str = "dsrl"
-    noise_scale: PositiveFloat = Field(
-        examples=[1.0], description="bound of an entry of the noise that the policy chooses"
-    )
-    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+    noise_scale: PositiveFloat = Field(examples=[1.0])
+    """bound of an entry of the noise that the policy chooses"""
+    target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import DSRL
 
-        return DSRL(
-            parts,
-            noise_scale=self.noise_scale,
-            target_entropy_scale=self.target_entropy_scale,
-            key=key,
-        )
+        return DSRL(parts, **self.arguments_of(DSRL), key=key)
 
 
 @registry.agents.add("ifql", "implicit Q-learning, and the best of N samples of the behaviour flow")
@@ -471,12 +396,12 @@ class IFQLSettings(AgentSettings):
 
     method: str = "ifql"
     expectile: Expectile
-    best_of_n: Annotated[PositiveInt, _BEST_OF_N] = BEST_OF_N
+    best_of_n: Annotated[PositiveInt, _BEST_OF_N] = defaults.BEST_OF_N
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import IFQL
 
-        return IFQL(parts, expectile=self.expectile, best_of_n=self.best_of_n, key=key)
+        return IFQL(parts, **self.arguments_of(IFQL), key=key)
 
     def with_best_of_n(self, agent: "AbstractAgent") -> "AbstractAgent":
         """The agent as it is: the method itself plays the best of N."""
@@ -488,32 +413,19 @@ class ReBRACSettings(AgentSettings):
     """A deterministic policy with a cloning penalty (Tarasov et al., arXiv 2305.09836)."""
 
     method: str = "rebrac"
-    bc_weight: PositiveFloat = Field(
-        examples=[1.0], description="weight of the squared distance to the data's actions"
-    )
-    actor_noise: NonNegativeFloat = Field(
-        examples=[0.0],
-        description="standard deviation of the noise on actions, clipped to ±0.5",
-    )
-    policy_delay: PositiveInt = Field(
-        default=POLICY_DELAY, description="updates between two steps of what `delayed` names"
-    )
-    delayed: Literal["actor", "targets"] = Field(
-        default="actor",
-        description="actor and targets (the paper), or the targets alone (the release)",
-    )
+    bc_weight: PositiveFloat = Field(examples=[1.0])
+    """weight of the squared distance to the data's actions"""
+    actor_noise: NonNegativeFloat = Field(examples=[0.0])
+    """standard deviation of the noise on actions, clipped to ±0.5"""
+    policy_delay: PositiveInt = defaults.POLICY_DELAY
+    """updates between two steps of what `delayed` names"""
+    delayed: Literal["actor", "targets"] = "actor"
+    """actor and targets (the paper), or the targets alone (the release)"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import ReBRAC
 
-        return ReBRAC(
-            parts,
-            bc_weight=self.bc_weight,
-            actor_noise=self.actor_noise,
-            policy_delay=self.policy_delay,
-            delayed=self.delayed,
-            key=key,
-        )
+        return ReBRAC(parts, **self.arguments_of(ReBRAC), key=key)
 
 
 @registry.agents.add("rlpd", "SAC from scratch online, on old and new data in equal parts")
@@ -521,21 +433,15 @@ class RLPDSettings(AgentSettings):
     """SAC on old and new data in equal parts (Ball et al., arXiv 2302.02948)."""
 
     method: str = "rlpd"
-    bc_weight: NonNegativeFloat = Field(
-        default=0.0, description="weight of the data's log probability"
-    )
-    target_entropy_scale: TargetEntropyScale = TARGET_ENTROPY_SCALE
+    bc_weight: NonNegativeFloat = 0.0
+    """weight of the data's log probability"""
+    target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
     sampling: Sampling = "balanced"
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import RLPD
 
-        return RLPD(
-            parts,
-            bc_weight=self.bc_weight,
-            target_entropy_scale=self.target_entropy_scale,
-            key=key,
-        )
+        return RLPD(parts, **self.arguments_of(RLPD), key=key)
 
 
 @registry.agents.add("rql", "a flow whose every step climbs a critic of its intermediate states")
@@ -544,20 +450,13 @@ class RQLSettings(AgentSettings):
 
     method: str = "rql"
     expectile: Expectile
-    bc_weight: PositiveFloat = Field(examples=[1.0], description="weight of flow matching")
-    actor_target_rate: Fraction = Field(
-        default=ACTOR_TARGET_RATE,
-        description="share of the velocity that the slow copy takes on at an update; the copy is "
-        "what is evaluated",
-    )
+    bc_weight: PositiveFloat = Field(examples=[1.0])
+    """weight of flow matching"""
+    actor_target_rate: Fraction = defaults.ACTOR_TARGET_RATE
+    """share of the velocity that the slow copy takes on at an update; the copy is what is
+    evaluated"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import RQL
 
-        return RQL(
-            parts,
-            bc_weight=self.bc_weight,
-            expectile=self.expectile,
-            actor_target_rate=self.actor_target_rate,
-            key=key,
-        )
+        return RQL(parts, **self.arguments_of(RQL), key=key)

@@ -22,45 +22,31 @@ class OGBenchDataSettings(DataSettings):
     """A data set of OGBench: one file, or a folder of shards taken in turn."""
 
     source: Annotated[Text, DefaultText("the environment's own set, `ogbench:ID-v0`")] = Field(
-        examples=["ogbench:cube-quadruple-play-v0"],
-        description="any data set of the same OGBench domain, so that `antmaze-large-navigate` may "
-        "learn from `ogbench:antmaze-large-stitch-v0`. `-100m-` marks a folder of shards",
+        examples=["ogbench:cube-quadruple-play-v0"]
     )
+    """any data set of the same OGBench domain, so that `antmaze-large-navigate` may learn from
+    `ogbench:antmaze-large-stitch-v0`. `-100m-` marks a folder of shards"""
     directory: Annotated[Text | None, DefaultText("`$QAMX_DATA`, else `~/.ogbench/data`")] = Field(
-        default=None,
-        examples=["data"],
-        description="where data sets are kept; a set that is missing there is "
-        "[downloaded](data.md#downloading-ogbenchs-sets)",
+        default=None, examples=["data"]
     )
-    updates_per_shard: PositiveInt | None = Field(
-        default=None,
-        examples=[1000],
-        description="updates on a shard before the next takes its place; for a folder of shards, "
-        "and required there",
-    )
+    """the folder of data sets; a set that is missing there is
+    [downloaded](data.md#downloading-ogbenchs-sets)"""
+    updates_per_shard: PositiveInt | None = Field(default=None, examples=[1000])
+    """updates on a shard before the next takes its place; for a folder of shards, and required
+    there"""
     shards: Annotated[PositiveInt | None, DefaultText("all that are there")] = Field(
-        default=None,
-        examples=[10],
-        description="use the first N files of a folder of shards, by name; those that are "
-        "missing are downloaded, all of them where there is no folder",
+        default=None, examples=[10]
     )
-    cache: Annotated[Switch | None, DefaultText("`true`")] = Field(
-        default=None,
-        examples=[False],
-        description="cache each shard, once it is read, as memory-mapped arrays in `.cache` next "
-        "to the shards; see [Data in shards](performance.md#data-in-shards)",
-    )
-    generate_episodes: PositiveInt | None = Field(
-        default=None,
-        examples=[1000],
-        description="generate this many training episodes when the set is missing; ants and "
-        "humanoids need their [expert](experts.md)",
-    )
-    generate_seed: Annotated[Count | None, DefaultText("`0`")] = Field(
-        default=None,
-        examples=[0],
-        description="seed of that generation; only with `generate_episodes`",
-    )
+    """use the first N files of a folder of shards, by name; those that are missing are downloaded,
+    all of them where there is no folder"""
+    cache: Annotated[Switch | None, DefaultText("`true`")] = Field(default=None, examples=[False])
+    """cache each shard, once it is read, as memory-mapped arrays in `.cache` next to the shards;
+    see [Data in shards](performance.md#data-in-shards)"""
+    generate_episodes: PositiveInt | None = Field(default=None, examples=[1000])
+    """generate this many training episodes when the set is missing; ants and humanoids need their
+    [expert](experts.md)"""
+    generate_seed: Annotated[Count | None, DefaultText("`0`")] = Field(default=None, examples=[0])
+    """seed of that generation; only with `generate_episodes`"""
 
     @property
     def domain(self) -> str:
@@ -80,32 +66,29 @@ class OGBenchDataSettings(DataSettings):
             raise value_problem(f"found {show(source)}; {suggestion(name_of(source), known)}")
         return source
 
-    @field_validator("updates_per_shard")
+    @field_validator("updates_per_shard", "shards", "cache", "generate_episodes")
     @classmethod
-    def _fits_source(cls, updates: int | None, info: ValidationInfo) -> int | None:
-        source = info.data.get("source")
-        if source is not None and _is_sharded(source) and updates is None:
+    def _fits_source(cls, value: int | None, info: ValidationInfo) -> int | None:
+        """Some keys are for a folder of shards alone; generated episodes are one file."""
+        source, key = info.data.get("source"), info.field_name
+        if source is None:  # a problem already
+            return value
+        found, sharded = f"found {show(value)}, but {show(source)}", f"{SHARDED}-" in source
+        if value is None and sharded and key == "updates_per_shard":
             raise value_problem(
                 f"missing, and {show(source)} is a folder of shards; "
                 "write a positive integer, e.g. 1000"
             )
-        return _for_shards_alone(updates, source)
-
-    @field_validator("shards", "cache")
-    @classmethod
-    def _of_a_folder(cls, value: int | None, info: ValidationInfo) -> int | None:
-        return _for_shards_alone(value, info.data.get("source"))
-
-    @field_validator("generate_episodes")
-    @classmethod
-    def _one_file(cls, episodes: int | None, info: ValidationInfo) -> int | None:
-        source = info.data.get("source")
-        if episodes is not None and source is not None and _is_sharded(source):
+        if value is not None and sharded and key == "generate_episodes":
             raise value_problem(
-                f"found {episodes}, but {show(source)} is a folder of shards; leave it out and "
-                "make the shards with qamx data generate"
+                f"{found} is a folder of shards; leave it out and make the shards with qamx data "
+                "generate"
             )
-        return episodes
+        if value is not None and not sharded and key != "generate_episodes":
+            raise value_problem(
+                f'{found} has no shards (a folder of them is named "...{SHARDED}-v0"); leave it out'
+            )
+        return value
 
     @field_validator("generate_seed")
     @classmethod
@@ -125,28 +108,9 @@ class OGBenchDataSettings(DataSettings):
             generate_episodes=self.generate_episodes,
             generate_seed=self.generate_seed or 0,
         )
-        return OGBenchData(
-            environment.name,
-            environment.task,
-            environment.reward,
-            files,
-            self.updates_per_shard,
-            cached=self.cache is not False and len(files) > 1,
-        )
-
-
-def _for_shards_alone(value: int | None, source: str | None) -> int | None:
-    """The value, or a problem if the source is one file."""
-    if value is not None and source is not None and not _is_sharded(source):
-        raise value_problem(
-            f"found {show(value)}, but {show(source)} has no shards (a folder of them is "
-            f'named "...{SHARDED}-v0"); leave it out'
-        )
-    return value
-
-
-def _is_sharded(source: str) -> bool:
-    return f"{SHARDED}-" in source
+        task = environment.name, environment.task, environment.reward
+        cached = self.cache is not False and len(files) > 1
+        return OGBenchData(*task, files, self.updates_per_shard, cached=cached)
 
 
 def _environment_of(source: str) -> str:
@@ -158,36 +122,24 @@ class EpisodicDataSettings(DataSettings):
 
     source: Annotated[
         str, Field(pattern=":."), Allowed("FORMAT:PLACE, e.g. npz:mine.npz"), DefaultText("")
-    ] = Field(
-        examples=["npz:mine.npz"],
-        description="`npz:FILE`, `npz:FOLDER` (its files are shards), `hdf5:FILE`, `minari:NAME`, "
-        "`lerobot:FOLDER`",
-    )
+    ] = Field(examples=["npz:mine.npz"])
+    """`npz:FILE`, `npz:FOLDER` (its files are shards), `hdf5:FILE`, `minari:NAME`,
+    `lerobot:FOLDER`"""
     observation_keys: Annotated[
         Names | None, DefaultText("the environment's, else all, in alphabetical order")
-    ] = Field(
-        default=None,
-        examples=[["observation", "desired_goal"]],
-        description="the entries of dictionary observations, in the order of the vector; dotted "
-        "where nested",
-    )
+    ] = Field(default=None, examples=[["observation", "desired_goal"]])
+    """the entries of dictionary observations, in the order of the vector; dotted where nested"""
     success: Annotated[
         Text | None, DefaultText("`success` or `is_success`; LeRobot: `next.success`")
-    ] = Field(
-        default=None,
-        examples=["last"],
-        description="the array (Minari: the entry of `infos`) that is positive where the task is "
-        'solved; `"last"`: each episode solves it in its last step',
-    )
+    ] = Field(default=None, examples=["last"])
+    """the array (Minari: the entry of `infos`) that is positive where the task is solved; `"last"`:
+    each episode solves it in its last step"""
     terminal: Annotated[
         Literal["data", "success", "never"] | None,
         DefaultText('`"data"`; `"success"` with `terminate_at_success`'),
-    ] = Field(
-        default=None,
-        examples=["success"],
-        description="where nothing is bootstrapped: where the data says that the task ended, where "
-        "it is solved, or nowhere",
-    )
+    ] = Field(default=None, examples=["success"])
+    """the steps at which nothing is bootstrapped: where the data says that the task ended, where it
+    is solved, or nowhere"""
 
     def reader(self, environment: EnvironmentSettings) -> "EpisodeReader":
         """The reader that turns episodes into transitions for an environment."""
@@ -206,12 +158,9 @@ class EpisodicDataSettings(DataSettings):
 class NpzDataSettings(EpisodicDataSettings):
     """`source = "npz:FILE"` or `"npz:FOLDER"`, whose files are shards."""
 
-    updates_per_shard: PositiveInt | None = Field(
-        default=None,
-        examples=[1000],
-        description="updates on a file before the next takes its place; for a folder of several, "
-        "and required there",
-    )
+    updates_per_shard: PositiveInt | None = Field(default=None, examples=[1000])
+    """updates on a file before the next takes its place; for a folder of several, and required
+    there"""
 
     def build(self, environment: EnvironmentSettings) -> "DataSource":
         from qamx.data.formats.npz import npz_data
@@ -225,10 +174,9 @@ class HDF5DataSettings(EpisodicDataSettings):
     """`source = "hdf5:FILE"`: robomimic's layout or D4RL's, recognised by their groups."""
 
     filter: Annotated[Text | None, DefaultText("all but `mask/valid`")] = Field(
-        default=None,
-        examples=["train"],
-        description="learn from the demonstrations that robomimic's `mask/NAME` lists",
+        default=None, examples=["train"]
     )
+    """learn from the demonstrations that robomimic's `mask/NAME` lists"""
 
     def build(self, environment: EnvironmentSettings) -> "DataSource":
         from qamx.data.formats.hdf5 import hdf5_data
@@ -271,10 +219,10 @@ def known_walker(address: str) -> str:
 class WalkDataSettings(DataSettings):
     """Random steps of a walker."""
 
-    source: Annotated[Text, DefaultText("that of the environment")] = Field(
-        examples=["walk:ant"], description="`walk:ant` for `walk:ant`, else `walk:humanoid`"
-    )
-    steps: PositiveInt = Field(default=10_000, description="how many random steps are played")
+    source: Annotated[Text, DefaultText("that of the environment")] = Field(examples=["walk:ant"])
+    """`walk:ant` for `walk:ant`, else `walk:humanoid`"""
+    steps: PositiveInt = 10_000
+    """random steps that are played"""
 
     _check_walker = field_validator("source")(known_walker)
 

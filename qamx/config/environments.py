@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 class OGBenchEnvironmentSettings(EnvironmentSettings):
     """A task of OGBench."""
 
-    task: Annotated[int, Field(ge=1, le=5), Allowed("an integer from 1 to 5")] = Field(
-        examples=[2], description="the task of the OGBench domain"
-    )
-    reward: Literal["default", "sparse"] = Field(
-        default="default",
-        description="`sparse`: −1 until every subtask is solved, then 0, in the data and online",
-    )
+    stops_at_success = True
+
+    task: Annotated[int, Field(ge=1, le=5), Allowed("an integer from 1 to 5")] = Field(examples=[2])
+    """the task of the OGBench domain"""
+    reward: Literal["default", "sparse"] = "default"
+    """`sparse`: −1 until every subtask is solved, then 0, in the data and online"""
 
     @field_validator("id")
     @classmethod
@@ -49,10 +48,6 @@ class OGBenchEnvironmentSettings(EnvironmentSettings):
     @property
     def sparse(self) -> bool:
         return self.reward == "sparse"
-
-    @property
-    def stops_at_success(self) -> bool:
-        return True
 
     def default_source(self) -> str:
         return f"ogbench:{self.name}-v0"
@@ -72,9 +67,6 @@ class OGBenchEnvironmentSettings(EnvironmentSettings):
         return functools.partial(OGBenchEnvironment, self.name, self.task, self.reward)
 
 
-Arguments = Annotated[dict[str, Any], Allowed("a table of the environment's arguments")]
-
-
 _AT_ONCE = "a success_return of 0 or less is reached before an episode's first step"
 
 
@@ -84,41 +76,31 @@ _AT_ONCE = "a success_return of 0 or less is reached before an episode's first s
 class GymnasiumEnvironmentSettings(EnvironmentSettings):
     """`id` is "gymnasium:" and `Pendulum-v1`, `module:Name-v0` or `module:Class`."""
 
-    arguments: Arguments = Field(
-        default={},
-        examples=[{"render_mode": "rgb_array"}],
-        description="passed to the environment by name",
+    unit_actions = False
+
+    arguments: Annotated[dict[str, Any], Allowed("a table of the environment's arguments")] = Field(
+        default={}, examples=[{"render_mode": "rgb_array"}]
     )
+    """passed to the environment by name"""
     max_episode_steps: Annotated[PositiveInt | None, DefaultText("the environment's own")] = Field(
-        default=None,
-        examples=[1000],
-        description="the time limit; required where the environment has none",
+        default=None, examples=[1000]
     )
+    """the time limit; required where the environment has none"""
     observation_keys: Annotated[Names | None, DefaultText("all, in alphabetical order")] = Field(
-        default=None,
-        examples=[["observation", "desired_goal"]],
-        description="the entries of dictionary observations, in the order of the vector; dotted "
-        "where nested",
+        default=None, examples=[["observation", "desired_goal"]]
     )
-    reward: Literal["default", "sparse"] = Field(
-        default="default",
-        description="`sparse`: 0 where the task is solved, else −1, in the data and online",
-    )
+    """the entries of dictionary observations, in the order of the vector; dotted where nested"""
+    reward: Literal["default", "sparse"] = "default"
+    """`sparse`: 0 where the task is solved, else −1, in the data and online"""
     success_key: Annotated[Text | None, DefaultText("`success` or `is_success`")] = Field(
-        default=None,
-        examples=["is_success"],
-        description="the entry of `info` that is above 0 where the task is solved (of several "
-        "numbers, all are); it may be missing before an episode's last step",
+        default=None, examples=["is_success"]
     )
-    success_return: Number | None = Field(
-        default=None,
-        examples=[475.0],
-        description="instead, the return from which on an episode counts as solved",
-    )
-    terminate_at_success: Switch = Field(
-        default=False,
-        description="an episode ends where the task is solved, and nothing is bootstrapped there",
-    )
+    """the entry of `info` that is above 0 where the task is solved (of several numbers, all are);
+    it may be missing before an episode's last step"""
+    success_return: Number | None = Field(default=None, examples=[475.0])
+    """instead, the return from which on an episode counts as solved"""
+    terminate_at_success: Switch = False
+    """an episode ends where the task is solved, and nothing is bootstrapped there"""
 
     @field_validator("id")
     @classmethod
@@ -155,10 +137,6 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
             return f"a return of at least {self.success_return:g} at an episode's last step"
         key = self.success_key or "success, or is_success,"
         return f"{key} in info of an episode's last step"
-
-    @property
-    def unit_actions(self) -> bool:
-        return False
 
     @property
     def observation_order(self) -> tuple[str, ...] | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -48,64 +48,42 @@ def name_of(address: str) -> str:
 class GeneralSettings(Settings):
     """The keys above all sections."""
 
-    name: Annotated[Name, DefaultText("the file's name without `.toml`")] = Field(
-        description="what the run's folder and log entries are called"
-    )
-    seed: Seed = Field(
-        default=10001, description="seed of networks, batches, noise and environments"
-    )
-    plugins: Modules = Field(default=(), description="modules imported before names are looked up")
+    name: Annotated[Name, DefaultText("the file's name without `.toml`")]
+    """the name of the run's folder and log entries"""
+    seed: Seed = 10001
+    """seed of networks, batches, noise and environments"""
+    plugins: Modules = ()
+    """modules imported before names are looked up"""
 
 
 class EnvironmentSettings(Settings):
     """Keys of every environment. Base class for the settings of an environment of your own."""
 
-    id: Text = Field(
-        examples=["cube-quadruple-play"],
-        description="`scheme:name`; without a scheme, an OGBench name such as "
-        "`cube-quadruple-play`",
-    )
-    reward_scale: PositiveFloat = Field(
-        default=1.0,
-        description="rewards are learned as `reward_scale` · r + `reward_shift`, in the data and "
-        "online; evaluations report r",
-    )
-    reward_shift: Number = Field(default=0.0, description="what is added to a scaled reward")
+    id: Text = Field(examples=["cube-quadruple-play"])
+    """`scheme:name`; without a scheme, an OGBench name such as `cube-quadruple-play`"""
+    reward_scale: PositiveFloat = 1.0
+    """rewards are learned as `reward_scale` · r + `reward_shift`, in the data and online;
+    evaluations report r"""
+    reward_shift: Number = 0.0
+    """added to a scaled reward"""
+
+    label: ClassVar[str] = ""
+    """The part of a run folder's name that stands for the environment."""
+    unit_actions: ClassVar[bool] = True
+    """True if actions are in [-1, 1], False if the environment has other bounds."""
+    observation_order: ClassVar[tuple[str, ...] | None] = None
+    """The entries of dictionary observations that are used, if the file names them."""
+    sparse: ClassVar[bool] = False
+    """True if the reward is -1 until the task is solved, then 0."""
+    stops_at_success: ClassVar[bool] = False
+    """True if an episode ends where the task is solved."""
+    success_rule: ClassVar[str] = 'info["success"] of an episode\'s last step'
+    """The condition, in words, under which an evaluation counts an episode as solved."""
 
     @property
     def name(self) -> str:
         """The id without its scheme."""
         return name_of(self.id)
-
-    @property
-    def label(self) -> str:
-        """The part of a run folder's name that stands for the environment; may be empty."""
-        return ""
-
-    @property
-    def unit_actions(self) -> bool:
-        """True if actions are in [-1, 1], False if the environment has other bounds."""
-        return True
-
-    @property
-    def observation_order(self) -> tuple[str, ...] | None:
-        """The entries of dictionary observations that are used, if the file names them."""
-        return None
-
-    @property
-    def sparse(self) -> bool:
-        """True if the reward is -1 until the task is solved, then 0."""
-        return False
-
-    @property
-    def stops_at_success(self) -> bool:
-        """True if an episode ends where the task is solved."""
-        return False
-
-    @property
-    def success_rule(self) -> str:
-        """The condition, in words, under which an evaluation counts an episode as solved."""
-        return 'info["success"] of an episode\'s last step'
 
     def default_source(self) -> str | None:
         """The data source that belongs to this environment, if there is one."""
@@ -120,18 +98,15 @@ class DataSettings(Settings):
     """Keys of every data source. Base class for the settings of a data source of your own."""
 
     source: Annotated[Text, DefaultText("the environment's own data, if there are any")] = Field(
-        examples=["ogbench:cube-quadruple-play-v0"], description="`scheme:name`"
+        examples=["ogbench:cube-quadruple-play-v0"]
     )
-    normalise_observations: Switch = Field(
-        default=False,
-        description="observations get mean 0 and deviation 1 over the data (of shards, the first), "
-        "but entries that hardly vary are not enlarged; kept in the run's folder as `scaling.json`",
-    )
-    scale_actions: Literal["space", "data", "none"] = Field(
-        default="space",
-        description="what becomes [−1, 1]: the bounds of the environment's actions, the range of "
-        "the data's, or nothing",
-    )
+    """`scheme:name`"""
+    normalise_observations: Switch = False
+    """observations get mean 0 and deviation 1 over the data (of shards, the first), but entries
+    that hardly vary are not enlarged; kept in the run's folder as `scaling.json`"""
+    scale_actions: Literal["space", "data", "none"] = "space"
+    """the bounds that become ±1: those of the environment's actions, those that the data's actions
+    reach, or none"""
 
     @property
     def name(self) -> str:
@@ -143,65 +118,58 @@ class ScheduleSettings(Settings):
     """The phases of a run. Base class for the settings of a schedule of your own."""
 
     kind: Annotated[Text, DefaultText('`"offline_to_online"`')] = Field(
-        examples=["offline_to_online"],
-        description="the phases: `offline_to_online`, `offline`, `online`, `cloning`, or a "
-        "plugin's",
+        examples=["offline_to_online"]
     )
+    """the phases: `offline_to_online`, `offline`, `online`, `cloning`, or a plugin's"""
 
 
 class EvaluationSettings(Settings):
     """Evaluation interval, episodes and processes."""
 
-    every: PositiveInt = Field(default=50_000, description="steps between evaluations")
-    episodes: PositiveInt = Field(default=50, description="episodes of an evaluation")
-    behaviour: Switch = Field(
-        default=False,
-        description="also evaluate the clone of the data; for methods that "
-        "[keep one](methods.md#starting-from-a-clone)",
-    )
-    environments: PositiveInt = Field(
-        default=10,
-        description="episodes that are played at a time; half of them are one batch of the policy",
-    )
-    workers: Workers = Field(
-        default="auto",
-        description="processes that hold these environments; training goes on meanwhile. 0: in "
-        "the run's own process, and training waits. What is measured is the same",
-    )
+    every: PositiveInt = 50_000
+    """steps between evaluations"""
+    episodes: PositiveInt = 50
+    """episodes of an evaluation"""
+    behaviour: Switch = False
+    """also evaluate the clone of the data; for methods that [keep
+    one](methods.md#starting-from-a-clone)"""
+    environments: PositiveInt = 10
+    """episodes that are played at a time; half of them are one batch of the policy"""
+    workers: Workers = "auto"
+    """processes that hold these environments; training goes on meanwhile. 0: in the run's own
+    process, and training waits. What is measured is the same"""
 
 
 class CheckpointSettings(Settings):
     """Checkpoint interval, and the number of checkpoints kept."""
 
-    every: PositiveInt = Field(default=50_000, description="steps between checkpoints")
-    keep: PositiveInt = Field(default=2, description="checkpoints kept, the latest")
+    every: PositiveInt = 50_000
+    """steps between checkpoints"""
+    keep: PositiveInt = 2
+    """checkpoints kept, the latest"""
 
 
 class LoggingSettings(Settings):
     """Metrics interval, and Weights & Biases."""
 
-    every: PositiveInt = Field(default=5_000, description="steps between rows of metrics")
-    wandb: Literal["disabled", "offline", "online"] = Field(
-        default="disabled", description="log to Weights & Biases as well"
-    )
-    wandb_project: Text = Field(default="qamx", description="its project")
+    every: PositiveInt = 5_000
+    """steps between rows of metrics"""
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    """log to Weights & Biases as well"""
+    wandb_project: Text = "qamx"
+    """its project"""
 
 
 class ComputeSettings(Settings):
     """Precision of matrix products, and updates per dispatch to the device."""
 
-    precision: Literal["tf32", "float32", "bfloat16"] = Field(
-        default="tf32",
-        description="what the inputs of matrix products are rounded to, forward and backward; "
-        "sums and parameters are float32",
-    )
+    precision: Literal["tf32", "float32", "bfloat16"] = "tf32"
+    """the type that the inputs of matrix products are rounded to, forward and backward; sums and
+    parameters are float32"""
     updates_per_dispatch: Annotated[
         PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')
-    ] = Field(
-        default="auto",
-        description="updates that go to the device together; `auto`: as many as take a quarter of "
-        "a second",
-    )
+    ] = "auto"
+    """updates that go to the device together; `auto`: as many as take a quarter of a second"""
 
 
 @dataclass(frozen=True)
@@ -247,20 +215,11 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as the tables of a file; keys without a value are left out."""
-        general = {"name": self.name, "seed": self.seed, "plugins": list(self.plugins)}
-        sections = {
-            "environment": self.environment,
-            "data": self.data,
-            "agent": self.agent,
-            "schedule": self.schedule,
-            "evaluation": self.evaluation,
-            "checkpoint": self.checkpoint,
-            "logging": self.logging,
-            "compute": self.compute,
+        tables = {
+            name: value.model_dump(exclude_none=True) if isinstance(value, Settings) else value
+            for name, value in vars(self).items()
         }
-        return general | {
-            name: settings.model_dump(exclude_none=True) for name, settings in sections.items()
-        }
+        return tables | {"plugins": list(self.plugins)}
 
     def to_toml(self) -> str:
         """A file that loads by itself to an equal experiment."""
@@ -274,12 +233,8 @@ class Experiment:
         A key that an experiment does not have is None.
         """
         mine, theirs = flat(self.to_dict()), flat(other.to_dict())
-        keys = dict.fromkeys((*mine, *theirs))
-        return [
-            (key, mine.get(key), theirs.get(key))
-            for key in keys
-            if mine.get(key) != theirs.get(key)
-        ]
+        both = [(key, mine.get(key), theirs.get(key)) for key in mine | theirs]
+        return [row for row in both if row[1] != row[2]]
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

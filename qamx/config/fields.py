@@ -1,7 +1,7 @@
 """The building blocks of every settings model: its base class and its types of values.
 
-A type carries the text that an error shows with a rejected value; a field's `description`
-is the key's meaning in the documentation (`docs/keys.py` makes its tables of them).
+A type carries the text that an error shows with a rejected value; a field's docstring, or its
+`description`, is the key's meaning in the documentation (`docs/keys.py` makes its tables of them).
 """
 
 from dataclasses import dataclass

@@ -11,14 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from qamx import registry
 from qamx._utils.defaults import KL_SCALE
-from qamx.config.fields import (
-    Allowed,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    Settings,
-    Text,
-)
+from qamx.config.fields import Allowed, NonNegativeFloat, PositiveFloat, PositiveInt, Settings, Text
 from qamx.config.messages import RegistryChoice
 
 if TYPE_CHECKING:
@@ -30,10 +23,6 @@ class TemperatureSettings(Settings):
 
     schedule: Text
 
-    def as_toml(self) -> object:
-        """The value that stands for this schedule in a file."""
-        return self.model_dump()
-
 
 @registry.temperatures.add(
     "constant", "the same inverse temperature throughout (a plain number in the file)"
@@ -42,10 +31,8 @@ class ConstantTemperature(TemperatureSettings):
     """The same inverse temperature throughout; a plain number in the file."""
 
     schedule: str = "constant"
-    value: PositiveFloat = Field(description="the same throughout; a plain number says the same")
-
-    def as_toml(self) -> object:
-        return self.value
+    value: PositiveFloat
+    """the same throughout; a plain number says the same"""
 
     def build(self) -> "AbstractInverseTemperature":
         from qamx.schedules import Constant
@@ -60,9 +47,12 @@ class LinearTemperature(TemperatureSettings):
     """A linear change from `start` to `stop` over `updates` updates, then `stop`."""
 
     schedule: str = "linear"
-    start: NonNegativeFloat = Field(description="at the first update")
-    stop: PositiveFloat = Field(description="from `updates` on")
-    updates: PositiveInt = Field(description="updates from `start` to `stop`")
+    start: NonNegativeFloat
+    """at the first update"""
+    stop: PositiveFloat
+    """at the update `updates`, and from then on"""
+    updates: PositiveInt
+    """updates from `start` to `stop`"""
 
     def build(self) -> "AbstractInverseTemperature":
         from qamx.schedules import LinearSchedule
@@ -77,11 +67,10 @@ class TrustRegionTemperature(TemperatureSettings):
     """Kept by a dual variable so that the policy stays within a divergence of its base."""
 
     schedule: str = "trust_region"
-    kl_budget: PositiveFloat = Field(
-        examples=[1.0],
-        description="nats per environment step between the policy's paths and the behaviour's",
-    )
-    kl_scale: PositiveFloat = Field(default=KL_SCALE, description="as the key of `trqam`")
+    kl_budget: PositiveFloat = Field(examples=[1.0])
+    """nats per environment step between the policy's paths and the behaviour's"""
+    kl_scale: PositiveFloat = KL_SCALE
+    """as the key of `trqam`"""
 
     def build(self) -> "AbstractInverseTemperature":
         from qamx.schedules import TrustRegion
@@ -107,7 +96,9 @@ def _parse(value: object) -> object:
 
 
 def _as_toml(temperature: TemperatureSettings) -> object:
-    return temperature.as_toml()
+    """The value that stands for a schedule in a file."""
+    constant = isinstance(temperature, ConstantTemperature)
+    return temperature.value if constant else temperature.model_dump()
 
 
 InverseTemperature = Annotated[

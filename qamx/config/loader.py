@@ -49,7 +49,8 @@ def resolve(tree: ConfigTree) -> Experiment:
     **Raises:** `ConfigError` with every problem of the tree.
     """
     if is_suite(tree.values):
-        raise ConfigError([ConfigProblem(str(tree.file), "", _SUITE)])
+        text = "a suite of experiments, which qamx check validates; name one of its experiments"
+        raise ConfigError([ConfigProblem(str(tree.file), "", f"{text} instead")])
     _load_plugins(tree)
     parts = _Reader(tree).parts()
     if tree.problems:
@@ -60,9 +61,6 @@ def resolve(tree: ConfigTree) -> Experiment:
 def is_suite(table: Mapping[str, Any]) -> bool:
     """True if a file's table is a suite, which lists experiments."""
     return not table.keys().isdisjoint(("suite", "group"))
-
-
-_SUITE = "a suite of experiments, which qamx check validates; name one of its experiments instead"
 
 
 def _load_plugins(tree: ConfigTree) -> None:
@@ -123,7 +121,8 @@ class _Reader:
         general = self._general()
         environment = self._choose("environment", self._table("environment"))
         data = self._choose("data", self._data_table(environment))
-        self._compare(environment, data)
+        if environment is not None and data is not None and environment.objection(data):
+            self._complain(("data", "source"), environment.objection(data))
         parts = {"environment": environment, "data": data}
         for name in ("agent", "schedule"):
             parts[name] = self._choose(name, self._table(name))
@@ -184,16 +183,9 @@ class _Reader:
             for problem in field_errors(error, model, table):
                 key = (*section, *problem.key)
                 unknowable = self.tree.partial or key in self.undecided
-                if not (problem.kind == "missing" and unknowable):
+                if not (problem.missing and unknowable):
                     self._complain(key, problem.text)
             return None
-
-    def _compare(self, environment: Any, data: Any) -> None:
-        if environment is None or data is None:
-            return
-        objection = environment.objection(data)
-        if objection:
-            self._complain(("data", "source"), objection)
 
     def _complain(self, key: Key, text: str) -> None:
         self.tree.complain(self.tree.origin(key), ".".join(key), text)

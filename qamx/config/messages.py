@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, P
 
 from qamx.config.fields import Allowed
 from qamx.errors import UserError, suggestion
-from qamx.registry import Registry, RegistryError
+from qamx.registry import Registry
 
 Key = tuple[str, ...]
 
@@ -43,7 +43,7 @@ class FieldError:
 
     key: Key
     text: str
-    kind: Literal["missing", "unknown", "value"] = "value"
+    missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,10 @@ def value_problem(text: str) -> PydanticCustomError:
 
 def choice_text(registry: Registry, name: object) -> str:
     """The reason why `name` selects nothing in a registry."""
-    if name is None:
-        return f"missing; known: {', '.join(registry.names())}"
-    if not isinstance(name, str):
-        return f"found {show(name)} ({_kind_of(name)}); known: {', '.join(registry.names())}"
-    try:
-        registry[name]
-    except RegistryError as error:
-        return str(error)
-    return f"found {show(name)}"
+    if isinstance(name, str):
+        return registry.unknown(name)
+    found = "missing" if name is None else f"found {show(name)} ({_kind_of(name)})"
+    return f"{found}; known: {', '.join(registry.names())}"
 
 
 def field_errors(
@@ -138,12 +133,11 @@ def _describe(
     kind = details["type"]
     if kind == "extra_forbidden" and model is not None:
         noun = "table" if isinstance(value, Mapping) else "key"
-        text = f"unknown {noun}; {suggestion(key[-1], model.model_fields)}"
-        return FieldError(key, text, "unknown")
+        return FieldError(key, f"unknown {noun}; {suggestion(key[-1], model.model_fields)}")
     if field is None or kind in ("problem", "value_error", "assertion_error"):
         return FieldError(key, details["msg"].removeprefix("Value error, "))
     if kind == "missing":
-        return FieldError(key, "; ".join(filter(None, ("missing", _expected(field)))), "missing")
+        return FieldError(key, "; ".join(filter(None, ("missing", _expected(field)))), missing=True)
     options = _options(field)
     if options and isinstance(value, str):
         return FieldError(key, f"found {show(value)}; {suggestion(value, options)}")
@@ -164,9 +158,8 @@ def _expected(field: FieldInfo) -> str:
     options = _options(field)
     if options:
         return "known: " + ", ".join(sorted(options))
-    allowed = next(_allowed(field.metadata, field.annotation), None)
+    parts = [allowed.text for allowed in _allowed(field.metadata, field.annotation)][:1]
     example = _example(field)
-    parts = [allowed.text] if allowed else []
     if example is not None:
         parts.append(f"e.g. {show(example)}")
     return f"write {', '.join(parts)}" if parts else ""

@@ -15,19 +15,7 @@ if TYPE_CHECKING:
     from qamx.schedules import Phase, Schedule
 
 OfflineSteps = Annotated[PositiveInt, Field(description="updates from the data alone")]
-OnlineSteps = Annotated[PositiveInt, Field(description="environment steps of the online phase")]
-Warmup = Annotated[
-    Count,
-    Field(description="environment steps before its first update; fewer than `online_steps`"),
-]
 OFFLINE_STEPS = 1_000_000
-UpdatesPerStep = Annotated[
-    PositiveFloat,
-    Field(
-        description="updates for each environment step after that (UTD); `0.25` is one after "
-        "every fourth step"
-    ),
-]
 
 
 @registry.schedules.add("cloning", "clone the data, for other runs to start from")
@@ -35,7 +23,8 @@ class CloningSettings(ScheduleSettings):
     """Behaviour cloning alone, for other runs to start from."""
 
     kind: str = "cloning"
-    cloning_steps: PositiveInt = Field(default=300_000, description="updates of behaviour cloning")
+    cloning_steps: PositiveInt = 300_000
+    """updates of behaviour cloning"""
 
     def build(self) -> "Schedule":
         from qamx.schedules import Cloning, Schedule
@@ -47,8 +36,9 @@ class LearningSettings(ScheduleSettings):
     """Keys of the schedules that learn from the critic."""
 
     cloning_steps: Annotated[PositiveInt | None, DefaultText("none")] = Field(
-        default=None, examples=[300_000], description="updates of behaviour cloning before all else"
+        default=None, examples=[300_000]
     )
+    """updates of behaviour cloning before all else"""
 
     @abstractmethod
     def phases(self) -> "tuple[Phase, ...]":
@@ -77,9 +67,12 @@ class OfflineSettings(LearningSettings):
 class CollectingSettings(LearningSettings):
     """Keys of the schedules with an online phase."""
 
-    online_steps: OnlineSteps = 500_000
-    online_warmup: Warmup = 5_000
-    updates_per_step: UpdatesPerStep = 1
+    online_steps: PositiveInt = 500_000
+    """environment steps of the online phase"""
+    online_warmup: Count = 5_000
+    """environment steps before its first update; fewer than `online_steps`"""
+    updates_per_step: PositiveFloat = 1
+    """updates for each environment step after that (UTD); `0.25` is one after every fourth step"""
 
     @field_validator("online_warmup")
     @classmethod

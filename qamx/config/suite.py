@@ -57,12 +57,17 @@ class RunVariant:
     name: str | None
     choice: tuple[Override, ...] = ()
 
-    def resolve(self, file: Path) -> Experiment:
-        """The experiment of a file with these overrides, and the variant in its name."""
+    def runs(self, file: Path, seeds: tuple[int, ...] | None) -> Iterator[SuiteRun]:
+        """The runs of an experiment, which is validated once for all of its seeds."""
         experiment = resolve(gather(file, self.overrides, None))
-        if self.name is None:
-            return experiment
-        return replace(experiment, name=f"{experiment.name}-{self.name}")
+        overrides = tuple(override.text for override in self.overrides)
+        choice = tuple(override.text for override in self.choice)
+        if self.name is not None:
+            experiment = replace(experiment, name=f"{experiment.name}-{self.name}")
+            overrides = (*overrides, f"name={show(experiment.name)}")
+        for seed in seeds or (experiment.seed,):
+            name = replace(experiment, seed=seed).run_name
+            yield SuiteRun(file, overrides, seed, name, choice)
 
     def title(self, file: Path) -> str:
         """The name of an experiment in the message of a problem."""
@@ -86,15 +91,6 @@ class SuiteGroup:
 
 
 @dataclass(frozen=True)
-class Selected:
-    """Tasks, seeds and overrides of a run with selected settings; without tasks, the file's own."""
-
-    tasks: tuple[int, ...] | None
-    seeds: tuple[int, ...]
-    set: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Suite:
     """A suite whose file is valid; `runs` validates its experiments.
 
@@ -105,7 +101,7 @@ class Suite:
     file: Path
     groups: tuple[SuiteGroup, ...]
     seeds_per_process: int | None = None
-    selected: Selected | None = None
+    selected: "SelectedSettings | None" = None
 
     def __len__(self) -> int:
         """The number of runs."""
@@ -119,34 +115,18 @@ class Suite:
         """
         runs: list[tuple[str, SuiteRun]] = []
         titles: dict[ConfigProblem, list[str]] = {}
-        for group, file, variant in self._experiments():
-            try:
-                runs += [(group.key, run) for run in _runs_of(variant, file, group.seeds)]
-            except ConfigError as error:
-                for problem in error.problems:
-                    titles.setdefault(problem, []).append(variant.title(file))
+        for group in self.groups:
+            for file, variant in itertools.product(group.files, group.variants):
+                try:
+                    runs += [(group.key, run) for run in variant.runs(file, group.seeds)]
+                except ConfigError as error:
+                    for problem in error.problems:
+                        titles.setdefault(problem, []).append(variant.title(file))
         problems = [_with_experiments(problem, names) for problem, names in titles.items()]
         problems += _shared_names(self.file, runs)
         if problems:
             raise ConfigError(problems)
         return tuple(run for _, run in runs)
-
-    def _experiments(self) -> Iterator[tuple[SuiteGroup, Path, RunVariant]]:
-        for group in self.groups:
-            for file, variant in itertools.product(group.files, group.variants):
-                yield group, file, variant
-
-
-def _runs_of(variant: RunVariant, file: Path, seeds: tuple[int, ...] | None) -> Iterator[SuiteRun]:
-    """The runs of one experiment, which is validated once for all of its seeds."""
-    experiment = variant.resolve(file)
-    overrides = tuple(override.text for override in variant.overrides)
-    choice = tuple(override.text for override in variant.choice)
-    if variant.name is not None:
-        overrides = (*overrides, f"name={show(experiment.name)}")
-    for seed in seeds or (experiment.seed,):
-        name = replace(experiment, seed=seed).run_name
-        yield SuiteRun(file, overrides, seed, name, choice)
 
 
 def _with_experiments(problem: ConfigProblem, titles: list[str]) -> ConfigProblem:
@@ -239,7 +219,8 @@ _SET = "texts `section.key=value`, as on the command line; an empty value takes 
 class VariantSettings(Settings):
     """`[[group.variants]]`: named overrides with which the experiments of a group are run."""
 
-    name: Name = Field(examples=["T1"], description="of the variant; part of its runs' names")
+    name: Name = Field(examples=["T1"])
+    """of the variant; part of its runs' names"""
     set: Changes = Field(default=(), description=_SET)
 
 
@@ -247,66 +228,58 @@ class DefaultSettings(Settings):
     """Keys of a group, with defaults from `[suite]`."""
 
     tasks: Annotated[Integers | None, DefaultText("each experiment's own")] = Field(
-        default=None, examples=[[1, 2, 3, 4, 5]], description="sets `environment.task`"
+        default=None, examples=[[1, 2, 3, 4, 5]]
     )
+    """sets `environment.task`"""
     seeds: Annotated[Seeds | None, DefaultText("each experiment's own")] = Field(
-        default=None, examples=[[10001, 20002]], description="seeds of each experiment and variant"
+        default=None, examples=[[10001, 20002]]
     )
+    """seeds of each experiment and variant"""
     set: Changes = Field(default=(), description=_SET)
 
 
 class SharedSettings(DefaultSettings):
     """`[suite]`: defaults of the groups, the kind of suite, and seeds in a process."""
 
-    kind: Literal["runs", "tuning"] = Field(
-        default="runs",
-        description="`tuning`: the suite is to select settings, see "
-        "[Selecting settings](sweeps.md#selecting-settings)",
-    )
+    kind: Literal["runs", "tuning"] = "runs"
+    """`tuning`: the suite is to select settings, see [Selecting
+    settings](sweeps.md#selecting-settings)"""
     seeds_per_process: Annotated[PositiveInt | None, DefaultText("`1`")] = Field(
-        default=None,
-        examples=[4],
-        description="number of seeds of one experiment on one task trained together, as with "
-        "`qamx run --seeds`",
+        default=None, examples=[4]
     )
+    """number of seeds of one experiment on one task trained together, as with `qamx run --seeds`"""
 
 
 class SelectedSettings(Settings):
     """`[selected]` of a tuning suite: tasks and seeds of the runs with the selected settings."""
 
     tasks: Annotated[Integers | None, DefaultText("each experiment's own")] = Field(
-        default=None,
-        examples=[[1, 2, 3, 4, 5]],
-        description="on which the selected settings are run",
+        default=None, examples=[[1, 2, 3, 4, 5]]
     )
-    seeds: Seeds = Field(
-        examples=[[10001, 20002]], description="fresh ones: none of those of the sweep"
-    )
-    set: Changes = Field(default=(), description="what is set then")
+    """on which the selected settings are run"""
+    seeds: Seeds = Field(examples=[[10001, 20002]])
+    """fresh ones: none of those of the sweep"""
+    set: Changes = ()
+    """set in those runs"""
 
 
 class GroupSettings(DefaultSettings):
     """`[[group]]`: experiments that are run on the same tasks and seeds, in the same variants."""
 
-    experiments: Patterns = Field(
-        description="experiment files, from the folder of the suite or else of those that come "
-        "with qamx; `*` and `?` match, and a pattern that matches nothing is an error"
-    )
+    experiments: Patterns
+    """experiment files, from the folder of the suite or else of those that come with qamx; `*` and
+    `?` match, and a pattern that matches nothing is an error"""
     variants: Annotated[
         tuple[VariantSettings, ...],
         Strict(False),
         Allowed("tables [[group.variants]]"),
         DefaultText("one without a name"),
-    ] = Field(default=(), description="the variants in which each experiment of the group is run")
+    ] = ()
+    """the variants in which each experiment of the group is run"""
     grid: Annotated[
-        dict[str, Any],
-        Allowed("a table [group.grid] of lists of values"),
-        DefaultText("no grid"),
-    ] = Field(
-        default={},
-        description="every combination of the values is run, as a variant: "
-        "`agent.edit_scale = [0.1, 0.3]`",
-    )
+        dict[str, Any], Allowed("a table [group.grid] of lists of values"), DefaultText("no grid")
+    ] = Field(default={})
+    """every combination of the values is run, as a variant: `agent.edit_scale = [0.1, 0.3]`"""
 
 
 class SuiteSettings(Settings):
@@ -315,9 +288,7 @@ class SuiteSettings(Settings):
     suite: Annotated[SharedSettings, Allowed("a table [suite]")] = SharedSettings()
     selected: Annotated[SelectedSettings | None, Allowed("a table [selected]")] = None
     group: Annotated[
-        tuple[GroupSettings, ...],
-        Strict(False),
-        Allowed("at least one table [[group]]"),
+        tuple[GroupSettings, ...], Strict(False), Allowed("at least one table [[group]]")
     ]
 
     @field_validator("group")
@@ -338,13 +309,11 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     """
     tree = ConfigTree(find_suite(path))
     settings = validated(tree, SuiteSettings)
-    groups: tuple[SuiteGroup, ...] = ()
-    selected = None
-    if settings is not None:
-        last = tuple(Override(text) for text in overrides)
-        groups = tuple(_groups(tree, settings, last))
-        selected = _selected(tree, settings, groups)
-    if settings is None or tree.problems:
+    if settings is None:
+        raise ConfigError(tree.problems)
+    groups = tuple(_groups(tree, settings, tuple(map(Override, overrides))))
+    selected = _selected(tree, settings, groups)
+    if tree.problems:
         raise ConfigError(tree.problems)
     return Suite(tree.file, groups, settings.suite.seeds_per_process, selected)
 
@@ -367,7 +336,7 @@ def _groups(
 
 def _selected(
     tree: ConfigTree, settings: SuiteSettings, groups: Sequence[SuiteGroup]
-) -> Selected | None:
+) -> SelectedSettings | None:
     """The runs with selected settings of a tuning suite; seeds that it tunes on are a problem."""
     table, file = settings.selected, str(tree.file)
     if settings.suite.kind == "runs":
@@ -384,7 +353,7 @@ def _selected(
     if stale:
         text = f"found {show(stale)}, on which the settings are selected; write fresh seeds"
         tree.complain(file, "selected.seeds", text)
-    return Selected(table.tasks, table.seeds, table.set)
+    return table
 
 
 def _files(tree: ConfigTree, key: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:

@@ -1,5 +1,6 @@
 """Experiment files: found by name, read with what they extend, overridden, with origins."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import tomli
 from pydantic import BaseModel, ValidationError
 
 from qamx._utils.files import TextError, read_text
@@ -69,19 +71,13 @@ def _find(name: Path, places: tuple[Path, ...]) -> Path:
     for place in places:
         own, packed = HERE / place / file, library() / place / file
         if os.path.isfile(own):
-            if os.path.isfile(packed) and _differ(own, packed):
-                _note(f"{name}: takes {own}, which differs from the one that comes with qamx")
+            with contextlib.suppress(OSError):  # reported when the file is read
+                if os.path.isfile(packed) and own.read_bytes() != packed.read_bytes():
+                    _note(f"{name}: takes {own}, which differs from the one that comes with qamx")
             return own
         if os.path.isfile(packed):
             return packed
     return name
-
-
-def _differ(own: Path, packed: Path) -> bool:
-    try:
-        return own.read_bytes() != packed.read_bytes()
-    except OSError:  # reported when the file is read
-        return False
 
 
 @functools.cache
@@ -182,8 +178,6 @@ def validated(tree: ConfigTree, model: type[Model]) -> Model | None:
 
 def read_toml(tree: ConfigTree, path: Path, named_by: str, key: str) -> dict[str, Any]:
     """A file's table; an empty one, with a problem added, where it cannot be read."""
-    import tomli
-
     try:
         return tomli.loads(read_text(path))
     except tomli.TOMLDecodeError as error:
@@ -193,22 +187,16 @@ def read_toml(tree: ConfigTree, path: Path, named_by: str, key: str) -> dict[str
         tree.complain(str(path), "", error.reason)
     except (OSError, ValueError) as error:  # the latter for a name that no file can have
         subject = f"found {show(str(path))}: " if key else ""
-        by_name = not key and path.parent in (Path(), SUITES)
-        reason = _unknown(path, error) if by_name else _unreadable(path, error)
-        tree.complain(named_by, key, subject + reason)
+        tree.complain(named_by, key, subject + _unreadable(path, error, by_name=not key))
     tree.partial = True
     return {}
 
 
-def _unknown(name: Path, error: OSError | ValueError) -> str:
-    if not isinstance(error, FileNotFoundError):
-        return _unreadable(name, error)
-    return f"no such file, nor an experiment of that name; {nearest(name.as_posix())}"
-
-
-def _unreadable(path: Path, error: OSError | ValueError) -> str:
+def _unreadable(path: Path, error: OSError | ValueError, by_name: bool) -> str:
     if not isinstance(error, FileNotFoundError):
         return f"cannot be read ({getattr(error, 'strerror', error)})"
+    if by_name and path.parent in (Path(), SUITES):
+        return f"no such file, nor an experiment of that name; {nearest(path.as_posix())}"
     if not os.path.isdir(path.parent):
         near = f"; {nearest(path.stem)}" if path.parts[0] == HERE.name else ""
         return f"no such file, nor a folder {show(str(path.parent))}{near}"
@@ -248,19 +236,21 @@ def _put_base(tree: ConfigTree, path: Path) -> None:
 
 def _put_override(tree: ConfigTree, override: Override) -> None:
     """Apply `a.b=value`; an empty value removes the key."""
-    dotted, equals, written = override.text.partition("=")
-    if not equals or not _DOTTED_KEY.fullmatch(dotted.strip()):
+    dotted, equals, written = map(str.strip, override.text.partition("="))
+    key = tuple(dotted.split("."))
+    if not equals or not _DOTTED_KEY.fullmatch(dotted):
         text = f"found {show(override.text)}; write section.key=value"
         tree.complain(override.origin, "", text)
-        return
-    key = tuple(dotted.strip().split("."))
-    obstacle = _obstacle(tree, key)
-    if obstacle:
-        tree.complain(override.origin, ".".join(key), obstacle)
-    elif not written.strip():
+    elif obstacle := _obstacle(tree, key):
+        tree.complain(override.origin, dotted, obstacle)
+    elif not written:
         tree.remove(key)
     else:
-        _put_written(tree, key, written.strip(), override.origin)
+        try:
+            tree.put(key, _value(written), override.origin)
+        except tomli.TOMLDecodeError as error:
+            text = f"found {written}, which is not TOML: {error.msg}"
+            tree.complain(override.origin, dotted, text)
 
 
 def _obstacle(tree: ConfigTree, key: Key) -> str:
@@ -275,19 +265,8 @@ def _obstacle(tree: ConfigTree, key: Key) -> str:
     return ""
 
 
-def _put_written(tree: ConfigTree, key: Key, written: str, origin: str) -> None:
-    import tomli
-
-    try:
-        tree.put(key, _value(written), origin)
-    except tomli.TOMLDecodeError as error:
-        tree.complain(origin, ".".join(key), f"found {written}, which is not TOML: {error.msg}")
-
-
 def _value(written: str) -> Any:
     """A TOML value; a bare word is a string."""
-    import tomli
-
     try:
         table = tomli.loads(f"value = {written}")
     except tomli.TOMLDecodeError:
