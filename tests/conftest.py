@@ -1,31 +1,48 @@
 """Configuration that all tests share."""
 
 import gc
+import importlib.util
+import mmap
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
+EMITTERS = "xla_cpu_use_fusion_emitters"
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Sets JAX's compilation cache, kept between sessions, in the environment: the workers of a
-    session and the processes that tests start compile a program once between them."""
+    """Sets in the environment, for the workers and for the processes that tests start, how JAX
+    compiles: each program once between them (a cache that is kept between sessions), and without
+    most optimisations, for compiling takes longer than running."""
     compiled = config.rootpath / ".pytest_cache" / "compiled"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    if _xla_has(EMITTERS):  # an unknown flag ends the process
+        os.environ.setdefault("XLA_FLAGS", f"--{EMITTERS}=false")
+
+
+def _xla_has(flag: str) -> bool:
+    jaxlib = importlib.util.find_spec("jaxlib")
+    assert jaxlib is not None
+    for folder in jaxlib.submodule_search_locations or ():
+        for path in Path(folder).glob("libjax_common.*"):
+            with path.open("rb") as file:
+                library = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                return library.find(flag.encode()) >= 0
+    return False
 
 
 @pytest.fixture(scope="module")
-def quick_compilation():
-    """Programs are compiled without most optimisations, by child processes too: compiling them
-    takes longer than running them."""
+def optimised():
+    """Programs are compiled with all optimisations: long trainings."""
     import jax
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,9 +17,6 @@ from qamx.policies import AdvantageWeightedFlow, BehaviourFlow, GuidedFlow
 from qamx.schedules import Constant, LinearSchedule
 from qamx.training.state import flatten
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 QAM_FAMILY = ("qam", "qam_fql", "qam_edit")
 
 

@@ -51,8 +51,6 @@ from qamx.nn import DeterministicActor, LayerNorm, Networks
 from qamx.rl import Backup, Delayed, Fixed, trainable
 from qamx.schedules.inverse_temperature import Constant
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 FOLDER = Path(os.environ.get("QAMX_GOLDEN") or Path(__file__).parents[1] / "golden").expanduser()
 FILES = sorted(FOLDER.glob("*.npz"))
 

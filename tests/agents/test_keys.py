@@ -15,8 +15,6 @@ from qamx.schedules import Constant
 from qamx.training.plan import evaluation_seeds, keys_of
 from qamx.training.state import Trainer
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 WALKS = RandomWalks().load(0)
 UPDATES = 2
 

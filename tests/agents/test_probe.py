@@ -12,6 +12,8 @@ from qamx.data.replay import Replay
 from qamx.schedules import Constant
 from qamx.training.state import Trainer
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 # A strength at which each method leaves the behaviour.
 METHODS = {
     "qam": functools.partial(qamx.QAM, inverse_temperature=Constant(10.0)),

@@ -38,6 +38,14 @@ def run(out, folder, *changes):
     return main(["run", QUICKSTART, "--out", str(out), "--set", *given])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_flags():
+    """No flags of XLA in the environment, as a user has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("XLA_FLAGS", raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("data")

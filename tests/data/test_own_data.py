@@ -20,8 +20,6 @@ from qamx.building import build_task
 from qamx.config import load
 from qamx.errors import ExitCode, RunError, UserError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 FIXTURE = Path(__file__).parents[1] / "data" / "lerobot_v3"
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 LIMIT = 10

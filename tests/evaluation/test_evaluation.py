@@ -32,8 +32,6 @@ from qamx.normalisation import Normalisation, NormalisedEnvironment
 from qamx.training.evaluator import PlayedEpisode
 from qamx.training.plan import Evaluation
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):

@@ -49,8 +49,6 @@ from qamx.normalisation import VECTORS, Normalisation, Units
 from qamx.tools.bench_measure import settings_of
 from qamx.trained_policy import TrainedPolicy
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 OBSERVATION, ACTION, HORIZON = 5, 2, 3
 NOTHING = np.zeros(0, np.float32)
 UNITS = Units(

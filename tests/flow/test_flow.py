@@ -24,8 +24,6 @@ from qamx.flow import (
 from qamx.nn import AbstractVelocityField, VelocityField
 from studies.mixture import Mixture, MixtureVelocity
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 THREE_MODES = Mixture(
     [0.5, 0.3, 0.2],
     [[0.5, 0.5], [-0.5, 0.3], [0.0, -0.6]],

@@ -20,6 +20,8 @@ from qamx.schedules import Constant
 from studies.mixture import MixtureVelocity, QuadraticCritic
 from studies.problem import BASE, LINEAR, QUADRATIC
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 TAU = 3.0
 TILTS = {
     "linear": (np.array([-0.6, -0.3]), np.zeros((2, 2))),

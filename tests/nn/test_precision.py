@@ -19,8 +19,6 @@ from qamx.rl import trainable
 from qamx.schedules import Constant
 from qamx.training.state import Trainer
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 QUICKSTART = Path(__file__).parents[2] / "experiments" / "quickstart.toml"
 
 

@@ -10,8 +10,6 @@ import pytest
 
 from qamx.policies import CriticGuidedDiffusion, VariancePreserving, clipped_step, posterior_step
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SPREAD = 0.2
 
 

@@ -33,8 +33,6 @@ from qamx.schedules import (
     next_due,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def batch(**changes):
     values = {

@@ -48,8 +48,6 @@ from qamx.tools.inspect_policy.states import (
 from qamx.training.checkpoint import Checkpoints
 from qamx.training.guards import locked
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 QUICKSTART = Path(__file__).parents[2] / "experiments" / "quickstart.toml"
 
 

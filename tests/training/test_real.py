@@ -22,8 +22,6 @@ from qamx.config import load
 from qamx.data.ogbench.generate import generate
 from qamx.errors import ExitCode
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SMALL = (
     "agent.actor_hidden=[16, 16]",

@@ -10,8 +10,6 @@ import pytest
 
 from qamx.training.logs import Logs, WandbSink
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 BLOCK, HEADER = 32768, 7
 """Bytes of a block of a .wandb file (LevelDB's log format), and of what precedes each record."""
 
