@@ -106,7 +106,7 @@ class AgentSettings(Settings):
     """H, the length of an action chunk and of the n-step backup"""
     discount: Discount = Field(examples=[0.99])
     """γ, per environment step"""
-    pessimism: NonNegativeFloat = 0.0
+    pessimism: NonNegativeFloat = defaults.PESSIMISM
     """ρ, standard deviations of the critics taken off their mean in the backup"""
     target_rate: Fraction = defaults.TARGET_RATE
     """λ, the share of the online network that a target takes on at an update"""
@@ -120,10 +120,10 @@ class AgentSettings(Settings):
     """hidden widths of the velocity fields and policies"""
     critic_hidden: HiddenSizes = defaults.HIDDEN
     """hidden widths of each critic"""
-    actor_layer_norm: Switch = False
+    actor_layer_norm: Switch = defaults.ACTOR_LAYER_NORM
     """layer norm after each hidden layer of velocities, noise predictors, one-step and
     deterministic policies"""
-    critic_layer_norm: Switch = True
+    critic_layer_norm: Switch = defaults.CRITIC_LAYER_NORM
     """layer norm after each hidden layer of the critics and of V(s)"""
     batch_size: PositiveInt = 256
     """action chunks in an update"""
@@ -453,7 +453,7 @@ class RQLSettings(AgentSettings):
     bc_weight: PositiveFloat = Field(examples=[1.0])
     """weight of flow matching"""
     actor_target_rate: Fraction = defaults.ACTOR_TARGET_RATE
-    """share of the velocity that the slow copy takes on at an update; the copy is what is
+    """share of the velocity that the target network takes on at an update; the target is what is
     evaluated"""
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":

@@ -136,7 +136,7 @@ class EvaluationSettings(Settings):
     environments: PositiveInt = 10
     """episodes that are played at a time; half of them are one batch of the policy"""
     workers: Workers = "auto"
-    """processes that hold these environments; training goes on meanwhile. 0: in the run's own
+    """processes that hold these environments; training continues meanwhile. 0: in the run's own
     process, and training waits. What is measured is the same"""
 
 

@@ -100,7 +100,7 @@ class OnlineSettings(CollectingSettings):
 
 @registry.schedules.add(
     "offline_to_online",
-    "learn from the data set, then go on in the environment with the same objective",
+    "learn from the data set, then continue in the environment with the same objective",
 )
 class OfflineToOnlineSettings(CollectingSettings):
     """Learning from the data, then from the data and the environment together."""

@@ -111,7 +111,7 @@ def format_exception(error: BaseException) -> str:
     return f"{named(error)}{place}"
 
 
-CONTINUES = "A run goes on from its last checkpoint with the same command"
+CONTINUES = "A run resumes from its last checkpoint with the same command"
 END_SECONDS = 10.0
 """Timeout for a process to end with its child processes, before it is killed."""
 POLL_SECONDS = 1.0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from qamx._types import Key
-from qamx._utils.defaults import ENSEMBLE_SIZE, HIDDEN
+from qamx._utils.defaults import ACTOR_LAYER_NORM, CRITIC_LAYER_NORM, ENSEMBLE_SIZE, HIDDEN
 from qamx.nn.actors import DeterministicActor, GaussianActor
 from qamx.nn.critic import EnsembleCritic, FlowTimeCritic
 from qamx.nn.fields import NoisePredictor, VelocityField
@@ -30,8 +30,8 @@ class Networks:
     actor_hidden: tuple[int, ...] = HIDDEN
     critic_hidden: tuple[int, ...] = HIDDEN
     ensemble_size: int = ENSEMBLE_SIZE
-    actor_layer_norm: bool = False
-    critic_layer_norm: bool = True
+    actor_layer_norm: bool = ACTOR_LAYER_NORM
+    critic_layer_norm: bool = CRITIC_LAYER_NORM
 
     def critic(self, key: Key) -> EnsembleCritic:
         """K action values on [s, a]."""

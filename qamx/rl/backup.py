@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Batch, Scalar
+from qamx._utils.defaults import PESSIMISM
 
 
 def pessimistic_value(
@@ -34,7 +35,7 @@ class Backup(eqx.Module):
 
     discount: float
     horizon: int = eqx.field(static=True)
-    pessimism: float = 0.0
+    pessimism: float = PESSIMISM
 
     def __check_init__(self):
         if not 0.0 <= self.discount <= 1.0:

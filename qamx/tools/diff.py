@@ -45,7 +45,7 @@ def diff(one: Path, other: Path) -> int:
     firsts = {name: first_difference(one / name, other / name) for name in RECORDS}
     rows = [_difference_row(name, first) for name, first in firsts.items() if first]
     if rows:
-        print_table("where their records part", ("", "at", str(one), str(other)), rows)
+        print_table("first difference of their records", ("", "at", str(one), str(other)), rows)
     files = [directory / "evaluations.jsonl" for directory in (one, other)]
     mine, theirs = ((read_json_lines(file) or [{}])[-1] for file in files)
     last = [(k, str(mine.get(k, ABSENT)), str(theirs.get(k, ABSENT))) for k in mine | theirs]

@@ -70,7 +70,7 @@ def rendering() -> Diagnosis:
     result = find_renderer()
     if not result.remedy:
         return Diagnosis("rendering", "ok", result.said)
-    remedy = f"training goes on without; for videos: {result.remedy}"
+    remedy = f"training works without; for videos: {result.remedy}"
     return Diagnosis("rendering", "warning", result.said, remedy)
 
 

@@ -146,7 +146,7 @@ def test_an_environment_s_error_is_named_with_its_place(open_them, workers):
     with pytest.raises(
         RunError,
         match=r"failed in evaluation episode 0, step 2, reset seed 5: ValueError: the simulator "
-        r"is unstable \(.*corner\.py:\d+\)\. A run goes on from its last checkpoint",
+        r"is unstable \(.*corner\.py:\d+\)\. A run resumes from its last checkpoint",
     ):
         Evaluator(open_them(Unstable, workers=workers)).play(act, SEEDS)
     with pytest.raises(RunError, match=r"step 0, reset seed 5: OSError: no such scene \(.*corner"):
@@ -187,7 +187,7 @@ def test_an_answer_that_is_none_names_what_repeats_it(open_them, part, value, er
     with pytest.raises(error, match=said) as caught:
         Evaluator(open_them(make, workers=workers)).play(act, SEEDS)
     assert f"evaluation episode 0, step {step}, reset seed 5" in str(caught.value)
-    assert ("goes on from its last checkpoint" in str(caught.value)) is (error is RunError)
+    assert ("resumes from its last checkpoint" in str(caught.value)) is (error is RunError)
     assert "\n" not in str(caught.value)
 
 
@@ -195,7 +195,7 @@ def test_an_answer_that_is_none_names_what_repeats_it(open_them, part, value, er
     ("make", "said"),
     [
         (Dying, r"plays the environment was killed by SIGKILL \(as"),
-        (Leaving, r"ended with exit code 3\. A run goes on from its last checkpoint"),
+        (Leaving, r"ended with exit code 3\. A run resumes from its last checkpoint"),
         (
             Hanging,
             r"not answer for 1 s in the chunk from step 1 on of the episode with reset seed 5\.",

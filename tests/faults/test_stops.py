@@ -169,7 +169,7 @@ def test_an_environment_that_hangs_ends_the_run_with_a_message():
     env.step(np.zeros(2, np.float32))
     assert said == [
         "the environment did not answer for 0 s in step 1 of the episode with reset seed 5. A "
-        "run goes on from its last checkpoint with the same command"
+        "run resumes from its last checkpoint with the same command"
     ]
 
 

@@ -381,7 +381,7 @@ def test_what_does_not_draw_is_named_with_what_does(clean_machine, draws, variab
     found = doctor.rendering()
     assert found.verdict == "warning"
     assert f"{found.found}; {found.remedy}".replace(
-        "training goes on without; for videos: ", ""
+        "training works without; for videos: ", ""
     ).startswith(said)
 
 

@@ -108,7 +108,7 @@ def check_scales(data: DatasetStatistics) -> Iterator[Finding]:
         "warn",
         f"observations: far larger than 1 or than the others {_entries(large)}; entry {most} is "
         f"typically {typical[most]:.3g}",
-        "large entries drown the others, and networks learn slowly or diverge",
+        "large entries dominate the small ones, and networks learn slowly or diverge",
         "write data.normalise_observations = true",
     )
 

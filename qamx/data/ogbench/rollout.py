@@ -148,7 +148,7 @@ def clip_action(action: np.ndarray) -> np.ndarray:
 
 
 def make_environment(dataset: Dataset, module: str, **options: Any) -> Any:
-    """The environment of a data set, which goes on at its goal; `module` is OGBench's."""
+    """The environment of a data set, which continues at its goal; `module` is OGBench's."""
     import gymnasium
 
     return gymnasium.make(
