@@ -9,16 +9,7 @@ from jaxtyping import Float
 
 from qamx.envs.base import Environment, Step, step_limit
 from qamx.envs.checked import checked_reset, checked_step, close
-from qamx.envs.protocol import (
-    EnvError,
-    Failure,
-    Play,
-    Reset,
-    Sizes,
-    WorkerProcess,
-    format_exception,
-    pickled,
-)
+from qamx.envs.protocol import Play, Reset, WorkerProcess, format_exception, pickled
 from qamx.errors import RunError, UserError, no_exit
 
 
@@ -96,13 +87,10 @@ class RemoteEnv:
 
     def __init__(self, process: WorkerProcess, index: int):
         self._process, self._index, self._ticket = process, index, 0
-        self._seed, self._steps, self._open = 0, 0, True
+        self._seed, self._steps = 0, 0
         self._chunk: int | None = None
-        sizes = self._receive("its construction")
-        if not isinstance(sizes, Sizes):
-            raise TypeError(f"the worker answered {type(sizes).__name__} to its setup")
-        self.observation_size, self.action_size = sizes.observation, sizes.action
-        self.max_episode_steps = sizes.limit
+        sizes = process.receive(index, 0, "its construction")
+        self.observation_size, self.action_size, self.max_episode_steps = sizes
 
     def reset(self, seed: int) -> None:
         self._seed, self._steps = seed, 0
@@ -110,8 +98,7 @@ class RemoteEnv:
         self._process.send(Reset(self._index, self._ticket, seed))
 
     def observation(self) -> Float[np.ndarray, " obs"]:
-        observation = self._receive(f"a reset with seed {self._seed}")
-        return np.asarray(observation)
+        return self._process.receive(self._index, self._ticket, f"a reset with seed {self._seed}")
 
     def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
         self._ticket += 1
@@ -123,27 +110,17 @@ class RemoteEnv:
         place = f"step {self._steps}"
         if self._chunk is not None:
             place = f"the chunk from step {self._chunk} on"
-        step = self._receive(f"{place} of the episode with reset seed {self._seed}")
-        if not isinstance(step, Step):
-            raise TypeError(f"the environment's step is a {type(step).__name__}, not a Step")
-        return step
+        call = f"{place} of the episode with reset seed {self._seed}"
+        return self._process.receive(self._index, self._ticket, call)
 
     def release(self) -> None:
         """Releases this environment; does not wait."""
-        if self._open:
-            self._open = False
-            self._process.release()
+        self._process.release(self._index)
 
     def close(self) -> None:
         self.release()
         if self._process.unused:
             self._process.end()
-
-    def _receive(self, call: str) -> Step | Float[np.ndarray, " obs"] | Sizes:
-        value = self._process.receive(self._index, self._ticket, call).value
-        if isinstance(value, Failure):
-            raise UserError(value.text) if value.by_user else EnvError(value.text)
-        return value
 
 
 def open_envs(
@@ -157,23 +134,30 @@ def open_envs(
     **Raises:** `UserError` for an environment that cannot go to another process, `RunError` for
     one that cannot be made.
     """
-    if workers == 0:
-        return _open_here(make_environment, count)
-    factory = pickled(make_environment)
     workers = min(workers, count)
+    factory = pickled(make_environment) if workers else b""
+    environments: list[EnvHandle] = []
     processes: list[WorkerProcess] = []
     try:
         for i in range(workers):
             processes.append(WorkerProcess(factory, len(range(i, count, workers)), limit))
         # All processes start before the first answer is waited for.
-        return [RemoteEnv(processes[i % workers], i // workers) for i in range(count)]
+        for i in range(count):
+            with no_exit():
+                environments.append(
+                    RemoteEnv(processes[i % workers], i // workers)
+                    if workers
+                    else LocalEnv(make_environment())
+                )
+        return environments
     except BaseException as error:
+        close_envs(environments)
         for process in processes:
             with contextlib.suppress(Exception):
                 process.end()
-        if isinstance(error, EnvError):
-            raise RunError(f"the environment cannot be made: {error}") from error
-        raise
+        if isinstance(error, UserError | RunError) or not isinstance(error, Exception):
+            raise
+        raise RunError(f"the environment cannot be made: {format_exception(error)}") from error
 
 
 def close_envs(environments: Sequence[EnvHandle]) -> None:
@@ -183,17 +167,3 @@ def close_envs(environments: Sequence[EnvHandle]) -> None:
             env.release()
     for env in environments:
         env.close()
-
-
-def _open_here(make_environment: Callable[[], Environment], count: int) -> list[EnvHandle]:
-    environments: list[EnvHandle] = []
-    try:
-        for _ in range(count):
-            with no_exit():
-                environments.append(LocalEnv(make_environment()))
-    except BaseException as error:
-        close_envs(environments)
-        if isinstance(error, UserError | RunError) or not isinstance(error, Exception):
-            raise
-        raise RunError(f"the environment cannot be made: {format_exception(error)}") from error
-    return environments
