@@ -29,15 +29,11 @@ class EnvError(Exception):
 
 @dataclass(frozen=True)
 class Setup:
-    """The first message: import path, folder, and the environments to make.
+    """The first message: makes `count` environments with a pickled function.
 
     Each is answered by its observation size, action size and longest episode.
-
-    **Arguments:** `factory` is the pickled function that makes one, `count` their number.
     """
 
-    path: list[str]
-    folder: str
     factory: bytes
     count: int
 
@@ -147,7 +143,7 @@ class WorkerProcess:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         remote.close()
-        self.send(Setup(sys.path, os.getcwd(), factory, count))
+        self.send(Setup(factory, count))
 
     def send(self, message: Message) -> None:
         """Sends a message; does not wait for its answer.

@@ -103,9 +103,7 @@ def _end_started() -> None:
 
 def _make(setup: Setup, environments: list[Environment]) -> list[Any]:
     """Makes the environments, up to one that cannot be made; returns the answers of all."""
-    sys.path[:] = setup.path
     try:
-        os.chdir(setup.folder)
         factory = cloudpickle.loads(setup.factory)
         for _ in range(setup.count):
             environments.append(factory())
