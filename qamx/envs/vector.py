@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -13,45 +13,13 @@ from qamx.envs.protocol import Play, Reset, WorkerProcess, format_exception, pic
 from qamx.errors import RunError, UserError, no_exit
 
 
-class EnvHandle(Protocol):
-    """An asynchronous environment: actions are sent first, and steps received later.
+class LocalEnv:
+    """An environment in this process, which steps when the result is asked for.
 
     The order is `reset`, `observation`, then repeatedly `play` and a `step` for each action, up to
     the end of the episode. A `reset` drops steps that have not been received. Observations and
     actions are not shared with the environment.
     """
-
-    observation_size: int
-    action_size: int
-    max_episode_steps: int | None
-
-    def reset(self, seed: int) -> None:
-        """Begins the episode that `seed` determines; does not wait for it."""
-        ...
-
-    def observation(self) -> Float[np.ndarray, " obs"]:
-        """Waits for the first observation of the episode."""
-        ...
-
-    def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
-        """Begins to play the actions, up to the end of the episode; does not wait for them.
-
-        **Arguments:** `together` sends all steps after the last: a message for each would cost more
-        than a quick environment's step.
-        """
-        ...
-
-    def step(self) -> Step:
-        """Waits for the step of the next action."""
-        ...
-
-    def close(self) -> None:
-        """Frees the environment's resources."""
-        ...
-
-
-class LocalEnv:
-    """An environment in this process, which steps when the result is asked for."""
 
     def __init__(self, environment: Environment):
         self._environment = environment
@@ -61,25 +29,34 @@ class LocalEnv:
         self._seed, self._actions = 0, iter(())
 
     def reset(self, seed: int) -> None:
+        """Begins the episode that `seed` determines; does not wait for it."""
         self._seed, self._actions = seed, iter(())
 
     def observation(self) -> Float[np.ndarray, " obs"]:
+        """Waits for the first observation of the episode."""
         with no_exit():
             return checked_reset(self._environment, self._seed)
 
     def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
+        """Begins to play the actions, up to the end of the episode; does not wait for them.
+
+        **Arguments:** `together` sends all steps after the last: a message for each would cost more
+        than a quick environment's step.
+        """
         self._actions = iter(actions)
 
     def step(self) -> Step:
+        """Waits for the step of the next action."""
         with no_exit():
             return checked_step(self._environment, next(self._actions))
 
     def close(self) -> None:
+        """Frees the environment's resources."""
         close(self._environment)
 
 
 class RemoteEnv:
-    """The environment number `index` of a worker process, which steps at once.
+    """The environment number `index` of a worker process, which steps at once; else as `LocalEnv`.
 
     An error of the environment is raised as an `EnvError`, the end or a timeout of the process as
     a `RunError`.
@@ -121,6 +98,9 @@ class RemoteEnv:
         self.release()
         if self._process.unused:
             self._process.end()
+
+
+EnvHandle: TypeAlias = LocalEnv | RemoteEnv
 
 
 def open_envs(
