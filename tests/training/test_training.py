@@ -37,8 +37,8 @@ from qamx.training.collector import Collector
 from qamx.training.evaluator import Evaluator, summarise
 from qamx.training.guards import Divergence
 from qamx.training.logs import Logs
-from qamx.training.loop import PROGRESS_LINE, Runner, events
-from qamx.training.plan import Evaluation, Intervals
+from qamx.training.loop import PROGRESS_LINE, Runner
+from qamx.training.plan import Evaluation, Intervals, events
 from qamx.training.seed_group import SeedRun
 from qamx.training.state import Trainer
 
