@@ -88,11 +88,10 @@ def is_image(shape: Sequence[int], dtype: Any) -> bool:
 
 
 def concat(
-    leaves: Mapping[str, np.ndarray], keys: Sequence[str], rows: int | None = None
-) -> Float[np.ndarray, "*rows obs"]:
-    """The named leaves, flattened and concatenated, as one vector or `rows` vectors."""
-    axes = () if rows is None else (rows,)
-    parts = [np.asarray(leaves[key], np.float32).reshape(*axes, -1) for key in keys]
+    leaves: Mapping[str, np.ndarray], keys: Sequence[str], rows: int
+) -> Float[np.ndarray, "rows obs"]:
+    """The named leaves, each flattened in every one of its `rows`, side by side."""
+    parts = [np.asarray(leaves[key], np.float32).reshape(rows, -1) for key in keys]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
