@@ -293,6 +293,15 @@ def test_a_run_whose_checkpoints_are_gone_does_not_start_over(whole, tmp_path):
     assert len(rows(tmp_path / "metrics.jsonl")) == 12
 
 
+def test_rows_up_to_the_second_save_need_no_checkpoint(tmp_path):
+    # Saves at the phases' ends alone, 40 and 80: the first may not have ended before the second.
+    run = SeedRun(make_plan(every=100), tmp_path, Logs(tmp_path))
+    assert [*run.plan.saves(0)] == [40, 80]
+    run.logs.write_metrics({"step": 49})
+    run.clear()
+    assert run.logs.metrics.rows() == []
+
+
 def test_a_run_whose_logs_are_gone_says_so(whole, tmp_path):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / "metrics.jsonl").write_text("")
