@@ -80,7 +80,7 @@ def measure(arguments: argparse.Namespace, cached: bool, ahead: bool) -> dict[st
     memory: list[float] = []
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         runner = Runner([SeedRun(plan, Path(folder), Logs(Path(folder)))])
-        runner._training = runner._trainer.run(runner._training, runner._replay, 1)  # compiles
+        runner.training = runner._trainer.run(runner.training, runner.replay, 1)  # compiles
         shards = runner._shards
         swap, prepare = shards.swap, shards.prepare
 

@@ -60,7 +60,7 @@ def measure(arguments: argparse.Namespace, name: str) -> tuple[float, float, flo
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         runner = Runner([SeedRun(plan, Path(folder), Logs(Path(folder)))])
         runner._evaluations.__class__ = Timed
-        runner._training = runner._trainer.run(runner._training, runner._replay, 1)  # compiles
+        runner.training = runner._trainer.run(runner.training, runner.replay, 1)  # compiles
         began = time.perf_counter()
         runner.run()
         done = time.perf_counter()

@@ -91,7 +91,7 @@ class ActionQueue:
 
     def __init__(self, action_size: int):
         self._action_size = action_size
-        self.rest: Float[np.ndarray, "left act"] = self._empty()
+        self.drop()
 
     @property
     def needs_chunk(self) -> bool:
@@ -109,7 +109,4 @@ class ActionQueue:
 
     def drop(self) -> None:
         """Drops the remaining actions, as at a reset."""
-        self.rest = self._empty()
-
-    def _empty(self) -> Float[np.ndarray, "left act"]:
-        return np.zeros((0, self._action_size), np.float32)
+        self.rest = np.zeros((0, self._action_size), np.float32)

@@ -57,18 +57,19 @@ def solved(name: str, value: Any) -> bool:
 
     **Raises:** `UserError` for a value without numbers, or a NaN.
     """
-    leaves = named_leaves(value)
-    arrays = [as_numbers(leaf) for leaf in leaves.values()]
-    for key, leaf, array in zip(leaves, leaves.values(), arrays, strict=True):
+    above = []
+    for key, leaf in named_leaves(value).items():
+        array = as_numbers(leaf)
         if array is None or array.size == 0 or np.isnan(array).any():
             whole = f"{name}, entry {key!r}" if key else name
             raise UserError(
                 f"{whole}: found {shown(leaf)}; give True or a number above 0 where the task is "
                 "solved, else False or 0"
             )
-    if not arrays:
+        above.append(bool(np.all(array > 0)))
+    if not above:
         raise UserError(f"{name}: found a dictionary without entries; give at least one")
-    return all(bool(np.all(array > 0)) for array in arrays if array is not None)
+    return all(above)
 
 
 def number(call: str, what: str, value: Any) -> float:
@@ -107,9 +108,8 @@ def vector(
     """
     array = as_numbers(value)
     if array is None or array.shape != shape:
-        raise refused(
-            call, f"{what} that is {shown(value)}", f"it must be numbers of shape {shape}"
-        )
+        wanted = f"it must be numbers of shape {shape}"
+        raise refused(call, f"{what} that is {shown(value)}", wanted)
     with np.errstate(over="ignore"):
         copy = np.array(array, np.float32).reshape(-1)
     if not (finite := np.isfinite(copy)).all():

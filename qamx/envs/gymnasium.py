@@ -12,11 +12,9 @@ from qamx.envs.checked import flag, number, refused, shown, solved, vector
 from qamx.envs.rendering import Image, import_simulators
 from qamx.envs.spaces import (
     PLAIN,
-    concat,
     float32_bounds,
     named_leaves,
-    observation_spaces,
-    require_continuous,
+    require_box,
     require_vector,
     select_keys,
 )
@@ -25,7 +23,6 @@ from qamx.errors import UserError, named, no_exit
 SUCCESS_KEYS = ("success", "is_success")
 """The usual keys of success in `info`."""
 
-RESET = ("observation", "info")
 STEP = ("observation", "reward", "terminated", "truncated", "info")
 
 
@@ -72,27 +69,39 @@ class GymnasiumEnvironment:
         self._success_key, self._success_return = success_key, success_return
         self._sparse, self._ends_at_success = sparse, ends_at_success
         self._randomness, self._return, self._steps = GlobalRandomness(0), 0.0, 0
-        self._spaces = observation_spaces(getattr(self._env, "observation_space", None))
+        # A space of dictionaries is a mapping too.
+        self._spaces = named_leaves(getattr(self._env, "observation_space", None))
         self._keys = select_keys(self._spaces, observation_keys, "environment.observation_keys")
         for key in self._keys:
             require_vector(address, key, self._spaces[key])
         self.observation_size = sum(int(np.prod(self._spaces[key].shape)) for key in self._keys)
         self._actions: Any = getattr(self._env, "action_space", None)
-        require_continuous(address, self._actions)
+        require_box(address, "action", self._actions, real=True)
         self.action_low, self.action_high = float32_bounds(self._actions.low, self._actions.high)
         self.action_size = len(self.action_low)
 
     def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
         self._env.action_space.seed(seed % 2**31)
         self._randomness, self._return, self._steps = GlobalRandomness(seed), 0.0, 0
-        with self._randomness:
-            answer = self._reset(seed % 2**31)
-        observation, _ = _parts("reset", answer, RESET)
+        try:
+            with self._randomness:
+                answer = self._env.reset(seed=seed % 2**31)
+        except TypeError as error:
+            if "unexpected keyword argument 'seed'" not in str(error):
+                raise
+            raise UserError(
+                f"environment.id: reset of {self._address} takes no seed ({error}); write "
+                "reset(self, *, seed=None, options=None), and draw from what the seed determines"
+            ) from error
+        observation, _ = _parts("reset", answer, ("observation", "info"))
         return self._vector("reset", observation)
 
     def step(self, action: Float[np.ndarray, " act"]) -> Step:
+        # Inside the space of the environment: no float32 may equal its bounds.
+        space = self._actions
+        own = np.clip(np.asarray(action, np.float32).reshape(space.shape), space.low, space.high)
         with self._randomness:
-            answer = self._env.step(self._own(action))
+            answer = self._env.step(np.array(own, space.dtype))
         observation, earned, terminated, truncated, info = _parts("step", answer, STEP)
         reward = number("step", "a reward", earned)
         terminated = flag("step", "terminated", terminated)
@@ -131,45 +140,21 @@ class GymnasiumEnvironment:
     def close(self) -> None:
         self._env.close()
 
-    def _reset(self, seed: int) -> Any:
-        try:
-            return self._env.reset(seed=seed)
-        except TypeError as error:
-            if "unexpected keyword argument 'seed'" not in str(error):
-                raise
-            raise UserError(
-                f"environment.id: reset of {self._address} takes no seed ({error}); write "
-                "reset(self, *, seed=None, options=None), and draw from what the seed determines"
-            ) from error
-
-    def _own(self, action: Float[np.ndarray, " act"]) -> np.ndarray:
-        """An action inside the environment's space: no float32 may equal its bounds."""
-        space = self._actions
-        own = np.asarray(action, np.float32).reshape(space.shape)
-        return np.array(np.clip(own, space.low, space.high), space.dtype)
-
     def _vector(self, call: str, observation: Any) -> Float[np.ndarray, " obs"]:
+        if PLAIN in self._keys:
+            return vector(call, "an observation", observation, self._spaces[PLAIN].shape)
         leaves = named_leaves(observation)
-        if PLAIN in leaves and PLAIN not in self._keys:
-            raise refused(
-                call,
-                f"an observation that is {shown(observation)}",
-                f"it must be a dictionary with {', '.join(self._keys)}",
-            )
-        parts: dict[str, np.ndarray] = {}
+        if PLAIN in leaves:
+            wanted = f"it must be a dictionary with {', '.join(self._keys)}"
+            raise refused(call, f"an observation that is {shown(observation)}", wanted)
+        parts = []
         for key in self._keys:
-            shape = self._spaces[key].shape
-            if key == PLAIN:
-                parts[key] = vector(call, "an observation", observation, shape)
-            elif key in leaves:
-                parts[key] = vector(call, f"an observation {key!r}", leaves[key], shape)
-            else:
-                raise refused(
-                    call,
-                    f"an observation without {key!r}",
-                    f"there are {', '.join(leaves) or 'no entries'}",
-                )
-        return concat(parts, self._keys)
+            if key not in leaves:
+                there = f"there are {', '.join(leaves) or 'no entries'}"
+                raise refused(call, f"an observation without {key!r}", there)
+            name, shape = f"an observation {key!r}", self._spaces[key].shape
+            parts.append(vector(call, name, leaves[key], shape))
+        return np.concatenate(parts)
 
     def _is_solved(self, info: Mapping[str, Any]) -> bool | None:
         """True where the task is solved, None where info does not tell."""
@@ -181,10 +166,9 @@ class GymnasiumEnvironment:
         return None
 
     def _unknown_success(self, info: Mapping[str, Any]) -> UserError:
-        named = "environment.success_key"
         found = "missing" if self._success_key is None else f"found {self._success_key!r}"
         return UserError(
-            f"{named}: {found}, and info of {self._address} has "
+            f"environment.success_key: {found}, and info of {self._address} has "
             f"{', '.join(map(str, info)) or 'no entries'}; name the entry that says, at an "
             "episode's end at the latest, whether the task is solved, or write "
             "environment.success_return, the return from which on it is"
@@ -198,12 +182,13 @@ def _make(address: str, arguments: dict[str, Any], given: int | None) -> tuple[A
     import_simulators()
     try:
         with no_exit():
-            maker = _entry_point(address)
-            if maker is None:
+            module, colon, attribute = address.partition(":")
+            imported = importlib.import_module(module) if colon else None
+            if imported is None or attribute in gymnasium.registry:
                 limit = {} if given is None else {"max_episode_steps": given}
                 env = gymnasium.make(address, disable_env_checker=True, **limit, **arguments)
             else:
-                env = maker(**arguments)
+                env = getattr(imported, attribute)(**arguments)
     except Exception as error:  # the environment may raise anything
         raise UserError(
             f"environment.id: found {address!r}, which cannot be made "
@@ -241,14 +226,3 @@ def _parts(call: str, answer: Any, names: Sequence[str]) -> Sequence[Any]:
     if not isinstance(answer[-1], Mapping):
         raise refused(call, f"an info that is {shown(answer[-1])}", f"{remedy}; info is a dict")
     return answer
-
-
-def _entry_point(address: str) -> Any:
-    """The class or function of `module:attribute`, None for an id that Gymnasium makes."""
-    import gymnasium
-
-    module, colon, attribute = address.partition(":")
-    if not colon:
-        return None
-    imported = importlib.import_module(module)
-    return None if attribute in gymnasium.registry else getattr(imported, attribute)

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import numpy as np
@@ -37,26 +38,14 @@ def sparse(rewards: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return np.where(rewards != 0.0, -1.0, 0.0).astype(np.float32)
 
 
-class OGBenchEnvironment:
-    """One of the five tasks of an OGBench environment.
+class _Simulation(ABC):
+    """A Gymnasium environment of OGBench, with random numbers of its own and a camera."""
 
-    **Arguments:** `environment` is an OGBench name with its kind of data, such as
-    `cube-double-play`, `task` is 1 to 5, `reward` "default" or "sparse" (-1 until every subtask
-    is solved, then 0).
-
-    **Source:** OGBench (Park et al., arXiv 2410.20092).
-    """
-
-    def __init__(self, environment: str, task: int, reward: Reward = "default"):
-        self._env = make(environment, task)
-        self._sparse = reward == "sparse"
-        # Only teleports draw from the global state in mid-episode; swapping it costs time.
-        self._draws_in_steps = "teleport" in environment
-        self._randomness = GlobalRandomness(0)
-        self.observation_size: int = self._env.observation_space.shape[0]
-        self.action_size: int = self._env.action_space.shape[0]
-        self.max_episode_steps: int | None = self._env.spec.max_episode_steps
-        self._view: MujocoView | None = None
+    def __init__(self, env: Any, camera: Any, aspect: float, *, shadows: bool):
+        self._env, self._randomness = env, GlobalRandomness(0)
+        self._view = MujocoView(env.unwrapped, camera, aspect, shadows=shadows)
+        self.observation_size: int = env.observation_space.shape[0]
+        self.action_size: int = env.action_space.shape[0]
 
     @property
     def steps_per_second(self) -> float:
@@ -70,46 +59,61 @@ class OGBenchEnvironment:
             observation, _ = self._env.reset(seed=seed)
         return np.asarray(observation, np.float32)
 
-    def step(self, action: Float[np.ndarray, " act"]) -> Step:
-        with self._randomness if self._draws_in_steps else contextlib.nullcontext():
-            observation, reward, terminated, truncated, info = self._env.step(action)
-        if self._sparse:
-            reward = sparse(np.asarray(reward))
-        return Step(
-            np.asarray(observation, np.float32),
-            float(reward),
-            bool(terminated),
-            bool(truncated),
-            bool(info["success"]),
-        )
+    @abstractmethod
+    def step(self, action: Float[np.ndarray, " act"]) -> Step: ...
 
     def render(self, size: int) -> Image:
         """The present state; the goals of cubes are transparent cubes, that of a maze is a disc."""
-        if self._view is None:
-            self._view = _view(self._env.unwrapped)
         return self._view.image(size)
 
     def close(self) -> None:
-        if self._view is not None:
-            self._view.close()
+        self._view.close()
         self._env.close()
 
 
 def _is_arm(inner: Any) -> bool:
-    return not hasattr(inner, "maze_map")
+    return hasattr(inner, "control_timestep")
 
 
-def _view(inner: Any) -> MujocoView:
-    """An arm and its table from the front, a maze from above."""
+def _step(observation: Any, reward: Any, terminated: Any, truncated: Any, success: Any) -> Step:
+    vector = np.asarray(observation, np.float32)
+    return Step(vector, float(reward), bool(terminated), bool(truncated), bool(success))
+
+
+class OGBenchEnvironment(_Simulation):
+    """One of the five tasks of an OGBench environment.
+
+    **Arguments:** `environment` is an OGBench name with its kind of data, such as
+    `cube-double-play`, `task` is 1 to 5, `reward` "default" or "sparse" (-1 until every subtask
+    is solved, then 0).
+
+    **Source:** OGBench (Park et al., arXiv 2410.20092).
+    """
+
+    def __init__(self, environment: str, task: int, reward: Reward = "default"):
+        env = make(environment, task)
+        camera, aspect = _camera(env.unwrapped)
+        super().__init__(env, camera, aspect, shadows=_is_arm(env.unwrapped))
+        self._sparse = reward == "sparse"
+        # Only teleports draw from the global state in mid-episode; swapping it costs time.
+        self._draws_in_steps = "teleport" in environment
+        self.max_episode_steps: int | None = env.spec.max_episode_steps
+
+    def step(self, action: Float[np.ndarray, " act"]) -> Step:
+        with self._randomness if self._draws_in_steps else contextlib.nullcontext():
+            observation, reward, terminated, truncated, info = self._env.step(action)
+        reward = sparse(np.asarray(reward)) if self._sparse else reward
+        return _step(observation, reward, terminated, truncated, info["success"])
+
+
+def _camera(inner: Any) -> tuple[Any, float]:
+    """The camera, and height over width: an arm and its table from the front, a maze from above."""
     if _is_arm(inner):
-        return MujocoView(inner, "front", 0.75, shadows=True)
+        return "front", 0.75
     rows, columns = inner.maze_map.shape
     # Half of the walls around the maze are left out.
-    low, high = (
-        np.array([inner.ij_to_xy((i, j))]).reshape(2) for i, j in ((0, 0), (rows - 1, columns - 1))
-    )
-    camera, aspect = top_camera(low, high, inner._maze_height * inner._maze_unit)
-    return MujocoView(inner, camera, aspect, shadows=False)
+    low, high = (np.ravel(inner.ij_to_xy(place)) for place in ((0, 0), (rows - 1, columns - 1)))
+    return top_camera(low, high, inner._maze_height * inner._maze_unit)
 
 
 Walker = Literal["ant", "humanoid"]
@@ -118,7 +122,7 @@ RESAMPLED = {"ant": 100, "humanoid": 200}
 """Steps between two draws of a direction."""
 
 
-class WalkEnvironment:
+class WalkEnvironment(_Simulation):
     """An ant or a humanoid on open ground, with a new commanded direction every 100 or 200 steps.
 
     An observation is the walker's, without its position, followed by the direction's two entries.
@@ -132,57 +136,21 @@ class WalkEnvironment:
     """
 
     def __init__(self, walker: Walker):
+        silence_gl_warnings()
+        import gymnasium
+        from ogbench.online_locomotion.wrappers import DMCHumanoidXYWrapper, GymXYWrapper
+
+        name = f"ogbench.online_locomotion:online-{walker}-v0"
+        wrap = {"ant": GymXYWrapper, "humanoid": DMCHumanoidXYWrapper}[walker]
         # The wrapper draws directions from NumPy's global state, the first when it is made.
-        self._randomness = GlobalRandomness(0)
-        with self._randomness:
-            self._env = _make(walker)
-        self.observation_size: int = self._env.observation_space.shape[0]
-        self.action_size: int = self._env.action_space.shape[0]
-        self._view: MujocoView | None = None
-
-    @property
-    def steps_per_second(self) -> float:
-        return 1.0 / self._env.unwrapped.dt
-
-    def reset(self, seed: int) -> Float[np.ndarray, " obs"]:
-        self._randomness = GlobalRandomness(seed)
-        with self._randomness:
-            observation, _ = self._env.reset(seed=seed)
-        return np.asarray(observation, np.float32)
+        with GlobalRandomness(0):
+            env = wrap(gymnasium.make(name, disable_env_checker=True), RESAMPLED[walker])
+        camera = tracking_camera(env.unwrapped, "torso", 6.0)
+        super().__init__(env, camera, 0.75, shadows=True)
 
     def step(self, action: Float[np.ndarray, " act"]) -> Step:
-        before = self._position()
+        before = self._env.unwrapped.data.qpos[:2].copy()
         with self._randomness:
             observation, reward, terminated, truncated, info = self._env.step(action)
         ahead = float((info["xy"] - before) @ info["direction"])
-        return Step(
-            np.asarray(observation, np.float32),
-            float(reward),
-            bool(terminated),
-            bool(truncated),
-            ahead > 0.0 and not terminated,
-        )
-
-    def render(self, size: int) -> Image:
-        inner = self._env.unwrapped
-        if self._view is None:
-            self._view = MujocoView(inner, tracking_camera(inner, "torso", 6.0), 0.75, shadows=True)
-        return self._view.image(size)
-
-    def close(self) -> None:
-        if self._view is not None:
-            self._view.close()
-        self._env.close()
-
-    def _position(self) -> Float[np.ndarray, "2"]:
-        return self._env.unwrapped.data.qpos[:2].copy()
-
-
-def _make(walker: Walker) -> Any:
-    silence_gl_warnings()
-    import gymnasium
-    from ogbench.online_locomotion.wrappers import DMCHumanoidXYWrapper, GymXYWrapper
-
-    wrap = {"ant": GymXYWrapper, "humanoid": DMCHumanoidXYWrapper}[walker]
-    env = gymnasium.make(f"ogbench.online_locomotion:online-{walker}-v0", disable_env_checker=True)
-    return wrap(env, resample_interval=RESAMPLED[walker])
+        return _step(observation, reward, terminated, truncated, ahead > 0.0 and not terminated)

@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import Pipe
-from typing import TypeAlias
+from typing import Any
 
 import cloudpickle
 import numpy as np
 from jaxtyping import Float
 
 from qamx._utils.processes import TAG, ChildProcesses
-from qamx.envs.base import Environment, Step
+from qamx.envs.base import Environment
 from qamx.errors import RunError, UserError, named
 
 
@@ -29,13 +29,11 @@ class EnvError(Exception):
 
 @dataclass(frozen=True)
 class Setup:
-    """The first message: import path, folder, and the environments to make.
+    """The first message: makes `count` environments with a pickled function.
 
-    **Arguments:** `factory` is the pickled function that makes one, `count` their number.
+    Each is answered by its observation size, action size and longest episode.
     """
 
-    path: list[str]
-    folder: str
     factory: bytes
     count: int
 
@@ -62,44 +60,20 @@ class Play:
     together: bool
 
 
-class Shutdown:
-    """The last message."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The answer of each environment to `Setup`; `limit` is its longest episode."""
-
-    observation: int
-    action: int
-    limit: int | None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The answer to a message whose environment failed; `by_user` for a `UserError`."""
-
-    text: str
-    by_user: bool
-
-    @classmethod
-    def of(cls, error: BaseException) -> "Failure":
-        """The failure message of an exception."""
-        by_user = isinstance(error, UserError)
-        return cls(str(error) if by_user else format_exception(error), by_user)
-
-
-Value: TypeAlias = Step | Float[np.ndarray, " obs"] | Sizes | Failure
+Message = Setup | Reset | Play | None
+"""A message to a worker; None is the last."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a message; `ticket` is that of its `Reset` or `Play`. A process sends lists of
-    answers."""
+    """The result of a message, or the exception; `ticket` is that of its `Reset` or `Play`.
+
+    A process sends lists of answers.
+    """
 
     index: int
     ticket: int
-    value: Value
+    value: Any
 
 
 def format_exception(error: BaseException) -> str:
@@ -117,13 +91,7 @@ END_SECONDS = 10.0
 POLL_SECONDS = 1.0
 """Interval at which a silent process is checked."""
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-NOT_FOR_WORKERS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGHUP,
-)
+NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 def timeout_message(seconds: float, call: str) -> str:
@@ -155,13 +123,16 @@ class WorkerProcess:
     """
 
     def __init__(self, factory: bytes, count: int, limit: float):
-        self._limit, self._users = limit, count
+        self._limit, self._open = limit, set(range(count))
         self._answers: list[deque[Answer]] = [deque() for _ in range(count)]
         self._lock, self._ended = threading.Lock(), False
         self._connection, remote = Pipe()
         self._started = ChildProcesses()
         arguments = [str(remote.fileno()), str(os.getpid())]
-        with _signals_held():
+        # A scheduler's notice goes to all processes; this one, which saves its state first, ends
+        # the others. The signals stay blocked there until the process handles them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_WORKERS)
+        try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "qamx.envs.worker", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -169,10 +140,12 @@ class WorkerProcess:
                 env=_worker_env() | {TAG: self._started.value},
                 start_new_session=True,
             )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         remote.close()
-        self.send(Setup(sys.path, os.getcwd(), factory, count))
+        self.send(Setup(factory, count))
 
-    def send(self, message: Setup | Reset | Play) -> None:
+    def send(self, message: Message) -> None:
         """Sends a message; does not wait for its answer.
 
         **Raises:** `RunError` if the process has ended.
@@ -182,28 +155,30 @@ class WorkerProcess:
         except OSError as error:
             raise self._gone() from error
 
-    def receive(self, index: int, ticket: int, call: str) -> Answer:
+    def receive(self, index: int, ticket: int, call: str) -> Any:
         """The next answer to the message with this ticket; answers to earlier ones are dropped.
 
-        **Raises:** `RunError` if the process has ended, or at a timeout.
+        **Raises:** the environment's `EnvError` or `UserError`; `RunError` if the process has
+        ended, or at a timeout.
         """
         mine = self._answers[index]
         while True:
             while mine:
                 if (answer := mine.popleft()).ticket == ticket:
-                    return answer
+                    if isinstance(answer.value, Exception):
+                        raise answer.value
+                    return answer.value
             for answer in self._hear(call):
                 self._answers[answer.index].append(answer)
 
     @property
     def unused(self) -> bool:
         """True once all environments have been released."""
-        return self._users == 0
+        return not self._open
 
-    def release(self) -> None:
+    def release(self, index: int) -> None:
         """Releases an environment; after the last one the process shuts down."""
-        with self._lock:
-            self._users -= 1
+        self._open.discard(index)
         if self.unused:
             self._shut_down()
 
@@ -215,7 +190,7 @@ class WorkerProcess:
 
     def _shut_down(self) -> None:
         with contextlib.suppress(OSError):
-            self._connection.send(Shutdown())
+            self._connection.send(None)
 
     def _wait(self, seconds: float | None = None) -> int:
         """Waits for the exit code, kills the process at a timeout, and ends its child processes."""
@@ -225,10 +200,9 @@ class WorkerProcess:
             self._process.kill()
             code = self._process.wait()
         with self._lock:
-            # Once: the system may reuse the number of a session.
-            before, self._ended = self._ended, True
-        if not before:
-            self._started.end(session=self._process.pid)
+            if not self._ended:  # once: the system may reuse the number of a session
+                self._started.end(session=self._process.pid)
+            self._ended = True
         return code
 
     def _hear(self, call: str) -> list[Answer]:
@@ -253,20 +227,6 @@ class WorkerProcess:
         if code == -signal.SIGKILL:
             how += " (as the system does when memory runs out)"
         return RunError(f"the process that plays the environment {how}. {CONTINUES}")
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Blocks, in processes started inside, the signals that are meant for this one.
-
-    A scheduler's notice goes to all processes; this one, which saves its state first, ends the
-    others. The signals stay blocked there until the process handles them.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_FOR_WORKERS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _worker_env() -> dict[str, str]:

@@ -1,13 +1,13 @@
 """Rendering of environments."""
 
-import contextlib
 import importlib
 import os
-from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
+
+from qamx._utils.processes import VARIABLES
 
 Image = UInt8[np.ndarray, "height width 3"]
 
@@ -46,10 +46,10 @@ class MujocoView:
         mujoco, model = _mujoco(), self._env.model
         if self._of != (model, size):  # a reset may recompile the model
             self.close()
-            self._renderer, self._of = (
-                _renderer(model, size, round(size * self._aspect)),
-                (model, size),
-            )
+            height, view = round(size * self._aspect), model.vis.global_
+            view.offwidth, view.offheight = max(view.offwidth, size), max(view.offheight, height)
+            model.vis.quality.shadowsize = min(model.vis.quality.shadowsize, 1024)  # on a CPU
+            self._renderer, self._of = mujoco.Renderer(model, height, size), (model, size)
         renderer = self._renderer
         renderer.update_scene(self._env.data, camera=self._camera)
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = self._shadows
@@ -68,13 +68,6 @@ def _mujoco() -> Any:
     import mujoco
 
     return mujoco
-
-
-def _renderer(model: Any, width: int, height: int) -> Any:
-    mujoco, view = _mujoco(), model.vis.global_
-    view.offwidth, view.offheight = max(view.offwidth, width), max(view.offheight, height)
-    model.vis.quality.shadowsize = min(model.vis.quality.shadowsize, 1024)  # drawn by a CPU
-    return mujoco.Renderer(model, height, width)
 
 
 def top_camera(low: np.ndarray, high: np.ndarray, top: float) -> tuple[Any, float]:
@@ -102,36 +95,27 @@ def tracking_camera(env: Any, body: str, distance: float) -> Any:
     return camera
 
 
-VARIABLES = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
-"""The variables that choose the rendering backend."""
-
-
 def import_simulators(*packages: str) -> None:
     """Imports MuJoCo and packages around it, whatever backend the variables choose.
 
     They are read at the import alone. Acting draws nothing; `qamx video` tests the backend before.
     """
     asked = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
-    if asked:
+    if not asked:
+        return
+    try:
+        _import("mujoco", *packages)
+    except Exception:  # each package has its own for a value that it does not like
+        for name in VARIABLES:
+            os.environ.pop(name, None)
+        os.environ["MUJOCO_GL"] = "disabled"
         try:
             _import("mujoco", *packages)
-        except Exception:  # each package has its own for a value that it does not like
-            with _without_rendering(asked):
-                _import("mujoco", *packages)
+        finally:
+            del os.environ["MUJOCO_GL"]
+            os.environ.update(asked)
 
 
 def _import(*packages: str) -> None:
     for package in packages:
         importlib.import_module(package)
-
-
-@contextlib.contextmanager
-def _without_rendering(asked: dict[str, str]) -> Iterator[None]:
-    for name in VARIABLES:
-        os.environ.pop(name, None)
-    os.environ["MUJOCO_GL"] = "disabled"
-    try:
-        yield
-    finally:
-        del os.environ["MUJOCO_GL"]
-        os.environ.update(asked)

@@ -79,36 +79,25 @@ def is_image(shape: Sequence[int], dtype: Any) -> bool:
         return False
     if np.dtype(dtype) == np.uint8:
         return True
-    triples = zip(axes, axes[1:], axes[2:], strict=False)
-    if any(_has_channels(*triple) for triple in triples):
-        return True
+    for first, middle, last in zip(axes, axes[1:], axes[2:], strict=False):
+        for channels, side in ((first, last), (last, first)):
+            if channels in CHANNELS and min(middle, side) >= SMALLEST_IMAGE:
+                return True
     least = SMALLEST_DEPTHS if kind == "f" and len(axes) == 2 else SMALLEST_MATRIX
     return any(min(pair) >= least for pair in itertools.pairwise(axes))
 
 
-def _has_channels(first: int, middle: int, last: int) -> bool:
-    return (last in CHANNELS and min(first, middle) >= SMALLEST_IMAGE) or (
-        first in CHANNELS and min(middle, last) >= SMALLEST_IMAGE
-    )
-
-
 def concat(
-    leaves: Mapping[str, np.ndarray], keys: Sequence[str], rows: int | None = None
-) -> Float[np.ndarray, "*rows obs"]:
-    """The named leaves, flattened and concatenated, as one vector or `rows` vectors."""
-    axes = () if rows is None else (rows,)
-    parts = [np.asarray(leaves[key], np.float32).reshape(*axes, -1) for key in keys]
+    leaves: Mapping[str, np.ndarray], keys: Sequence[str], rows: int
+) -> Float[np.ndarray, "rows obs"]:
+    """The named leaves, each flattened in every one of its `rows`, side by side."""
+    parts = [np.asarray(leaves[key], np.float32).reshape(rows, -1) for key in keys]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-
-
-def observation_spaces(space: Any) -> dict[str, Any]:
-    """The leaves of an observation's space by dotted name, in alphabetical order."""
-    return named_leaves(space)  # a space of dictionaries is a mapping
 
 
 def require_vector(address: str, name: str, space: Any) -> None:
     """Refuses an observation's space, or the entry `name` of it, that is no box or an image."""
-    _require_box(address, f"observation {name!r}" if name else "observation", space)
+    require_box(address, f"observation {name!r}" if name else "observation", space)
     if is_image(space.shape, space.dtype):
         raise UserError(
             f"environment.id: the observation {name or 'space'} of {address} is an image of shape "
@@ -117,22 +106,16 @@ def require_vector(address: str, name: str, space: Any) -> None:
         )
 
 
-def require_continuous(address: str, space: Any) -> None:
-    """Refuses a space of actions that is no box of real numbers."""
-    _require_box(address, "action", space)
-    if space.dtype.kind != "f":
-        raise _unfit(address, "action", f"{space}, whose entries are no real numbers")
-
-
-def _require_box(address: str, what: str, space: Any) -> None:
+def require_box(address: str, what: str, space: Any, *, real: bool = False) -> None:
+    """Refuses a space that is no box, or whose entries are not `real` numbers."""
     from gymnasium.spaces import Box
 
-    if not isinstance(space, Box):
-        raise _unfit(address, what, str(space))
-
-
-def _unfit(address: str, what: str, found: str) -> UserError:
-    return UserError(
+    found = str(space)
+    if isinstance(space, Box):
+        if not real or space.dtype.kind == "f":
+            return
+        found += ", whose entries are no real numbers"
+    raise UserError(
         f"environment.id: the {what} space of {address} is {found}; qamx needs a Box of "
         "continuous numbers: wrap the environment in one that has it"
     )

@@ -2,65 +2,24 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from qamx.envs.base import Environment, Step, step_limit
 from qamx.envs.checked import checked_reset, checked_step, close
-from qamx.envs.protocol import (
-    EnvError,
-    Failure,
-    Play,
-    Reset,
-    Sizes,
-    WorkerProcess,
-    format_exception,
-    pickled,
-)
+from qamx.envs.protocol import Play, Reset, WorkerProcess, format_exception, pickled
 from qamx.errors import RunError, UserError, no_exit
 
 
-class EnvHandle(Protocol):
-    """An asynchronous environment: actions are sent first, and steps received later.
+class LocalEnv:
+    """An environment in this process, which steps when the result is asked for.
 
     The order is `reset`, `observation`, then repeatedly `play` and a `step` for each action, up to
     the end of the episode. A `reset` drops steps that have not been received. Observations and
     actions are not shared with the environment.
     """
-
-    observation_size: int
-    action_size: int
-    max_episode_steps: int | None
-
-    def reset(self, seed: int) -> None:
-        """Begins the episode that `seed` determines; does not wait for it."""
-        ...
-
-    def observation(self) -> Float[np.ndarray, " obs"]:
-        """Waits for the first observation of the episode."""
-        ...
-
-    def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
-        """Begins to play the actions, up to the end of the episode; does not wait for them.
-
-        **Arguments:** `together` sends all steps after the last: a message for each would cost more
-        than a quick environment's step.
-        """
-        ...
-
-    def step(self) -> Step:
-        """Waits for the step of the next action."""
-        ...
-
-    def close(self) -> None:
-        """Frees the environment's resources."""
-        ...
-
-
-class LocalEnv:
-    """An environment in this process, which steps when the result is asked for."""
 
     def __init__(self, environment: Environment):
         self._environment = environment
@@ -70,25 +29,34 @@ class LocalEnv:
         self._seed, self._actions = 0, iter(())
 
     def reset(self, seed: int) -> None:
+        """Begins the episode that `seed` determines; does not wait for it."""
         self._seed, self._actions = seed, iter(())
 
     def observation(self) -> Float[np.ndarray, " obs"]:
+        """Waits for the first observation of the episode."""
         with no_exit():
             return checked_reset(self._environment, self._seed)
 
     def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
+        """Begins to play the actions, up to the end of the episode; does not wait for them.
+
+        **Arguments:** `together` sends all steps after the last: a message for each would cost more
+        than a quick environment's step.
+        """
         self._actions = iter(actions)
 
     def step(self) -> Step:
+        """Waits for the step of the next action."""
         with no_exit():
             return checked_step(self._environment, next(self._actions))
 
     def close(self) -> None:
+        """Frees the environment's resources."""
         close(self._environment)
 
 
 class RemoteEnv:
-    """The environment number `index` of a worker process, which steps at once.
+    """The environment number `index` of a worker process, which steps at once; else as `LocalEnv`.
 
     An error of the environment is raised as an `EnvError`, the end or a timeout of the process as
     a `RunError`.
@@ -96,13 +64,10 @@ class RemoteEnv:
 
     def __init__(self, process: WorkerProcess, index: int):
         self._process, self._index, self._ticket = process, index, 0
-        self._seed, self._steps, self._open = 0, 0, True
+        self._seed, self._steps = 0, 0
         self._chunk: int | None = None
-        sizes = self._receive("its construction")
-        if not isinstance(sizes, Sizes):
-            raise TypeError(f"the worker answered {type(sizes).__name__} to its setup")
-        self.observation_size, self.action_size = sizes.observation, sizes.action
-        self.max_episode_steps = sizes.limit
+        sizes = process.receive(index, 0, "its construction")
+        self.observation_size, self.action_size, self.max_episode_steps = sizes
 
     def reset(self, seed: int) -> None:
         self._seed, self._steps = seed, 0
@@ -110,8 +75,7 @@ class RemoteEnv:
         self._process.send(Reset(self._index, self._ticket, seed))
 
     def observation(self) -> Float[np.ndarray, " obs"]:
-        observation = self._receive(f"a reset with seed {self._seed}")
-        return np.asarray(observation)
+        return self._process.receive(self._index, self._ticket, f"a reset with seed {self._seed}")
 
     def play(self, actions: Float[np.ndarray, "n act"], *, together: bool = False) -> None:
         self._ticket += 1
@@ -123,27 +87,20 @@ class RemoteEnv:
         place = f"step {self._steps}"
         if self._chunk is not None:
             place = f"the chunk from step {self._chunk} on"
-        step = self._receive(f"{place} of the episode with reset seed {self._seed}")
-        if not isinstance(step, Step):
-            raise TypeError(f"the environment's step is a {type(step).__name__}, not a Step")
-        return step
+        call = f"{place} of the episode with reset seed {self._seed}"
+        return self._process.receive(self._index, self._ticket, call)
 
     def release(self) -> None:
         """Releases this environment; does not wait."""
-        if self._open:
-            self._open = False
-            self._process.release()
+        self._process.release(self._index)
 
     def close(self) -> None:
         self.release()
         if self._process.unused:
             self._process.end()
 
-    def _receive(self, call: str) -> Step | Float[np.ndarray, " obs"] | Sizes:
-        value = self._process.receive(self._index, self._ticket, call).value
-        if isinstance(value, Failure):
-            raise UserError(value.text) if value.by_user else EnvError(value.text)
-        return value
+
+EnvHandle: TypeAlias = LocalEnv | RemoteEnv
 
 
 def open_envs(
@@ -157,23 +114,30 @@ def open_envs(
     **Raises:** `UserError` for an environment that cannot go to another process, `RunError` for
     one that cannot be made.
     """
-    if workers == 0:
-        return _open_here(make_environment, count)
-    factory = pickled(make_environment)
     workers = min(workers, count)
+    factory = pickled(make_environment) if workers else b""
+    environments: list[EnvHandle] = []
     processes: list[WorkerProcess] = []
     try:
         for i in range(workers):
             processes.append(WorkerProcess(factory, len(range(i, count, workers)), limit))
         # All processes start before the first answer is waited for.
-        return [RemoteEnv(processes[i % workers], i // workers) for i in range(count)]
+        for i in range(count):
+            with no_exit():
+                environments.append(
+                    RemoteEnv(processes[i % workers], i // workers)
+                    if workers
+                    else LocalEnv(make_environment())
+                )
+        return environments
     except BaseException as error:
+        close_envs(environments)
         for process in processes:
             with contextlib.suppress(Exception):
                 process.end()
-        if isinstance(error, EnvError):
-            raise RunError(f"the environment cannot be made: {error}") from error
-        raise
+        if isinstance(error, UserError | RunError) or not isinstance(error, Exception):
+            raise
+        raise RunError(f"the environment cannot be made: {format_exception(error)}") from error
 
 
 def close_envs(environments: Sequence[EnvHandle]) -> None:
@@ -183,17 +147,3 @@ def close_envs(environments: Sequence[EnvHandle]) -> None:
             env.release()
     for env in environments:
         env.close()
-
-
-def _open_here(make_environment: Callable[[], Environment], count: int) -> list[EnvHandle]:
-    environments: list[EnvHandle] = []
-    try:
-        for _ in range(count):
-            with no_exit():
-                environments.append(LocalEnv(make_environment()))
-    except BaseException as error:
-        close_envs(environments)
-        if isinstance(error, UserError | RunError) or not isinstance(error, Exception):
-            raise
-        raise RunError(f"the environment cannot be made: {format_exception(error)}") from error
-    return environments

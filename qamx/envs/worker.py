@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import cloudpickle
 
@@ -20,13 +21,12 @@ from qamx.envs.checked import CLOSE_SECONDS, checked_reset, checked_step, close
 from qamx.envs.protocol import (
     NOT_FOR_WORKERS,
     Answer,
-    Failure,
+    EnvError,
+    Message,
     Play,
     Reset,
     Setup,
-    Shutdown,
-    Sizes,
-    Value,
+    format_exception,
 )
 from qamx.errors import UserError, named, no_exit
 
@@ -37,7 +37,7 @@ POLL_SECONDS = 1.0
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Plays until the parent sends `Shutdown` or ends, and ends the environments' child processes.
+    """Plays until the parent's last message or end, and ends the environments' child processes.
 
     These receive signals and do not hold the connection: a simulator can be ended, and the parent
     notices this process's end.
@@ -55,22 +55,20 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def serve(connection: Connection, parent: int) -> None:
-    """Answers messages until the parent sends `Shutdown` or ends."""
-    messages: queue.SimpleQueue[Setup | Reset | Play | Shutdown] = queue.SimpleQueue()
+    """Answers messages until the parent's last one or its end."""
+    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     # In threads, so that the two ends never wait in a send for each other, and that a process
     # whose parent died ends during a simulation too.
     for target, argument in ((_listen, connection), (_watch, parent)):
         threading.Thread(target=target, args=(argument, messages), daemon=True).start()
-    setup = messages.get()
-    if not isinstance(setup, Setup):
-        return
     environments: list[Environment] = []
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            if not _make(setup, environments, connection):
-                return
-            while not isinstance(message := messages.get(), Shutdown):
-                if isinstance(message, Reset | Play):
+            while (message := messages.get()) is not None:
+                if isinstance(message, Setup):
+                    answers = enumerate(_make(message, environments))
+                    connection.send([Answer(index, 0, value) for index, value in answers])
+                else:
                     _answer(environments[message.index], message, connection)
     finally:
         with ChildProcesses(os.environ[TAG]).end_after(CLOSE_SECONDS):
@@ -80,7 +78,7 @@ def serve(connection: Connection, parent: int) -> None:
 
 def _listen(connection: Connection, messages: queue.SimpleQueue) -> None:
     with contextlib.suppress(EOFError, OSError):
-        while not isinstance(message := connection.recv(), Shutdown):
+        while (message := connection.recv()) is not None:
             messages.put(message)
     _shut_down(messages)
 
@@ -93,7 +91,7 @@ def _watch(parent: int, messages: queue.SimpleQueue) -> None:
 
 
 def _shut_down(messages: queue.SimpleQueue) -> None:
-    messages.put(Shutdown())
+    messages.put(None)
     time.sleep(GRACE_SECONDS)
     _end_started()
     os._exit(0)
@@ -103,24 +101,15 @@ def _end_started() -> None:
     ChildProcesses(os.environ[TAG]).end(session=os.getpid())
 
 
-def _make(setup: Setup, environments: list[Environment], connection: Connection) -> bool:
-    """Makes the environments; returns False, after sending the failure, if one cannot be made."""
-    sys.path[:] = setup.path
+def _make(setup: Setup, environments: list[Environment]) -> list[Any]:
+    """Makes the environments, up to one that cannot be made; returns the answers of all."""
     try:
-        os.chdir(setup.folder)
         factory = cloudpickle.loads(setup.factory)
         for _ in range(setup.count):
             environments.append(factory())
+        return [(env.observation_size, env.action_size, step_limit(env)) for env in environments]
     except (Exception, KeyboardInterrupt) as error:  # Ctrl-C is blocked here: it is their own
-        for index in range(setup.count):
-            connection.send([Answer(index, 0, Failure.of(error))])
-        return False
-    for index, environment in enumerate(environments):
-        sizes = Sizes(
-            environment.observation_size, environment.action_size, step_limit(environment)
-        )
-        connection.send([Answer(index, 0, sizes)])
-    return True
+        return [_portable(error)] * setup.count
 
 
 def _answer(environment: Environment, message: Reset | Play, connection: Connection) -> None:
@@ -132,7 +121,7 @@ def _answer(environment: Environment, message: Reset | Play, connection: Connect
         connection.send([answer])
 
 
-def _values(environment: Environment, message: Reset | Play) -> Iterator[Value]:
+def _values(environment: Environment, message: Reset | Play) -> Iterator[Any]:
     """Yields the replies to a message; stops after the first environment error."""
     try:
         if isinstance(message, Reset):
@@ -144,7 +133,14 @@ def _values(environment: Environment, message: Reset | Play) -> Iterator[Value]:
             if step.done:
                 return
     except (Exception, KeyboardInterrupt) as error:  # Ctrl-C is blocked here: it is their own
-        yield Failure.of(error)
+        yield _portable(error)
+
+
+def _portable(error: BaseException) -> UserError | EnvError:
+    """The error for the parent, which may not know its class."""
+    if isinstance(error, UserError):
+        return UserError(str(error))
+    return EnvError(format_exception(error))
 
 
 if __name__ == "__main__":
@@ -165,24 +161,22 @@ class AfterPlugins:
     make: Callable[[], Environment]
 
     def __call__(self) -> Environment:
-        failures = [failure for module in self.plugins if (failure := _import_failure(module))]
+        failures = []
+        for module in self.plugins:
+            try:
+                with no_exit():
+                    importlib.import_module(module)
+            except Exception as error:
+                failures.append(
+                    f'plugin "{module}" does not import in the processes that play the environment '
+                    f"({named(error)}); let it, or write evaluation.workers = 0"
+                )
         try:
             return self.make()
         except Exception as error:
-            raise (UserError("; ".join(failures)) if failures else error) from error
-
-
-def _import_failure(module: str) -> str:
-    """The message for a plugin that cannot be imported here, empty for one that can."""
-    try:
-        with no_exit():
-            importlib.import_module(module)
-    except Exception as error:
-        return (
-            f'plugin "{module}" does not import in the processes that play the environment '
-            f"({named(error)}); let it, or write evaluation.workers = 0"
-        )
-    return ""
+            if not failures:
+                raise
+            raise UserError("; ".join(failures)) from error
 
 
 @dataclass(frozen=True)

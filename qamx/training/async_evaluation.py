@@ -3,13 +3,13 @@
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from qamx.agents import AbstractAgent
 from qamx.envs import EnvHandle, close_envs
@@ -27,6 +27,12 @@ CLOSE_SECONDS = 5.0
 Job = tuple[Act, Sequence[int]]
 """A policy and the reset seeds of its episodes."""
 
+Played = list[list[PlayedEpisode]]
+"""The episodes of each job."""
+
+Result = tuple[SeedRun, dict[str, Any]]
+"""The row of an evaluation of one run's policy."""
+
 
 class BackgroundEvaluation:
     """Plays evaluations in a thread.
@@ -37,15 +43,13 @@ class BackgroundEvaluation:
 
     def __init__(self, environments: Sequence[EnvHandle]):
         self._environments = environments
-        self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
-        self._episodes: list[list[PlayedEpisode]] | None = None
-        self._error: BaseException | None = None
+        self._played: Future[Played | None] | None = None
 
     @property
     def running(self) -> bool:
         """True while an evaluation is in progress."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._played is not None and not self._played.done()
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Begins to play the jobs, one after the other.
@@ -53,69 +57,57 @@ class BackgroundEvaluation:
         **Raises:** `ValueError` while earlier ones are in progress.
         """
         if self.running:
-            raise ValueError("an evaluation is in progress; wait for it or cancel it first")
-        self._cancelled.clear()
-        self._episodes, self._error = None, None
-        self._thread = threading.Thread(
-            target=self._play, args=(list(jobs),), name="evaluation", daemon=True
-        )
-        self._thread.start()
+            raise ValueError("an evaluation is in progress; wait for it first")
+        self._played = Future()
+        arguments = list(jobs), self._played
+        # Not of an executor: the process can end while an environment hangs.
+        threading.Thread(target=self._play, args=arguments, name="evaluation", daemon=True).start()
 
-    def result(self) -> list[list[PlayedEpisode]] | None:
-        """The episodes of each job, or None while they are played and after `cancel`.
+    def result(self) -> Played | None:
+        """The episodes of each job, or None while they are played and after `close`.
 
         **Raises:** the exception that ended the evaluation, such as a `RunError`.
         """
-        if self.running:
-            return None
-        if self._error is not None:
-            raise self._error
-        return self._episodes
+        return None if self._played is None or self.running else self._played.result()
 
-    def wait(self, stop: StopRequest | None = None) -> list[list[PlayedEpisode]] | None:
+    def wait(self, stop: StopRequest) -> Played | None:
         """Waits for the end of the jobs and returns their `result`.
 
-        **Raises:** `Stopped` if a stop is requested meanwhile; the jobs continue until `cancel`.
+        **Raises:** `Stopped` if a stop is requested meanwhile; the jobs continue.
         """
-        while self._thread is not None and self.running:
-            if stop is not None:
-                stop.check()
-            self._thread.join(SLICE_SECONDS)
+        while self._played is not None and self.running:
+            stop.check()
+            wait([self._played], SLICE_SECONDS)
         return self.result()
 
-    def cancel(self) -> None:
-        """Ends the evaluation at its next chunk boundary, without a result."""
-        self._cancelled.set()
-        if self._thread is not None:
-            self._thread.join()
-
     def close(self) -> None:
-        """Ends the evaluation and closes its environments, within seconds even if one hangs."""
+        """Ends the evaluation at its next chunk boundary and closes its environments, within
+        seconds even if one hangs."""
         self._cancelled.set()
-        if self._thread is not None:
-            self._thread.join(CLOSE_SECONDS)
+        if self._played is not None:
+            wait([self._played], CLOSE_SECONDS)
         close_envs(self._environments)
 
-    def _play(self, jobs: list[Job]) -> None:
+    def _play(self, jobs: list[Job], played: Future[Played | None]) -> None:
         evaluator = Evaluator(self._environments)
         try:
-            self._episodes = [evaluator.play(self._cancellable(act), seeds) for act, seeds in jobs]
+            played.set_result(
+                [evaluator.play(self._until_closed(act), seeds) for act, seeds in jobs]
+            )
         except Stopped:
-            self._episodes = None
+            played.set_result(None)
         except BaseException as error:
-            self._error = error
+            played.set_exception(error)
 
-    def _cancellable(self, act: Act) -> Act:
-        """The policy; raises `Stopped` after `cancel`."""
+    def _until_closed(self, act: Act) -> Act:
+        """The policy; raises `Stopped` after `close`."""
 
-        def act_unless_cancelled(
-            observations: Float[np.ndarray, "batch obs"], call: int
-        ) -> Float[np.ndarray, "batch dim"]:
+        def act_until_closed(observations: np.ndarray, call: int) -> np.ndarray:
             if self._cancelled.is_set():
                 raise Stopped
             return act(observations, call)
 
-        return act_unless_cancelled
+        return act_until_closed
 
 
 PREFIX = ".evaluating"
@@ -129,14 +121,6 @@ class PendingEvaluation:
     step: int
     phase: str
     agents: AbstractAgent
-
-
-@dataclass(frozen=True)
-class SeedEvaluation:
-    """The row of an evaluation of one run's policy."""
-
-    run: SeedRun
-    row: dict[str, Any]
 
 
 class AsyncEvaluations:
@@ -165,7 +149,7 @@ class AsyncEvaluations:
         """Appends an evaluation to the queue."""
         self._pending.append(pending)
 
-    def begin(self, stop: StopRequest) -> list[SeedEvaluation]:
+    def begin(self, stop: StopRequest) -> list[Result]:
         """Begins the last evaluation of the queue; returns the results of those before it.
 
         **Raises:** `Stopped` if a stop is requested before; the queue is kept.
@@ -174,17 +158,17 @@ class AsyncEvaluations:
         self._start()
         return results
 
-    def poll(self) -> list[SeedEvaluation]:
+    def poll(self) -> list[Result]:
         """The results that have arrived."""
         played = self._background.result() if self._playing else None
         return [] if played is None else self._take(played)
 
-    def finish(self, stop: StopRequest, left: int = 0) -> list[SeedEvaluation]:
+    def finish(self, stop: StopRequest, left: int = 0) -> list[Result]:
         """Waits until no more than `left` evaluations are pending.
 
         **Raises:** `Stopped` if a stop is requested before.
         """
-        results: list[SeedEvaluation] = []
+        results: list[Result] = []
         while len(self._pending) > left:
             self._start()
             results += self._take(self._background.wait(stop) or [])
@@ -223,31 +207,27 @@ class AsyncEvaluations:
     def _start(self) -> None:
         if self._pending and not self._playing:
             self._playing = self._group.active
-            self._background.start(
-                [
-                    (self._act(self._pending[0], run, role), run.evaluation_seeds())
-                    for run in self._playing
-                    for role in self._roles
-                ]
-            )
+            jobs = [
+                (self._act(self._pending[0], run, role), run.evaluation_seeds())
+                for run in self._playing
+                for role in self._roles
+            ]
+            self._background.start(jobs)
 
     def _act(self, pending: PendingEvaluation, run: SeedRun, role: Role) -> Act:
         agent = self._group.stacking.of(pending.agents, run.index)
         key = run.keys.evaluation
         return self._trainer.acting.in_evaluation(agent, key, pending.step, role)
 
-    def _take(self, played: list[list[PlayedEpisode]]) -> list[SeedEvaluation]:
+    def _take(self, played: Played) -> list[Result]:
         pending, runs, self._playing = self._pending.popleft(), self._playing, []
-        results, jobs = [], iter(played)
+        results: list[Result] = []
+        jobs = iter(played)
         for run in runs:
-            row: dict[str, Any] = {
-                "step": pending.step,
-                "phase": pending.phase,
-                **summarise(next(jobs)),
-            }
+            row = {"step": pending.step, "phase": pending.phase, **summarise(next(jobs))}
             if "behaviour" in self._roles:
                 cloned = summarise(next(jobs))
                 row |= {f"behaviour_{name}": value for name, value in cloned.items()}
-            results.append(SeedEvaluation(run, row))
+            results.append((run, row))
         self._start()
         return results

@@ -22,8 +22,8 @@ from qamx.errors import RunError, UserError
 
 _LOG = logging.getLogger("qamx")
 
-Schema: TypeAlias = dict[str, tuple[list[int], str]]
-"""Shape and dtype of every array, by name."""
+Schema: TypeAlias = dict[str, list[Any]]
+"""Shape (a list too) and dtype of every array, by name."""
 
 NAME = "manifest.json"
 
@@ -34,20 +34,16 @@ class DamagedCheckpoint(Exception):
 
 def schema_of(arrays: dict[str, np.ndarray]) -> Schema:
     """The form of named arrays."""
-    return {name: (list(array.shape), str(array.dtype)) for name, array in arrays.items()}
+    return {name: [list(array.shape), str(array.dtype)] for name, array in arrays.items()}
 
 
 def write_manifest(directory: Path, schema: Schema) -> None:
     """Hashes every file in `directory` and writes its manifest, all of it durably."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    for path in (*files, *(path for path in directory.rglob("*") if path.is_dir())):
+    for path in directory.rglob("*"):
         fsync(path)
-    content = {
-        "files": {
-            str(path.relative_to(directory)): [path.stat().st_size, sha256(path)] for path in files
-        },
-        "schema": schema,
-    }
+    content = {"files": {}, "schema": schema}
+    for path in _files(directory):
+        content["files"][str(path.relative_to(directory))] = [path.stat().st_size, sha256(path)]
     path = directory / NAME
     # The manifest's own hash: a flipped bit in it must not pass for damage of another file.
     path.write_text(json.dumps({"sha256": _digest(content), **content}), encoding="utf-8")
@@ -64,10 +60,14 @@ def verify(directory: Path) -> Schema:
     for name, (size, digest) in content["files"].items():
         verify_file(directory / name, size, digest)
     known = {*content["files"], NAME}
-    for path in sorted(directory.rglob("*")):
-        if path.is_file() and str(path.relative_to(directory)) not in known:
+    for path in _files(directory):
+        if str(path.relative_to(directory)) not in known:
             raise DamagedCheckpoint(f"{path}: not a file of this checkpoint")
-    return {name: (shape, dtype) for name, (shape, dtype) in content["schema"].items()}
+    return content["schema"]
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
 def verify_file(path: Path, size: int, digest: str) -> None:
@@ -94,12 +94,9 @@ def verify_schema(schema: Schema, arrays: dict[str, np.ndarray]) -> None:
     present = schema_of(arrays)
     for name in sorted(schema.keys() | present.keys()):
         saved, read = schema.get(name), present.get(name)
-        if saved is None or read is None or list(saved) != list(read):
-            raise DamagedCheckpoint(f"array {name}: {_form(read)}, {_form(saved)} was saved")
-
-
-def _form(entry: tuple[list[int], str] | None) -> str:
-    return "nothing" if entry is None else f"{entry[1]}{entry[0]}"
+        if saved != read:
+            found, expected = (f"{e[1]}{e[0]}" if e else "nothing" for e in (read, saved))
+            raise DamagedCheckpoint(f"array {name}: {found}, {expected} was saved")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -125,17 +122,17 @@ def _digest(content: dict[str, Any]) -> str:
 
 def to_host(tree: PyTree, prefix: str = "") -> dict[str, np.ndarray]:
     """A copy of every leaf by its path behind `prefix`, random keys as their data."""
-    leaves = jax.tree.leaves_with_path(tree)
-    return {prefix + jax.tree_util.keystr(path): _to_host(leaf) for path, leaf in leaves}
+    # A copy: the device's buffer is donated to the next update during the save.
+    return {
+        prefix + jax.tree_util.keystr(path): np.array(
+            jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        )
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
 
 
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _to_host(leaf: Any) -> np.ndarray:
-    # A copy: the device's buffer is donated to the next update during the save.
-    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
 def _fit(name: str, arrays: dict[str, np.ndarray], leaf: Any) -> Any:
@@ -172,12 +169,10 @@ class Saved:
 
         **Raises:** `UserError` if an array is missing or has another shape or type.
         """
-        leaves, structure = jax.tree.flatten_with_path(template)
-        names = (prefix + jax.tree_util.keystr(path) for path, _ in leaves)
-        fitted = [
-            _fit(name, self.arrays, leaf) for name, (_, leaf) in zip(names, leaves, strict=True)
-        ]
-        return jax.tree.unflatten(structure, fitted)
+        return jax.tree.map_with_path(
+            lambda path, leaf: _fit(prefix + jax.tree_util.keystr(path), self.arrays, leaf),
+            template,
+        )
 
 
 Prepare = Callable[[], dict[str, Any]]
@@ -251,17 +246,17 @@ class Checkpoints:
 
         **Raises:** `RunError` if there are, or were, checkpoints and all are damaged.
         """
-        self._remove_partial()
+        for partial in self._directory.glob("*.partial"):
+            shutil.rmtree(partial)
         for step in self.steps():
             if limit is not None and step > limit:
                 continue
             try:
                 saved = self.read(step)
                 check(saved)
+                return saved
             except DamagedCheckpoint as damage:
                 self._quarantine(step, damage)
-            else:
-                return saved
         if (self._directory / QUARANTINE).is_dir():
             raise RunError(
                 f"{self._directory}: no checkpoint is what was saved; the damaged ones are in "
@@ -329,10 +324,6 @@ class Checkpoints:
         partial = directory.with_suffix(".partial")
         directory.rename(partial)
         shutil.rmtree(partial)
-
-    def _remove_partial(self) -> None:
-        for path in self._directory.glob("*.partial"):
-            shutil.rmtree(path)
 
     def _quarantine(self, step: int, damage: DamagedCheckpoint) -> None:
         quarantine = self._directory / QUARANTINE

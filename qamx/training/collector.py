@@ -40,7 +40,9 @@ class Collector:
     ):
         self._env, self._seed, self._scale_rewards = env, seed, scale_rewards
         self._queue = ActionQueue(env.action_size)
-        self._episode, self._calls, self._length = 0, 0, 0
+        self._episode, self._length = 0, 0
+        self.calls = 0
+        """The number of chunks loaded."""
         self.short_episodes: int | None = 0
         """Episodes that ended within their first chunk; None once a chunk was played whole."""
         self._observation: Float[np.ndarray, " obs"] | None = None
@@ -50,11 +52,6 @@ class Collector:
     def needs_chunk(self) -> bool:
         """True where `load` must come before the next `take`."""
         return self._queue.needs_chunk
-
-    @property
-    def calls(self) -> int:
-        """The number of chunks loaded."""
-        return self._calls
 
     @property
     def observation(self) -> Float[np.ndarray, " obs"]:
@@ -67,7 +64,7 @@ class Collector:
     def load(self, chunk: Float[np.ndarray, " dim"]) -> None:
         """Begins a flat chunk."""
         self._queue.load(chunk)
-        self._calls += 1
+        self.calls += 1
         self._play(self._queue.rest)
 
     def take(self) -> Transitions:
@@ -81,13 +78,20 @@ class Collector:
                 self.short_episodes += 1
             self._episode += 1
             self._begin()
-        return _transition(before, action, step, self._scale_rewards)
+        return Transitions(
+            observations=before[None],
+            actions=action[None],
+            rewards=self._scale_rewards(np.asarray([step.reward], np.float32)),
+            masks=np.asarray([not step.terminated], np.float32),
+            ends=np.asarray([step.done], np.float32),
+            next_observations=step.observation[None],
+        )
 
     def position(self) -> dict[str, Any]:
         """The collector's state, apart from the actions of the present episode."""
         return {
             "episode": self._episode,
-            "calls": self._calls,
+            "calls": self.calls,
             "length": self._length,
             "chunk": self._queue.rest.tolist(),
             "short_episodes": self.short_episodes,
@@ -98,7 +102,7 @@ class Collector:
 
         **Raises:** `RunError` if the episode ends within them, which it did not before.
         """
-        self._episode, self._calls = position["episode"], position["calls"]
+        self._episode, self.calls = position["episode"], position["calls"]
         self.short_episodes = position.get("short_episodes")
         self._begin()
         self._play(np.asarray(actions, np.float32))
@@ -137,22 +141,6 @@ class Collector:
         return f"episode {self._episode}, step {self._length + 1}", self._reset_seed
 
 
-def _transition(
-    observation: Float[np.ndarray, " obs"],
-    action: Float[np.ndarray, " act"],
-    step: Step,
-    scale_rewards: Callable[[np.ndarray], np.ndarray],
-) -> Transitions:
-    return Transitions(
-        observations=observation[None],
-        actions=action[None],
-        rewards=scale_rewards(np.asarray([step.reward], np.float32)),
-        masks=np.asarray([0.0 if step.terminated else 1.0], np.float32),
-        ends=np.asarray([1.0 if step.done else 0.0], np.float32),
-        next_observations=step.observation[None],
-    )
-
-
 class GroupCollector:
     """A collector for each run of a group; one call of the policies serves all.
 
@@ -161,6 +149,7 @@ class GroupCollector:
 
     def __init__(self, group: SeedGroup, environments: Sequence[EnvHandle]):
         self._group, self._environments = group, environments
+        self._keys = group.stacking.join([run.keys.collect for run in group.runs])
         self._collectors: dict[int, Collector] = {}
         self._warned = False
 
@@ -198,9 +187,9 @@ class GroupCollector:
         if not all(np.isfinite(chunk).all() for chunk in chunks.values()):
             check_finite()
         active = self._active()
-        for index, collector in active.items():
-            if index in waiting:
-                collector.load(chunks[index])
+        for index, chunk in chunks.items():
+            if index in active:
+                active[index].load(chunk)
         taken = {index: collector.take() for index, collector in active.items()}
         self._warn(active.values())
         return self._group.rows(taken)
@@ -222,15 +211,12 @@ class GroupCollector:
         self, waiting: dict[int, Collector], trainer: Trainer, training: Training
     ) -> dict[int, Float[np.ndarray, " dim"]]:
         # The compiled policies act for all seeds: others' observations and calls are not used.
-        unused = np.zeros_like(next(iter(waiting.values())).observation)
-        observations, calls = [], []
-        for run in self._group.runs:
-            collector = waiting.get(run.index)
-            observations.append(unused if collector is None else collector.observation)
-            calls.append(0 if collector is None else collector.calls)
-        keys = [run.keys.collect for run in self._group.runs]
-        agents = training.state.agent
-        chunks = self._group.stacking.act(trainer.acting, agents, observations, keys, calls)
+        size, count = self._environments[0].observation_size, len(self._group.runs)
+        observations, calls = np.zeros((count, size), np.float32), np.zeros(count, int)
+        for index, collector in waiting.items():
+            observations[index], calls[index] = collector.observation, collector.calls
+        agents, act = training.state.agent, self._group.stacking.act
+        chunks = act(trainer.acting, agents, observations, self._keys, calls)
         return {index: chunks[index] for index in waiting}
 
     def _warn(self, collectors: Iterable[Collector]) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import math
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -19,65 +17,21 @@ from qamx.training.seed_group import SeedGroup, SeedRun
 from qamx.training.state import Trainer, Training
 
 
-@dataclass(frozen=True)
-class TrainingSnapshot:
-    """A copy of training at a step since which the offline rows have not changed.
-
-    The loop takes one after each row of the log. That is a copy inside the device per logging
-    interval. Choosing in each update between the state before and after it would copy as much
-    every time, and going back to a checkpoint would repeat far more updates.
-    """
-
-    step: int
-    training: Training
-
-    @classmethod
-    def of(cls, step: int, training: Training) -> "TrainingSnapshot":
-        """A copy of the arrays: updates donate the buffers that they are given."""
-        return cls(step, jax.tree.map(jnp.copy, training))
-
-    def offending(self, training: Training, place: tuple[int, ...]) -> int:
-        """The first update (counted from 1) of one seed that was not finite."""
-        since = training.counted[place] - self.training.counted[place]
-        return int(self.training.state.updates[place] + since)
-
-    def before(
-        self, update: int, trainer: Trainer, replay: Replay, schedule: Schedule
-    ) -> "TrainingSnapshot":
-        """The state before the given update (counted from 1), and the step that brought it.
-
-        The same updates are repeated on the rows that had been collected then, with bitwise the
-        same result.
-        """
-        # Of a copy: several seeds of a group may diverge after the same snapshot.
-        training, step = TrainingSnapshot.of(self.step, self.training).training, self.step
-        done = int(jnp.max(training.state.updates))  # the same in all seeds of a group
-        while schedule.updates_at(step) < update:
-            # Offline, where nothing is collected, one call does all updates.
-            online = schedule.collected_at(step + 1) > schedule.collected_at(step)
-            step += 1 if online else update - schedule.updates_at(step)
-            missing = min(schedule.updates_at(step), update - 1) - done
-            training = trainer.run(training, replay_at_step(replay, schedule, step), missing)
-            done += missing
-        return TrainingSnapshot(step, training)
-
-
-def replay_at_step(replay: Replay, schedule: Schedule, step: int) -> Replay:
-    """The buffer with the online rows that had been collected when the run reached `step`."""
-    size = jnp.asarray(replay.offline_size + schedule.collected_at(step), jnp.int32)
-    return eqx.tree_at(lambda r: r.size, replay, size)
-
-
 class FiniteCheck:
-    """Checks the metrics of a group's training, and drops the seeds that diverge."""
+    """Checks the metrics of a group's training, and drops the seeds that diverge.
+
+    The loop has it copy the training after each row of the log: a copy inside the device per
+    logging interval. Choosing in each update between the state before and after it would copy as
+    much every time, and going back to a checkpoint would repeat far more updates.
+    """
 
     def __init__(self, group: SeedGroup, schedule: Schedule, step: int, training: Training):
         self._group, self._schedule = group, schedule
-        self._snapshot = TrainingSnapshot.of(step, training)
+        self.restart(step, training)
 
     def restart(self, step: int, training: Training) -> None:
-        """Takes the snapshot from which updates can be repeated."""
-        self._snapshot = TrainingSnapshot.of(step, training)
+        """Copies the training, from which updates can be repeated while offline rows stay."""
+        self._step, self._training = step, jax.tree.map(jnp.copy, training)
 
     def means(
         self, training: Training, trainer: Trainer, replay: Replay, saved_step: int
@@ -104,30 +58,48 @@ class FiniteCheck:
         """Saves the batch and the state of the offending update; returns its description."""
         stacking = self._group.stacking
         place = stacking.place(run.index)
-        update = self._snapshot.offending(training, place)
-        before = self._snapshot.before(update, trainer, replay, self._schedule)
-        own = stacking.of(before.training, run.index)
-        rows = replay_at_step(replay.of(place), self._schedule, before.step)
-        directory = run.directory / "nonfinite" / f"step-{before.step}"
+        since = training.counted[place] - self._training.counted[place]
+        update = int(self._training.state.updates[place] + since)
+        step, before = self._before(update, trainer, replay)
+        own = stacking.of(before, run.index)
+        rows = self._at_step(replay.of(place), step)
         batch = {name.strip("."): a for name, a in to_host(trainer.next_batch(own, rows)).items()}
-        _write(directory, {"step": before.step, "update": update, "not_finite": broken}, batch, own)
+        directory = run.directory / "nonfinite" / f"step-{step}"
+        directory.mkdir(parents=True, exist_ok=True)
+        evidence: dict[str, dict[str, Any]] = {"batch": batch, "state": to_host(own.state)}
+        for name, arrays in evidence.items():
+            np.savez(directory / f"{name}.npz", **arrays)
+        report = {"step": step, "update": update, "not_finite": broken}
+        (directory / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
         bad = [name for name, array in batch.items() if not np.isfinite(array).all()]
         finding = f"the batch's {', '.join(bad)} are not finite" if bad else "the batch is finite"
         return (
-            f"step {before.step:,}, update {update:,}: {', '.join(broken)} not finite; {finding}; "
+            f"step {step:,}, update {update:,}: {', '.join(broken)} not finite; {finding}; "
             f"batch and state of before the update are in {directory}"
         )
 
+    def _before(self, update: int, trainer: Trainer, replay: Replay) -> tuple[int, Training]:
+        """The step that brought an update (counted from 1), and the training before it.
 
-def _write(
-    directory: Path, report: dict[str, Any], batch: dict[str, np.ndarray], training: Training
-) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {**batch}
-    np.savez(directory / "batch.npz", **arrays)
-    state: dict[str, Any] = {**to_host(training.state)}
-    np.savez(directory / "state.npz", **state)
-    (directory / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+        The same updates are repeated on the rows that had been collected then, with bitwise the
+        same result.
+        """
+        # Of a copy: several seeds of a group may diverge after the same one.
+        step, training = self._step, jax.tree.map(jnp.copy, self._training)
+        schedule, done = self._schedule, int(jnp.max(training.state.updates))  # of all seeds
+        while schedule.updates_at(step) < update:
+            # Offline, where nothing is collected, one call does all updates.
+            online = schedule.collected_at(step + 1) > schedule.collected_at(step)
+            step += 1 if online else update - schedule.updates_at(step)
+            missing = min(schedule.updates_at(step), update - 1) - done
+            training = trainer.run(training, self._at_step(replay, step), missing)
+            done += missing
+        return step, training
+
+    def _at_step(self, replay: Replay, step: int) -> Replay:
+        """The buffer with the online rows that had been collected when the run reached `step`."""
+        size = jnp.asarray(replay.offline_size + self._schedule.collected_at(step), jnp.int32)
+        return eqx.tree_at(lambda r: r.size, replay, size)
 
 
 def last_saved(step: int) -> str:

@@ -9,13 +9,12 @@ from typing import Literal, TypeAlias
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from qamx._types import Key
 from qamx.agents import AbstractAgent
-from qamx.envs import EnvHandle, Step
+from qamx.envs import EnvHandle
 from qamx.envs.protocol import environment_errors
 from qamx.nn import Precision, matmul_precision
 
@@ -85,10 +84,15 @@ class Evaluator:
         observations = np.zeros((self._rows, environments[0].observation_size), np.float32)
         while playing:
             for i, episode in playing.items():
-                observations[i] = _observation(environments[i], episode)
-            chunks = act(observations, next(calls))
+                with environment_errors(episode.locate):
+                    if not episode.observations:
+                        episode.observations.append(environments[i].observation())
+                observations[i] = episode.observations[-1]
+            flat = np.asarray(act(observations, next(calls)), np.float32)
+            chunks = flat.reshape(self._rows, -1, environments[0].action_size)
             for i, episode in playing.items():
-                _start_chunk(environments[i], chunks[i], episode)
+                with environment_errors(episode.locate):
+                    environments[i].play(chunks[i], together=True)
             yield True
             for i, episode in list(playing.items()):
                 if not _play_chunk(environments[i], chunks[i], episode):
@@ -106,37 +110,18 @@ def _begin(env: EnvHandle, episode: PlayedEpisode) -> None:
         env.reset(episode.seed)
 
 
-def _observation(env: EnvHandle, episode: PlayedEpisode) -> Float[np.ndarray, " obs"]:
-    """The episode's last observation; waits for the first."""
-    if not episode.observations:
-        with environment_errors(episode.locate):
-            episode.observations.append(env.observation())
-    return episode.observations[-1]
-
-
-def _start_chunk(env: EnvHandle, chunk: Float[np.ndarray, " dim"], episode: PlayedEpisode) -> None:
-    with environment_errors(episode.locate):
-        env.play(np.asarray(chunk, np.float32).reshape(-1, env.action_size), together=True)
-
-
-def _play_chunk(env: EnvHandle, chunk: Float[np.ndarray, " dim"], episode: PlayedEpisode) -> bool:
+def _play_chunk(env: EnvHandle, chunk: Float[np.ndarray, "n act"], episode: PlayedEpisode) -> bool:
     """Takes the steps of a chunk up to its end or the episode's; true at the latter."""
-    for action in np.asarray(chunk, np.float32).reshape(-1, env.action_size):
-        step = _take_step(env, action, episode)
-        if step.done:
-            episode.success = bool(step.success)
-            return True
-    return False
-
-
-def _take_step(env: EnvHandle, action: Float[np.ndarray, " act"], episode: PlayedEpisode) -> Step:
-    """Takes the step of `action`."""
     with environment_errors(episode.locate):
-        step = env.step()
-    episode.actions.append(action)
-    episode.observations.append(step.observation)
-    episode.total_reward += step.reward
-    return step
+        for action in chunk:
+            step = env.step()
+            episode.actions.append(action)
+            episode.observations.append(step.observation)
+            episode.total_reward += step.reward
+            if step.done:
+                episode.success = bool(step.success)
+                return True
+    return False
 
 
 def validate_environment(env: EnvHandle, seed: int) -> None:
@@ -147,14 +132,16 @@ def validate_environment(env: EnvHandle, seed: int) -> None:
     **Raises:** `UserError` for an environment that breaks its interface, `RunError` for one that
     fails.
     """
-    episode, still = PlayedEpisode(0, seed), np.zeros(env.action_size, np.float32)
-    _begin(env, episode)
-    _observation(env, episode)
-    known = False
-    while not known:
-        _start_chunk(env, still, episode)
-        step = _take_step(env, still, episode)
-        known = step.done or step.success is not None
+    episode, still = PlayedEpisode(0, seed), np.zeros((1, env.action_size), np.float32)
+    with environment_errors(episode.locate):
+        env.reset(seed)
+        episode.observations.append(env.observation())
+        known = False
+        while not known:
+            env.play(still, together=True)
+            step = env.step()
+            episode.observations.append(step.observation)
+            known = step.done or step.success is not None
 
 
 def summarise(episodes: Sequence[PlayedEpisode]) -> dict[str, float]:
@@ -181,7 +168,7 @@ class Acting:
         _, self._static = eqx.partition(agent, eqx.is_array)
         self._precision: Precision = precision
         self._act = jax.jit(self.actions, static_argnums=3)
-        self._act_each = jax.jit(self._actions_of_each)
+        self._act_each = jax.jit(jax.vmap(self._collect))
 
     def __call__(
         self,
@@ -198,7 +185,7 @@ class Acting:
         self,
         agents: AbstractAgent,
         observations: Float[np.ndarray, "seeds obs"],
-        keys: tuple[Key, ...],
+        keys: Key,
         calls: Int[np.ndarray, " seeds"],
     ) -> Float[np.ndarray, "seeds dim"]:
         """A chunk to collect data with for each of several stacked agents.
@@ -220,14 +207,11 @@ class Acting:
         }
         return act[role](observations, key)
 
-    def _actions_of_each(
-        self, agents: AbstractAgent, observations: Array, keys: tuple[Key, ...], calls: Array
+    def _collect(
+        self, agent: AbstractAgent, observation: Array, key: Key, call: Array
     ) -> PyTree[Array]:
-        def act(agent: AbstractAgent, observation: Array, key: Key, call: Array) -> PyTree[Array]:
-            folded = jax.random.fold_in(key, call)
-            return self.actions(agent, observation[None], folded, "collect")[0]
-
-        return jax.vmap(act)(agents, observations, jnp.stack(keys), calls)
+        key = jax.random.fold_in(key, call)
+        return self.actions(agent, observation[None], key, "collect")[0]
 
     def in_evaluation(self, agent: AbstractAgent, key: Key, step: int, role: Role) -> Act:
         """The policy of the evaluation at `step`.

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import filelock
 
@@ -20,7 +20,7 @@ from qamx.errors import ExitCode, RunError, UserError
 
 if TYPE_CHECKING:  # `qamx status` and `qamx sweep` look at locks without JAX and NumPy
     import numpy as np
-    from jaxtyping import Float, PyTree
+    from jaxtyping import Float
 
     from qamx.envs import EnvHandle, Environment, Step
 
@@ -32,8 +32,7 @@ class Stopped(BaseException):
     """
 
 
-_NAMES = ("SIGTERM", "SIGUSR1", "SIGUSR2")
-SCHEDULER = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+SCHEDULER = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Signals of a scheduler: its notice to end, and the warning that Slurm can send before it."""
 
 
@@ -87,34 +86,35 @@ class Watchdog:
     lock, as MuJoCo does, a wait for a device or a server, an endless loop.
     """
 
-    def __init__(self, seconds: float | None = None, end: Callable[[str], object] | None = None):
+    def __init__(self, seconds: float | None = None):
         self.seconds = LIMIT_SECONDS if seconds is None else seconds
-        self._end, self._call = end or self._leave, None
+        self._call: tuple[float, str] | None = None
         self._closed = threading.Event()
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        threading.Thread(target=self._check, name="watchdog", daemon=True).start()
 
-    def begin(self, call: str) -> None:
-        """Starts to watch a call, given its description."""
+    @contextlib.contextmanager
+    def watch(self, call: str) -> Iterator[None]:
+        """Watches the call inside, given its description."""
         self._call = (time.monotonic(), call)
-
-    def done(self) -> None:
-        """Stops watching the call."""
-        self._call = None
+        try:
+            yield
+        finally:
+            self._call = None
 
     def close(self) -> None:
         """Ends the thread."""
         self._closed.set()
 
-    def _watch(self) -> None:
+    def _check(self) -> None:
         while not self._closed.wait(min(1.0, self.seconds / 4)):
             call = self._call
             if call is not None and time.monotonic() - call[0] > self.seconds:
                 from qamx.envs.protocol import timeout_message
 
-                self._end(timeout_message(self.seconds, call[1]))
+                self._leave(timeout_message(self.seconds, call[1]))
                 return
 
-    def _leave(self, message: str) -> NoReturn:
+    def _leave(self, message: str) -> None:
         # The hanging thread cannot be made to raise: the process ends, its checkpoints stay.
         faulthandler.dump_traceback()
         logging.getLogger("qamx").error(message)
@@ -128,42 +128,30 @@ class WatchedEnvironment:
     **Arguments:** `started` are the processes that its construction has started.
     """
 
-    def __init__(
-        self, env: "Environment", watchdog: Watchdog, started: ChildProcesses | None = None
-    ):
+    def __init__(self, env: "Environment", watchdog: Watchdog, started: ChildProcesses):
         from qamx.envs.base import step_limit
 
-        self._env, self._watchdog = env, watchdog
-        self._started = started or ChildProcesses()
+        self._env, self._watchdog, self._started = env, watchdog, started
         self.observation_size, self.action_size = env.observation_size, env.action_size
         self.max_episode_steps = step_limit(env)
         self._seed, self._steps = 0, 0
 
     def reset(self, seed: int) -> "Float[np.ndarray, ' obs']":
         self._seed, self._steps = seed, 0
-        with self._watched(f"a reset with seed {seed}"), self._started.track():
+        with self._watchdog.watch(f"a reset with seed {seed}"), self._started.track():
             return self._env.reset(seed)
 
     def step(self, action: "Float[np.ndarray, ' act']") -> "Step":
         self._steps += 1
         call = f"step {self._steps} of the episode with reset seed {self._seed}"
-        with self._watched(call), self._started.track(threading.get_native_id()):
+        with self._watchdog.watch(call), self._started.track(threading.get_native_id()):
             return self._env.step(action)
 
     def close(self) -> None:
         from qamx.envs.checked import close_with
 
-        with self._watched("its close"):
+        with self._watchdog.watch("its close"), self._started.tag():
             close_with(self._env, self._started)
-
-    @contextlib.contextmanager
-    def _watched(self, call: str) -> Iterator[None]:
-        self._watchdog.begin(call)
-        try:
-            with self._started.tag():
-                yield
-        finally:
-            self._watchdog.done()
 
 
 def open_watched_envs(
@@ -203,9 +191,14 @@ def locked(directory: Path) -> Iterator[None]:
     try:
         held = lock.acquire()
     except filelock.Timeout as error:
+        try:
+            process = json.loads(holder.read_bytes())
+            who = f"pid {process['pid']} on {process['host']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            who = "it has only just begun"
         raise UserError(
-            f"{directory}: another process works here ({_describe(holder)}); wait for its end, or "
-            "name another directory with --out"
+            f"{directory}: another process works here ({who}); wait for its end, or name another "
+            "directory with --out"
         ) from error
     with held:
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
@@ -224,14 +217,6 @@ def is_locked(directory: Path) -> bool:
         return True
 
 
-def _describe(holder: Path) -> str:
-    try:
-        process = json.loads(holder.read_bytes())
-        return f"pid {process['pid']} on {process['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "it has only just begun"
-
-
 class Divergence(RunError):
     """A metric, or the state, is not finite."""
 
@@ -244,13 +229,6 @@ def replay_size(rows: int, observation_size: int, action_size: int) -> str:
     """Description of the memory of a replay buffer."""
     row = 4 * (2 * observation_size + action_size + 3)
     return f"the replay is {rows:,} rows x {row:,} bytes = {rows * row / 2**20:,.0f} MiB"
-
-
-def bytes_of(tree: "PyTree") -> int:
-    """The size of a tree's arrays."""
-    import jax
-
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes"))
 
 
 @contextlib.contextmanager

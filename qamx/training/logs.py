@@ -70,11 +70,9 @@ class JsonLines:
         self._file.seek(0, 2)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every row."""
         return read_json_lines(self._path)
 
     def close(self) -> None:
-        """Closes the file."""
         self._file.close()
 
 
@@ -148,9 +146,9 @@ class WandbSink:
                 "wandb: rows of this run are at the server, and the new folder will have all of "
                 "them: before you sync it, delete the run there, or give it a name with --id"
             )
-
         self._defined = set(STEPS)
-        self._reached = {key: reached for key in STEPS if (reached := self._at_server(key)) >= 0}
+        at_server = {key: self._run.summary.get(key) for key in STEPS}  # of a resumed run
+        self._reached = {k: int(v) for k, v in at_server.items() if isinstance(v, int | float)}
         if self._reached:
             steps = ", ".join(f"{key} {reached:,}" for key, reached in self._reached.items())
             _LOG.info(
@@ -182,11 +180,6 @@ class WandbSink:
             self._run.define_metric(key, step_metric=axis)
         self._defined |= row.keys()
 
-    def _at_server(self, key: str) -> int:
-        """The last step that the server has of a resumed run; -1 where it is not known."""
-        reached = self._run.summary.get(key)
-        return int(reached) if isinstance(reached, int | float) else -1
-
 
 class Logs:
     """`metrics.jsonl` and `evaluations.jsonl` in the run's directory, and further sinks."""
@@ -199,19 +192,16 @@ class Logs:
     def write_metrics(self, row: dict[str, Any]) -> None:
         """Records a row of training metrics."""
         self.metrics.write(row)
-        self._send(row)
+        self._each_sink(lambda sink: sink.write(row))
 
     def write_evaluation(self, row: dict[str, Any]) -> None:
         """Records a row of evaluation results."""
         self.evaluations.write(row)
-        self._send(_as_sent(row))
+        self._each_sink(lambda sink: sink.write(_as_sent(row)))
 
     def positions(self) -> dict[str, int]:
         """The ends of both files, to cut back to on a resume."""
-        return {
-            "metrics": self.metrics.position(),
-            "evaluations": self.evaluations.position(),
-        }
+        return {"metrics": self.metrics.position(), "evaluations": self.evaluations.position()}
 
     def cut(self, positions: dict[str, int]) -> None:
         """Drops the rows that were written after `positions` were taken."""
@@ -219,27 +209,22 @@ class Logs:
         self.evaluations.cut(positions["evaluations"])
         kept = [*self.metrics.rows(), *map(_as_sent, self.evaluations.rows())]
         if kept:
-            for sink in self._sinks:
-                self._attempt(sink, functools.partial(sink.resume, kept))
+            self._each_sink(lambda sink: sink.resume(kept))
 
     def close(self) -> None:
         """Closes files and sinks."""
         self.metrics.close()
         self.evaluations.close()
-        for sink in self._sinks:
-            self._attempt(sink, sink.close)
+        self._each_sink(lambda sink: sink.close())
 
-    def _send(self, row: dict[str, Any]) -> None:
-        for sink in self._sinks:
-            self._attempt(sink, functools.partial(sink.write, row))
-
-    def _attempt(self, sink: Sink, action: Callable[[], None]) -> None:
+    def _each_sink(self, action: Callable[[Sink], None]) -> None:
         """Drops a sink that fails: training continues, and the files have every row."""
-        try:
-            action()
-        except Exception as error:
-            _LOG.info(f"{type(sink).__name__}: {error}; no more rows go there")
-            self._sinks = tuple(kept for kept in self._sinks if kept is not sink)
+        for sink in self._sinks:
+            try:
+                action(sink)
+            except Exception as error:
+                _LOG.info(f"{type(sink).__name__}: {error}; no more rows go there")
+                self._sinks = tuple(kept for kept in self._sinks if kept is not sink)
 
 
 def _as_sent(evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -19,8 +18,8 @@ from qamx.data.shards import Shards
 from qamx.data.transitions import Transitions
 from qamx.envs import EnvHandle, close_envs
 from qamx.errors import ExitCode
-from qamx.schedules import Cloning, Online, Phase, Schedule, is_due, next_due
-from qamx.training.async_evaluation import AsyncEvaluations, PendingEvaluation, SeedEvaluation
+from qamx.schedules import Cloning, Offline, Online, Phase
+from qamx.training.async_evaluation import AsyncEvaluations, PendingEvaluation, Result
 from qamx.training.checkpoint import Saved
 from qamx.training.collector import GroupCollector
 from qamx.training.divergence import FiniteCheck, broken_arrays, last_saved
@@ -29,12 +28,11 @@ from qamx.training.guards import (
     Stopped,
     StopRequest,
     Watchdog,
-    bytes_of,
     explain_oom,
     open_watched_envs,
     replay_size,
 )
-from qamx.training.plan import Intervals, validate_agent, validate_problem
+from qamx.training.plan import Event, events, validate_agent, validate_problem
 from qamx.training.seed_group import SeedGroup, SeedRun
 from qamx.training.state import Trainer, Training
 
@@ -44,27 +42,6 @@ DISPATCH_SECONDS = 0.25
 """Updates go to the device in dispatches of about this length, so that progress stays live."""
 
 PROGRESS_LINE = "{label}: step {done} of {total}, {rate}, {left:.0f} min left"
-
-
-@dataclass(frozen=True)
-class Event:
-    """A step followed by what its fields name, in their order."""
-
-    step: int
-    phase: Phase
-    log: bool
-    evaluate: bool
-    save: bool
-
-
-def events(schedule: Schedule, intervals: Intervals, step: int) -> Iterator[Event]:
-    """The events of a run after `step`, in order; each phase ends with all three."""
-    every = (intervals.logging, intervals.evaluation, intervals.checkpoint)
-    for index, phase in enumerate(schedule.phases):
-        end = schedule.start(index) + phase.steps
-        while step < end:
-            step = next_due(step, every, end)
-            yield Event(step, phase, *(is_due(step, interval, end) for interval in every))
 
 
 class Runner:
@@ -99,16 +76,18 @@ class Runner:
             validate_problem(self._plan, offline, environments[0])
             if not self._saved:
                 validate_environment(environments[0], runs[0].evaluation_seeds()[0])
-            self._memory, self._replay, self._trainers, self._training = self._start(offline)
+            self._memory, self._trainers, self.replay, self.training = self._start(offline)
             with explain_oom(self._memory):
-                self._finite = FiniteCheck(self._group, schedule, self._step, self._training)
+                self._finite = FiniteCheck(self._group, schedule, self._step, self.training)
         except BaseException:
             close_envs(environments)
             raise
-        self._trainer = self._trainer_of(schedule.phase_at(self._step))
+        self._trainer = self._trainers[type(schedule.phase_at(self._step))]
         self._evaluations = AsyncEvaluations(environments, self._group, self._trainer)
 
-    def _start(self, offline: Transitions) -> tuple[str, Replay, dict[str, Trainer], Training]:
+    def _start(
+        self, offline: Transitions
+    ) -> tuple[str, dict[type[Phase], Trainer], Replay, Training]:
         """Puts data and the state before the first update on the device.
 
         The first part of the result describes the memory that they take.
@@ -131,25 +110,17 @@ class Runner:
             _, static = eqx.partition(states[0], eqx.is_array)
             arrays = stacking.join([eqx.filter(state, eqx.is_array) for state in states])
             state = eqx.combine(arrays, static)
-            memory += f", the training state {bytes_of(state) / 2**20:,.0f} MiB"
-        trainers = {
-            name: Trainer(state, plan.optimiser, plan.sampling, step, plan.precision, stacking)
-            for name, step in (("cloning", clone), ("learning", update))
-        }
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+            memory += f", the training state {size / 2**20:,.0f} MiB"
+        cloning, learning = (
+            Trainer(state, plan.optimiser, plan.sampling, step, plan.precision, stacking)
+            for step in (clone, update)
+        )
+        trainers = {Cloning: cloning, Offline: learning, Online: learning}
         with explain_oom(memory):
             key = stacking.join([run.keys.batch for run in runs])
-            name = _trainer_name(plan.schedule.phase_at(self._step))
-            return memory, replay, trainers, trainers[name].begin(state, replay, key)
-
-    @property
-    def training(self) -> Training:
-        """The present state of training."""
-        return self._training
-
-    @property
-    def replay(self) -> Replay:
-        """The present replay buffer."""
-        return self._replay
+            first = trainers[type(plan.schedule.phase_at(self._step))]
+            return memory, trainers, replay, first.begin(state, replay, key)
 
     def run(self) -> ExitCode:
         """Runs all phases from the present step on; returns an exit code."""
@@ -205,23 +176,20 @@ class Runner:
                 self._finish_step(event)
         self._record(self._evaluations.finish(self.stop))
 
-    def _trainer_of(self, phase: Phase) -> Trainer:
-        return self._trainers[_trainer_name(phase)]
-
     def _start_phase(self, phase: Phase) -> None:
         """At the end of cloning, goes over to the method's own objective with a fresh optimiser."""
-        trainer = self._trainer_of(phase)
+        trainer = self._trainers[type(phase)]
         if trainer is not self._trainer:
-            self._training = trainer.start_phase(self._training, self._replay)
+            self.training = trainer.start_phase(self.training, self.replay)
             self._trainer = trainer
-            self._finite.restart(self._step, self._training)
+            self._finite.restart(self._step, self.training)
 
     def _update(self, end: int) -> None:
         """A dispatch of updates, up to step `end`."""
         updates = min(self._dispatch, end - self._step, self._shards.left(self._updates))
         began = time.monotonic()
-        self._training = self._trainer.run(self._training, self._replay, updates)
-        jax.block_until_ready(self._training.counted)
+        self.training = self._trainer.run(self.training, self.replay, updates)
+        jax.block_until_ready(self.training.counted)
         self._step += updates
         if self._plan.updates_per_dispatch is None:
             rate = updates / (time.monotonic() - began)
@@ -232,13 +200,13 @@ class Runner:
         if self._collector is None:
             self._collector = self._open_collector()
             self._collector.begin()
-        new = self._collector.take(self._trainer, self._training, self._check_finite)
-        self._replay = self._replay.append(new)
+        new = self._collector.take(self._trainer, self.training, self._check_finite)
+        self.replay = self.replay.append(new)
         before = self._updates
         self._step += 1
         if updates := self._updates - before:
             # The call returns before the device is done: environments step meanwhile.
-            self._training = self._trainer.run(self._training, self._replay, updates)
+            self.training = self._trainer.run(self.training, self.replay, updates)
 
     def _open_collector(self) -> GroupCollector:
         count = len(self._group.runs)
@@ -255,8 +223,8 @@ class Runner:
         updates = self._updates
         if self._shards.needs_swap(updates):
             self._check_finite()
-            self._replay = self._replay.replace_offline(self._shards.swap(updates))
-            self._finite.restart(self._step, self._training)
+            self.replay = self.replay.replace_offline(self._shards.swap(updates))
+            self._finite.restart(self._step, self.training)
         self._shards.prepare(updates)
 
     # --- events ---
@@ -279,7 +247,7 @@ class Runner:
         if event.log:
             self._log(event.phase.name)
         if event.evaluate:
-            agents = jax.tree.map(jnp.copy, self._training.state.agent)
+            agents = jax.tree.map(jnp.copy, self.training.state.agent)
             self._evaluations.add(PendingEvaluation(self._step, event.phase.name, agents))
         if event.save:
             self._save()
@@ -287,29 +255,27 @@ class Runner:
             self._record(self._evaluations.begin(self.stop))
 
     def _log(self, phase: str) -> None:
-        if np.asarray(self._training.counted).max() == 0:
+        if np.asarray(self.training.counted).max() == 0:
             return
         means = self._check_finite()
         for run in self._group.active:
-            row = {"step": self._step, "phase": phase, **means[run.index]}
-            run.logs.write_metrics(row)
-        self._training = self._training.cleared()
-        self._finite.restart(self._step, self._training)
+            run.logs.write_metrics({"step": self._step, "phase": phase, **means[run.index]})
+        self.training = self.training.cleared()
+        self._finite.restart(self._step, self.training)
 
-    def _record(self, results: list[SeedEvaluation]) -> None:
-        for result in results:
-            row = result.row
-            result.run.logs.write_evaluation(row)
+    def _record(self, results: list[Result]) -> None:
+        for run, row in results:
+            run.logs.write_evaluation(row)
             line = f"step {row['step']:>9,}  {row['phase']:<7}  success {row['success']:.2f}"
             if "behaviour_success" in row:
                 line += f"  (behaviour cloning {row['behaviour_success']:.2f})"
             line += f"  return {row['return']:.1f}"
-            _LOG.info(self._group.stacking.label(result.run.seed, line))
+            _LOG.info(self._group.stacking.label(run.seed, line))
             self._progress.note(f"success {row['success']:.2f}")
 
     def _check_finite(self) -> list[dict[str, float]]:
         """The metrics' means, a table a run; drops the runs that have diverged."""
-        return self._finite.means(self._training, self._trainer, self._replay, self._saved_step)
+        return self._finite.means(self.training, self._trainer, self.replay, self._saved_step)
 
     # --- saving ---
 
@@ -318,10 +284,10 @@ class Runner:
         for run in self._group.active:
             # Thread and loop share nothing but the records, which a save waits for.
             run.checkpoints.wait()
-        collected = int(self._replay.size) - self._replay.offline_size
+        collected = int(self.replay.size) - self.replay.offline_size
         evaluations = self._evaluations.position()
         for run in self._group.active:
-            training = self._group.stacking.of(self._training, run.index)
+            training = self._group.stacking.of(self.training, run.index)
             if broken := broken_arrays(training.state):
                 self._group.drop(
                     run,
@@ -342,27 +308,21 @@ class Runner:
                 training,
                 position,
                 self._evaluations.arrays(self._step, run),
-                lambda first, last, at=place: self._replay.online_rows(first, last, at),
+                lambda first, last, at=place: self.replay.online_rows(first, last, at),
             )
         self._saved_step = self._step
 
     def _restore(self, saved: dict[int, Saved]) -> None:
-        trainings = []
-        for run in self._group.runs:
-            training = self._group.stacking.of(self._training, run.index)
-            own = saved.get(run.index)
-            trainings.append(training if own is None else own.fit(training))
+        trainings = [self._group.stacking.of(self.training, run.index) for run in self._group.runs]
+        for index, own in saved.items():
+            trainings[index] = own.fit(trainings[index])
         # Records are cut back only now: a checkpoint of another experiment has been refused.
         restored = {run.index: run.restore(saved[run.index]) for run in self._group.active}
         rows = {index: own for index, own in restored.items() if own is not None}
-        self._training = self._group.stacking.join(trainings)
+        self.training = self._group.stacking.join(trainings)
         self._evaluations.restore(saved, [training.state.agent for training in trainings])
         if rows:
-            self._replay = self._replay.append(self._group.rows(rows))
+            self.replay = self.replay.append(self._group.rows(rows))
             self._collector = self._open_collector()
             self._collector.restore(saved, rows)
-        self._finite.restart(self._step, self._training)
-
-
-def _trainer_name(phase: Phase) -> str:
-    return "cloning" if isinstance(phase, Cloning) else "learning"
+        self._finite.restart(self._step, self.training)

@@ -1,6 +1,6 @@
-"""The plan of a run, its random keys and its seeds, and what is validated before training."""
+"""The plan of a run, its events, random keys and seeds, and the checks before training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from qamx.data.transitions import Transitions
 from qamx.envs import EnvHandle, Environment
 from qamx.errors import UserError
 from qamx.nn import Precision
-from qamx.schedules import Schedule
+from qamx.schedules import Phase, Schedule, is_due, next_due
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,31 @@ class RunPlan:
     initialise: Callable[[AbstractAgent], AbstractAgent] = lambda agent: agent
     precision: Precision = "tf32"
     updates_per_dispatch: int | None = None
+
+    def saves(self, step: int) -> Iterator[int]:
+        """The steps of the checkpoints after `step`."""
+        return (event.step for event in events(self.schedule, self.intervals, step) if event.save)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A step followed by what its fields name, in their order."""
+
+    step: int
+    phase: Phase
+    log: bool
+    evaluate: bool
+    save: bool
+
+
+def events(schedule: Schedule, intervals: Intervals, step: int) -> Iterator[Event]:
+    """The events of a run after `step`, in order; each phase ends with all three."""
+    every = (intervals.logging, intervals.evaluation, intervals.checkpoint)
+    for index, phase in enumerate(schedule.phases):
+        end = schedule.start(index) + phase.steps
+        while step < end:
+            step = next_due(step, every, end)
+            yield Event(step, phase, *(is_due(step, interval, end) for interval in every))
 
 
 class Keys(NamedTuple):

@@ -1,7 +1,9 @@
 """The runs of one or several seeds as their folders hold them."""
 
+import itertools
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ import numpy as np
 
 from qamx.data.transitions import Transitions
 from qamx.errors import RunError, UserError
-from qamx.schedules import next_due
 from qamx.training.checkpoint import Checkpoints, Saved
 from qamx.training.guards import Divergence
 from qamx.training.logs import DIVERGED, Logs
@@ -30,6 +31,7 @@ class SeedRun:
 
     def __init__(self, plan: RunPlan, directory: Path, logs: Logs):
         self.plan, self.directory, self.logs = plan, directory, logs
+        self.seed = plan.seed
         self.index = 0
         """The index in the group."""
         self.keys = keys_of(plan.seed)
@@ -40,11 +42,6 @@ class SeedRun:
         self._records: list[Record] = []
         self._saved_rows = 0
 
-    @property
-    def seed(self) -> int:
-        """The seed of every draw of this run."""
-        return self.plan.seed
-
     def set_index(self, index: int) -> None:
         """Joins a group, unless the run has left it before."""
         self.index = index
@@ -54,10 +51,6 @@ class SeedRun:
         if path.exists():
             self.diverged = json.loads(path.read_bytes())["why"]
             _LOG.info(f"seed {self.seed} stays out of the group: {self.diverged}")
-
-    def unmark_diverged(self) -> None:
-        """Forgets that a group continued without this run."""
-        (self.directory / DIVERGED).unlink(missing_ok=True)
 
     def mark_diverged(self, why: str) -> None:
         """Leaves the group; the run's files stay as they are."""
@@ -70,7 +63,9 @@ class SeedRun:
 
     def newest(self, limit: int | None = None) -> Saved | None:
         """The newest intact checkpoint, of step `limit` at most."""
-        return self.checkpoints.newest(self._verify_rows, limit)
+        return self.checkpoints.newest(
+            lambda saved: self._online_rows.verify(saved.position["replay"]), limit
+        )
 
     def save(
         self,
@@ -106,10 +101,8 @@ class SeedRun:
 
     def clear(self) -> None:
         """Removes the records of a run that ended before its first checkpoint."""
-        intervals, schedule = self.plan.intervals, self.plan.schedule
-        every, end = (intervals.checkpoint,), schedule.phases[0].steps
         # A second save waits for the first, so that rows beyond it prove that there was one.
-        second = next_due(next_due(0, every, end), every, end)
+        second = next(itertools.islice(self.plan.saves(0), 1, None), math.inf)
         reached = max((row["step"] for row in self.logs.metrics.rows()), default=0)
         if reached > second:
             raise UserError(
@@ -119,9 +112,6 @@ class SeedRun:
         self.logs.cut({"metrics": 0, "evaluations": 0})
         self.checkpoints.drop_after(0)
         self._online_rows.keep_only([])
-
-    def _verify_rows(self, saved: Saved) -> None:
-        self._online_rows.verify(saved.position["replay"])
 
 
 class SeedGroup:
@@ -134,7 +124,7 @@ class SeedGroup:
         self.runs = runs
         self.stacking: Stacking = ALONE if len(runs) == 1 else Stacked(len(runs))
         if isinstance(self.stacking, Alone):
-            runs[0].unmark_diverged()
+            (runs[0].directory / DIVERGED).unlink(missing_ok=True)
         else:
             for index, run in enumerate(runs):
                 run.set_index(index)
@@ -188,11 +178,8 @@ class SeedGroup:
 
 def _check_steps(runs: Sequence[SeedRun], steps: Sequence[int]) -> None:
     """Refuses steps more than one save apart: a group saves its runs one after the other."""
-    plan, low = runs[0].plan, min(steps)
-    phases, start = plan.schedule.phases, plan.schedule.start
-    ends = [start(index) + phase.steps for index, phase in enumerate(phases)]
-    end = next((end for end in ends if end > low), plan.schedule.steps)
-    if max(steps) <= next_due(low, (plan.intervals.checkpoint,), end):
+    plan = runs[0].plan
+    if max(steps) <= next(plan.saves(min(steps)), plan.schedule.steps):
         return
     listed = ", ".join(
         f"seed {run.seed} at step {step:,}" for run, step in zip(runs, steps, strict=True)

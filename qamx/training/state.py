@@ -52,15 +52,16 @@ class Alone:
         self,
         acting: Acting,
         agents: AbstractAgent,
-        observations: Sequence[Float[np.ndarray, " obs"]],
-        keys: Sequence[Key],
-        calls: Sequence[int],
+        observations: Float[np.ndarray, "seeds obs"],
+        keys: Key,
+        calls: Int[np.ndarray, " seeds"],
     ) -> Float[np.ndarray, "seeds dim"]:
         """A chunk of each seed's policy, to collect data with.
 
-        **Arguments:** a draw is seeded by the seed's key and the number of its chunk.
+        **Arguments:** a draw is seeded by the seed's key (`keys` are joined) and the number of
+        its chunk.
         """
-        return acting(agents, observations[0][None], jax.random.fold_in(keys[0], calls[0]))
+        return acting(agents, observations, jax.random.fold_in(keys, calls[0]))
 
     def label(self, seed: int, line: str) -> str:
         """A line of output about a seed."""
@@ -93,11 +94,11 @@ class Stacked:
         self,
         acting: Acting,
         agents: AbstractAgent,
-        observations: Sequence[Float[np.ndarray, " obs"]],
-        keys: Sequence[Key],
-        calls: Sequence[int],
+        observations: Float[np.ndarray, "seeds obs"],
+        keys: Key,
+        calls: Int[np.ndarray, " seeds"],
     ) -> Float[np.ndarray, "seeds dim"]:
-        return acting.of_each(agents, np.stack(observations), tuple(keys), np.asarray(calls))
+        return acting.of_each(agents, observations, keys, calls)
 
     def label(self, seed: int, line: str) -> str:
         return f"seed {seed:>6}  {line}"
@@ -107,23 +108,18 @@ Stacking: TypeAlias = Alone | Stacked
 ALONE = Alone()
 
 
-def section(record: Metrics) -> str:
-    """The part of a key before the slash: the record's class in snake case, less "Metrics"."""
-    name = type(record).__name__.removesuffix("Metrics")
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
 def flatten(records: tuple[Metrics, ...]) -> dict[str, Array]:
-    """`section/field` for every scalar of the records.
+    """`section/field` for every scalar; a section is a record's class in snake case, less Metrics.
 
     **Raises:** `ValueError` if two records have the same class, and so the same names.
     """
-    sections = [section(record) for record in records]
+    classes = [type(record).__name__.removesuffix("Metrics") for record in records]
+    sections = [re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in classes]
     if len(set(sections)) < len(sections):
         raise ValueError(f"two metrics records of one class: {', '.join(sections)}")
     return {
-        f"{section(record)}/{name}": value
-        for record in records
+        f"{section}/{name}": value
+        for section, record in zip(sections, records, strict=True)
         for name, value in vars(record).items()
     }
 
@@ -220,10 +216,6 @@ class Trainer:
         """The program of `run`, not compiled yet; it takes `run`'s arguments."""
         with matmul_precision(self._precision):
             return self._run.lower(training, replay, np.int32(1))
-
-    def agent(self, training: Training) -> AbstractAgent:
-        """The agent as it is trained so far (of one seed)."""
-        return self._combine(training.state).agent
 
     def next_batch(self, training: Training, replay: Replay) -> Batch:
         """The batch of the next update (of one seed)."""

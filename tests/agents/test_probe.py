@@ -66,7 +66,7 @@ def trained(name, replay, updates):
     state = qamx.create_state(METHODS[name](make_parts(), key=agent_key), optimiser, update_key)
     trainer = Trainer(state, optimiser, SAMPLING)
     training = trainer.run(trainer.begin(state, replay, batch_key), replay, updates)
-    return trainer.agent(training)
+    return trainer._combine(training.state).agent
 
 
 def test_the_behaviour_solves_neither_step(replay):

@@ -191,7 +191,7 @@ def test_dictionaries_are_flattened_as_gymnasium_flattens_its_spaces():
     samples = [SPACE.sample() for _ in range(4)]
     leaves = named_leaves(samples[0])
     assert list(leaves) == ["Upper", "achieved.a", "achieved.z", "velocity"]
-    vector = concat(leaves, list(leaves))
+    vector = concat(leaves, list(leaves), 1)[0]
     np.testing.assert_array_equal(vector, gymnasium.spaces.flatten(SPACE, samples[0]))
     achieved = [sample["achieved"] for sample in samples]
     rows = {

@@ -566,12 +566,14 @@ def test_a_stop_or_a_cancel_leaves_an_evaluation_in_the_background(open_them):
         background.wait(stop)
     with pytest.raises(ValueError, match="in progress"):
         background.start([])
-    background.cancel()
+    background._cancelled.set()
+    assert background.wait(StopRequest()) is None
     assert not background.running
     assert background.result() is None
     # What the players were in the middle of does not show.
+    background._cancelled.clear()
     background.start([(act, SEEDS)])
-    (episodes,) = background.wait() or []
+    (episodes,) = background.wait(StopRequest()) or []
     assert_same(episodes, Evaluator(open_them(Corner, workers=0)).play(act, SEEDS))
 
 
@@ -579,7 +581,7 @@ def test_an_error_in_the_background_is_raised_where_it_is_asked_for(open_them):
     background = BackgroundEvaluation(open_them(Dying))
     background.start([(act, SEEDS)])
     with pytest.raises(RunError, match="killed by SIGKILL"):
-        background.wait()
+        background.wait(StopRequest())
     background.close()
 
 
@@ -598,7 +600,7 @@ def test_a_hang_does_not_keep_an_evaluation_open(open_them, monkeypatch):
     assert called.wait(20.0)
     background.close()
     with pytest.raises(RunError, match="killed by SIGKILL"):
-        background.wait()
+        background.wait(StopRequest())
 
 
 def test_ogbench_s_mazes_are_the_same_in_other_processes(open_them):

@@ -117,7 +117,7 @@ def test_a_schema_that_does_not_fit_its_arrays_is_damage(whole, tmp_path):
     schema = checkpoint.verify(tmp_path / "80")
     name = next(iter(schema))
     (tmp_path / "80" / "manifest.json").unlink()
-    checkpoint.write_manifest(tmp_path / "80", {**schema, name: ([7], "float64")})
+    checkpoint.write_manifest(tmp_path / "80", {**schema, name: [[7], "float64"]})
     with pytest.raises(checkpoint.DamagedCheckpoint, match=r"float64\[7\] was saved"):
         checkpoint.Checkpoints(tmp_path).read(80)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from toy import Corner, RandomWalks, leaves, make_plan
 
+from qamx._utils.processes import ChildProcesses
 from qamx.errors import ExitCode, RunError
 from qamx.training.guards import Divergence, OutOfMemory, Watchdog, WatchedEnvironment
 from qamx.training.logs import Logs
@@ -97,9 +98,9 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
         if runner._step == 35:
             spoilt = jax.tree.map(
                 lambda x: x * jnp.nan if x.dtype == jnp.float32 else x,
-                runner._training.state.optimiser_state,
+                runner.training.state.optimiser_state,
             )
-            object.__setattr__(runner._training.state, "optimiser_state", spoilt)
+            object.__setattr__(runner.training.state, "optimiser_state", spoilt)
             runner._save()
         events(*arguments)
 
@@ -151,7 +152,7 @@ def test_a_sink_that_fails_does_not_stop_training(tmp_path, capsys):
     assert capsys.readouterr().out.count("no route to host") == 1
 
 
-def test_an_environment_that_hangs_ends_the_run_with_a_message():
+def test_an_environment_that_hangs_ends_the_run_with_a_message(monkeypatch):
     class Stuck(Corner):
         def step(self, action):
             released.wait(30.0)
@@ -159,12 +160,12 @@ def test_an_environment_that_hangs_ends_the_run_with_a_message():
 
     released, said = threading.Event(), []
 
-    def end(message):
+    def end(self, message):
         said.append(message)
         released.set()
 
-    watchdog = Watchdog(seconds=0.2, end=end)
-    env = WatchedEnvironment(Stuck(), watchdog)
+    monkeypatch.setattr(Watchdog, "_leave", end)
+    env = WatchedEnvironment(Stuck(), Watchdog(seconds=0.2), ChildProcesses())
     env.reset(5)
     env.step(np.zeros(2, np.float32))
     assert said == [
@@ -173,10 +174,11 @@ def test_an_environment_that_hangs_ends_the_run_with_a_message():
     ]
 
 
-def test_an_environment_that_answers_is_left_alone():
+def test_an_environment_that_answers_is_left_alone(monkeypatch):
     said = []
-    watchdog = Watchdog(seconds=0.1, end=said.append)
-    env = WatchedEnvironment(Corner(), watchdog)
+    monkeypatch.setattr(Watchdog, "_leave", lambda self, message: said.append(message))
+    watchdog = Watchdog(seconds=0.1)
+    env = WatchedEnvironment(Corner(), watchdog, ChildProcesses())
     env.reset(5)
     time.sleep(0.3)  # between calls: an update may take as long as it likes
     env.step(np.zeros(2, np.float32))

@@ -37,8 +37,8 @@ from qamx.training.collector import Collector
 from qamx.training.evaluator import Evaluator, summarise
 from qamx.training.guards import Divergence
 from qamx.training.logs import Logs
-from qamx.training.loop import PROGRESS_LINE, Runner, events
-from qamx.training.plan import Evaluation, Intervals
+from qamx.training.loop import PROGRESS_LINE, Runner
+from qamx.training.plan import Evaluation, Intervals, events
 from qamx.training.seed_group import SeedRun
 from qamx.training.state import Trainer
 
@@ -291,6 +291,15 @@ def test_a_run_whose_checkpoints_are_gone_does_not_start_over(whole, tmp_path):
     with pytest.raises(UserError, match="logs up to step 80 but no checkpoint"):
         start(full_plan(), tmp_path).run()
     assert len(rows(tmp_path / "metrics.jsonl")) == 12
+
+
+def test_rows_up_to_the_second_save_need_no_checkpoint(tmp_path):
+    # Saves at the phases' ends alone, 40 and 80: the first may not have ended before the second.
+    run = SeedRun(make_plan(every=100), tmp_path, Logs(tmp_path))
+    assert [*run.plan.saves(0)] == [40, 80]
+    run.logs.write_metrics({"step": 49})
+    run.clear()
+    assert run.logs.metrics.rows() == []
 
 
 def test_a_run_whose_logs_are_gone_says_so(whole, tmp_path):
