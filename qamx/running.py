@@ -110,7 +110,7 @@ def run_seeds(experiments: Sequence[Experiment], directories: Sequence[Path]) ->
         try:
             code = run(experiment, directory)
         except RunError as error:
-            LOGGER.error("seed %d does not go on: %s", experiment.seed, error)
+            LOGGER.error("seed %d stops: %s", experiment.seed, error)
             code = ExitCode.FAILED
         if code == ExitCode.INTERRUPTED:
             return code

@@ -114,7 +114,7 @@ def load_experiment(directory: Path) -> Experiment:
 
 def _read(directory: Path, step: int | None) -> Saved:
     if not directory.is_dir():
-        raise UserError(f"{directory}: no checkpoint yet; let the run go on")
+        raise UserError(f"{directory}: no checkpoint yet; let the run continue")
     checkpoints = Checkpoints(directory)
     try:
         if step is not None and step not in (steps := checkpoints.steps()):
@@ -128,7 +128,7 @@ def _read(directory: Path, step: int | None) -> Saved:
     finally:
         checkpoints.close()
     if saved is None:
-        raise UserError(f"{directory}: no intact checkpoint; let the run go on")
+        raise UserError(f"{directory}: no intact checkpoint; let the run continue")
     return saved
 
 

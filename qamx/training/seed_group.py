@@ -106,7 +106,7 @@ class SeedRun:
         reached = max((row["step"] for row in self.logs.metrics.rows()), default=0)
         if reached > second:
             raise UserError(
-                f"{self.directory} has logs up to step {reached:,} but no checkpoint to go on "
+                f"{self.directory} has logs up to step {reached:,} but no checkpoint to resume "
                 "from; restore its folder checkpoints, or name another directory with --out"
             )
         self.logs.cut({"metrics": 0, "evaluations": 0})
@@ -143,7 +143,7 @@ class SeedGroup:
         if isinstance(self.stacking, Alone):
             raise Divergence(why)
         run.mark_diverged(why)
-        _LOG.info(f"seed {run.seed} does not go on: {why}")
+        _LOG.info(f"seed {run.seed} stops: {why}")
         self._require_active()
 
     def newest_checkpoints(self) -> dict[int, Saved]:
@@ -173,7 +173,7 @@ class SeedGroup:
     def _require_active(self) -> None:
         if not self.active:
             lines = (f"seed {run.seed}: {run.diverged}" for run in self.runs)
-            raise RunError("no seed of the group goes on:\n" + "\n".join(lines))
+            raise RunError("no seed of the group continues:\n" + "\n".join(lines))
 
 
 def _check_steps(runs: Sequence[SeedRun], steps: Sequence[int]) -> None:

@@ -161,7 +161,7 @@ def finished_run(maze, tmp_path_factory):
 
 @pytest.fixture
 def finished_copy(finished_run, tmp_path):
-    """A copy of it to go on with."""
+    """A copy of it to continue."""
     return shutil.copytree(finished_run, tmp_path / "copy")
 
 

@@ -87,7 +87,7 @@ def test_the_first_environment_steps_are_those_of_the_seed_alone(group, alone):
 
 
 def test_a_checkpoint_of_a_group_is_one_of_a_run(group, tmp_path):
-    # A member goes on by itself.
+    # A member continues alone.
     shutil.copytree(group[0] / "seed2", tmp_path, dirs_exist_ok=True)
     plan = make_plan(seed=2, make_agent=make_edit_agent)
     runner = Runner([SeedRun(plan, tmp_path, Logs(tmp_path))])
@@ -180,7 +180,7 @@ def test_a_seed_that_diverges_is_frozen_and_the_others_go_on(group, tmp_path, mo
     monkeypatch.setattr(Unstable, "bad", bad)
     runner = start(tmp_path, make_environment=Unstable)
     assert runner.run() == ExitCode.FAILED
-    assert "seed 2 does not go on: step" in capsys.readouterr().out
+    assert "seed 2 stops: step" in capsys.readouterr().out
     report = json.loads(next(tmp_path.glob("seed2/nonfinite/*/report.json")).read_text())
     assert report["update"] >= 40
     assert rows(tmp_path / "seed2")[-1]["step"] < 80
@@ -201,7 +201,7 @@ def test_a_group_of_which_none_goes_on_says_why(tmp_path):
             data.rewards[:] = np.inf
             return data
 
-    with pytest.raises(RunError, match=r"no seed of the group goes on:\nseed 1: step"):
+    with pytest.raises(RunError, match=r"no seed of the group continues:\nseed 1: step"):
         start(tmp_path, seeds=(1, 2), data=Broken()).run()
     # Both broke in one interval, and each has the evidence of its own first update.
     for seed in (1, 2):

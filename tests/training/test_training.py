@@ -366,7 +366,7 @@ def test_the_next_shard_is_loaded_while_the_one_before_is_trained_on(tmp_path):
 
     def watched(training, replay, updates):
         if len(steps) == 5:
-            assert asked.wait(30)  # shard 1 is being loaded, and training has gone on
+            assert asked.wait(30)  # shard 1 is being loaded, and training has continued
         steps.append(updates)
         if len(steps) == 9:
             loaded.set()
