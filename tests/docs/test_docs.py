@@ -39,7 +39,6 @@ def test_the_examples_run(tmp_path):
         "QAMX_DATA": str(tmp_path / "data"),
         "MINARI_DATASETS_PATH": str(tmp_path / "minari"),
         "PYTHONPATH": os.pathsep.join([str(DOCS / "examples"), str(ROOT)]),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiling takes longer than running here
     }
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL, *map(str, SCRIPTS)],

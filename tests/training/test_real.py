@@ -202,11 +202,11 @@ def wait_for(path, process, lines):
 
 
 def test_a_run_that_is_killed_or_told_to_stop_continues_exactly(maze, tmp_path):
-    longer = [*maze, "schedule.online_steps=700", "evaluation.every=730", "checkpoint.every=50"]
+    longer = [*maze, "schedule.online_steps=400", "evaluation.every=430", "checkpoint.every=50"]
     whole = finished(command(tmp_path / "whole", *longer))
     assert whole.returncode == 0, whole.stderr
     out = tmp_path / "interrupted"
-    for number, lines in ((signal.SIGKILL, 15), (signal.SIGTERM, 40)):
+    for number, lines in ((signal.SIGKILL, 10), (signal.SIGTERM, 25)):
         process = subprocess.Popen(command(out, *longer), stdout=subprocess.DEVNULL)
         wait_for(out / "metrics.jsonl", process, lines)
         process.send_signal(number)
@@ -228,7 +228,8 @@ def test_a_missing_data_set_is_one_message(tmp_path, capsys, monkeypatch):
 
 
 def test_the_clone_of_the_data_learns(maze, tmp_path):
-    assert run("quickstart.toml", tmp_path, *maze, "schedule.offline_steps=400") == 0
+    longer = ["schedule.offline_steps=400", "evaluation.every=430", "checkpoint.every=430"]
+    assert run("quickstart.toml", tmp_path, *maze, *longer) == 0
     losses = [row["behaviour_flow/loss"] for row in rows(tmp_path / "metrics.jsonl")]
     assert np.mean(losses[30:40]) < 0.8 * losses[0]
 
