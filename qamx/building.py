@@ -51,9 +51,10 @@ def build_agent(
     builder = registry.agents[settings.method].load_builder()
     if not isinstance(builder, type):
         return settings.with_best_of_n(builder(settings, parts, key))
-    arguments = settings.arguments_of(builder)
-    agent = builder(parts, **arguments, key=key)
-    return agent if "best_of_n" in arguments else settings.with_best_of_n(agent)
+    # The class of a plugin: each argument is the value of the key of its name.
+    names = inspect.signature(builder).parameters.keys() - {"parts", "key"}
+    agent = builder(parts, **settings.arguments(names), key=key)
+    return agent if "best_of_n" in names else settings.with_best_of_n(agent)
 
 
 def build_parts(settings: AgentSettings, observation_size: int, action_size: int) -> Parts:

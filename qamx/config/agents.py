@@ -1,7 +1,6 @@
 """Settings of the built-in methods, each of which builds its agent."""
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -135,9 +134,12 @@ class AgentSettings(Settings):
     initialise_from: Text | None = Field(default=None, examples=["runs/c4_qam-task2-seed10001"])
     """a run's folder: start from the clone of the data that its newest checkpoint has"""
 
-    def arguments_of(self, agent: "Callable[..., AbstractAgent]") -> dict[str, Any]:
-        """The keyword arguments of an agent's class: keys by name, temperatures built."""
-        names = inspect.signature(agent).parameters.keys() - {"parts", "key"}
+    def own_arguments(self) -> dict[str, Any]:
+        """The keys that a method adds to those of every method, by name; temperatures built."""
+        return self.arguments(type(self).model_fields.keys() - AgentSettings.model_fields.keys())
+
+    def arguments(self, names: Iterable[str]) -> dict[str, Any]:
+        """The values of keys, by name; temperatures built."""
         values = {name: getattr(self, name) for name in names}
         return {
             name: build_temperature(value) if isinstance(value, TemperatureSettings) else value
@@ -167,7 +169,7 @@ class QAMSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QAM
 
-        return QAM(parts, **self.arguments_of(QAM), key=key)
+        return QAM(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("qam_fql", "QAM with a one-step policy that follows the fine-tuned flow")
@@ -183,7 +185,7 @@ class QAMFQLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QAMFQL
 
-        return QAMFQL(parts, **self.arguments_of(QAMFQL), key=key)
+        return QAMFQL(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("qam_edit", "QAM with a Gaussian edit of the fine-tuned flow's actions")
@@ -199,7 +201,7 @@ class QAMEditSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QAMEdit
 
-        return QAMEdit(parts, **self.arguments_of(QAMEdit), key=key)
+        return QAMEdit(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add(
@@ -218,7 +220,7 @@ class TRQAMSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import TRQAM
 
-        return TRQAM(parts, **self.arguments_of(TRQAM), key=key)
+        return TRQAM(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("bam", "a flow fine-tuned by backpropagation through its memoryless SDE")
@@ -232,7 +234,7 @@ class BAMSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import BAM
 
-        return BAM(parts, **self.arguments_of(BAM), key=key)
+        return BAM(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("fbrac", "a flow that climbs the critic through all steps of its ODE")
@@ -246,7 +248,7 @@ class FBRACSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FBRAC
 
-        return FBRAC(parts, **self.arguments_of(FBRAC), key=key)
+        return FBRAC(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add(
@@ -263,7 +265,7 @@ class FQLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FQL
 
-        return FQL(parts, **self.arguments_of(FQL), key=key)
+        return FQL(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("fedit", "a Gaussian edit of the behaviour flow's actions")
@@ -277,7 +279,7 @@ class FEditSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FEdit
 
-        return FEdit(parts, **self.arguments_of(FEdit), key=key)
+        return FEdit(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("fawac", "flow matching on the data's chunks weighed by their advantage")
@@ -293,7 +295,7 @@ class FAWACSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import FAWAC
 
-        return FAWAC(parts, **self.arguments_of(FAWAC), key=key)
+        return FAWAC(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("cgql", "a behaviour flow guided by the critic's gradient as it acts")
@@ -307,7 +309,7 @@ class CGQLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import CGQL
 
-        return CGQL(parts, **self.arguments_of(CGQL), key=key)
+        return CGQL(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("cgql_mse", "guidance by a critic of noised actions, fitted by squares")
@@ -322,7 +324,7 @@ class CGQLMSESettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import CGQLMSE
 
-        return CGQLMSE(parts, **self.arguments_of(CGQLMSE), key=key)
+        return CGQLMSE(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("cgql_linex", "guidance by a critic of noised actions, fitted by LINEX")
@@ -338,7 +340,7 @@ class CGQLLinexSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import CGQLLinex
 
-        return CGQLLinex(parts, **self.arguments_of(CGQLLinex), key=key)
+        return CGQLLinex(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("qsm", "a diffusion policy whose score is the critic's gradient")
@@ -357,7 +359,7 @@ class QSMSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import QSM
 
-        return QSM(parts, **self.arguments_of(QSM), key=key)
+        return QSM(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("dac", "a diffusion policy pushed along the critic's gradient")
@@ -372,7 +374,7 @@ class DACSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import DAC
 
-        return DAC(parts, **self.arguments_of(DAC), key=key)
+        return DAC(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("dsrl", "a policy that chooses the noise of the behaviour flow")
@@ -387,7 +389,7 @@ class DSRLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import DSRL
 
-        return DSRL(parts, **self.arguments_of(DSRL), key=key)
+        return DSRL(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("ifql", "implicit Q-learning, and the best of N samples of the behaviour flow")
@@ -401,7 +403,7 @@ class IFQLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import IFQL
 
-        return IFQL(parts, **self.arguments_of(IFQL), key=key)
+        return IFQL(parts, **self.own_arguments(), best_of_n=self.best_of_n, key=key)
 
     def with_best_of_n(self, agent: "AbstractAgent") -> "AbstractAgent":
         """The agent as it is: the method itself plays the best of N."""
@@ -425,7 +427,7 @@ class ReBRACSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import ReBRAC
 
-        return ReBRAC(parts, **self.arguments_of(ReBRAC), key=key)
+        return ReBRAC(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("rlpd", "SAC from scratch online, on old and new data in equal parts")
@@ -441,7 +443,7 @@ class RLPDSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import RLPD
 
-        return RLPD(parts, **self.arguments_of(RLPD), key=key)
+        return RLPD(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("rql", "a flow whose every step climbs a critic of its intermediate states")
@@ -459,4 +461,4 @@ class RQLSettings(AgentSettings):
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import RQL
 
-        return RQL(parts, **self.arguments_of(RQL), key=key)
+        return RQL(parts, **self.own_arguments(), key=key)
