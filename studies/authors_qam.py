@@ -4,7 +4,7 @@
 
 Runs in an environment of its own, with what the release at `RELEASE` needs (a clone of
 https://github.com/ColinQiyangLi/qam). Their data set class draws the batches, their agent updates
-and acts; settings are the quickstart's. Episodes of an evaluation are played side by side.
+and acts; settings are those of `studies.parity`. Episodes of an evaluation are played side by side.
 """
 
 import argparse
@@ -36,7 +36,7 @@ SETTINGS = {
     "actor_hidden_dims": (128, 128),
     "value_hidden_dims": (128, 128),
 }
-"""The quickstart's settings, by the release's names."""
+"""The study's settings, by the release's names."""
 
 
 def make_data(task: int, folder: Path) -> tuple[Any, list[Any]]:

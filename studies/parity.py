@@ -1,4 +1,4 @@
-"""Training beside the authors' release: the quickstart's QAM, both programs, many seeds.
+"""Training beside the authors' release: a small QAM in a point maze, both programs, many seeds.
 
     python -m studies.parity train ours --tasks 5 1 --seeds 24
     python -m studies.parity train authors --tasks 5 1 --seeds 24 --release FOLDER --python PYTHON
@@ -31,6 +31,8 @@ from scipy import stats
 HERE = Path(__file__).parent
 RESULTS = HERE / "parity.csv"
 SIDES = ("ours", "authors")
+AUTHORS = ("agent.learning_rate=1e-3", "agent.target_rate=0.02")
+"""What the release is given too; a variant may change it again."""
 VARIANTS = {
     "ours": (),
     "lower learning rate": ("agent.learning_rate=3e-4",),
@@ -39,7 +41,7 @@ VARIANTS = {
     "larger batches": ("agent.batch_size=256",),
     "lower rate, slower targets": ("agent.learning_rate=5e-4", "agent.target_rate=0.01"),
 }
-"""What each variant changes in the quickstart's settings."""
+"""What each variant changes in these settings; the last is the quickstart."""
 FIRST_SEED, UPDATES, EVERY = 101, 30_000, 5_000
 REPORTED = (10_000, 15_000, 20_000, 30_000)
 SOLVED, FALLEN, STEADY = 0.9, 0.5, 0.95
@@ -80,8 +82,9 @@ def append(rows: Iterable[Row], path: Path = RESULTS) -> None:
 
 
 def train_ours(name: str, task: int, seed: int, data: Path, folder: Path) -> Iterator[Row]:
-    """Rows of `qamx run quickstart`, with the study's phase and a variant's changes."""
+    """Rows of `qamx run quickstart`, with the study's phase, settings and a variant's changes."""
     changes = [
+        *AUTHORS,
         *VARIANTS[name],
         f"environment.task={task}",
         f"data.directory={data}",
