@@ -12,8 +12,6 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from qamx._utils.processes import output_of
-
 
 def usable_cores(root: Path = Path("/")) -> int:
     """The number of cores that a scheduler and a container's quota grant to this process.
@@ -144,6 +142,8 @@ def find_gpus() -> Gpus:
 
 def _nvidia_smi() -> tuple[str, str]:
     """The list of nvidia-smi, and the error; both empty where it is not installed."""
+    from qamx._utils.processes import output_of
+
     try:
         done = output_of(["nvidia-smi", "-L"], SECONDS)
     except FileNotFoundError:

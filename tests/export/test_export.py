@@ -112,6 +112,7 @@ def loaded(agent: Any, folder: Path) -> JaxPolicy:
 # --- the same actions ---
 
 
+@pytest.mark.usefixtures("optimised")  # as a policy is deployed
 @pytest.mark.parametrize("method", registry.agents.names())
 def test_every_method_acts_bitwise_as_in_training(method, tmp_path):
     agent = tiny_agent(method)
