@@ -12,6 +12,7 @@ place of that method. Its signatures:
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
