@@ -39,6 +39,7 @@ VARIANTS = {
     "slower targets": ("agent.target_rate=0.005",),
     "four critics": ("agent.ensemble_size=4",),
     "larger batches": ("agent.batch_size=256",),
+    "trust region": ("agent.method=trqam", "agent.inverse_temperature=", "agent.kl_budget=1.0"),
     "lower rate, slower targets": ("agent.learning_rate=5e-4", "agent.target_rate=0.01"),
 }
 """What each variant changes in these settings; the last is the quickstart."""
