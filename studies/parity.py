@@ -42,7 +42,7 @@ VARIANTS = {
     "trust region": ("agent.method=trqam", "agent.inverse_temperature=", "agent.kl_budget=1.0"),
     "lower rate, slower targets": ("agent.learning_rate=5e-4", "agent.target_rate=0.01"),
 }
-"""What each variant changes in these settings; the last is the quickstart."""
+"""What each variant changes in these settings."""
 FIRST_SEED, UPDATES, EVERY = 101, 30_000, 5_000
 REPORTED = (10_000, 15_000, 20_000, 30_000)
 SOLVED, FALLEN, STEADY = 0.9, 0.5, 0.95
