@@ -35,7 +35,7 @@ def _xla_has(flag: str) -> bool:
     return False
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def optimised():
     """Programs are compiled with all optimisations: long trainings."""
     import jax
