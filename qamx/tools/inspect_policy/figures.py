@@ -212,7 +212,9 @@ def draw_critic(figure: "Figure", report: PolicyReport) -> None:
 def draw_costs(figure: "Figure", report: PolicyReport) -> None:
     """The path KL along the flow, and by state, of a policy with paths."""
     paths, kls, tau_gain = report.found.paths, report.path_kls, report.tau_gain
-    assert paths is not None and kls is not None and tau_gain is not None  # noqa: PT018
+    assert paths is not None
+    assert kls is not None
+    assert tau_gain is not None
     axes = figure.subplots(1, 2)
     times = np.arange(len(paths.costs)) / len(paths.costs)
     band(axes[0], times, paths.costs, ACTING, "a step's part of the path KL")
