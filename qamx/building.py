@@ -15,12 +15,15 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import equinox as eqx
 import numpy as np
 import optax
 
 from qamx import registry
 from qamx._types import Key
+from qamx._utils.backend import compiler_options
 from qamx._utils.machine import usable_cores
 from qamx.agents import AbstractAgent, Parts, adam
 from qamx.config import DataSettings, EnvironmentSettings
@@ -51,7 +54,12 @@ def build_agent(
     parts = build_parts(settings, observation_size, action_size)
     builder = registry.agents[settings.method].load_builder()
     if not isinstance(builder, type):
-        return settings.with_best_of_n(builder(settings, parts, key))
+
+        def build(key: Key) -> AbstractAgent:
+            return settings.with_best_of_n(builder(settings, parts, key))
+
+        compiled: Any = eqx.filter_jit  # takes the options of `jax.jit`
+        return compiled(build, compiler_options=compiler_options(once=True))(key)
     # The class of a plugin: each argument is the value of the key of its name.
     names = inspect.signature(builder).parameters.keys() - {"parts", "key"}
     agent = builder(parts, **settings.arguments(names), key=key)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from qamx._types import Key
-from qamx._utils.backend import check_jax
+from qamx._utils.backend import check_jax, keep_programs
 from qamx.agents import AbstractAgent
 from qamx.building import build_agent, build_environment
 from qamx.config import Experiment, load
@@ -89,13 +89,16 @@ def load_snapshot(directory: Path | str, step: int | None = None) -> Snapshot:
     directory = Path(directory)
     experiment = load_experiment(directory)
     note_switches(directory)
+    if experiment.compute.cache:
+        keep_programs()
     saved = _read(directory / "checkpoints", step)
     with opened(build_environment(experiment.environment)) as env:
         sizes = env.observation_size, env.action_size
     check_jax()  # after the environment's own imports, which may turn its switches
-    template = build_agent(experiment.agent, *sizes, jax.random.key(experiment.seed))
-    arrays, static = eqx.partition(template, eqx.is_array)
-    fitted = saved.fit(arrays, prefix=".state.agent")
+    key = jax.random.key(experiment.seed)
+    template = eqx.filter_eval_shape(build_agent, experiment.agent, *sizes, key)
+    shapes, static = eqx.partition(template, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    fitted = saved.fit(shapes, prefix=".state.agent")
     return Snapshot(saved.step, eqx.combine(fitted, static))
 
 

@@ -1,8 +1,14 @@
-"""JAX's device, and JAX's switches that would change a run's numbers."""
+"""JAX's device, how its programs are compiled and kept, and its switches that would change a
+run's numbers."""
 
+import contextlib
+import hashlib
 import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from qamx._utils.files import cache_directory
+from qamx._utils.machine import usable_cores
 from qamx.errors import UserError
 
 
@@ -75,6 +81,98 @@ def check_device() -> None:
             jax.devices(platform)
         except Exception as error:  # JAX's plugins raise what they like, AssertionError among it
             raise UserError(_no_device(name, value, error)) from error
+
+
+def reserve_devices(seeds: int, wanted: int | None = None) -> None:
+    """Makes a CPU several devices, on which seeds train side by side.
+
+    Call it before JAX's first computation; later it has no effect. Without a number that is
+    `wanted`, it is at least one a core, and each gets as many seeds as the others.
+    """
+    import jax
+
+    cores = usable_cores()
+    count = wanted or next(
+        n for n in range(1, seeds + 1) if seeds % n == 0 and n >= min(cores, seeds)
+    )
+    if count > 1 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # JAX has its devices already
+            jax.config.update("jax_num_cpu_devices", count)
+
+
+def used_devices(seeds: int, wanted: int | None = None) -> int:
+    """The number of devices that seeds are spread over, in equal parts.
+
+    **Raises:** `UserError` if the number that is `wanted` cannot be had.
+    """
+    import jax
+
+    available = jax.local_device_count()
+    if wanted is None:
+        return max(n for n in range(1, min(seeds, available) + 1) if seeds % n == 0)
+    if wanted > available or seeds % wanted:
+        raise UserError(
+            f"compute.devices: found {wanted}, and there are {available} devices and {seeds} "
+            'seeds, which are divided equally; write a number that fits, or "auto"'
+        )
+    return wanted
+
+
+def compiler_options(once: bool = False) -> dict[str, int]:
+    """How far a program is optimised; `once` is for one that takes longer to compile than to run.
+
+    On a CPU, LLVM's highest level compiles 1.6 times as long as the one below it, and the
+    programs are no faster (measured in docs/performance.md).
+    """
+    import jax
+
+    if jax.default_backend() != "cpu" or jax.config.read("jax_disable_most_optimizations"):
+        return {}
+    return {"xla_backend_optimization_level": 0 if once else 2}
+
+
+CACHE_BYTES = 2 * 2**30
+"""The size to which the programs that are kept are cut back, the oldest first."""
+
+
+def keep_programs() -> None:
+    """Keeps compiled programs in the user's cache, where other processes find them.
+
+    Call it before the first computation. A folder that JAX has been given already stays
+    (`JAX_COMPILATION_CACHE_DIR`); without one that can be written, nothing is kept.
+    """
+    import jax
+
+    if setting("jax_compilation_cache_dir") is not None:
+        return
+    folder = cache_directory() / "programs" / _processor()
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        _cut_back(folder, CACHE_BYTES)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _processor() -> str:
+    """A name for processors with the same instructions: a program runs on those alone, and
+    machines may share a home."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    machine = f"{os.uname().machine} {' '.join(sorted(features.split()))}"
+    return hashlib.sha256(machine.encode()).hexdigest()[:12]
+
+
+def _cut_back(folder: Path, limit: int) -> None:
+    """Deletes the oldest files of a folder beyond a number of bytes."""
+    status = {file: file.stat() for file in folder.iterdir()}
+    size = 0
+    for file in sorted(status, key=lambda file: status[file].st_mtime, reverse=True):
+        size += status[file].st_size
+        if size > limit:
+            file.unlink(missing_ok=True)
 
 
 def _refusal(switch: Switch, found: Any) -> str:

@@ -121,9 +121,13 @@ def cached_sha256(files: Sequence[Path]) -> list[str]:
     return [entry["sha256"] for entry in known]
 
 
+def cache_directory() -> Path:
+    """The user's folder of what can be made again (`$XDG_CACHE_HOME/qamx`); it may be missing."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "qamx"
+
+
 def _cache_file() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "qamx" / "sha256.json"
+    return cache_directory() / "sha256.json"
 
 
 def _read_cache() -> dict[str, dict]:

@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from qamx._utils.backend import REFUSED, check_device, check_jax
+from qamx._utils.backend import REFUSED, _cut_back, check_device, check_jax, reserve_devices
 from qamx.errors import UserError
 from qamx.tools import doctor as clinic
 
@@ -130,3 +130,69 @@ def test_a_variable_that_jax_cannot_read_is_one_line(variable, found):
     assert re.fullmatch(
         rf'{variable}: found "{found}", which JAX does not take \(.*\); unset it\n', done.stderr
     )
+
+
+KEEP = """
+import jax
+from qamx._utils.backend import keep_programs
+keep_programs()
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+print(jax.jit(lambda x: x * 3 + 1)(2.0), sum("cache_hits" in name for name in hits) > 0)
+"""
+
+
+def _keep(home, **changes):
+    kept = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
+    environment = {**kept, "XDG_CACHE_HOME": str(home), **changes}
+    done = subprocess.run(
+        [sys.executable, "-c", KEEP], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_a_program_is_compiled_once_for_all_processes(tmp_path):
+    assert _keep(tmp_path) == "7.0 False"
+    assert _keep(tmp_path) == "7.0 True"
+    (folder,) = (tmp_path / "qamx" / "programs").iterdir()
+    assert any(folder.iterdir())
+
+
+def test_a_damaged_program_is_compiled_again(tmp_path):
+    _keep(tmp_path)
+    for file in tmp_path.rglob("*-cache"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert _keep(tmp_path) == "7.0 False"
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_else(tmp_path):
+    (tmp_path / "qamx").write_text("a file")
+    assert _keep(tmp_path) == "7.0 False"
+
+
+def test_a_folder_that_was_given_to_jax_is_used(tmp_path):
+    given = tmp_path / "given"
+    _keep(tmp_path, JAX_COMPILATION_CACHE_DIR=str(given))
+    assert given.is_dir()
+    assert not (tmp_path / "qamx").exists()
+
+
+def test_the_oldest_programs_are_deleted_beyond_the_limit(tmp_path):
+    for age in range(4):
+        file = tmp_path / f"{age}-cache"
+        file.write_bytes(bytes(10))
+        os.utime(file, (1_000_000 - age, 1_000_000 - age))
+    _cut_back(tmp_path, 25)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0-cache", "1-cache"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "cores", "devices"), [(4, 2, 2), (3, 2, 3), (12, 8, 12), (2, 16, 2), (12, 4, 4)]
+)
+def test_cores_become_devices_of_equally_many_seeds(seeds, cores, devices, monkeypatch):
+    made = []
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setattr("qamx._utils.backend.usable_cores", lambda: cores)
+    monkeypatch.setattr(jax.config, "update", lambda name, count: made.append((name, count)))
+    reserve_devices(seeds)
+    assert made == [("jax_num_cpu_devices", devices)]
