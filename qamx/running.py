@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from qamx._utils.backend import check_jax
+from qamx._utils.backend import check_jax, keep_programs, reserve_devices
 from qamx._utils.files import atomic_write
 from qamx.building import (
     LearningTask,
@@ -44,6 +44,8 @@ CHANGEABLE = (
     "data.cache",
     "data.directory",
     "evaluation.workers",
+    "compute.cache",
+    "compute.devices",
     "compute.updates_per_dispatch",
 )
 """Keys that may change between the start of a run and its continuation."""
@@ -74,6 +76,7 @@ def build(experiment: Experiment, task: LearningTask | None = None) -> RunPlan:
         initialise=initialise,
         precision=compute.precision,
         updates_per_dispatch=None if dispatch == "auto" else dispatch,
+        devices=None if compute.devices == "auto" else compute.devices,
     )
 
 
@@ -96,6 +99,9 @@ def run_group(experiments: Sequence[Experiment], directory: Path | None, mode: s
         experiment.directory if directory is None else directory / f"seed{experiment.seed}"
         for experiment in experiments
     ]
+    devices = experiments[0].compute.devices
+    if mode != "sequential":
+        reserve_devices(len(experiments), None if devices == "auto" else devices)
     together = mode == "vectorised" or (mode == "auto" and vectorise(experiments[0]))
     return (run_together if together else run_seeds)(experiments, directories)
 
@@ -126,6 +132,8 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
 
     **Raises:** `UserError` as `run`, and if the folders are at different steps.
     """
+    if experiments[0].compute.cache:
+        keep_programs()
     check_jax()
     with contextlib.ExitStack() as stack:
         for experiment, directory in zip(experiments, directories, strict=True):
@@ -166,12 +174,12 @@ def _members(
 
 def vectorise(experiment: Experiment) -> bool:
     """True if several seeds are expected to be faster as one program than one after the other:
-    on an accelerator, and on a CPU with tiny networks (measured in docs/performance.md).
+    on an accelerator, on several cores, and with tiny networks (measured in docs/performance.md).
     """
     check_jax()
     agent = experiment.agent
     narrow = max(*agent.actor_hidden, *agent.critic_hidden) <= NARROW
-    return jax.default_backend() != "cpu" or narrow
+    return narrow or jax.default_backend() != "cpu" or jax.local_device_count() > 1
 
 
 def _lock_run_directory(

@@ -15,7 +15,9 @@ EMITTERS = "xla_cpu_use_fusion_emitters"
 def pytest_configure(config: pytest.Config) -> None:
     """Sets in the environment, for the workers and for the processes that tests start, how JAX
     compiles: each program once between them (a cache that is kept between sessions), and without
-    most optimisations, for compiling takes longer than running."""
+    most optimisations, for compiling takes longer than running. A CPU is three devices, so that
+    groups of seeds are spread over several."""
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", "3")
     compiled = config.rootpath / ".pytest_cache" / "compiled"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

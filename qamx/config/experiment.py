@@ -161,7 +161,7 @@ class LoggingSettings(Settings):
 
 
 class ComputeSettings(Settings):
-    """Precision of matrix products, and updates per dispatch to the device."""
+    """Precision of matrix products, devices, and how programs are compiled and run."""
 
     precision: Literal["tf32", "float32", "bfloat16"] = "tf32"
     """the type that the inputs of matrix products are rounded to, forward and backward; sums and
@@ -170,6 +170,13 @@ class ComputeSettings(Settings):
         PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')
     ] = "auto"
     """updates that go to the device together; `auto`: as many as take a quarter of a second"""
+    devices: Annotated[PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')] = (
+        "auto"
+    )
+    """devices that seeds trained together are spread over, in equal parts; `auto`: all GPUs, or
+    the cores of a CPU"""
+    cache: Switch = True
+    """keep compiled programs in the user's cache, so that later runs start at once"""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def memoryless_terms(
         return 2.0 * velocity(observation, x, t) - x / (t + h)
 
     def diffusion(t, x, args):
-        identity = lx.IdentityLinearOperator(jax.ShapeDtypeStruct(x.shape, x.dtype))
+        identity = lx.IdentityLinearOperator(jax.eval_shape(lambda: x))
         return identity * schedule.sigma(t)
 
     return diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, brownian))

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import jax
 
 from qamx import registry
-from qamx._utils.backend import check_jax
+from qamx._utils.backend import check_jax, reserve_devices
 from qamx._utils.html import write_text
 from qamx._utils.terminal import print_table
 from qamx.errors import UserError
@@ -54,6 +54,8 @@ def bench(
         registry.agents[method]
     if file is not None and not file.parent.is_dir():
         raise UserError(f"--json {file}: its folder does not exist; create it, or name another")
+    if seeds:
+        reserve_devices(max(seeds))
     _use(device)
     backend = jax.default_backend()
     name = size or ("quickstart" if backend == "cpu" else "paper")

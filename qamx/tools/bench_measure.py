@@ -13,6 +13,7 @@ import optax
 
 from qamx import registry
 from qamx._types import Batch
+from qamx._utils.backend import used_devices
 from qamx._utils.flops import MatmulLowerBound, count, elapsed, flops
 from qamx.agents import TrainState, create_state, update
 from qamx.building import build_agent, build_optimiser, build_sampling
@@ -286,8 +287,9 @@ def _together(
 ) -> VectorisedTiming:
     """Times seeds that are trained as one program, in turn with one seed `alone`."""
     state = eqx.filter_vmap(problem.state)(jax.random.split(jax.random.key(0), seeds))
-    replay, parts = problem.replay((seeds,)), (problem.optimiser, problem.sampling)
-    trainer = Trainer(state, *parts, update, precision, Stacked(seeds))
+    stacking, parts = Stacked(seeds, used_devices(seeds)), (problem.optimiser, problem.sampling)
+    replay = stacking.place_replay(problem.replay(stacking.axes))
+    trainer = Trainer(state, *parts, update, precision, stacking)
     training = trainer.begin(state, replay, jax.random.split(jax.random.key(1), seeds))
 
     def run(updates: int) -> jax.Array:

@@ -62,7 +62,7 @@ class FiniteCheck:
         update = int(self._training.state.updates[place] + since)
         step, before = self._before(update, trainer, replay)
         own = stacking.of(before, run.index)
-        rows = self._at_step(replay.of(place), step)
+        rows = jax.device_put(self._at_step(replay.of(place), step), jax.local_devices()[0])
         batch = {name.strip("."): a for name, a in to_host(trainer.next_batch(own, rows)).items()}
         directory = run.directory / "nonfinite" / f"step-{step}"
         directory.mkdir(parents=True, exist_ok=True)

@@ -51,9 +51,9 @@ class RunPlan:
     **Arguments:** `make_agent(observation_size, action_size, key)` is called once the data's
     sizes are known, `initialise` changes the agent where the run begins (not where it is resumed);
     `scale_rewards` turns the environment's rewards into those that are learned;
-    `seed` determines every random draw of the run; `precision` is that of matrix products, and
+    `seed` determines every random draw of the run; `precision` is that of matrix products,
     `updates_per_dispatch` the number of updates that go to the device together (None: by the
-    clock).
+    clock), and `devices` the number that seeds are spread over (None: all that serve).
     """
 
     seed: int
@@ -70,6 +70,7 @@ class RunPlan:
     initialise: Callable[[AbstractAgent], AbstractAgent] = lambda agent: agent
     precision: Precision = "tf32"
     updates_per_dispatch: int | None = None
+    devices: int | None = None
 
     def saves(self, step: int) -> Iterator[int]:
         """The steps of the checkpoints after `step`."""

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from qamx._utils.backend import used_devices
 from qamx.data.transitions import Transitions
 from qamx.errors import RunError, UserError
 from qamx.training.checkpoint import Checkpoints, Saved
@@ -122,7 +123,8 @@ class SeedGroup:
 
     def __init__(self, runs: Sequence[SeedRun]):
         self.runs = runs
-        self.stacking: Stacking = ALONE if len(runs) == 1 else Stacked(len(runs))
+        size, wanted = len(runs), runs[0].plan.devices
+        self.stacking: Stacking = ALONE if size == 1 else Stacked(size, used_devices(size, wanted))
         if isinstance(self.stacking, Alone):
             (runs[0].directory / DIVERGED).unlink(missing_ok=True)
         else:

@@ -1,18 +1,21 @@
 """The state of training, of one seed or several stacked: compiled updates, metrics' names."""
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from qamx._types import Batch, Key, Metrics
+from qamx._utils.backend import compiler_options
 from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
 from qamx.data.replay import Replay, Sampling
 from qamx.nn import Precision, matmul_precision
@@ -48,6 +51,22 @@ class Alone:
         """A function of one seed's trees as one of joined trees; `in_axes` as of `jax.vmap`."""
         return function
 
+    def place_own(self, tree: T) -> T:
+        """A joined tree with each seed's part on the device of that seed."""
+        return tree
+
+    def place_shared(self, tree: T) -> T:
+        """A tree that all seeds share, on each of their devices."""
+        return tree
+
+    def place_replay(self, replay: Replay) -> Replay:
+        """A buffer with each seed's rows on the device of that seed."""
+        return replay
+
+    def on_devices(self, updates: "Updates") -> "Updates":
+        """The updates of a device's seeds as those of all devices' seeds."""
+        return updates
+
     def act(
         self,
         acting: Acting,
@@ -70,9 +89,18 @@ class Alone:
 
 @dataclass(frozen=True)
 class Stacked:
-    """`size` seeds along the leading axis."""
+    """`size` seeds along the leading axis, in equal parts on `count` devices.
+
+    Devices do not wait for each other: each trains its seeds by itself.
+    """
 
     size: int
+    count: int = 1
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """The devices, along an axis `seed`."""
+        return Mesh(np.array(jax.local_devices()[: self.count]), ("seed",))
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -82,13 +110,40 @@ class Stacked:
         return (index,)
 
     def join(self, trees: Sequence[T], stack: Stack = jnp.stack) -> T:
-        return jax.tree.map(lambda *leaves: stack(leaves), *trees)
+        joined = jax.tree.map(lambda *leaves: stack(leaves), *trees)
+        return joined if stack is np.stack else self.place_own(joined)
 
     def of(self, tree: T, index: int) -> T:
-        return jax.tree.map(lambda leaf: leaf[index], tree)
+        device, place = divmod(index, self.size // self.count)
+        if self.count > 1:
+            own = jax.tree.map(lambda leaf: leaf.addressable_data(device), tree)
+            tree = jax.device_put(own, self.mesh.devices[0])
+        return _entry(tree, place)
 
     def map(self, function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
         return jax.vmap(function, in_axes)
+
+    def place_own(self, tree: T) -> T:
+        return self._place(tree, PartitionSpec("seed"))
+
+    def place_shared(self, tree: T) -> T:
+        return self._place(tree, PartitionSpec())
+
+    def place_replay(self, replay: Replay) -> Replay:
+        return self._place(replay, REPLAY_AXES)
+
+    def on_devices(self, updates: "Updates") -> "Updates":
+        if self.count == 1:
+            return updates
+        parts = (PartitionSpec("seed"), REPLAY_AXES, PartitionSpec())
+        return jax.shard_map(
+            updates, mesh=self.mesh, in_specs=parts, out_specs=parts[0], check_vma=False
+        )
+
+    def _place(self, tree: T, axes: Any) -> T:
+        if self.count == 1:
+            return tree
+        return jax.device_put(tree, jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), axes))
 
     def act(
         self,
@@ -103,6 +158,14 @@ class Stacked:
     def label(self, seed: int, line: str) -> str:
         return f"seed {seed:>6}  {line}"
 
+
+@jax.jit
+def _entry(tree: T, index: int) -> T:
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+REPLAY_AXES: Any = Replay(*cast(Any, (PartitionSpec(), PartitionSpec("seed"), PartitionSpec())))
+"""Of a group's buffer, only the online rows are divided among the devices."""
 
 Stacking: TypeAlias = Alone | Stacked
 ALONE = Alone()
@@ -158,6 +221,9 @@ class Training(eqx.Module):
         return Training(self.state, self.batch_key, totals, counted)
 
 
+Updates: TypeAlias = Callable[[Training, Replay, Array], Training]
+
+
 class Trainer:
     """Runs updates on a replay buffer, any number of them in one compiled call.
 
@@ -182,7 +248,10 @@ class Trainer:
         self._precision: Precision = precision
         self._seeds = seeds
         _, self._static = eqx.partition(state, eqx.is_array)
-        self._run = jax.jit(self._updates, donate_argnums=0)
+        self._run = jax.jit(
+            seeds.on_devices(self._updates), donate_argnums=0, compiler_options=compiler_options()
+        )
+        self._update_once = jax.jit(self._one)  # traced once, though `begin` asks for its shapes
         self.acting = Acting(state.agent, precision)
 
     def begin(self, state: TrainState, replay: Replay, key: Key) -> Training:
@@ -191,11 +260,17 @@ class Trainer:
         In a group, leaves of `state` and `key` have the leading axis.
         """
         arrays, key = jax.tree.map(jnp.copy, (eqx.filter(state, eqx.is_array), key))
+        axes, place = self._seeds.axes, self._seeds.place(0)
+
+        def metrics_of_one(trees: Any, replay: Replay) -> dict[str, Array]:
+            own = jax.tree.map(lambda leaf: leaf[place], trees)
+            return self._update_once(*own, replay.of(place))[2]
+
         with matmul_precision(self._precision):
-            shapes = jax.eval_shape(self._step(replay), arrays, key, replay)
-        totals = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[2])
-        counted = jnp.zeros(self._seeds.axes, jnp.int32)
-        return Training(arrays, key, totals, counted)
+            metrics = jax.eval_shape(metrics_of_one, (arrays, key), replay)
+        totals = {name: jnp.zeros(axes, one.dtype) for name, one in metrics.items()}
+        counted = jnp.zeros(axes, jnp.int32)
+        return self._seeds.place_own(Training(arrays, key, totals, counted))
 
     def start_phase(self, training: Training, replay: Replay) -> Training:
         """The training of another trainer, with a fresh optimiser and no metrics counted."""
@@ -235,7 +310,7 @@ class Trainer:
 
     def _step(self, replay: Replay) -> Any:
         """One update of all seeds."""
-        return self._seeds.map(self._one, (0, 0, replay.seed_axes()))
+        return self._seeds.map(self._update_once, (0, 0, replay.seed_axes()))
 
     def _updates(self, training: Training, replay: Replay, updates: Array) -> Training:
         # A metric that is not finite ends the loop, so that `counted` names the offending update;

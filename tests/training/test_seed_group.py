@@ -158,6 +158,39 @@ def test_runs_at_different_steps_are_refused(tmp_path):
         start(tmp_path)
 
 
+@pytest.mark.parametrize("devices", [1, 3])
+def test_the_number_of_devices_does_not_matter(group, tmp_path, monkeypatch, devices):
+    # Begun on one device or three, and continued on the other number.
+    runner = start(tmp_path, devices=devices)
+    finish = runner._finish_step
+
+    def die(event):
+        finish(event)
+        if runner._step >= 67:
+            raise Killed
+
+    monkeypatch.setattr(runner, "_finish_step", die)
+    with pytest.raises(Killed):
+        runner.run()
+    places = runner.training.counted.sharding.device_set
+    assert len(places) == devices
+    for run in runner._group.runs:
+        run.logs.close()
+    assert start(tmp_path, devices=4 - devices).run() == ExitCode.DONE
+    for seed in SEEDS:
+        found, expected = (rows(folder / f"seed{seed}") for folder in (tmp_path, group[0]))
+        assert len(found) == len(expected)
+        for name, value in expected[0].items():
+            if not isinstance(value, str):
+                assert found[0][name] == pytest.approx(value, rel=TOLERANCE, abs=1e-6), name
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_that_seeds_cannot_be_spread_over_are_refused(tmp_path, devices):
+    with pytest.raises(UserError, match=rf"compute.devices: found {devices}, and there are 3"):
+        start(tmp_path, devices=devices)
+
+
 class Unstable(Corner):
     """Rewards beyond float32 in the episodes of one seed's run."""
 
