@@ -4,6 +4,8 @@ run's numbers."""
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,6 +120,26 @@ def used_devices(seeds: int, wanted: int | None = None) -> int:
     return wanted
 
 
+_target: ContextVar[str | None] = ContextVar("target", default=None)
+
+
+def target() -> str:
+    """The platform that programs are compiled for: JAX's backend, or that of `compiling_for`."""
+    import jax
+
+    return _target.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiling_for(platform: str) -> Iterator[None]:
+    """Functions traced inside take the form for another platform than JAX's backend."""
+    token = _target.set(platform)
+    try:
+        yield
+    finally:
+        _target.reset(token)
+
+
 def compiler_options(once: bool = False) -> dict[str, int]:
     """How far a program is optimised; `once` is for one that takes longer to compile than to run.
 
@@ -126,7 +148,7 @@ def compiler_options(once: bool = False) -> dict[str, int]:
     """
     import jax
 
-    if jax.default_backend() != "cpu" or jax.config.read("jax_disable_most_optimizations"):
+    if target() != "cpu" or jax.config.read("jax_disable_most_optimizations"):
         return {}
     return {"xla_backend_optimization_level": 0 if once else 2}
 

@@ -4,12 +4,16 @@
 slower; `docs/performance.md` has the measurement.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from qamx._utils.backend import target
 from qamx._utils.defaults import FLOW_STEPS
 
 SOLVERS: dict[str, type[diffrax.AbstractSolver]] = {
@@ -65,7 +69,7 @@ class Integrator(eqx.Module):
         def step(y: Array, span: tuple[Array, Array]) -> tuple[Array, None]:
             return self._step(terms, *span, y), None
 
-        y1, _ = jax.lax.scan(step, y0, (times[:-1], times[1:]))
+        y1, _ = scan_steps(step, y0, (times[:-1], times[1:]))
         return y1
 
     def path(
@@ -80,7 +84,7 @@ class Integrator(eqx.Module):
             y = self._step(terms, *span, y)
             return y, y
 
-        _, ys = jax.lax.scan(step, y0, (times[:-1], times[1:]))
+        _, ys = scan_steps(step, y0, (times[:-1], times[1:]))
         return jnp.concatenate([y0[None], ys])
 
     def _step(self, terms: diffrax.AbstractTerm, t0: Array, t1: Array, y: Array) -> Array:
@@ -89,3 +93,12 @@ class Integrator(eqx.Module):
         state = self.solver.init(terms, t0, t1, y, None)
         y1, _, _, _, _ = self.solver.step(terms, t0, t1, y, None, state, made_jump=False)
         return y1
+
+
+def scan_steps(step: Callable[[Any, Any], tuple[Any, Any]], start: Any, steps: Any) -> Any:
+    """`jax.lax.scan` over the steps of a sampler, in the form that suits the platform.
+
+    A GPU runs a program without loops as one CUDA graph, and waits between the steps of a loop; a
+    CPU gains nothing from that form, and compiles longer.
+    """
+    return jax.lax.scan(step, start, steps, unroll=target() != "cpu")

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from qamx._utils.backend import target
+
 Precision: TypeAlias = Literal["tf32", "float32", "bfloat16"]
 """TF32 inputs where the hardware supports them, float32, or bfloat16 inputs."""
 
@@ -22,11 +24,11 @@ def matmul_precision(
     CPU has no TF32, so `tf32` and `float32` do not change its programs. `bfloat16` applies to the
     layers' products (`product`); other products keep the backend's default.
 
-    **Arguments:** `platform` is the target platform (default: JAX's backend).
+    **Arguments:** `platform` is the target platform (default: that of `target`).
     """
     if precision == "bfloat16":
         return jax.default_matmul_precision(_BFLOAT16)
-    if (platform or jax.default_backend()) == "cpu":
+    if (platform or target()) == "cpu":
         return contextlib.nullcontext()
     return jax.default_matmul_precision("highest" if precision == "float32" else "tensorfloat32")
 
@@ -64,7 +66,7 @@ def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     x, kernel = saved
     rows, slopes = x.reshape(-1, x.shape[-1]), slope.reshape(-1, slope.shape[-1])
     columns = rows.astype(jnp.bfloat16).T
-    if jax.default_backend() == "cpu":
+    if target() == "cpu":
         # The library takes bfloat16 only if the left factor's rows are contiguous in memory;
         # the barrier keeps the compiler from multiplying by a transposed view instead.
         columns = jax.lax.optimization_barrier(columns)

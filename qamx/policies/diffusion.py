@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from qamx._types import Batch, Key, Metrics, Scalar
+from qamx.flow.integrator import scan_steps
 from qamx.nn import NoisePredictor
 from qamx.policies.base import AbstractPolicy, Critic, PolicyStage, clip_action, row_gradient
 
@@ -125,7 +126,7 @@ class AbstractDiffusionPolicy(AbstractPolicy):
         steps = jnp.arange(self.schedule.steps, 0, -1)
         keys = jax.random.split(path_key, len(steps))
         noises = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-        x, _ = jax.lax.scan(step, jax.random.normal(start_key, shape), (steps, noises))
+        x, _ = scan_steps(step, jax.random.normal(start_key, shape), (steps, noises))
         return clip_action(x)
 
     def stages(self, critic: Critic) -> list[PolicyStage]:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qamx._utils.backend import compiling_for
 from qamx.flow import (
     GridIncrements,
     Integrator,
@@ -299,3 +300,21 @@ def test_path_kl_by_hand():
 def test_an_integrator_refuses_no_steps():
     with pytest.raises(ValueError, match="at least one step"):
         Integrator(0)
+
+
+@pytest.mark.parametrize("solver", [diffrax.Euler(), diffrax.Tsit5()])
+def test_a_gpu_s_program_has_no_loops_and_the_same_path(solver):
+    velocity, integrator = network(), Integrator(5, solver)
+
+    def program():
+        return jax.jit(lambda noise: sample_ode(velocity, OBSERVATION, noise, integrator))
+
+    expected = program().lower(POINTS)
+    with compiling_for("cuda"):
+        unrolled = program().lower(POINTS)
+    assert "while" in expected.as_text()
+    if isinstance(solver, diffrax.Euler):  # others have a loop over their stages
+        assert "while" not in unrolled.as_text()
+    np.testing.assert_allclose(
+        unrolled.compile()(POINTS), expected.compile()(POINTS), rtol=1e-5, atol=1e-6
+    )
