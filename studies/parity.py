@@ -36,6 +36,7 @@ AUTHORS = ("agent.learning_rate=1e-3", "agent.target_rate=0.02")
 VARIANTS = {
     "ours": (),
     "lower learning rate": ("agent.learning_rate=3e-4",),
+    "half the target rate": ("agent.target_rate=0.01",),
     "slower targets": ("agent.target_rate=0.005",),
     "four critics": ("agent.ensemble_size=4",),
     "larger batches": ("agent.batch_size=256",),
