@@ -170,7 +170,8 @@ def keep_programs() -> None:
     folder = cache_directory() / "programs" / _processor()
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        _cut_back(folder, CACHE_BYTES)
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            _cut_back(folder, CACHE_BYTES)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
