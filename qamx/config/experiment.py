@@ -165,7 +165,7 @@ class ComputeSettings(Settings):
 
     precision: Literal["tf32", "float32", "bfloat16"] = "tf32"
     """the type that the inputs of matrix products are rounded to, forward and backward; sums and
-    parameters are float32"""
+    parameters are float32. With bfloat16 a GPU keeps hidden layers' outputs in it too"""
     updates_per_dispatch: Annotated[
         PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')
     ] = "auto"

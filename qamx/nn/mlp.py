@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Key
-from qamx.nn.precision import product
+from qamx.nn.precision import product, stored
 
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
@@ -85,6 +85,7 @@ class Trunk(eqx.Module):
             x = self.activation(layer(x))
             if self.norms:
                 x = self.norms[i](x)
+            x = stored(x)
         return x
 
 

@@ -20,9 +20,10 @@ def matmul_precision(
 ) -> contextlib.AbstractContextManager[object]:
     """A context manager: functions traced inside it have matrix products of this precision.
 
-    Sums are accumulated, and parameters kept, in float32 whatever the inputs are rounded to. A
-    CPU has no TF32, so `tf32` and `float32` do not change its programs. `bfloat16` applies to the
-    layers' products (`product`); other products keep the backend's default.
+    Sums are accumulated, and parameters, layer norms and losses kept, in float32 whatever the
+    inputs are rounded to. A CPU has no TF32, so `tf32` and `float32` do not change its programs.
+    `bfloat16` applies to the layers' products (`product`) and to what hidden layers keep
+    (`stored`); other products keep the backend's default.
 
     **Arguments:** `platform` is the target platform (default: that of `target`).
     """
@@ -40,6 +41,16 @@ def product(
     if getattr(jax.config, _OPTION) == _BFLOAT16:
         return _rounded(x, kernel)
     return x @ kernel
+
+
+def stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A hidden layer's output as it is kept for the next layer and for the gradient.
+
+    With bfloat16 on an accelerator that is bfloat16, half the memory traffic, and so is its
+    gradient. A CPU, which would compute it by conversions, keeps float32.
+    """
+    rounds = getattr(jax.config, _OPTION) == _BFLOAT16 and target() != "cpu"
+    return x.astype(jnp.bfloat16) if rounds else x
 
 
 # JAX also has an algorithm of float32 products with bfloat16 inputs (`BF16_BF16_F32`), but its CPU
@@ -70,7 +81,7 @@ def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
         # The library takes bfloat16 only if the left factor's rows are contiguous in memory;
         # the barrier keeps the compiler from multiplying by a transposed view instead.
         columns = jax.lax.optimization_barrier(columns)
-    return _rounded(slope, kernel.T), _rounded(columns, slopes)
+    return _rounded(slope, kernel.T).astype(x.dtype), _rounded(columns, slopes)
 
 
 _rounded.defvjp(_forward, _backward)

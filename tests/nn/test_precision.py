@@ -11,10 +11,11 @@ from jax.flatten_util import ravel_pytree
 from toy import RandomWalks, make_parts, make_plan
 
 from qamx import QAMEdit, build
+from qamx._utils.backend import compiling_for
 from qamx.agents import create_state
 from qamx.config import load
 from qamx.data.replay import Replay
-from qamx.nn import FourierFeatures, matmul_precision, product
+from qamx.nn import MLP, FourierFeatures, matmul_precision, product
 from qamx.rl import trainable
 from qamx.schedules import Constant
 from qamx.training.state import Trainer
@@ -42,14 +43,15 @@ def slopes():
             lambda trained: eqx.combine(trained, rest).loss(batch, jax.random.key(2))[0]
         )(trained)
 
-    def evaluate(precision):
-        with matmul_precision(precision):
-            loss, gradient = jax.jit(slope)(trained)
+    def evaluate(precision, platform="cpu"):
+        with matmul_precision(precision), compiling_for(platform):
+            loss, gradient = jax.jit(lambda trained: slope(trained))(trained)
         return float(loss), np.asarray(ravel_pytree(gradient)[0])
 
     loss, gradient = jax.jit(slope)(trained)
     plain = float(loss), np.asarray(ravel_pytree(gradient)[0])
-    return {None: plain} | {name: evaluate(name) for name in ("tf32", "float32", "bfloat16")}
+    found = {name: evaluate(name) for name in ("tf32", "float32", "bfloat16")}
+    return {None: plain, "bfloat16 on a GPU": evaluate("bfloat16", "cuda"), **found}
 
 
 @pytest.mark.parametrize("precision", ["tf32", "float32"])
@@ -58,8 +60,9 @@ def test_on_a_cpu_single_precision_changes_no_bit(slopes, precision):
     np.testing.assert_array_equal(slopes[precision][1], slopes[None][1])
 
 
-def test_bfloat16_inputs_keep_loss_and_direction(slopes):
-    (loss, gradient), (exact, truth) = slopes["bfloat16"], slopes["float32"]
+@pytest.mark.parametrize("precision", ["bfloat16", "bfloat16 on a GPU"])
+def test_bfloat16_keeps_loss_and_direction(slopes, precision):
+    (loss, gradient), (exact, truth) = slopes[precision], slopes["float32"]
     assert loss != exact
     assert loss == pytest.approx(exact, rel=3e-2)
     norms = np.linalg.norm(gradient) * np.linalg.norm(truth)
@@ -80,6 +83,21 @@ def test_products_round_their_inputs_and_nothing_else():
     np.testing.assert_allclose(out, x @ kernel, atol=1e-5)
     np.testing.assert_allclose(x_slope, slope @ kernel.T, atol=1e-5)
     np.testing.assert_allclose(kernel_slope, np.einsum("abi,abo->io", x, slope), atol=1e-5)
+
+
+def test_a_gpu_keeps_hidden_layers_in_bfloat16_and_outputs_in_single_precision():
+    network = MLP(3, (8, 8), 2, layer_norm=True, key=jax.random.key(0))
+    trained, rest = eqx.partition(network, eqx.is_inexact_array)
+
+    def out(trained, x):
+        return eqx.combine(trained, rest)(x)
+
+    with matmul_precision("bfloat16"), compiling_for("cuda"):
+        hidden = network.trunk(jnp.ones((4, 3)))
+        found, pullback = jax.vjp(out, trained, jnp.ones((4, 3)))
+        slopes = jax.tree.leaves(pullback(jnp.ones_like(found)))
+    assert hidden.dtype == jnp.bfloat16
+    assert {found.dtype, *(slope.dtype for slope in slopes)} == {jnp.dtype(jnp.float32)}
 
 
 def test_time_features_stay_in_single_precision():
