@@ -14,12 +14,12 @@ from qamx._utils.backend import check_jax, keep_programs, reserve_devices
 from qamx._utils.files import atomic_write
 from qamx.building import (
     LearningTask,
-    build_agent,
     build_evaluation,
     build_optimiser,
     build_sampling,
     build_schedule,
     build_task,
+    initialise_agent,
 )
 from qamx.config import Experiment, load
 from qamx.data.source import files_of
@@ -63,7 +63,7 @@ def build(experiment: Experiment, task: LearningTask | None = None) -> RunPlan:
     dispatch = compute.updates_per_dispatch
     return RunPlan(
         seed=experiment.seed,
-        make_agent=partial(build_agent, agent),
+        make_agent=partial(initialise_agent, agent),
         optimiser=build_optimiser(agent),
         sampling=build_sampling(agent),
         schedule=build_schedule(experiment.schedule),

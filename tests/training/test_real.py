@@ -234,7 +234,7 @@ def test_the_clone_of_the_data_learns(maze, tmp_path):
     assert np.mean(losses[30:40]) < 0.8 * losses[0]
 
 
-def test_a_trained_agent_can_be_loaded(finished_run, tmp_path):
+def test_a_trained_agent_can_be_loaded(finished_run, tmp_path, optimised):
     agent = load_agent(finished_run)
     chunks = agent.act(jnp.zeros((3, 2)), jax.random.key(0))
     assert chunks.shape == (3, 5 * 2)
