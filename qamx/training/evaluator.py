@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from qamx._types import Key
-from qamx._utils.backend import compiler_options
 from qamx.agents import AbstractAgent
 from qamx.envs import EnvHandle
 from qamx.envs.protocol import environment_errors
@@ -168,9 +167,9 @@ class Acting:
     def __init__(self, agent: AbstractAgent, precision: Precision):
         _, self._static = eqx.partition(agent, eqx.is_array)
         self._precision: Precision = precision
-        options = compiler_options()
-        self._act = jax.jit(self.actions, static_argnums=3, compiler_options=options)
-        self._act_each = jax.jit(jax.vmap(self._collect), compiler_options=options)
+        # Compiled with JAX's own options, as exported policies are, which act bitwise as these do.
+        self._act = jax.jit(self.actions, static_argnums=3)
+        self._act_each = jax.jit(jax.vmap(self._collect))
 
     def __call__(
         self,
