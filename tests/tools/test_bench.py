@@ -16,8 +16,12 @@ from qamx._utils.flops import Product, count, flops
 from qamx.cli import main
 from qamx.data.transitions import windows
 from qamx.tools.bench_measure import host_windows
+from qamx.tools.bench_program import Cost, Kernel, read_launches, read_program, size
 
 ROOT = Path(__file__).parents[2]
+COMPILED = Path(__file__).parent / "gpu_program"
+"""Texts of XLA for an H100. An update takes x (16, 8) three times through tanh(x w) and keeps the
+three results; it adds their sum, and the product of the last with 16 of 100 rows, to w (8, 8)."""
 
 WITHOUT_OPTIONAL = """
 import sys
@@ -82,3 +86,73 @@ def test_it_runs_without_simulators_and_checkpoints(tmp_path):
 def test_what_cannot_be_measured_is_said_at_once(capsys, arguments, words):
     assert main(["bench", *arguments.split()]) == 2
     assert words in capsys.readouterr().err
+
+
+def compiled_program():
+    return read_program((COMPILED / "program.txt").read_text())
+
+
+def launches_of(program):
+    sequence, metadata = (COMPILED / f"thunk_{kind}.txt" for kind in ("sequence", "metadata"))
+    return read_launches(sequence.read_text(), metadata.read_text(), program)
+
+
+def test_kernels_of_an_update_are_counted_inner_loops_in_full():
+    launches = launches_of(compiled_program())
+    # The loop's condition, two copies and zeros, three times (condition, product, tanh, copy into
+    # the results, counter); in the graph rows, product, sum, w, counter. The copies before the loop
+    # over updates are no part of an update.
+    assert sum(kernel.times for kernel in launches.kernels) == 1 + 3 + 3 * 5 + 5
+    assert (launches.graphs, launches.alone) == (1, 1 + 3 + 3 * 5)
+    assert launches.kernels[0] == Kernel("wrapped_compare", 1, False)
+    assert Kernel("wrapped_tanh", 3, False) in launches.kernels
+    assert Kernel("input_reduce_fusion", 1, True) in launches.kernels
+    assert not {"copy.20", "copy.21"} & {kernel.name for kernel in launches.kernels}
+
+
+@pytest.mark.parametrize(
+    ("name", "cost"),
+    [
+        ("custom-call.1", Cost(4 * (16 * 8 + 8 * 8 + 16 * 8), 2 * 16 * 8 * 8, 1)),
+        ("custom-call.3", Cost(4 * (16 * 8 + 16 * 8 + 8 * 8), 2 * 8 * 8 * 16, 1)),
+        ("wrapped_tanh", Cost(4 * 2 * 16 * 8)),
+        ("input_reduce_fusion", Cost(4 * (3 * 16 * 8 + 1))),
+        ("loop_add_fusion.1", Cost(4 * (16 * 8 + 1 + 16 * 8))),  # 16 of 100 rows, their place
+        ("loop_dynamic_update_slice_fusion", Cost(4 * (16 * 8 + 1 + 16 * 8))),  # one of 3 parts
+        ("a thunk without an instruction", Cost()),
+    ],
+)
+def test_bytes_and_flop_of_a_kernel_are_those_of_its_shapes(name, cost):
+    assert compiled_program().cost(name) == cost
+
+
+def test_products_inside_fusions_count():
+    text = """
+%fused (a: f32[4,8], b: f32[8,2]) -> f32[4,2] {
+  %a = f32[4,8]{1,0} parameter(0)
+  %b = f32[8,2]{1,0} parameter(1)
+  ROOT %dot.1 = f32[4,2]{1,0} dot(%a, %b), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+ENTRY %main (x: f32[4,8], y: f32[8,2]) -> f32[4,2] {
+  %x = f32[4,8]{1,0} parameter(0)
+  %y = f32[8,2]{1,0} parameter(1)
+  ROOT %gemm = f32[4,2]{1,0} fusion(%x, %y), kind=kCustom, calls=%fused
+}
+"""
+    assert read_program(text).cost("gemm") == Cost(4 * (32 + 16 + 8), 2 * 4 * 2 * 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ("pred[]", 1),
+        ("bf16[3,5]{1,0}", 30),
+        ("(f32[2,2]{1,0}, /*index=1*/s8[8]{0})", 24),
+        ("s4[3]{0:E(4)}", 2),
+        ("f8e4m3fn[7]{0}", 7),
+        ("()", 0),
+    ],
+)
+def test_bytes_of_a_shape(shape, expected):
+    assert size(shape) == expected
