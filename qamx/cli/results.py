@@ -87,10 +87,11 @@ def add_bench(commands: Subparsers) -> None:
     parser = add_command(commands, "bench", summary, "qamx.tools.bench:bench")
     parser.several("--method", "NAME", "default: two", dest="methods")
     parser.choice("--device", ("cpu", "gpu"), "default: what JAX finds")
-    seeds = "seeds side by side in one program (default: 1 2 4 8 12)"
-    default = [1, 2, 4, 8, 12]
-    parser.add_argument("--seeds", nargs="+", type=int, default=default, metavar="N", help=seeds)
-    size = "of networks and batches (default: quickstart on a CPU, else paper)"
+    chip = "count kernels of a GPU that is not there: h100, or a target file of XLA"
+    parser.add_argument("--for", dest="target", metavar="CHIP", help=chip)
+    seeds = "seeds side by side in one program (default: 1 2 4 8 12; with --for 1)"
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help=seeds)
+    size = "of networks and batches (default: paper with --for or on a GPU, else quickstart)"
     parser.choice("--size", ("paper", "quickstart", "tiny"), size)
     precisions = ("tf32", "float32", "bfloat16")
     parser.choice("--precision", precisions, "as [compute]", default="tf32")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -28,12 +28,16 @@ Device: TypeAlias = Literal["cpu", "gpu"]
 METHODS = ("qam", "qam_edit")
 """Measured where none is named."""
 
+SEEDS = (1, 2, 4, 8, 12)
+"""Numbers of seeds that are timed where none is given."""
+
 
 def bench(
     methods: Sequence[str],
     *,
     device: Device | None,
-    seeds: Sequence[int],
+    target: str | None,
+    seeds: Sequence[int] | None,
     size: str | None,
     observation: int | None,
     action: int | None,
@@ -44,44 +48,74 @@ def bench(
 ) -> int:
     """Measures each method; what is None is chosen by the device and the size.
 
+    With a `target`, counts the update's program for that GPU instead (`qamx.tools.bench_gpu`).
+
     **Raises:** `UserError` for a method, device, number or file that cannot be.
     """
+    seeds = (SEEDS if target is None else (1,)) if seeds is None else seeds
     numbers = {"observation": observation, "action": action, "updates": updates, "rounds": rounds}
-    for name, value in (*(("seeds", count) for count in seeds), *numbers.items()):
+    _check(methods, (*(("seeds", count) for count in seeds), *numbers.items()), file)
+    if target is None:
+        reserve_devices(max(seeds, default=1))
+        _use(device)
+    on_cpu = target is None and jax.default_backend() == "cpu"
+    name = size or ("quickstart" if on_cpu else "paper")
+    sizes = SIZES[name]
+    settings = {
+        "jax": jax.__version__,
+        "size": name,
+        "observation": observation or sizes.observation,
+        "action": action or sizes.action,
+        "precision": precision,
+    }
+    shape = settings["observation"], settings["action"]
+    agents = {method: settings_of(method, **sizes.agent) for method in methods or METHODS}
+    problems = {method: BenchProblem(agent, *shape) for method, agent in agents.items()}
+    if target is not None:
+        if device is not None or updates is not None:
+            other = "--device" if device is not None else "--updates"
+            raise UserError(f"--for {target}: nothing runs there; leave {other} or --for out")
+        from qamx.tools.bench_gpu import bench_gpu
+
+        return bench_gpu(target, problems, seeds, precision, settings, file)
+    budget = TimingBudget(updates or (sizes.updates if on_cpu else 100), rounds)
+    return _time(problems, seeds, budget, settings, file)
+
+
+def _time(
+    problems: Mapping[str, BenchProblem],
+    seeds: Sequence[int],
+    budget: TimingBudget,
+    settings: Mapping[str, Any],
+    file: Path | None,
+) -> int:
+    settings = {
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        **settings,
+        **dataclasses.asdict(budget),
+    }
+    results: list[Figures] = []
+    for method, problem in problems.items():
+        print(f"{method}: compiling and measuring", flush=True)
+        results.append(measure(method, problem, tuple(seeds), settings["precision"], budget))
+        if file is not None:  # after each method, so that an interruption loses one at most
+            report = {**settings, "methods": [dataclasses.asdict(result) for result in results]}
+            write_text("--json", file, json.dumps(report, indent=2) + "\n")
+    _print(settings, results)
+    return 0
+
+
+def _check(
+    methods: Sequence[str], numbers: Iterable[tuple[str, int | None]], file: Path | None
+) -> None:
+    for name, value in numbers:
         if value is not None and value < 1:
             raise UserError(f"--{name}: found {value}; write a positive integer, e.g. 4")
     for method in methods:
         registry.agents[method]
     if file is not None and not file.parent.is_dir():
         raise UserError(f"--json {file}: its folder does not exist; create it, or name another")
-    if seeds:
-        reserve_devices(max(seeds))
-    _use(device)
-    backend = jax.default_backend()
-    name = size or ("quickstart" if backend == "cpu" else "paper")
-    sizes = SIZES[name]
-    budget = TimingBudget(updates or (sizes.updates if backend == "cpu" else 100), rounds)
-    settings = {
-        "backend": backend,
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "size": name,
-        "observation": observation or sizes.observation,
-        "action": action or sizes.action,
-        "precision": precision,
-        **dataclasses.asdict(budget),
-    }
-    results: list[Figures] = []
-    for method in methods or METHODS:
-        agent = settings_of(method, **sizes.agent)
-        problem = BenchProblem(agent, settings["observation"], settings["action"])
-        print(f"{method}: compiling and measuring", flush=True)
-        results.append(measure(method, problem, tuple(seeds), precision, budget))
-        if file is not None:  # after each method, so that an interruption loses one at most
-            report = {**settings, "methods": [dataclasses.asdict(result) for result in results]}
-            write_text("--json", file, json.dumps(report, indent=2) + "\n")
-    _print(settings, results)
-    return 0
 
 
 def _use(device: Device | None) -> None:

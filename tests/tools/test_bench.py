@@ -15,6 +15,7 @@ from toy import RandomWalks
 from qamx._utils.flops import Product, count, flops
 from qamx.cli import main
 from qamx.data.transitions import windows
+from qamx.tools import bench_gpu
 from qamx.tools.bench_measure import host_windows
 from qamx.tools.bench_program import Cost, Kernel, read_launches, read_program, size
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 COMPILED = Path(__file__).parent / "gpu_program"
 """Texts of XLA for an H100. An update takes x (16, 8) three times through tanh(x w) and keeps the
 three results; it adds their sum, and the product of the last with 16 of 100 rows, to w (8, 8)."""
+TARGET = (ROOT / "qamx/tools/h100.txtpb").read_text()
 
 WITHOUT_OPTIONAL = """
 import sys
@@ -81,6 +83,9 @@ def test_it_runs_without_simulators_and_checkpoints(tmp_path):
         ("--seeds 0", "--seeds: found 0; write a positive integer"),
         ("--json none/b.json", "--json none/b.json: its folder does not exist"),
         ("--device gpu", "--device gpu: JAX finds cpu only; install JAX for this"),
+        ("--for h100 --device cpu", "--for h100: nothing runs there; leave --device or --for out"),
+        ("--for h100 --updates 2", "--for h100: nothing runs there; leave --updates or --for out"),
+        ("--for none.txtpb", "--for none.txtpb: No such file or directory; write h100, or a file"),
     ],
 )
 def test_what_cannot_be_measured_is_said_at_once(capsys, arguments, words):
@@ -156,3 +161,40 @@ ENTRY %main (x: f32[4,8], y: f32[8,2]) -> f32[4,2] {
 )
 def test_bytes_of_a_shape(shape, expected):
     assert size(shape) == expected
+
+
+def test_the_model_takes_the_longest_of_bytes_flop_and_launch(tmp_path):
+    chip = bench_gpu.Chip.read("h100")
+    assert chip.bandwidth == 3_352_320_000_000
+    assert bench_gpu.model_seconds(Cost(1, 1, 1), chip) == 2.5e-6
+    assert bench_gpu.model_seconds(Cost(3_352_320_000, 0, 0), chip) == pytest.approx(1e-3)
+    assert bench_gpu.model_seconds(Cost(1, 8 * 10**12, 1), chip) == pytest.approx(2e-2)
+    other = tmp_path / "other.txtpb"
+    other.write_text("".join(row for row in TARGET.splitlines(True) if "bandwidth" not in row))
+    assert bench_gpu.Chip.read(str(other)).bandwidth == 3.35e12
+
+
+def test_without_the_plugin_the_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(bench_gpu, "entry_points", lambda group: ())
+    assert main(["bench", "--for", "h100"]) == 2
+    error = capsys.readouterr().err
+    assert f"--for h100: found JAX {jax.__version__} without its CUDA plugin" in error
+    assert 'pip install -e ".[cuda12]"' in error
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"\xff\xfe", "it is not a text"),
+        (b"cores = 132", "found no threads_per_block_limit; write a GpuTargetConfig"),
+        (TARGET.replace("    major: 9\n", "").encode(), "found no cuda_compute_capability"),
+        (TARGET.replace('"CUDA"', '"ROCM"').encode(), 'found no platform_name: "CUDA"'),
+    ],
+)
+def test_a_bad_target_file_is_one_message(tmp_path, capsys, text, words):
+    file = tmp_path / "chip.txtpb"
+    file.write_bytes(text)
+    assert main(["bench", "--for", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--for {file}: " in line
+    assert words in line

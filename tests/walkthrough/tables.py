@@ -158,6 +158,11 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         StandIn(stages.served, "the server goes on until it is ended"),
     ),
     ("deploy.md", "python docs/examples/serving/client.py", StandIn(stages.client, "as above")),
+    (
+        "performance.md",
+        "qamx bench --for *",
+        Change("--size tiny --seeds 1", f"{_LONG}; without the extra cuda12 it says so", (0, 2)),
+    ),
     ("performance.md", "qamx bench*", Change(f"{_BENCH} --seeds 1 2", _LONG)),
     ("performance.md", "python benchmarks/forms.py *", Change("--size tiny --rounds 1", _LONG)),
     ("performance.md", "python benchmarks/evaluation.py *", StandIn(stages.one_evaluation, _LONG)),
