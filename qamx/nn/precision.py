@@ -1,7 +1,7 @@
 """The precision of matrix products, chosen when a program is traced."""
 
 import contextlib
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -61,11 +61,15 @@ def stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @jax.custom_vjp
 def _rounded(x: Array, kernel: Array) -> Array:
+    return _multiply(x, kernel, jnp.float32)
+
+
+def _multiply(x: Array, kernel: Array, out: Any) -> Array:
     return jnp.matmul(
         x.astype(jnp.bfloat16),
         kernel.astype(jnp.bfloat16),
         precision=jax.lax.Precision.DEFAULT,
-        preferred_element_type=jnp.float32,
+        preferred_element_type=out,
     )
 
 
@@ -81,7 +85,9 @@ def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
         # The library takes bfloat16 only if the left factor's rows are contiguous in memory;
         # the barrier keeps the compiler from multiplying by a transposed view instead.
         columns = jax.lax.optimization_barrier(columns)
-    return _rounded(slope, kernel.T).astype(x.dtype), _rounded(columns, slopes)
+    if x.dtype == jnp.bfloat16:  # the gradient of what a hidden layer keeps
+        return _multiply(slope, kernel.T, x.dtype), _rounded(columns, slopes)
+    return _rounded(slope, kernel.T), _rounded(columns, slopes)
 
 
 _rounded.defvjp(_forward, _backward)
