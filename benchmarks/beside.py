@@ -89,7 +89,7 @@ def report(rounds: list[tuple[Mapping[str, float], Mapping[str, float]]]) -> Non
     """Prints medians, and the median and range of the ratios."""
     for name in rounds[0][0]:
         before, after = ([side[name] for side in sides] for sides in zip(*rounds, strict=True))
-        ratios = [one / other for one, other in zip(before, after, strict=True)]
+        ratios = [old / new for old, new in zip(before, after, strict=True)]
         print(
             f"{name:32} {statistics.median(before):9.2f} {statistics.median(after):9.2f}   "
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"

@@ -141,7 +141,7 @@ def compiling_for(platform: str) -> Iterator[None]:
 
 
 def compiler_options(once: bool = False) -> dict[str, int]:
-    """How far a program is optimised; `once` is for one that takes longer to compile than to run.
+    """XLA's options of a program; `once` is for one that takes longer to compile than to run.
 
     On a CPU, LLVM's highest level compiles 1.6 times as long as the one below it, and the
     programs are no faster (measured in docs/performance.md).

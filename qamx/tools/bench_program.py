@@ -1,4 +1,4 @@
-"""What one update of a compiled GPU program launches, read from the texts that XLA writes.
+"""The launches of one update of a compiled GPU program, read from the texts that XLA writes.
 
 XLA's thunks start work on the device. A kernel is a thunk that holds no others: a fusion, a matrix
 product or another call of a library, a copy, a memset. Loops, branches, sequences and command
@@ -98,52 +98,64 @@ class Program:
         slices, the slices count; of one that it updates in place, the update. A workspace of a
         matrix product doesn't count.
         """
-        one = self.instructions.get(name)
-        if one is None:
+        instruction = self.instructions.get(name)
+        if instruction is None:
             return Cost()
-        called = self._called(one)
+        called = self._called(instruction)
         if called is not None:
             flops = [flop for inner in called.instructions.values() if (flop := self._flop(inner))]
             read = sum(self._read(called, each) for each in called.instructions.values())
             return Cost(read + self._written(called, called.root), sum(flops), len(flops))
-        flop = self._flop(one)
-        written = size(one.shape.partition(", s8[")[0] if flop else one.shape)
-        read = sum(size(self.instructions[each].shape) for each in dict.fromkeys(one.operands))
+        flop = self._flop(instruction)
+        written = size(instruction.shape.partition(", s8[")[0] if flop else instruction.shape)
+        read = sum(
+            size(self.instructions[each].shape) for each in dict.fromkeys(instruction.operands)
+        )
         return Cost(read + written, flop, int(flop > 0))
 
     def trips(self, name: str) -> int:
-        """Iterations of a loop: those that XLA knows, else one."""
-        one = self.instructions.get(name)
-        known = one and re.search(r'"known_trip_count":\{"n":"(\d+)"', one.attributes)
+        """Iterations of a loop: those that XLA knows, else instruction."""
+        instruction = self.instructions.get(name)
+        known = instruction and re.search(
+            r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes
+        )
         return int(known.group(1)) if known else 1
 
-    def _called(self, one: Instruction) -> Computation | None:
-        called = re.search(r"calls=%([\w.-]+)", one.attributes) if one.opcode == "fusion" else None
+    def _called(self, instruction: Instruction) -> Computation | None:
+        called = (
+            re.search(r"calls=%([\w.-]+)", instruction.attributes)
+            if instruction.opcode == "fusion"
+            else None
+        )
         return self.computations[called.group(1)] if called else None
 
-    def _read(self, fusion: Computation, one: Instruction) -> int:
-        if one.opcode != "parameter":
+    def _read(self, fusion: Computation, instruction: Instruction) -> int:
+        if instruction.opcode != "parameter":
             return 0
-        whole, uses = size(one.shape), fusion.uses(one.name)
+        whole, uses = size(instruction.shape), fusion.uses(instruction.name)
         if not all(each.opcode in (*SLICING, UPDATE) and at == 0 for each, at in uses):
             return whole
         return min(whole, sum(size(each.shape) for each, _ in uses if each.opcode in SLICING))
 
     def _written(self, fusion: Computation, name: str) -> int:
-        one = fusion.source(name)
-        if one.opcode == "tuple":
-            return sum(self._written(fusion, each) for each in one.operands)
-        updated = one.opcode == UPDATE
-        return size(fusion.instructions[one.operands[1]].shape if updated else one.shape)
+        instruction = fusion.source(name)
+        if instruction.opcode == "tuple":
+            return sum(self._written(fusion, each) for each in instruction.operands)
+        updated = instruction.opcode == UPDATE
+        return size(
+            fusion.instructions[instruction.operands[1]].shape if updated else instruction.shape
+        )
 
-    def _flop(self, one: Instruction) -> int:
+    def _flop(self, instruction: Instruction) -> int:
         """2 x entries of the result x entries that are summed, of a matrix product, else 0."""
-        summed = re.search(r'lhs_contracting_dim\w+"?[=:][{\[]([\d,"]*)[}\]]', one.attributes)
-        if one.opcode not in ("dot", "custom-call") or summed is None:
+        summed = re.search(
+            r'lhs_contracting_dim\w+"?[=:][{\[]([\d,"]*)[}\]]', instruction.attributes
+        )
+        if instruction.opcode not in ("dot", "custom-call") or summed is None:
             return 0
-        left = _arrays(self.instructions[one.operands[0]].shape)[0][1]
+        left = _arrays(self.instructions[instruction.operands[0]].shape)[0][1]
         axes = [int(axis) for axis in re.findall(r"\d+", summed.group(1))]
-        return 2 * prod(_arrays(one.shape)[0][1]) * prod(left[axis] for axis in axes)
+        return 2 * prod(_arrays(instruction.shape)[0][1]) * prod(left[axis] for axis in axes)
 
 
 def read_program(text: str) -> Program:
@@ -157,10 +169,12 @@ def read_program(text: str) -> Program:
             opcode, _, rest = rest.partition("(")
             operands, _, attributes = rest.partition(")")
             names = tuple(re.findall(r"%([\w.-]+)", operands))
-            one = Instruction(found.group(2), shape, opcode, names, attributes)
-            computation.instructions[one.name] = program.instructions[one.name] = one
+            instruction = Instruction(found.group(2), shape, opcode, names, attributes)
+            computation.instructions[instruction.name] = program.instructions[instruction.name] = (
+                instruction
+            )
             if found.group(1):
-                computation.root = one.name
+                computation.root = instruction.name
     return program
 
 

@@ -268,7 +268,7 @@ class Trainer:
 
         with matmul_precision(self._precision):
             metrics = jax.eval_shape(metrics_of_one, (arrays, key), replay)
-        totals = {name: jnp.zeros(axes, one.dtype) for name, one in metrics.items()}
+        totals = {name: jnp.zeros(axes, metric.dtype) for name, metric in metrics.items()}
         counted = jnp.zeros(axes, jnp.int32)
         return self._seeds.place_own(Training(arrays, key, totals, counted))
 
