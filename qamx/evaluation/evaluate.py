@@ -18,8 +18,8 @@ from qamx.config import EnvironmentSettings, Experiment, load
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
 from qamx.envs import close_envs
 from qamx.errors import UserError
+from qamx.evaluation.intervals import Pairing, mean_interval, success_interval
 from qamx.evaluation.policy_source import PolicySource, source_of_export, source_of_run, task_of
-from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.trained_policy import load_experiment
 from qamx.training.evaluator import Evaluator, PlayedEpisode, Role, summarise
 from qamx.training.guards import Watchdog, open_watched_envs

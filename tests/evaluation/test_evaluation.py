@@ -24,9 +24,9 @@ from qamx.errors import RunError, UserError
 from qamx.evaluation import replay
 from qamx.evaluation.evaluate import EvaluationResult, experiment_of, play
 from qamx.evaluation.frames import FAILURE, LONGEST_GIF, SUCCESS, Gif, Grid, Mp4
+from qamx.evaluation.intervals import Pairing, mean_interval, success_interval
 from qamx.evaluation.policy_source import PolicySource, source_of_run
 from qamx.evaluation.replay import EpisodeReplay, check_draws
-from qamx.evaluation.statistics import Pairing, mean_interval, success_interval
 from qamx.evaluation.video import write_videos
 from qamx.normalisation import Normalisation, NormalisedEnvironment
 from qamx.training.evaluator import PlayedEpisode
