@@ -129,14 +129,19 @@ def test_a_failed_save_stops_the_run_by_the_next_step(whole, tmp_path, monkeypat
         "manifest": (checkpoint, "write_manifest"),
     }[part]
     runner = start(tmp_path)
-    original = getattr(owner, name)
+    (run,) = runner._group.runs
+    save = run.save
 
     def full(*arguments):
-        if runner._saved_step >= 60:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return original(*arguments)
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(owner, name, full)
+    def save_on_a_full_disk(step, *arguments):
+        if step == 60:
+            run.checkpoints.wait()
+            monkeypatch.setattr(owner, name, full)
+        save(step, *arguments)
+
+    monkeypatch.setattr(run, "save", save_on_a_full_disk)
     with pytest.raises(RunError, match=r"step 60 was not saved.*disk is full.*MiB free.*step 50"):
         runner.run()
     assert runner._step <= 70
