@@ -1,12 +1,15 @@
-"""Two checkouts side by side: an update, its compilation, seeds together, a run of one update.
+"""Two programs side by side: an update, its compilation, seeds together, a run of one update.
 
     python benchmarks/beside.py BEFORE AFTER --size quickstart --method qam --rounds 7 --seeds 4
     python benchmarks/beside.py BEFORE AFTER --start --rounds 3
+    python benchmarks/beside.py RELEASE . --python PYTHON --size quickstart --rounds 7
 
-Each round starts one process in each checkout, in turn, with this interpreter. Printed are each
-side's median, and the median and range of the rounds' ratios, BEFORE over AFTER: above 1, AFTER
-is faster. `--start` times a process from its imports to the end of its first update instead,
-without programs kept from before (`cold`) and with them (`warm`).
+`BEFORE` and `AFTER` are checkouts of qamx; `BEFORE` may also be a clone of the authors' release
+(https://github.com/ColinQiyangLi/qam), `PYTHON` then being the interpreter of an environment with
+what that needs. Each round starts one process of each side, in turn. Printed are each side's
+median, and the median and range of the rounds' ratios, BEFORE over AFTER: above 1, AFTER is
+faster. `--start` times a process from its imports to the end of its first update instead, without
+programs kept from before (`cold`) and with them (`warm`).
 """
 
 import argparse
@@ -18,9 +21,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-FIELDS = {"update_ms": "update, ms", "trace_s": "trace, s", "compile_s": "compile, s"}
+from qamx.config.agents import QAMEditSettings, QAMSettings
+from qamx.tools.bench_measure import SIZES, settings_of
+
+UPDATE, FIRST = "update, ms", "trace and compile, s"
 
 START = [
     "run",
@@ -63,12 +70,43 @@ def bench(checkout: Path, arguments: argparse.Namespace) -> dict[str, float]:
         words = ["bench", "--device", "cpu", *sizes, *seeds, "--rounds", "3", "--json", str(file)]
         qamx(checkout, [*words, "--method", arguments.method], Path(folder))
         (result,) = json.loads(file.read_text(encoding="utf-8"))["methods"]
-    figures = {label: result[name] for name, label in FIELDS.items()}
+    figures = {UPDATE: result["update_ms"], FIRST: result["trace_s"] + result["compile_s"]}
     for each in result["together"]:
         figures[f"update of {each['seeds']} seeds, ms"] = (
             1e3 * each["seeds"] / each["updates_per_second"]
         )
     return figures
+
+
+def bench_release(release: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """The same of the authors' release."""
+    size, method = (
+        SIZES[arguments.size],
+        settings_of(arguments.method, **SIZES[arguments.size].agent),
+    )
+    assert isinstance(method, QAMSettings | QAMEditSettings)
+    edits = isinstance(method, QAMEditSettings)
+    settings = {
+        "horizon_length": method.horizon,
+        "action_chunking": True,
+        "batch_size": method.batch_size,
+        "num_qs": method.ensemble_size,
+        "flow_steps": method.flow_steps,
+        "actor_hidden_dims": method.actor_hidden,
+        "value_hidden_dims": method.critic_hidden,
+        "edit_scale": method.edit_scale if edits else 0.0,
+    }
+    words = {
+        "observation": size.observation,
+        "action": size.action,
+        "updates": size.updates,
+        "settings": settings,
+    }
+    script = Path(__file__).with_name("authors_update.py")
+    command = [str(arguments.python), str(script), str(release), json.dumps(words)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    return {UPDATE: result["update_ms"], FIRST: result["first_s"]}
 
 
 def start(checkout: Path, arguments: argparse.Namespace) -> dict[str, float]:
@@ -87,7 +125,7 @@ def start(checkout: Path, arguments: argparse.Namespace) -> dict[str, float]:
 
 def report(rounds: list[tuple[Mapping[str, float], Mapping[str, float]]]) -> None:
     """Prints medians, and the median and range of the ratios."""
-    for name in rounds[0][0]:
+    for name in rounds[0][0]:  # a release has no seeds together
         before, after = ([side[name] for side in sides] for sides in zip(*rounds, strict=True))
         ratios = [old / new for old, new in zip(before, after, strict=True)]
         print(
@@ -108,17 +146,22 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", default=["1"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--start", action="store_true")
+    parser.add_argument("--python", type=Path, default=Path(sys.executable))
     parser.add_argument("--data", type=Path, default=Path("data/quickstart"))
     arguments = parser.parse_args()
     measure = start if arguments.start else bench
+    measure_before = measure if (arguments.before / "qamx").is_dir() else bench_release
     rounds = []
     for number in range(arguments.rounds):
-        sides = (arguments.before.resolve(), arguments.after.resolve())
+        before, after = (
+            partial(measure_before, arguments.before.resolve(), arguments),
+            partial(measure, arguments.after.resolve(), arguments),
+        )
         if number % 2:  # neither side always goes first
-            later = measure(sides[1], arguments)
-            rounds.append((measure(sides[0], arguments), later))
+            later = after()
+            rounds.append((before(), later))
         else:
-            rounds.append((measure(sides[0], arguments), measure(sides[1], arguments)))
+            rounds.append((before(), after()))
     print(f"{'':32} {'before':>9} {'after':>9}   before / after")
     report(rounds)
 

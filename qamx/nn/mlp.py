@@ -32,8 +32,10 @@ class Linear(eqx.Module):
         self.kernel = glorot(key, (in_size, out_size))
         self.bias = jnp.zeros(out_size)
 
-    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        return product(x, self.kernel) + self.bias
+    def __call__(
+        self, x: Float[Array, "*batch in"], *, hidden: bool = False
+    ) -> Float[Array, "*batch out"]:
+        return product(x, self.kernel, hidden=hidden) + self.bias
 
 
 class LayerNorm(eqx.Module):
@@ -82,7 +84,7 @@ class Trunk(eqx.Module):
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch hidden"]:
         for i, layer in enumerate(self.layers):
-            x = self.activation(layer(x))
+            x = self.activation(layer(x, hidden=True))
             if self.norms:
                 x = self.norms[i](x)
             x = stored(x)

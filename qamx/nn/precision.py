@@ -1,6 +1,7 @@
 """The precision of matrix products, chosen when a program is traced."""
 
 import contextlib
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -35,11 +36,14 @@ def matmul_precision(
 
 
 def product(
-    x: Float[Array, "*batch in"], kernel: Float[Array, "in out"]
+    x: Float[Array, "*batch in"], kernel: Float[Array, "in out"], *, hidden: bool = False
 ) -> Float[Array, "*batch out"]:
-    """x @ kernel, in the precision of the context (which is part of JAX's cache keys)."""
+    """x @ kernel, in the precision of the context (which is part of JAX's cache keys).
+
+    **Arguments:** with `hidden`, the result is as `stored` keeps it.
+    """
     if getattr(jax.config, _OPTION) == _BFLOAT16:
-        return _rounded(x, kernel)
+        return _rounded(x, kernel, jnp.bfloat16 if hidden and _stores_bfloat16() else jnp.float32)
     return x @ kernel
 
 
@@ -49,8 +53,11 @@ def stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
     With bfloat16 on an accelerator that is bfloat16, half the memory traffic, and so is its
     gradient. A CPU, which would compute it by conversions, keeps float32.
     """
-    rounds = getattr(jax.config, _OPTION) == _BFLOAT16 and target() != "cpu"
-    return x.astype(jnp.bfloat16) if rounds else x
+    return x.astype(jnp.bfloat16) if _stores_bfloat16() else x
+
+
+def _stores_bfloat16() -> bool:
+    return getattr(jax.config, _OPTION) == _BFLOAT16 and target() != "cpu"
 
 
 # JAX also has an algorithm of float32 products with bfloat16 inputs (`BF16_BF16_F32`), but its CPU
@@ -59,9 +66,9 @@ def stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
 # rule below, which uses the same product.
 
 
-@jax.custom_vjp
-def _rounded(x: Array, kernel: Array) -> Array:
-    return _multiply(x, kernel, jnp.float32)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _rounded(x: Array, kernel: Array, out: Any) -> Array:
+    return _multiply(x, kernel, out)
 
 
 def _multiply(x: Array, kernel: Array, out: Any) -> Array:
@@ -73,11 +80,11 @@ def _multiply(x: Array, kernel: Array, out: Any) -> Array:
     )
 
 
-def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _rounded(x, kernel), (x, kernel)
+def _forward(x: Array, kernel: Array, out: Any) -> tuple[Array, tuple[Array, Array]]:
+    return _rounded(x, kernel, out), (x, kernel)
 
 
-def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+def _backward(out: Any, saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
     x, kernel = saved
     rows, slopes = x.reshape(-1, x.shape[-1]), slope.reshape(-1, slope.shape[-1])
     columns = rows.astype(jnp.bfloat16).T
@@ -85,9 +92,10 @@ def _backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
         # The library takes bfloat16 only if the left factor's rows are contiguous in memory;
         # the barrier keeps the compiler from multiplying by a transposed view instead.
         columns = jax.lax.optimization_barrier(columns)
-    if x.dtype == jnp.bfloat16:  # the gradient of what a hidden layer keeps
-        return _multiply(slope, kernel.T, x.dtype), _rounded(columns, slopes)
-    return _rounded(slope, kernel.T), _rounded(columns, slopes)
+    return (
+        _rounded(slope, kernel.T, x.dtype),  # bfloat16 for what a hidden layer keeps
+        _rounded(columns, slopes, kernel.dtype),
+    )
 
 
 _rounded.defvjp(_forward, _backward)
