@@ -1,6 +1,7 @@
 """Multi-layer perceptrons over any leading batch axes."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from qamx._types import Key
-from qamx.nn.precision import product, stored
+from qamx.nn.precision import product, recomputed
 
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
@@ -32,10 +33,8 @@ class Linear(eqx.Module):
         self.kernel = glorot(key, (in_size, out_size))
         self.bias = jnp.zeros(out_size)
 
-    def __call__(
-        self, x: Float[Array, "*batch in"], *, hidden: bool = False
-    ) -> Float[Array, "*batch out"]:
-        return product(x, self.kernel, hidden=hidden) + self.bias
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        return product(x, self.kernel) + self.bias
 
 
 class LayerNorm(eqx.Module):
@@ -84,11 +83,12 @@ class Trunk(eqx.Module):
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch hidden"]:
         for i, layer in enumerate(self.layers):
-            x = self.activation(layer(x, hidden=True))
-            if self.norms:
-                x = self.norms[i](x)
-            x = stored(x)
+            x = recomputed(partial(self._activate, i))(product(x, layer.kernel, hidden=True))
         return x
+
+    def _activate(self, i: int, x: Float[Array, "*batch hidden"]) -> Float[Array, "*batch hidden"]:
+        x = self.activation(x + self.layers[i].bias)
+        return self.norms[i](x) if self.norms else x
 
 
 class MLP(eqx.Module):

@@ -1,6 +1,7 @@
 """The precision of matrix products, chosen when a program is traced."""
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -54,6 +55,18 @@ def stored(x: Float[Array, "..."]) -> Float[Array, "..."]:
     gradient. A CPU, which would compute it by conversions, keeps float32.
     """
     return x.astype(jnp.bfloat16) if _stores_bfloat16() else x
+
+
+def recomputed(layer: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A layer's elementwise part, `stored`; what bfloat16 keeps for its gradient is its input.
+
+    Kept in float32, the activation's and norm's intermediates would be four times as large.
+    """
+
+    def kept(x: Array) -> Array:
+        return stored(layer(x))
+
+    return jax.checkpoint(kept) if _stores_bfloat16() else kept
 
 
 def _stores_bfloat16() -> bool:
