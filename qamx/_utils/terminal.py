@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
@@ -79,15 +79,24 @@ class Progress:
 
     A context manager; lines go to the log, in order with other messages.
 
-    **Arguments:** `total` counts what there is to do, `first` what was done before; `unit` is the
-    plural of what is counted; `line` is the template of a line.
+    **Arguments:** `total` counts what there is to do, None if that is not known, `first` what was
+    done before; `show` writes a number of it, and `unit` is the plural of what is counted, empty
+    where `show` writes it too; `line` is the template of a line.
     """
 
     SECONDS = 30.0
     """Time between two lines, and the window of the rate."""
 
-    def __init__(self, total: float, first: float = 0, *, unit: str, line: str = LINE):
-        self._total, self._unit, self._line = total, unit, line
+    def __init__(
+        self,
+        total: float | None,
+        first: float = 0,
+        *,
+        unit: str,
+        line: str = LINE,
+        show: Callable[[float], str] = "{:,.0f}".format,
+    ):
+        self._total, self._unit, self._line, self._show = total, unit, line, show
         self._reached = deque([(time.monotonic(), first)])
         self._shown = time.monotonic()
         self._bar: Any = None
@@ -111,14 +120,14 @@ class Progress:
     def advance(self, done: float, label: str = "") -> None:
         """Shows that `done` of the total are done."""
         now, rate = time.monotonic(), self._rate(done)
-        shown = f"{rate:,.0f} {self._unit}/s"
+        shown, total = f"{self._show(rate)} {self._unit}".rstrip() + "/s", self._total
+        amounts = {"done": self._show(done), "total": "?" if total is None else self._show(total)}
         if self._bar is not None:
-            fields = {"amounts": f"{done:,.0f}/{self._total:,.0f}", "rate": shown}
+            fields = {"amounts": "{done}/{total}".format(**amounts), "rate": shown}
             self._bar.update(self._task, completed=done, description=label, **fields)
         elif now - self._shown >= self.SECONDS:
             self._shown = now
-            left = (self._total - done) / rate / 60 if rate else float("inf")
-            amounts = {"done": f"{done:,.0f}", "total": f"{self._total:,.0f}"}
+            left = (total - done) / rate / 60 if rate and total is not None else float("inf")
             _LOG.info(self._line.format(label=label, rate=shown, left=left, **amounts))
 
     def note(self, text: str) -> None:

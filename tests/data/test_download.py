@@ -4,6 +4,7 @@ Every case checks the requested bytes too: a restart instead of a resume would g
 """
 
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -24,6 +25,7 @@ import numpy as np
 import ogbench.utils
 import pytest
 from file_server import Answer, FileServer, archive
+from rich.console import Console
 
 from qamx._utils.machine import map_in_threads
 from qamx.cli import main
@@ -33,18 +35,18 @@ from qamx.data.ogbench.catalogue import (
     DOMAIN_OF,
     SERVER,
     known_names,
-    remote_dataset,
+    remote_files,
     server_urls,
 )
 from qamx.data.ogbench.dataset import find_files
 from qamx.data.ogbench.download import (
     PUBLISHED,
+    DownloadProgress,
     FileSize,
     Record,
     add_record,
     download,
     read_records,
-    show_progress,
 )
 from qamx.data.ogbench.generate import generate
 from qamx.data.ogbench.http import (
@@ -115,17 +117,17 @@ def test_plain_files_lie_where_ogbench_looks_for_them():
     plain = [name for name in known_names() if "-100m" not in name]
     assert {DOMAIN_OF[name] for name in plain} == set(DOMAIN_OF.values()) - {"cube-octuple"}
     for name in plain:
-        assert remote_dataset(name).files == (f"{name}-v0.npz", f"{name}-v0-val.npz")
+        assert remote_files(name) == (f"{name}-v0.npz", f"{name}-v0-val.npz")
 
 
 def test_shards_are_numbered_within_a_folder():
-    files = remote_dataset("cube-quadruple-play-100m-v0").files
+    files = remote_files("cube-quadruple-play-100m-v0")
     assert len(files) == 200
     folder = "cube-quadruple-play-100m-v0/cube-quadruple-play-v0"
     assert files[:3] == (f"{folder}-000.npz", f"{folder}-000-val.npz", f"{folder}-001.npz")
     assert files[-1] == f"{folder}-099-val.npz"
-    assert len(remote_dataset("humanoidmaze-giant-navigate-100m").files) == 50
-    assert remote_dataset("cube-quadruple-play-100m", shards=1).files == files[:2]
+    assert len(remote_files("humanoidmaze-giant-navigate-100m")) == 50
+    assert remote_files("cube-quadruple-play-100m", shards=1) == files[:2]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_a_set_that_is_there_is_verified_without_the_server(tmp_path, server, ca
 
 def test_the_first_files_of_a_folder_are_fetched_and_more_later(tmp_path, server):
     name = "cube-triple-play-100m"
-    every = remote_dataset(name).files
+    every = remote_files(name)
     server.files = {file: archive(seed) for seed, file in enumerate(every[:6])}
     files = fetch(server, tmp_path, name, shards=2)
     assert files == [tmp_path / file for file in every[:4]]
@@ -307,7 +309,7 @@ def test_a_transfer_that_is_told_to_stop_asks_no_more(tmp_path, server):
     server.script[TRAIN] = [Answer(status=503)]
     stop = threading.Event()
     stop.set()
-    transfer = Transfer(PartialFile(tmp_path / "part"), QUICK, stop, lambda size, total: None)
+    transfer = Transfer(PartialFile(tmp_path / "part"), QUICK, stop, lambda size: None)
     with pytest.raises(Cancelled):
         transfer.run(f"{server.url}/{TRAIN}")
     assert server.sent(TRAIN) == [0]
@@ -892,7 +894,7 @@ def test_a_run_downloads_the_set_that_it_lacks(tmp_path, server, monkeypatch):
 def test_a_run_completes_a_folder_that_was_left_unfinished(tmp_path, server, monkeypatch):
     monkeypatch.setenv("QAMX_MIRROR", server.url)
     name = "cube-triple-play-100m"
-    every = remote_dataset(name, shards=3).files
+    every = remote_files(name, shards=3)
     server.files = {file: archive(seed) for seed, file in enumerate(every)}
     server.script[every[2]] = [Answer(status=403)]
     refused(server, tmp_path, name, shards=3, jobs=1)
@@ -910,39 +912,38 @@ def test_a_run_completes_a_folder_that_was_left_unfinished(tmp_path, server, mon
 # ---------------------------------------------------------------- what is shown
 
 
-class Console:
-    """The part of a console that `show_progress` needs."""
-
-    is_terminal = False
-
-
-def test_lines_say_how_far_it_is(monkeypatch):
+@pytest.mark.parametrize(
+    ("total", "said"),
+    [(1_000_000, "1.6 MB of 4.0 MB, 3.9 kB/s, 10.2 min left"), (None, "1.6 MB, 3.9 kB/s")],
+    ids=["known", "unknown"],
+)
+def test_lines_say_how_far_it_is(monkeypatch, caplog, total, said):
     now = [0.0]
-    monkeypatch.setattr("qamx.data.ogbench.download.time.monotonic", lambda: now[0])
-    said = []
-    needs = {"a": FileSize(3_000_000, 1_000_000), "b": FileSize(1_000_000, 0)}
-    with show_progress(Console, needs, said.append) as progress:
-        progress.update("a", 1_500_000, 3_000_000)
-        now[0] = 31.0
-        progress.update("b", 120_000, 1_000_000)
-        progress.update("b", 130_000, 1_000_000)
-    assert said == ["1.6 MB of 4.0 MB, 20.0 kB/s, 2.0 min left"]
+    monkeypatch.setattr("qamx._utils.terminal.time.monotonic", lambda: now[0])
+    caplog.set_level(logging.INFO, "qamx")
+    with DownloadProgress(
+        {"a": FileSize(3_000_000, 1_000_000), "b": FileSize(total, 0)}
+    ) as progress:
+        progress.update("a", 1_500_000)
+        now[0] = 31.0  # 120 kB later
+        progress.update("b", 120_000)
+        progress.update("b", 130_000)
+    assert [record.getMessage() for record in caplog.records] == [said]
 
 
-def test_bars_are_drawn_on_a_terminal():
-    from rich.console import Console
-
+def test_a_bar_with_the_files_on_their_way_is_drawn_on_a_terminal(monkeypatch):
     shown = io.StringIO()
-    console = Console(file=shown, force_terminal=True, width=100)
+    console = functools.partial(Console, file=shown, force_terminal=True, width=160)
+    monkeypatch.setattr("rich.console.Console", console)
     needs = {"folder/a.npz": FileSize(2_000_000, 0), "folder/b.npz": FileSize(None, 0)}
-    with show_progress(console, needs, print) as progress:
-        progress.update("folder/a.npz", 1_000_000, 2_000_000)
-        progress.update("folder/b.npz", 500_000, None)
-        progress.finish("folder/b.npz")
-    drawn = shown.getvalue()
-    assert "a.npz" in drawn
-    assert "1.0/2.0 MB" in drawn
-    assert "2 files" in drawn
+    with DownloadProgress(needs) as progress:
+        progress.update("folder/a.npz", 1_000_000)
+        progress.update("folder/b.npz", 500_000)
+        progress.update("folder/b.npz", 600_000, complete=True)
+    last = [line for line in shown.getvalue().splitlines() if "2 files" in line][-1]
+    assert "1.6 MB/?" in last
+    assert "a.npz" in last
+    assert "b.npz" not in last
 
 
 def test_sizes_are_format_bytes():

@@ -19,7 +19,7 @@ from pages import ROOT
 from synthetic import seeds_like, write_run, write_seeds
 
 from qamx.config import load_suite
-from qamx.data.ogbench.catalogue import remote_dataset
+from qamx.data.ogbench.catalogue import remote_files
 from qamx.tools.results.published_results import published
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def a_server(walk: "Walk") -> None:
     walk.exits.callback(server.close)
     sets = (("antmaze-large-navigate", None), ("cube-double-play", None))
     for name, shards in (*sets, ("cube-quadruple-play-100m", 10)):
-        for file in remote_dataset(name, shards).files:
+        for file in remote_files(name, shards):
             server.files[file] = archive(len(server.files), rows=100)
     os.environ["QAMX_MIRROR"] = server.url
 

@@ -139,25 +139,15 @@ class UnavailableError(UserError):
     """A data set that OGBench names, but has no file of."""
 
 
-class RemoteDataset(NamedTuple):
-    """A data set on a server.
-
-    **Arguments:** `name` has the version; `files` are paths below the server's URL, and below the
-    data directory.
-    """
-
-    name: str
-    files: tuple[str, ...]
-
-
 def known_names() -> tuple[str, ...]:
     """The names of all sets that can be downloaded, without the version, folders of shards last."""
     plain = [name for name, domain in DOMAIN_OF.items() if domain != _ONLY_SHARDED]
     return (*plain, *(f"{name}{SHARDED}" for name in _SHARDS_OF))
 
 
-def remote_dataset(name: str, shards: int | None = None) -> RemoteDataset:
-    """A set with its files, each training file followed by its validation file.
+def remote_files(name: str, shards: int | None = None) -> tuple[str, ...]:
+    """The files of a set, each training file followed by its validation file, as paths below a
+    server's URL, and below the data directory.
 
     **Arguments:** `name` is OGBench's, with or without `-v0`; `shards` is the number of a folder's
     training files, all by default.
@@ -175,8 +165,7 @@ def remote_dataset(name: str, shards: int | None = None) -> RemoteDataset:
     if shards is not None and total is not None and not 1 <= shards <= total:
         raise UserError(f"--shards: found {shards}; {bare} has {total}: write 1 to {total}")
     stems = file_stems(base, shards or total)
-    files = tuple(f"{stem}{end}.npz" for stem in stems for end in ("", "-val"))
-    return RemoteDataset(f"{bare}{VERSION}", files)
+    return tuple(f"{stem}{end}.npz" for stem in stems for end in ("", "-val"))
 
 
 def _unknown_name(bare: str) -> UserError:

@@ -6,18 +6,18 @@ import json
 import logging
 import shutil
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from qamx._utils.files import atomic_write, cached_sha256, make_folder, sha256
 from qamx._utils.finding import counted
 from qamx._utils.machine import map_in_threads
+from qamx._utils.terminal import Progress
 from qamx.data.ogbench import catalogue, http
-from qamx.data.ogbench.catalogue import SHARDED, VERSION, RemoteDataset
+from qamx.data.ogbench.catalogue import SHARDED, VERSION
 from qamx.data.ogbench.expert import find_expert, training_command
 from qamx.data.ogbench.http import PartialFile, RetryPolicy, format_bytes
 from qamx.data.ogbench.rollout import describe_stamp, read_stamp
@@ -29,7 +29,8 @@ JOBS = 4
 """Files at a time."""
 
 _ATTEMPTS_BEFORE_NEXT_SERVER = 3
-_SECONDS_BETWEEN_LINES = 30.0
+_LINE = "{done} of {total}, {rate}, {left:.1f} min left"
+_LINE_WITHOUT_TOTAL = "{done}, {rate}"
 
 _LOG = logging.getLogger("qamx")
 
@@ -248,70 +249,32 @@ class FileSize(NamedTuple):
 
 
 class DownloadProgress:
-    """Bars on a terminal (`display`), else a line every half minute."""
+    """Received bytes of files, together in one display that names those on their way."""
 
-    def __init__(
-        self, sizes: dict[str, FileSize], log: Callable[[str], None], display: Any | None = None
-    ):
-        self._log, self._display = log, display
-        self._lock = threading.Lock()
+    def __init__(self, sizes: dict[str, FileSize]):
         self._received = {file: size.received for file, size in sizes.items()}
+        self._label, self._lock = counted(len(sizes), "file"), threading.Lock()
+        self._under_way: set[str] = set()
         totals = [size.total for size in sizes.values() if size.total is not None]
-        self._total = sum(totals) if len(totals) == len(sizes) else None
-        self._first = sum(self._received.values())
-        self._start = self._last_line = time.monotonic()
-        self._bars: dict[str, Any] = {}
-        if display is not None:
-            total = {"total": self._total, "completed": self._first}
-            self._all = display.add_task(counted(len(sizes), "file"), **total)
+        known = len(totals) == len(sizes)
+        total, line = (sum(totals), _LINE) if known else (None, _LINE_WITHOUT_TOTAL)
+        first = sum(self._received.values())
+        self._display = Progress(total, first, unit="", line=line, show=format_bytes)
 
-    def update(self, file: str, size: int, total: int | None) -> None:
-        """Shows the received bytes of a file; `total` is `None` if it is unknown."""
+    def __enter__(self) -> "DownloadProgress":
+        self._display.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._display.__exit__(*exception)
+
+    def update(self, file: str, size: int, complete: bool = False) -> None:
+        """Shows the received bytes of a file."""
         with self._lock:
             self._received[file] = size
-            received = sum(self._received.values())
-            if self._display is None:
-                self._log_line(received)
-                return
-            if file not in self._bars:
-                name = file.rpartition("/")[2]
-                self._bars[file] = self._display.add_task(name, total=total)
-            self._display.update(self._bars[file], completed=size)
-            self._display.update(self._all, completed=received)
-
-    def finish(self, file: str) -> None:
-        """Removes the bar of a complete file."""
-        with self._lock:
-            if self._display is not None and file in self._bars:
-                self._display.remove_task(self._bars.pop(file))
-
-    def _log_line(self, received: int) -> None:
-        now = time.monotonic()
-        if now - self._last_line < _SECONDS_BETWEEN_LINES:
-            return
-        self._last_line = now
-        rate = max(received - self._first, 1) / (now - self._start)
-        of_total = left = ""
-        if self._total:
-            of_total = f" of {format_bytes(self._total)}"
-            left = f", {(self._total - received) / rate / 60:.1f} min left"
-        self._log(f"{format_bytes(received)}{of_total}, {format_bytes(int(rate))}/s{left}")
-
-
-@contextlib.contextmanager
-def show_progress(
-    console: Any, sizes: dict[str, FileSize], log: Callable[[str], None]
-) -> Iterator[DownloadProgress]:
-    """Shows bars on a `rich` console that is a terminal, else lines of `log`."""
-    if console is None or not console.is_terminal:
-        yield DownloadProgress(sizes, log)
-        return
-    from rich import progress as bars
-
-    kinds = bars.BarColumn, bars.DownloadColumn, bars.TransferSpeedColumn, bars.TimeRemainingColumn
-    columns = (kind() for kind in kinds)
-    with bars.Progress("{task.description}", *columns, console=console) as display:
-        yield DownloadProgress(sizes, log, display)
+            self._under_way = self._under_way - {file} if complete else self._under_way | {file}
+            self._display.advance(sum(self._received.values()), self._label)
+            self._display.note(", ".join(sorted(Path(name).name for name in self._under_way)))
 
 
 @dataclass(frozen=True)
@@ -319,7 +282,7 @@ class DownloadJob:
     """Servers, destination and options of a download.
 
     **Arguments:** `servers` are URLs, tried in order; `jobs` is the number of files at a time;
-    `log` shows a line of text, `console` progress.
+    `log` shows a line of text; `progress` shows the received bytes too.
     """
 
     servers: tuple[str, ...]
@@ -327,7 +290,7 @@ class DownloadJob:
     jobs: int
     retry_policy: RetryPolicy
     log: Callable[[str], None]
-    console: Any | None
+    progress: bool
     stop: threading.Event = field(default_factory=threading.Event)
     _unreachable: dict[str, http.UnreachableError] = field(default_factory=dict)
     """Servers that failed, which are not tried again."""
@@ -359,7 +322,7 @@ class DownloadJob:
         **Arguments:** `records` are the expected contents, where they are known.
         """
         self.log(_announcement(sizes))
-        with show_progress(self.console, sizes, self.log) as progress:
+        with DownloadProgress(sizes) if self.progress else contextlib.nullcontext() as progress:
             fetch = functools.partial(self._fetch, records, progress)
             map_in_threads(fetch, list(sizes), self.jobs, self.stop)
 
@@ -387,9 +350,14 @@ class DownloadJob:
         kind = http.NotFoundError if missing else http.ServerError
         raise kind("\n".join(dict.fromkeys(map(str, errors))))
 
-    def _fetch(self, records: dict[str, Record], progress: DownloadProgress, file: str) -> None:
+    def _fetch(
+        self, records: dict[str, Record], progress: DownloadProgress | None, file: str
+    ) -> None:
         part, expected = self.staging.part(file), records.get(file)
-        update = functools.partial(progress.update, file)
+
+        def update(size: int, complete: bool = False) -> None:
+            if progress is not None:
+                progress.update(file, size, complete)
 
         def fetch(url: str, last: bool) -> Record:
             attempts = self.retry_policy.attempts
@@ -404,7 +372,7 @@ class DownloadJob:
         # The record first: a kill in between must not leave a file without one.
         add_record(self.staging.directory, file, record)
         part.move_to(path)
-        progress.finish(file)
+        update(record.size, complete=True)
         self.log(f"{path}: {record}")
 
 
@@ -462,7 +430,7 @@ def download(
         OGBench's server and, where that fails, a public copy of it.
     - `again`: fetch and record existing files again.
     - `retry_policy`: timeouts and attempts.
-    - `progress`: show bars, and log each file at level INFO.
+    - `progress`: show a bar, and log each file at level INFO.
 
     **Returns:** the files, training before validation, shard by shard.
 
@@ -471,16 +439,12 @@ def download(
     """
     if jobs < 1:
         raise UserError(f"--jobs: found {jobs}; write a positive integer, e.g. {JOBS}")
-    console, log = None, _LOG.debug
-    if progress:
-        from rich.console import Console
-
-        console, log = Console(soft_wrap=True), _LOG.info  # whole log lines above the bars
     directory = catalogue.default_directory() if directory is None else directory.expanduser()
-    datasets = list(dict.fromkeys(_find_dataset(name, shards, directory) for name in names))
+    names = list(dict.fromkeys(f"{name.removesuffix(VERSION)}{VERSION}" for name in names))
+    files = [file for name in names for file in _find_files(name, shards, directory)]
     staging, policy = StagingDir(directory), retry_policy or RetryPolicy()
-    job = DownloadJob(catalogue.server_urls(mirror), staging, jobs, policy, log, console)
-    files = [file for dataset in datasets for file in dataset.files]
+    log = _LOG.info if progress else _LOG.debug
+    job = DownloadJob(catalogue.server_urls(mirror), staging, jobs, policy, log, progress)
     existing = [file for file in files if (directory / file).exists()]
     for path in (directory / file for file in existing):
         if (stamp := read_stamp(path)) is not None:
@@ -491,24 +455,23 @@ def download(
     if not again:
         _verify(job, existing)
     if again or len(existing) < len(files):
-        _fetch_missing(job, datasets, shards, again)
+        _fetch_missing(job, names, files, shards, again)
     return [directory / file for file in files]
 
 
-def _find_dataset(name: str, shards: int | None, directory: Path) -> RemoteDataset:
+def _find_files(name: str, shards: int | None, directory: Path) -> tuple[str, ...]:
     try:
-        return catalogue.remote_dataset(name, shards)
+        return catalogue.remote_files(name, shards)
     except catalogue.UnavailableError as error:
         raise UserError(f"{error}. {_generation_hint(name, directory)}") from error
 
 
 def _fetch_missing(
-    job: DownloadJob, datasets: Sequence[RemoteDataset], shards: int | None, again: bool
+    job: DownloadJob, names: Sequence[str], files: Sequence[str], shards: int | None, again: bool
 ) -> None:
-    """Fetches the missing files, or all again, while no other process does."""
-    directory, names = job.staging.directory, [dataset.name for dataset in datasets]
+    """Fetches the missing files of data sets, or all again, while no other process does."""
+    directory = job.staging.directory
     with job.staging.lock(names, job.log), _report_partial_on_error(job, names):
-        files = [file for dataset in datasets for file in dataset.files]
         # Another process may have fetched some meanwhile.
         sizes = job.sizes([f for f in files if again or not (directory / f).exists()])
         # A named mirror may have other files under the published names.

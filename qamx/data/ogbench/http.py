@@ -160,15 +160,15 @@ class PartialFile:
 class Transfer:
     """Completes a partial file from a URL.
 
-    **Arguments:** `progress` is called with the bytes received and the total (`None` if unknown);
-    `stop` cancels; `hashed` tells that the file's checksum is known and will be compared, so that
-    bytes from another server may be continued.
+    **Arguments:** `progress` is called with the bytes received; `stop` cancels; `hashed` tells that
+    the file's checksum is known and will be compared, so that bytes from another server may be
+    continued.
     """
 
     part: PartialFile
     policy: RetryPolicy
     stop: threading.Event
-    progress: Callable[[int, int | None], None]
+    progress: Callable[[int], None]
     hashed: bool = False
 
     def run(self, url: str) -> None:
@@ -251,7 +251,7 @@ class Transfer:
 
     def _receive(self, response: "Response") -> None:
         size, total = self.part.size, self.part.version.total
-        self.progress(size, total)
+        self.progress(size)
         # Without a buffer, a kill loses no byte.
         with self.part.path.open("ab", buffering=0) as file:
             while chunk := response.raw.read1(_CHUNK, decode_content=False):
@@ -259,7 +259,7 @@ class Transfer:
                     raise Cancelled
                 self._write(file, chunk)
                 size += len(chunk)
-                self.progress(size, total)
+                self.progress(size)
             os.fsync(file.fileno())
         if total is not None and size != total:
             raise _RetryableError(f"the connection ended after {size:,} of {total:,} bytes")
@@ -329,8 +329,8 @@ def _root_cause(error: Exception) -> str:
     return str(reason if isinstance(reason, BaseException) else cause)
 
 
-def format_bytes(size: int) -> str:
+def format_bytes(size: float) -> str:
     """A number of bytes in a fitting unit."""
     from rich.filesize import decimal
 
-    return decimal(size)
+    return decimal(int(size))
