@@ -33,7 +33,7 @@ from qamx.data.replay import BalancedSampling, Sampling, UniformSampling
 from qamx.data.source import DataSource, NormalisedData, ValidatedData, mean_std, min_max
 from qamx.data.transitions import Transitions
 from qamx.envs import Environment, opened
-from qamx.envs.worker import AfterPlugins
+from qamx.envs.vector import make_after_plugins
 from qamx.errors import UserError
 from qamx.flow import SOLVERS, Integrator
 from qamx.nn import Networks
@@ -123,7 +123,8 @@ def build_evaluation(settings: EvaluationSettings) -> Evaluation:
 def build_environment(settings: EnvironmentSettings) -> MakeEnvironment:
     """A function that makes the environment in its own units, in this process or another."""
     make = registry.environments.build(scheme_of(settings.id), settings)
-    return AfterPlugins(plugins, make) if (plugins := registry.plugins()) else make
+    plugins = registry.plugins()
+    return functools.partial(make_after_plugins, plugins, make) if plugins else make
 
 
 def scaled_environment(make: MakeEnvironment, scaling: Normalisation) -> MakeEnvironment:

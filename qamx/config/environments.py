@@ -151,8 +151,7 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
         return self.terminate_at_success
 
     def build(self) -> "Callable[[], Environment]":
-        from qamx.envs.gymnasium import GymnasiumEnvironment
-        from qamx.envs.worker import RegisteredHere, is_registered
+        from qamx.envs.gymnasium import GymnasiumEnvironment, is_registered, make_registered
 
         folder = os.getcwd()
         if folder not in sys.path:  # where a user's own module is looked for, as plugins are
@@ -168,7 +167,8 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
             sparse=self.sparse,
             ends_at_success=self.terminate_at_success,
         )
-        return RegisteredHere(self.name, make) if is_registered(self.name) else make
+        known = is_registered(self.name)
+        return functools.partial(make_registered, self.name, make) if known else make
 
 
 @registry.environments.add(

@@ -1,13 +1,13 @@
 """Environments with Gymnasium's interface."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from qamx.envs.base import GlobalRandomness, Step
+from qamx.envs.base import Environment, GlobalRandomness, Step
 from qamx.envs.checked import flag, number, refused, shown, solved, vector
 from qamx.envs.rendering import Image, import_simulators
 from qamx.envs.spaces import (
@@ -226,3 +226,25 @@ def _parts(call: str, answer: Any, names: Sequence[str]) -> Sequence[Any]:
     if not isinstance(answer[-1], Mapping):
         raise refused(call, f"an info that is {shown(answer[-1])}", f"{remedy}; info is a dict")
     return answer
+
+
+def make_registered(name: str, make: Callable[[], Environment]) -> Environment:
+    """Makes an environment whose id was registered in the process that chose it.
+
+    **Raises:** `UserError` in a process without it.
+    """
+    if not is_registered(name):
+        raise UserError(
+            f"environment.id: found {name!r}, which is known here, and not in the processes that "
+            "play it: a script's own names are the script's alone; register it in a module and "
+            f'list that under plugins, write "gymnasium:MODULE:{name}" or '
+            '"gymnasium:MODULE:CLASS", or write evaluation.workers = 0 (qamx eval: --workers 0)'
+        )
+    return make()
+
+
+def is_registered(name: str) -> bool:
+    """True if Gymnasium knows an id here, or a version of an id without one."""
+    import gymnasium
+
+    return any(name in (known, known.rpartition("-v")[0]) for known in gymnasium.registry)

@@ -1,6 +1,7 @@
 """Environments that play whole chunks, in this process or in workers."""
 
 import contextlib
+import importlib
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from qamx.envs.base import Environment, Step, step_limit
 from qamx.envs.checked import checked_reset, checked_step, close
 from qamx.envs.protocol import Play, Reset, WorkerProcess, format_exception, pickled
-from qamx.errors import RunError, UserError, no_exit
+from qamx.errors import RunError, UserError, named, no_exit
 
 
 class LocalEnv:
@@ -147,3 +148,29 @@ def close_envs(environments: Sequence[EnvHandle]) -> None:
             env.release()
     for env in environments:
         env.close()
+
+
+def make_after_plugins(plugins: Sequence[str], make: Callable[[], Environment]) -> Environment:
+    """Makes an environment after importing the plugins, in any process.
+
+    A failed import matters only if the environment cannot be made: a session may have loaded
+    plugins that this experiment does not need.
+
+    **Raises:** `UserError` that names such a plugin.
+    """
+    failures = []
+    for module in plugins:
+        try:
+            with no_exit():
+                importlib.import_module(module)
+        except Exception as error:
+            failures.append(
+                f'plugin "{module}" does not import in the processes that play the environment '
+                f"({named(error)}); let it, or write evaluation.workers = 0"
+            )
+    try:
+        return make()
+    except Exception as error:
+        if not failures:
+            raise
+        raise UserError("; ".join(failures)) from error

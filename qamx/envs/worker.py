@@ -1,15 +1,13 @@
 """The worker process of environments: `python -m qamx.envs.worker DESCRIPTOR PARENT`."""
 
 import contextlib
-import importlib
 import os
 import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -28,7 +26,7 @@ from qamx.envs.protocol import (
     Setup,
     format_exception,
 )
-from qamx.errors import UserError, named, no_exit
+from qamx.errors import UserError
 
 GRACE_SECONDS = 5.0
 """Timeout of the step in progress and the environments' `close` after the last message."""
@@ -145,64 +143,3 @@ def _portable(error: BaseException) -> UserError | EnvError:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]))
-
-
-@dataclass(frozen=True)
-class AfterPlugins:
-    """Makes an environment after importing the plugins, in any process.
-
-    A failed import matters only if the environment cannot be made: a session may have loaded
-    plugins that this experiment does not need.
-
-    **Raises:** `UserError` that names such a plugin.
-    """
-
-    plugins: tuple[str, ...]
-    make: Callable[[], Environment]
-
-    def __call__(self) -> Environment:
-        failures = []
-        for module in self.plugins:
-            try:
-                with no_exit():
-                    importlib.import_module(module)
-            except Exception as error:
-                failures.append(
-                    f'plugin "{module}" does not import in the processes that play the environment '
-                    f"({named(error)}); let it, or write evaluation.workers = 0"
-                )
-        try:
-            return self.make()
-        except Exception as error:
-            if not failures:
-                raise
-            raise UserError("; ".join(failures)) from error
-
-
-@dataclass(frozen=True)
-class RegisteredHere:
-    """Makes an environment whose id is registered in the process that made this object.
-
-    **Raises:** `UserError` in a process without it.
-    """
-
-    name: str
-    make: Callable[[], Environment]
-
-    def __call__(self) -> Environment:
-        if not is_registered(self.name):
-            raise UserError(
-                f"environment.id: found {self.name!r}, which is known here, and not in the "
-                "processes that play it: a script's own names are the script's alone; register it "
-                "in a module and list that under plugins, write "
-                f'"gymnasium:MODULE:{self.name}" or "gymnasium:MODULE:CLASS", or write '
-                "evaluation.workers = 0 (qamx eval: --workers 0)"
-            )
-        return self.make()
-
-
-def is_registered(name: str) -> bool:
-    """True if Gymnasium knows an id here, or a version of an id without one."""
-    import gymnasium
-
-    return any(name in (known, known.rpartition("-v")[0]) for known in gymnasium.registry)
