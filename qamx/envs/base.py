@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt32
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class GlobalRandomness:
 
     _lock = threading.RLock()
 
-    def __init__(self, seed: int):
-        self._inside = np.random.RandomState(seed % 2**32).get_state()
-        self._outside = self._inside
+    def __init__(self, seed: int | UInt32[np.ndarray, " words"]):
+        entropy = seed if isinstance(seed, np.ndarray) else seed % 2**32
+        self._inside = self._outside = np.random.RandomState(entropy).get_state()
 
     def __enter__(self) -> None:
         self._lock.acquire()

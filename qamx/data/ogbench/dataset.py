@@ -9,22 +9,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Float, Num
 
+from qamx.data import validation
 from qamx.data.ogbench.catalogue import SHARDED, default_directory
 from qamx.data.ogbench.download import StagingDir, check_recorded, download
 from qamx.data.ogbench.generate import generate
 from qamx.data.ogbench.rollout import is_generated
 from qamx.data.shards import TransitionCache
 from qamx.data.transitions import Transitions
-from qamx.data.validation import (
-    check_headers,
-    check_values,
-    find_bad_ends,
-    read_headers,
-    reading_file,
-    refuse,
-    refuse_dangling,
-    require_equal_lengths,
-)
 from qamx.envs.base import GlobalRandomness
 from qamx.envs.ogbench import Reward, make, sparse
 from qamx.errors import UserError
@@ -62,7 +53,7 @@ class OGBenchData:
     def __post_init__(self) -> None:
         self._environments: dict[int, Any] = {}
         if self.shards > 1:
-            require_equal_lengths(map(str, self.files), map(self._length, self.files))
+            validation.require_equal_lengths(map(str, self.files), map(self._length, self.files))
 
     @property
     def shards(self) -> int:
@@ -90,7 +81,7 @@ class OGBenchData:
     def load_validation(self) -> Transitions | None:
         """The validation data of the first file, if it exists and has a step."""
         path = self.files[0].with_name(f"{self.files[0].stem}-val.npz")
-        refuse_dangling(path)
+        validation.refuse_dangling(path)
         return self._read(path) if path.exists() and self._length(path) else None
 
     def tasks(self, shard: int) -> Iterator[tuple[int, Rewards, Rewards]]:
@@ -139,13 +130,13 @@ class OGBenchData:
         environment = self._task_environment(self.task)
         sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
         with self._reading(path):
-            headers = read_headers(path)
-        check_headers(path, headers, sizes)
+            headers = validation.read_headers(path)
+        validation.check_headers(path, headers, sizes)
         terminals = self._terminals(path)
-        refuse(path, find_bad_ends("terminals", terminals))
+        validation.refuse(path, validation.find_bad_ends("terminals", terminals))
         with self._reading(path):
             arrays = load_dataset(str(path), add_info=True)
-        check_values(path, arrays, terminals)
+        validation.check_values(path, arrays, terminals)
         rewards, masks = self._relabelled(path, self.task, arrays)
         return Transitions(
             observations=arrays["observations"],
@@ -158,7 +149,7 @@ class OGBenchData:
 
     def _reading(self, path: Path) -> contextlib.AbstractContextManager[None]:
         expected = f"a data set of {self.environment}"
-        return reading_file(str(path), expected, "delete the file and ")
+        return validation.reading_file(str(path), expected, "delete the file and ")
 
 
 def find_files(
@@ -184,7 +175,7 @@ def find_files(
     if SHARDED in name:
         return _find_shards(name, directory, shards)
     path = directory / f"{name}.npz"
-    refuse_dangling(path)
+    validation.refuse_dangling(path)
     missing, seed = not path.exists(), generate_seed
     if not missing and not is_generated(path):
         check_recorded(directory, [path.name])
@@ -197,7 +188,7 @@ def find_files(
 
 def _find_shards(name: str, directory: Path, count: int | None) -> list[Path]:
     folder = directory / name
-    refuse_dangling(folder)
+    validation.refuse_dangling(folder)
     files = _existing_shards(folder)
     if any(is_generated(file) for file in files):
         # OGBench's shards are not put between generated ones.
@@ -218,5 +209,5 @@ def _find_shards(name: str, directory: Path, count: int | None) -> list[Path]:
 def _existing_shards(folder: Path) -> list[Path]:
     files = sorted(p for p in folder.glob("*.npz") if not p.stem.endswith("-val"))
     for file in files:
-        refuse_dangling(file)
+        validation.refuse_dangling(file)
     return files

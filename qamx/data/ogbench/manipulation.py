@@ -7,15 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from qamx.data.ogbench import rollout
 from qamx.data.ogbench.catalogue import Dataset
-from qamx.data.ogbench.rollout import (
-    Episode,
-    EpisodeSeeds,
-    Row,
-    clip_action,
-    make_environment,
-    make_row,
-)
 
 NoisyOracle = Callable[[Callable[[], np.ndarray]], np.ndarray]
 """Maps a call of the oracle to an action in [-1, 1]^5."""
@@ -26,7 +19,7 @@ ActionNoise = Callable[[np.random.Generator], NoisyOracle]
 
 def no_noise(generator: np.random.Generator) -> NoisyOracle:
     """The oracle's action, clipped: plan oracles have noise inside their plans."""
-    return lambda oracle: clip_action(oracle())
+    return lambda oracle: rollout.clip_action(oracle())
 
 
 LARGEST_NOISE = 0.1
@@ -50,8 +43,8 @@ def noisy_actions(random_action: float) -> ActionNoise:
         def act(oracle: Callable[[], np.ndarray]) -> np.ndarray:
             # Without a call of the oracle, which counts its steps.
             if generator.random() < random_action:
-                return clip_action(generator.uniform(-1.0, 1.0, scale.shape))
-            return clip_action(oracle() + generator.normal(0.0, scale))
+                return rollout.clip_action(generator.uniform(-1.0, 1.0, scale.shape))
+            return rollout.clip_action(oracle() + generator.normal(0.0, scale))
 
         return act
 
@@ -95,12 +88,12 @@ _STACKING_ELSEWHERE = (0.5, 0.5)
 _CUBE_POSITION = slice(14, 17)  # in qpos, after six joints of the arm and eight of the gripper
 
 
-def accept_all(episode: Episode) -> bool:
+def accept_all(episode: rollout.Episode) -> bool:
     """Accepts every episode."""
     return True
 
 
-def cube_in_sight(episode: Episode) -> bool:
+def cube_in_sight(episode: rollout.Episode) -> bool:
     """True if the scene's cube is in view throughout, or inside the drawer.
 
     Otherwise the image of a goal would not determine the goal. Positions in metres: y >= 0.29 is
@@ -128,7 +121,7 @@ class ManipulationDomain:
     tasks: tuple[str, ...]
     random_action: float = 0.1
     oracle_settings: dict[str, Any] = field(default_factory=dict)
-    accepts: Callable[[Episode], bool] = accept_all
+    accepts: Callable[[rollout.Episode], bool] = accept_all
 
 
 _DOMAINS = {
@@ -154,9 +147,9 @@ class ManipulationBehaviour:
     oracles: Oracles
     noise: ActionNoise
     stacking: tuple[float, float]
-    accepts: Callable[[Episode], bool]
+    accepts: Callable[[rollout.Episode], bool]
 
-    def play(self, seeds: EpisodeSeeds, steps: int) -> Iterator[Row]:
+    def play(self, seeds: rollout.EpisodeSeeds, steps: int) -> Iterator[rollout.Row]:
         observation, info = self.environment.reset(seed=seeds.environment)
         stacking = seeds.generator.uniform(*self.stacking)
         act = self.noise(seeds.generator)
@@ -164,7 +157,7 @@ class ManipulationBehaviour:
         for _ in range(steps):
             action = act(lambda o=oracle, s=observation, i=info: o.select_action(s, i))
             following, _, _, _, info = self.environment.step(action)
-            yield make_row(observation, action, info)
+            yield rollout.make_row(observation, action, info)
             observation = following
             if oracle.done:
                 # In OGBench's script a new oracle's first action sees the `info` of the old target,
@@ -180,7 +173,7 @@ class ManipulationBehaviour:
 
 def manipulation_behaviour(dataset: Dataset) -> ManipulationBehaviour:
     """The behaviour of a manipulation data set."""
-    environment = make_environment(dataset, "manipspace", mode="data_collection")
+    environment = rollout.make_environment(dataset, "manipspace", mode="data_collection")
     domain = _DOMAINS[dataset.environment.partition("-")[0]]
     settings = domain.oracle_settings
     return ManipulationBehaviour(

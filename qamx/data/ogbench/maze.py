@@ -7,16 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from qamx.data.ogbench import rollout
 from qamx.data.ogbench.catalogue import Dataset
 from qamx.data.ogbench.expert import Expert
-from qamx.data.ogbench.rollout import (
-    Episode,
-    EpisodeSeeds,
-    Row,
-    clip_action,
-    make_environment,
-    make_row,
-)
 
 Cell = tuple[int, int]
 _DIRECTIONS = ((-1, 0), (0, -1), (1, 0), (0, 1))
@@ -143,24 +136,24 @@ class MazeBehaviour:
     expert: Expert | None
     noise: float
 
-    def play(self, seeds: EpisodeSeeds, steps: int) -> Iterator[Row]:
+    def play(self, seeds: rollout.EpisodeSeeds, steps: int) -> Iterator[rollout.Row]:
         observation = self._start(seeds)
         for step in range(steps):
             action = self._action(step, seeds.generator)
             following, _, _, _, info = self.environment.step(action)
-            yield make_row(observation, action, info)
+            yield rollout.make_row(observation, action, info)
             observation = following
             if info["success"]:
                 self._set_next_goal(seeds.generator)
 
-    def accepts(self, episode: Episode) -> bool:
+    def accepts(self, episode: rollout.Episode) -> bool:
         return True
 
     @property
     def _maze(self) -> Any:
         return self.environment.unwrapped
 
-    def _start(self, seeds: EpisodeSeeds) -> np.ndarray:
+    def _start(self, seeds: rollout.EpisodeSeeds) -> np.ndarray:
         start = random_choice(free_cells(self._maze.maze_map), seeds.generator)
         task = {"init_ij": start, "goal_ij": self.goals.first(start, seeds.generator)}
         # `reset` takes a few random actions, whose source is seeded separately.
@@ -174,7 +167,7 @@ class MazeBehaviour:
         if self.expert is not None:
             # The expert was trained without the position, the observation's first two entries.
             action = self.expert.act(np.concatenate([self._maze.get_ob()[2:], action]))
-        return clip_action(action + generator.normal(0.0, self.noise, action.shape))
+        return rollout.clip_action(action + generator.normal(0.0, self.noise, action.shape))
 
     def _set_next_goal(self, generator: np.random.Generator) -> None:
         cell = self.goals.after_success(generator)
@@ -186,7 +179,7 @@ class MazeBehaviour:
 
 def maze_behaviour(dataset: Dataset, expert: Expert | None) -> MazeBehaviour:
     """The behaviour of a maze's data set; a point needs no expert."""
-    environment = make_environment(dataset, "locomaze")
+    environment = rollout.make_environment(dataset, "locomaze")
     noise = POINT_NOISE if dataset.walker is None else WALKER_NOISE
     goals, directions, noise = {
         "navigate": (navigate_goals, OracleDirection, noise),

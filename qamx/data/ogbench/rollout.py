@@ -13,6 +13,7 @@ import numpy as np
 
 from qamx._utils.files import atomic_path
 from qamx.data.ogbench.catalogue import Dataset, file_stems, lookup
+from qamx.envs.base import GlobalRandomness
 from qamx.errors import UserError
 
 EPISODES_PER_SHARD = 1000
@@ -117,13 +118,9 @@ class EpisodeSeeds(NamedTuple):
 def seeded(sequence: np.random.SeedSequence) -> Iterator[EpisodeSeeds]:
     """Seeds all random sources of an episode; NumPy's global state is restored afterwards."""
     environment, oracles, behaviour = sequence.spawn(3)
-    before = np.random.get_state()
-    np.random.seed(oracles.generate_state(4))
-    try:
-        seed = int(environment.generate_state(1, np.uint64)[0])
+    seed = int(environment.generate_state(1, np.uint64)[0])
+    with GlobalRandomness(oracles.generate_state(4)):
         yield EpisodeSeeds(seed, np.random.default_rng(behaviour))
-    finally:
-        np.random.set_state(before)
 
 
 Row = dict[str, np.ndarray]
