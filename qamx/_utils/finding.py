@@ -54,11 +54,12 @@ def ranked(findings: Iterable[Finding]) -> list[Finding]:
         key = finding.id, finding.level
         kept.setdefault(key, finding)
         places.setdefault(key, []).append(finding.where)
-    merged = [replace(finding, where=_joined(places[key])) for key, finding in kept.items()]
+    merged = [replace(finding, where=joined(places[key])) for key, finding in kept.items()]
     return sorted(merged, key=lambda finding: LEVELS.index(finding.level))
 
 
-def _joined(places: Sequence[str], most: int = 5) -> str:
+def joined(places: Sequence[str], most: int = 5) -> str:
+    """Different names: `a, b and 12 more`."""
     named = list(dict.fromkeys(filter(None, places)))
     rest = len(named) - most
     return ", ".join(named[:most]) + (f" and {rest:,} more" if rest > 0 else "")

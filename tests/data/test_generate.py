@@ -430,7 +430,7 @@ def test_stitch_stays_where_navigate_goes_on(name):
     dataset = lookup(name)
     file = Plan.of(name, episodes=3, shards=None, seed=0).files[0]
     behaviour = build_behaviour(dataset)
-    maze: Any = gymnasium.make(dataset.environment_id).unwrapped
+    maze: Any = gymnasium.make(f"{dataset.environment}-v0").unwrapped
     for index in range(3):
         path = draw_episode(behaviour, file, index)["observations"]
         cells = [maze.xy_to_ij(xy) for xy in path]

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
+from qamx._utils.finding import joined
 from qamx.data.transitions import Transitions
 from qamx.data.validation import is_numeric, require_column, require_flags, require_rows, warn_once
 from qamx.envs.spaces import PLAIN, concat, is_image, named_leaves, select_keys
@@ -84,9 +86,7 @@ class EpisodeReader:
             else:
                 empty.append(name)
         if empty:
-            more = f" and {len(empty) - 5:,} more" if len(empty) > 5 else ""
-            names = f"{', '.join(empty[:5])}{more}"
-            warn_once(f"note: {where}: leaves out what holds no whole step: {names}")
+            warn_once(f"note: {where}: leaves out what holds no whole step: {joined(empty)}")
         if not read:
             raise UserError(f"{where}: no episode with a step; name a data set that has some")
         sizes = {part.observations.shape[1:] + part.actions.shape[1:] for part in read}
@@ -96,8 +96,7 @@ class EpisodeReader:
                 f"{', '.join(map(str, sorted(sizes)))}; name the entries that all of them have in "
                 "data.observation_keys"
             )
-        columns = zip(*(vars(part).values() for part in read), strict=True)
-        return Transitions(*(np.concatenate(column) for column in columns))
+        return jax.tree.map(lambda *columns: np.concatenate(columns), *read)
 
     @np.errstate(over="ignore")  # infinities are found where the transitions are checked
     def _read(self, where: str, episode: StoredEpisode) -> Transitions:

@@ -37,11 +37,6 @@ class Dataset(NamedTuple):
         return f"{self.environment}-{self.behaviour}"
 
     @property
-    def environment_id(self) -> str:
-        """The Gymnasium id of the environment."""
-        return f"{self.environment}-v0"
-
-    @property
     def walker(self) -> str | None:
         """The body, `ant` or `humanoid`, whose trained expert generates the data, if any."""
         return _WALKERS.get(self.environment.partition("-")[0])

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from qamx._utils.files import atomic_path
-from qamx.data.ogbench.catalogue import Dataset, file_stems, lookup
+from qamx.data.ogbench.catalogue import VERSION, Dataset, file_stems, lookup
 from qamx.envs.base import GlobalRandomness
 from qamx.errors import UserError
 
@@ -149,7 +149,7 @@ def make_environment(dataset: Dataset, module: str, **options: Any) -> Any:
     import gymnasium
 
     return gymnasium.make(
-        f"ogbench.{module}:{dataset.environment_id}",
+        f"ogbench.{module}:{dataset.environment}{VERSION}",
         terminate_at_goal=False,
         max_episode_steps=dataset.steps,
         disable_env_checker=True,
