@@ -62,19 +62,6 @@ _ORACLES = {
 }
 
 
-def build_oracles(
-    behaviour: str, environment: Any, tasks: tuple[str, ...], **settings: Any
-) -> Oracles:
-    """The oracles of a behaviour, one for each task."""
-    kind, arguments = _ORACLES[behaviour]
-    oracles = {}
-    for task in tasks:
-        module = importlib.import_module(f"ogbench.manipspace.oracles.{kind}.{task}_{kind}")
-        build = getattr(module, f"{task.capitalize()}{kind.capitalize()}Oracle")
-        oracles[task] = build(env=environment, **arguments, **settings)
-    return oracles
-
-
 # The range, drawn from for each episode, of the probability that a cube's new target is on top of
 # another cube; a half where a scene has other objects than cubes.
 _STACKING = {
@@ -175,10 +162,15 @@ def manipulation_behaviour(dataset: Dataset) -> ManipulationBehaviour:
     """The behaviour of a manipulation data set."""
     environment = rollout.make_environment(dataset, "manipspace", mode="data_collection")
     domain = _DOMAINS[dataset.environment.partition("-")[0]]
-    settings = domain.oracle_settings
+    kind, arguments = _ORACLES[dataset.behaviour]
+    oracles = {}
+    for task in domain.tasks:
+        module = importlib.import_module(f"ogbench.manipspace.oracles.{kind}.{task}_{kind}")
+        build = getattr(module, f"{task.capitalize()}{kind.capitalize()}Oracle")
+        oracles[task] = build(env=environment, **arguments, **domain.oracle_settings)
     return ManipulationBehaviour(
         environment,
-        build_oracles(dataset.behaviour, environment, domain.tasks, **settings),
+        oracles,
         no_noise if dataset.behaviour == "play" else noisy_actions(domain.random_action),
         _STACKING.get(dataset.environment, _STACKING_ELSEWHERE),
         domain.accepts,
