@@ -38,11 +38,7 @@ CHECKS: tuple[Check, ...] = (
 )
 """In the order in which findings of one level are reported, the most harmful first."""
 
-REWARD_CHECKS: tuple[Check, ...] = (
-    values.check_masks,
-    values.check_rewards,
-    values.check_consistent_masks,
-)
+REWARD_CHECKS = (values.check_masks, values.check_rewards, values.check_consistent_masks)
 """The checks that depend on the task."""
 
 

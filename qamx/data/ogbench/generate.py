@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import logging
 import signal
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -46,14 +45,12 @@ def build_behaviour(dataset: Dataset, expert: Expert | None = None) -> ScriptedB
     # The simulators take seconds to import, and listing the names needs none of them.
     from qamx.data.ogbench.manipulation import manipulation_behaviour
     from qamx.data.ogbench.maze import maze_behaviour
+    from qamx.envs.ogbench import silence_gl_warnings
 
-    with warnings.catch_warnings():
-        # A missing display and the precision of bounds affect no episode, yet every worker would
-        # warn of them.
-        warnings.simplefilter("ignore")
-        if "maze" in dataset.environment:
-            return maze_behaviour(dataset, expert)
-        return manipulation_behaviour(dataset)
+    silence_gl_warnings()
+    if "maze" in dataset.environment:
+        return maze_behaviour(dataset, expert)
+    return manipulation_behaviour(dataset)
 
 
 @contextlib.contextmanager
