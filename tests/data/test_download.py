@@ -728,8 +728,10 @@ def test_the_folder_of_a_set_may_be_on_another_disk(tmp_path, server, monkeypatc
 
 
 def test_an_error_of_the_disk_is_one_message(tmp_path, server, monkeypatch):
-    def replace(source, target):
-        raise OSError(errno.EIO, "Input/output error", str(target))
+    def replace(source, target, replace=os.replace):
+        if Path(target).name != "wanted.json":
+            raise OSError(errno.EIO, "Input/output error", str(target))
+        replace(source, target)
 
     monkeypatch.setattr("os.replace", replace)
     said = refused(server, tmp_path)

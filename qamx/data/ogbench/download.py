@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import logging
 import shutil
@@ -167,7 +168,7 @@ class StagingDir:
     def pending(self, names: Sequence[str], shards: int | None) -> Iterator[None]:
         """Records how much of sets is being downloaded, until they are there."""
         for name in names:
-            self._pending_file(name).write_text(json.dumps({"shards": shards}), encoding="utf-8")
+            atomic_write(self._pending_file(name), json.dumps({"shards": shards}))
         yield
         for name in names:
             self._pending_file(name).unlink(missing_ok=True)
@@ -178,7 +179,7 @@ class StagingDir:
             return json.loads(self._pending_file(name).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError:  # the process was killed while it was written
+        except ValueError:  # damaged
             return {"shards": None}
 
     def _pending_file(self, name: str) -> Path:
@@ -333,11 +334,10 @@ class DownloadJob:
         """
         # The public copy has no folders of shards.
         servers = self.servers[:1] if "/" in file else self.servers
-        errors: list[http.ServerError] = []
-        for server, following in zip(servers, (*servers[1:], None), strict=True):
-            if server in self._unreachable:
-                errors.append(self._unreachable[server])
-                continue
+        failed = dict(self._unreachable)  # by now: other threads add to it
+        errors: list[http.ServerError] = [failed[server] for server in servers if server in failed]
+        servers = [server for server in servers if server not in failed]
+        for server, following in itertools.zip_longest(servers, servers[1:]):
             try:
                 return work(f"{server}/{file}", following is None)
             except http.ServerError as error:
