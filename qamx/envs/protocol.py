@@ -171,16 +171,12 @@ class WorkerProcess:
             for answer in self._hear(call):
                 self._answers[answer.index].append(answer)
 
-    @property
-    def unused(self) -> bool:
-        """True once all environments have been released."""
-        return not self._open
-
-    def release(self, index: int) -> None:
-        """Releases an environment; after the last one the process shuts down."""
+    def release(self, index: int) -> bool:
+        """Releases an environment; True after the last one, when the process shuts down."""
         self._open.discard(index)
-        if self.unused:
+        if not self._open:
             self._shut_down()
+        return not self._open
 
     def end(self) -> None:
         """Ends the process after it has closed its environments."""

@@ -91,13 +91,12 @@ class RemoteEnv:
         call = f"{place} of the episode with reset seed {self._seed}"
         return self._process.receive(self._index, self._ticket, call)
 
-    def release(self) -> None:
-        """Releases this environment; does not wait."""
-        self._process.release(self._index)
+    def release(self) -> bool:
+        """Releases this environment; does not wait. True if it was the last of its process."""
+        return self._process.release(self._index)
 
     def close(self) -> None:
-        self.release()
-        if self._process.unused:
+        if self.release():
             self._process.end()
 
 
