@@ -9,16 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Num
 
+from qamx.data import validation
 from qamx.data.formats.episodes import StoredEpisode
 from qamx.data.formats.source import select_success
-from qamx.data.validation import (
-    find_bad_ends,
-    is_numeric,
-    refuse,
-    require_column,
-    require_flags,
-    require_rows,
-)
 from qamx.envs.spaces import named_leaves
 from qamx.errors import UserError
 
@@ -47,7 +40,7 @@ def _find_ends(where: str, arrays: Arrays, marks: list[str]) -> EpisodeEnds:
         raise UserError(f"{where}: {_ambiguity(marks, 'masks' in arrays)}")
     terminations, timeouts = (_marks(where, arrays, name) > 0 for name in names)
     rows = len(terminations)
-    require_rows(f"{where}: {names[1]}", timeouts, (rows,), f"{names[0]} have {rows:,}")
+    validation.require_rows(f"{where}: {names[1]}", timeouts, (rows,), f"{names[0]} have {rows:,}")
     ends = terminations | timeouts
     if not ends.any():
         raise UserError(
@@ -67,13 +60,13 @@ def _ogbench_ends(where: str, arrays: Arrays) -> EpisodeEnds:
             "the second"
         )
     terminals = _marks(where, arrays, "terminals")
-    refuse(where, find_bad_ends("terminals", terminals))
+    validation.refuse(where, validation.find_bad_ends("terminals", terminals))
     return terminals > 0, _marks(where, arrays, "masks") == 0 if "masks" in arrays else None
 
 
 def _marks(where: str, arrays: Arrays, name: str) -> Num[np.ndarray, " rows"]:
-    column = require_column(f"{where}: {name}", np.atleast_1d(arrays[name]))
-    require_flags(f"{where}: {name}", column)
+    column = validation.require_column(f"{where}: {name}", np.atleast_1d(arrays[name]))
+    validation.require_flags(f"{where}: {name}", column)
     return column
 
 
@@ -125,7 +118,7 @@ def read_episodes(where: str, arrays: Arrays, success: str | None) -> Iterator[S
             if array is not None:
                 label = "/".join(filter(None, (name, leaf)))
                 reference = f"the marks of the ends of episodes have {rows:,}"
-                require_rows(f"{where}: {label}", array, (rows,), reference)
+                validation.require_rows(f"{where}: {label}", array, (rows,), reference)
     # In OGBench's layout the last row of an episode is an observation without a step.
     observed_last = marks == ["terminals"] and not pairs
     start = 0
@@ -157,6 +150,6 @@ def _array(where: str, arrays: Arrays, name: str) -> np.ndarray:
             "with one row a step"
         )
     array = np.asarray(arrays[name])
-    if not is_numeric(array.dtype):
+    if not validation.is_numeric(array.dtype):
         raise UserError(f"{where}: {name}: found {array.dtype}; store it as numbers")
     return np.atleast_1d(array)

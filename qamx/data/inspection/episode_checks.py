@@ -7,15 +7,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from qamx._utils.finding import Finding, counted
+from qamx.data import validation
 from qamx.data.inspection.statistics import DatasetStatistics
 from qamx.data.transitions import Transitions
-from qamx.data.validation import (
-    CROSSING,
-    find_bad_ends,
-    find_nonfinite,
-    first_nonfinite,
-    is_numeric,
-)
 
 FEW_WINDOWS = 1_000  # whole windows below which a set is small for any network
 GAP = 1e-3  # largest difference between equal observations, as a share of their range
@@ -38,7 +32,7 @@ def _shape_problem(arrays: dict[str, np.ndarray]) -> str | None:
     if size == 0:
         return "rewards: no row"
     for name, array in arrays.items():
-        if not is_numeric(array.dtype):
+        if not validation.is_numeric(array.dtype):
             return f"{name}: found {array.dtype}, which are no numbers"
         if array.ndim != (2 if name in _MATRICES else 1) or array.shape[-1] == 0:
             form = "rows of entries" if name in _MATRICES else "one number a row"
@@ -54,7 +48,7 @@ def _shape_problem(arrays: dict[str, np.ndarray]) -> str | None:
 def check_finite(transitions: Transitions) -> Iterator[Finding]:
     """Every number is finite."""
     for name, array in vars(transitions).items():
-        yield from find_nonfinite(name, np.asarray(array))
+        yield from validation.find_nonfinite(name, np.asarray(array))
 
 
 def fill_nonfinite(transitions: Transitions) -> Transitions:
@@ -67,7 +61,7 @@ def fill_nonfinite(transitions: Transitions) -> Transitions:
 
 
 def _fill(array: np.ndarray) -> np.ndarray:
-    if first_nonfinite(array) is None:
+    if validation.first_nonfinite(array) is None:
         return array
     columns = array.reshape(len(array), -1)
     finite = np.isfinite(columns)
@@ -79,7 +73,7 @@ def _fill(array: np.ndarray) -> np.ndarray:
 
 def check_ends(data: DatasetStatistics) -> Iterator[Finding]:
     """The ends of episodes are marked, with ones."""
-    return find_bad_ends("ends", data.array("ends"))
+    return validation.find_bad_ends("ends", data.array("ends"))
 
 
 def check_lengths(data: DatasetStatistics) -> Iterator[Finding]:
@@ -139,7 +133,7 @@ def check_order(data: DatasetStatistics) -> Iterator[Finding]:
     )
     if broken <= rows / 2:
         remedy = "mark the rows before a break as ends of episodes"
-        yield Finding("ends-missing", "warn", f"ends: {found}", CROSSING, remedy)
+        yield Finding("ends-missing", "warn", f"ends: {found}", validation.CROSSING, remedy)
         return
     chunks = data.horizon > 1
     yield Finding(
