@@ -1,7 +1,6 @@
 """Commands on data sets: data generate, download, inspect and expert."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from qamx.cli.options import Subparsers, add_command
@@ -47,7 +46,8 @@ def _add_download(actions: Subparsers) -> None:
 
 def _add_inspect(actions: Subparsers) -> None:
     summary = "report on a data set: what it holds, and what is wrong with it"
-    parser = add_command(actions, "inspect", summary, _inspect)
+    function = "qamx.tools.inspect_data.output:inspect_data"
+    parser = add_command(actions, "inspect", summary, function)
     source = "such as ogbench:cube-double-play-v0, or an experiment"
     parser.add_argument("source", metavar="SOURCE", help=source)
     environment = "default: the experiment's or OGBench's"
@@ -63,33 +63,11 @@ def _add_inspect(actions: Subparsers) -> None:
     parser.flag("--strict", "exit with 1 on warnings too")
 
 
-def _inspect(
-    source: str,
-    environment: str | None,
-    task: int | None,
-    horizon: int | None,
-    directory: Path | None,
-    **options: Any,
-) -> int:
-    from qamx.tools.inspect_data.inspection import SourceOptions
-    from qamx.tools.inspect_data.output import inspect_data
-
-    return inspect_data(source, SourceOptions(environment, task, horizon, directory), **options)
-
-
 def _add_expert(actions: Subparsers) -> None:
     summary = "train the policy that walks in ant or humanoid mazes, or resume"
-    parser = add_command(actions, "expert", summary, _expert)
+    parser = add_command(actions, "expert", summary, "qamx.tools.train_expert:train_expert")
     parser.choice("walker", ("ant", "humanoid"), "ant or humanoid", metavar="NAME")
     steps = "environment steps (default: OGBench's, 400 thousand or 40 million)"
     parser.integers(("--steps", None, steps), ("--seed", None, "seed of the run (default: 10001)"))
     parser.data_directory()
     parser.overrides()
-
-
-def _expert(directory: Path | None, **options: Any) -> int:
-    from qamx.data.ogbench.catalogue import default_directory
-    from qamx.tools.train_expert import train_expert
-
-    folder = default_directory() if directory is None else directory.expanduser()
-    return train_expert(directory=folder, **options)

@@ -1,6 +1,5 @@
 """The listing of `qamx list`: registered names, and the experiments and suites here and in qamx."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,20 +15,14 @@ Section = tuple[str, list[tuple[str, str]]]
 
 
 def print_listing() -> None:
-    """Prints all names with a line on each: as tables on a terminal, or else as plain text.
+    """Prints all names with a line on each.
 
     **Raises:** `PluginError` if an installed plugin cannot be imported.
     """
     sections = listing(HERE)
-    if sys.stdout.isatty():
-        for title, rows in sections:
-            print_table(title, ("", ""), rows)
-        return
     width = max(len(name) for _, rows in sections for name, _ in rows)
     for title, rows in sections:
-        print(f"{title}:")
-        for name, summary in rows:
-            print(f"  {name:<{width}}  {summary}".rstrip())
+        print_table(f"{title}:", ("", ""), [(name.ljust(width), summary) for name, summary in rows])
 
 
 def listing(folder: Path) -> list[Section]:

@@ -2,15 +2,14 @@
 and bench."""
 
 from pathlib import Path
-from typing import Any
 
 from qamx.cli.options import Subparsers, add_command
 
 
 def add_sweep(commands: Subparsers) -> None:
     summary = "train every run of a suite, here or on Slurm; again: resume"
-    parser = add_command(commands, "sweep", summary, _sweep)
-    parser.path("suite", "SUITE", "a suite, TOML, or a name such as table1")
+    parser = add_command(commands, "sweep", summary, "qamx.tools.sweep.sweep:sweep")
+    parser.path("file", "SUITE", "a suite, TOML, or a name such as table1")
     parser.overrides()
     parser.path("--out", "DIR", "the sweep's folder (default: runs/SUITE)")
     on = "where its processes run (default: local)"
@@ -20,12 +19,6 @@ def add_sweep(commands: Subparsers) -> None:
     parser.flag("--dry-run", "print jobs and estimated GPU hours, start nothing", dest="dry")
     select = "of a complete tuning suite, write the suite of the best settings to FILE"
     parser.path("--select", "FILE", select, dest="selected")
-
-
-def _sweep(suite: Path, **options: Any) -> int:
-    from qamx.tools.sweep.sweep import sweep
-
-    return sweep(suite, **options)
 
 
 def add_status(commands: Subparsers) -> None:

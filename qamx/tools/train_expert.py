@@ -9,6 +9,7 @@ import numpy as np
 
 from qamx.config import Experiment, load
 from qamx.config.datasets import WalkDataSettings
+from qamx.data.ogbench.catalogue import default_directory
 from qamx.data.ogbench.expert import Expert, Layer, expert_path, read_expert, write_expert
 from qamx.data.ogbench.rollout import Stamp, read_stamp
 from qamx.envs.ogbench import WalkEnvironment, Walker
@@ -28,7 +29,7 @@ def recipe(walker: Walker) -> Path:
 
 def train_expert(
     walker: Walker,
-    directory: Path,
+    directory: Path | None,
     *,
     steps: int | None = None,
     seed: int | None = None,
@@ -41,13 +42,15 @@ def train_expert(
 
     **Arguments:**
 
+    - `directory`: the folder of data sets; by default the user's.
     - `steps`: all environment steps with the first random ones; by default OGBench's.
     - `overrides`: texts `section.key=value` over the recipe.
 
     **Raises:** `UserError` if another expert is there already, or settings are wrong.
     """
     experiment = _experiment(walker, steps, seed, overrides)
-    path = expert_path(walker, directory)
+    folder = default_directory() if directory is None else directory.expanduser()
+    path = expert_path(walker, folder)
     stamp = _stamp(walker, experiment)
     if not path.exists():
         try:

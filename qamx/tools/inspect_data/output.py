@@ -36,27 +36,31 @@ ACROSS = 6  # histograms in a row
 
 def inspect_data(
     source: str,
-    options: SourceOptions,
     *,
-    shards: int | None = None,
-    html: Path | None = None,
-    file: Path | None = None,
-    strict: bool = False,
+    environment: str | None,
+    task: int | None,
+    horizon: int | None,
+    shards: int | None,
+    directory: Path | None,
+    html: Path | None,
+    file: Path | None,
+    strict: bool,
 ) -> int:
     """Prints a report on a data source, and writes it as a page or as JSON.
 
-    **Arguments:** `shards` are inspected; `file` takes the JSON; with `strict`, a warning fails as
-    well.
+    **Arguments:** as on the command line; what is None is the source's own; `file` takes the JSON;
+    with `strict`, a warning fails as well.
 
     **Returns:** 0 if a run would start with the data, else 1.
 
     **Raises:** `UserError` if the source cannot be opened.
     """
-    for name, number in (("--shards", shards), ("--horizon", options.horizon)):
+    for name, number in (("--shards", shards), ("--horizon", horizon)):
         if number is not None and number < 1:
             raise UserError(f"{name}: found {number}; write a positive integer")
     if html is not None:
         require_matplotlib("--html")
+    options = SourceOptions(environment, task, horizon, directory)
     report = inspect(find_target(source, options), shards)
     print_report(report)
     if html is not None:
