@@ -1,7 +1,7 @@
 """The checks of `qamx inspect`: measures, healthy ranges, faults and remedies."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,14 +13,73 @@ from qamx.tools.inspect_policy.inspection import PolicyReport
 DISAGREEMENT, DEAR, AT_BOUNDS, COLLAPSED, UNMATCHED = 3.0, 1.5, 0.7, 0.1, 0.85
 WEAK_TILT, STRONG_TILT = 0.1, 100.0
 
-
-class Fault(NamedTuple):
-    """A fault and whether a policy has it, with the effect on training and the remedy."""
-
-    id: str
-    holds: bool | np.bool_
-    effect: str
-    remedy: str
+FAULTS = {
+    "not-finite": (
+        "no number below is meaningful",
+        "lower the learning rate; the run's folder nonfinite/ has the update that broke it",
+    ),
+    "values-impossible": (
+        "the critic diverges, and the policy follows it",
+        "lower agent.learning_rate or agent.target_rate, raise agent.pessimism",
+    ),
+    "values-low": (
+        "the critic has not learned yet, or pessimism adds up: good actions look bad",
+        "train on, or lower agent.pessimism",
+    ),
+    "critics-disagree": (
+        "the policy has found actions that the data do not cover: values are guesses",
+        "raise agent.pessimism or agent.ensemble_size, or lower agent.inverse_temperature",
+    ),
+    "tilt-weak": (
+        "exp(tau Q) prefers nothing: the policy stays a clone",
+        "raise agent.inverse_temperature; if the critic is flat, look at the rewards first",
+    ),
+    "tilt-strong": (
+        "exp(tau Q) is a point: the policy plays the critic's largest error",
+        "lower agent.inverse_temperature",
+    ),
+    "unchanged": (
+        "the fine-tuned flow is its base, bit by bit: the policy clones the data",
+        "look at the phase: in a cloning phase this is as it should be",
+    ),
+    "kl-without-gain": (
+        "the fine-tuning has not converged, or chases a critic that changes faster than it learns",
+        "train on; lower agent.inverse_temperature or agent.learning_rate",
+    ),
+    "far-from-base": (
+        "the policy acts where there are no data, and the critic is guessing there",
+        "lower agent.inverse_temperature, or raise agent.pessimism",
+    ),
+    "no-gain": (
+        "the critic does not prefer the policy's actions: nothing was extracted from it",
+        "compare with the tilt; if that is healthy, train on, or raise the learning rate",
+    ),
+    "saturated": (
+        "the policy is pushed out of the box, where the critic has no gradient to bring it in",
+        "lower agent.inverse_temperature; see that actions are scaled (data.scale_actions)",
+    ),
+    "collapsed": (
+        "one action a state: nothing is explored, and multimodal behaviour is lost",
+        "lower agent.inverse_temperature",
+    ),
+    "adjoint-zero": (
+        "there is nothing to learn from: the velocity is pulled back to its base",
+        "the critic is flat, or every action is outside the box: see the rows above",
+    ),
+    "adjoint-explodes": (
+        "early steps are regressed onto amplified noise",
+        "the base flow is too steep: train it longer, or take more agent.flow_steps",
+    ),
+    "gradient-blocked": (
+        "entries without a gradient are outside the box; only the base brings them back",
+        "lower agent.inverse_temperature",
+    ),
+    "not-matched": (
+        "the fine-tuned flow does not follow the critic",
+        "train on; if the tilt is strong lower it, if it is weak raise it",
+    ),
+}
+"""The effect on training and the remedy of each fault."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +107,20 @@ def share_at_bound(actions: AnyArray) -> float:
     return float(np.mean(at_bound(np.asarray(actions))))
 
 
-def _result(name: str, found: str, healthy: str, *faults: Fault) -> CheckResult:
+def _result(
+    name: str, found: str, healthy: str, faults: Mapping[str, bool | np.bool_]
+) -> CheckResult:
     """The result, with the first fault that holds."""
-    for fault in faults:
-        if fault.holds:
-            finding = Finding(fault.id, "warn", f"{name}: {found}", fault.effect, fault.remedy)
-            return CheckResult(name, found, healthy, finding)
-    return CheckResult(name, found, healthy)
+    fault = next((fault for fault, holds in faults.items() if holds), None)
+    finding = None if fault is None else Finding(fault, "warn", f"{name}: {found}", *FAULTS[fault])
+    return CheckResult(name, found, healthy, finding)
 
 
 def _finite(report: PolicyReport) -> CheckResult:
     broken = report.broken
     names = ", ".join(broken[:3]) + (f" and {len(broken) - 3:,} more" if broken[3:] else "")
-    return _result(
-        "finite numbers",
-        "all" if report.finite else f"not {names or 'the outputs of the networks'}",
-        "all",
-        Fault(
-            "not-finite",
-            not report.finite,
-            "no number below is meaningful",
-            "lower the learning rate; the run's folder nonfinite/ has the update that broke it",
-        ),
-    )
+    found = "all" if report.finite else f"not {names or 'the outputs of the networks'}"
+    return _result("finite numbers", found, "all", {"not-finite": not report.finite})
 
 
 def _values(report: PolicyReport) -> CheckResult | None:
@@ -85,12 +135,7 @@ def _values(report: PolicyReport) -> CheckResult | None:
         f"{np.mean(values):.4g}, from {np.min(values):.4g} to {np.max(values):.4g}, "
         f"{outside:.0%} outside",
         f"{low:.4g} to {high:.4g}: what rewards here add up to",
-        Fault(
-            "values-impossible",
-            outside > 0.05,
-            "the critic diverges, and the policy follows it",
-            "lower agent.learning_rate or agent.target_rate, raise agent.pessimism",
-        ),
+        {"values-impossible": outside > 0.05},
     )
 
 
@@ -106,12 +151,7 @@ def _calibration(report: PolicyReport) -> CheckResult | None:
         "critic at the data",
         f"{value:.4g}; returns there {returns:.4g}",
         "at or above the data's returns",
-        Fault(
-            "values-low",
-            value < returns - 0.15 * np.ptp(report.attainable),
-            "the critic has not learned yet, or pessimism adds up: good actions look bad",
-            "train on, or lower agent.pessimism",
-        ),
+        {"values-low": value < returns - 0.15 * np.ptp(report.attainable)},
     )
 
 
@@ -126,12 +166,7 @@ def _disagreement(report: PolicyReport) -> CheckResult | None:
         "disagreement of the critics",
         f"{policy:.3g} at the policy's actions, {reference:.3g} at the {whose}'s",
         f"up to {DISAGREEMENT:g} times that",
-        Fault(
-            "critics-disagree",
-            policy > DISAGREEMENT * reference,
-            "the policy has found actions that the data do not cover: values are guesses",
-            "raise agent.pessimism or agent.ensemble_size, or lower agent.inverse_temperature",
-        ),
+        {"critics-disagree": policy > DISAGREEMENT * reference},
     )
 
 
@@ -145,18 +180,7 @@ def _tilt(report: PolicyReport) -> CheckResult | None:
         "tilt, tau x spread of Q",
         f"{tilt:.3g} (tau {tau:.3g}, deviation of Q {deviation:.3g})",
         f"{WEAK_TILT:g} to {STRONG_TILT:g}, best 1 to 30",
-        Fault(
-            "tilt-weak",
-            tilt < WEAK_TILT,
-            "exp(tau Q) prefers nothing: the policy stays a clone",
-            "raise agent.inverse_temperature; if the critic is flat, look at the rewards first",
-        ),
-        Fault(
-            "tilt-strong",
-            tilt > STRONG_TILT,
-            "exp(tau Q) is a point: the policy plays the critic's largest error",
-            "lower agent.inverse_temperature",
-        ),
+        {"tilt-weak": tilt < WEAK_TILT, "tilt-strong": tilt > STRONG_TILT},
     )
 
 
@@ -169,25 +193,11 @@ def _path_kl(report: PolicyReport) -> CheckResult | None:
         "path KL",
         f"{total:.3g} nats a chunk, {per_step:.3g} a step, {per_entry:.3g} an entry",
         f"above 0, below {DEAR:g} tau x gain ({tau_gain:.3g})",
-        Fault(
-            "unchanged",
-            report.is_unchanged,
-            "the fine-tuned flow is its base, bit by bit: the policy clones the data",
-            "look at the phase: in a cloning phase this is as it should be",
-        ),
-        Fault(
-            "kl-without-gain",
-            total > 1.0 and total > DEAR * tau_gain,
-            "the fine-tuning has not converged, or chases a critic that changes faster than it "
-            "learns",
-            "train on; lower agent.inverse_temperature or agent.learning_rate",
-        ),
-        Fault(
-            "far-from-base",
-            per_entry > 10.0,
-            "the policy acts where there are no data, and the critic is guessing there",
-            "lower agent.inverse_temperature, or raise agent.pessimism",
-        ),
+        {
+            "unchanged": report.is_unchanged,
+            "kl-without-gain": total > 1.0 and total > DEAR * tau_gain,
+            "far-from-base": per_entry > 10.0,
+        },
     )
 
 
@@ -196,17 +206,8 @@ def _gain(report: PolicyReport) -> CheckResult | None:
     if gains is None or report.is_unchanged:
         return None
     mean, error = np.mean(gains), 2 * np.std(gains) / np.sqrt(len(gains))
-    return _result(
-        "critic's gain over the base",
-        f"{mean:+.3g} ± {error:.2g}, at {np.mean(gains > 0):.0%} of states positive",
-        "positive",
-        Fault(
-            "no-gain",
-            mean <= error,
-            "the critic does not prefer the policy's actions: nothing was extracted from it",
-            "compare with the tilt; if that is healthy, train on, or raise the learning rate",
-        ),
-    )
+    found = f"{mean:+.3g} ± {error:.2g}, at {np.mean(gains > 0):.0%} of states positive"
+    return _result("critic's gain over the base", found, "positive", {"no-gain": mean <= error})
 
 
 def _bounds(report: PolicyReport) -> CheckResult:
@@ -216,12 +217,7 @@ def _bounds(report: PolicyReport) -> CheckResult:
         "acts at the bounds",
         f"{share:.0%} of the entries" + (f" (data {data:.0%})" if report.windows else ""),
         f"below {AT_BOUNDS:.0%}, or as the data",
-        Fault(
-            "saturated",
-            share > AT_BOUNDS and share > 1.5 * data,
-            "the policy is pushed out of the box, where the critic has no gradient to bring it in",
-            "lower agent.inverse_temperature; see that actions are scaled (data.scale_actions)",
-        ),
+        {"saturated": share > AT_BOUNDS and share > 1.5 * data},
     )
 
 
@@ -233,12 +229,7 @@ def _diversity(report: PolicyReport) -> CheckResult | None:
         "diversity of actions",
         f"{acting:.2g}, the base's {base:.2g}",
         f"over {COLLAPSED:g} of the base's",
-        Fault(
-            "collapsed",
-            acting < COLLAPSED * base,
-            "one action a state: nothing is explored, and multimodal behaviour is lost",
-            "lower agent.inverse_temperature",
-        ),
+        {"collapsed": acting < COLLAPSED * base},
     )
 
 
@@ -251,24 +242,11 @@ def _adjoint(report: PolicyReport) -> CheckResult | None:
         "adjoint |g|",
         f"{end:.3g} at t = 1, {start:.2g} at t = 0; none in {blocked:.0%} of entries",
         "not 0, largest near t = 1",
-        Fault(
-            "adjoint-zero",
-            end == 0.0,
-            "there is nothing to learn from: the velocity is pulled back to its base",
-            "the critic is flat, or every action is outside the box: see the rows above",
-        ),
-        Fault(
-            "adjoint-explodes",
-            sizes.max() > 10.0 * end,
-            "early steps are regressed onto amplified noise",
-            "the base flow is too steep: train it longer, or take more agent.flow_steps",
-        ),
-        Fault(
-            "gradient-blocked",
-            blocked > 0.7,
-            "entries without a gradient are outside the box; only the base brings them back",
-            "lower agent.inverse_temperature",
-        ),
+        {
+            "adjoint-zero": end == 0.0,
+            "adjoint-explodes": sizes.max() > 10.0 * end,
+            "gradient-blocked": blocked > 0.7,
+        },
     )
 
 
@@ -284,12 +262,7 @@ def _residual(report: PolicyReport) -> CheckResult | None:
         "adjoint matching leaves",
         f"{residual / target:.3g} of |sigma g|² = {target:.3g}",
         f"up to {UNMATCHED:g}, the noise of the paths",
-        Fault(
-            "not-matched",
-            residual / target > UNMATCHED,
-            "the fine-tuned flow does not follow the critic",
-            "train on; if the tilt is strong lower it, if it is weak raise it",
-        ),
+        {"not-matched": residual / target > UNMATCHED},
     )
 
 

@@ -281,45 +281,39 @@ def _draw_values(axes: "Axes", report: PolicyReport, of_data: np.ndarray) -> Non
     axes.legend(loc="best")
 
 
-Panel = tuple[str, bool, tuple[tuple[str, str], ...]]
-"""A label, True for a logarithmic axis, and the keys with their names."""
+LINEAR = "critic's values"
+"""The panel whose axis is never logarithmic."""
 
-PANELS: tuple[Panel, ...] = (
-    (
-        "critic's values",
-        False,
-        (("critic/q_max", "largest"), ("critic/q_mean", "mean"), ("critic/q_min", "smallest")),
-    ),
-    ("path KL, nats a step", True, (("adjoint_matching/path_kl", "path KL"),)),
-    (
-        "entries of |g|",
-        True,
-        (
-            ("adjoint_matching/boundary_max", "t = 1, largest"),
-            ("adjoint_matching/boundary_mean", "t = 1, mean"),
-            ("adjoint_matching/start_mean", "t = 0, mean"),
-        ),
-    ),
-    ("inverse temperature", True, (("adjoint_matching/inverse_temperature", "tau"),)),
-    ("gradient norm", True, (("update/gradient_norm", "before clipping"),)),
+PANELS = (
+    (LINEAR, "critic/q_max", "largest"),
+    (LINEAR, "critic/q_mean", "mean"),
+    (LINEAR, "critic/q_min", "smallest"),
+    ("path KL, nats a step", "adjoint_matching/path_kl", "path KL"),
+    ("entries of |g|", "adjoint_matching/boundary_max", "t = 1, largest"),
+    ("entries of |g|", "adjoint_matching/boundary_mean", "t = 1, mean"),
+    ("entries of |g|", "adjoint_matching/start_mean", "t = 0, mean"),
+    ("inverse temperature", "adjoint_matching/inverse_temperature", "tau"),
+    ("gradient norm", "update/gradient_norm", "before clipping"),
 )
-"""Panels after the losses, for keys that the run logs."""
+"""Panels after the losses: labels, and the keys that the run may log with their names."""
 
 COLOURS = (ACTING, BASE, BETWEEN, GREEN, DATA, AMBER, SKY)
 
 
-def panels_of(run: InspectedRun) -> list[Panel]:
-    """The panels of the keys that the run logs, without panels of constants."""
+def panels_of(run: InspectedRun) -> dict[str, list[tuple[str, str]]]:
+    """The panels of the keys that the run logs, with their names, without panels of constants."""
     keys = {key for row in run.metrics for key in row}
     logged = {key: {row.get(key) for row in run.metrics} for key in keys}
     losses = [key for key in sorted(logged) if key.endswith("loss") and key != "update/loss"]
-    named = tuple((key, key.removesuffix("/loss")) for key in losses)
-    panels = []
-    for label, logarithmic, listed in (("losses", True, named), *PANELS):
-        shown = tuple((key, name) for key, name in listed if key in logged)
-        if any(len(logged[key]) > 1 for key, _ in shown):
-            panels.append((label, logarithmic, shown))
-    return panels
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for label, key, name in (*(("losses", k, k.removesuffix("/loss")) for k in losses), *PANELS):
+        if key in logged:
+            panels.setdefault(label, []).append((key, name))
+    return {
+        label: keys
+        for label, keys in panels.items()
+        if any(len(logged[key]) > 1 for key, _ in keys)
+    }
 
 
 def draw_training(figure: "Figure", report: PolicyReport) -> None:
@@ -328,8 +322,8 @@ def draw_training(figure: "Figure", report: PolicyReport) -> None:
     count = len(panels) + 1
     axes = figure.subplots(-(-count // 2), 2, sharex=True, squeeze=False).ravel()
     _draw_success(axes[0], run.evaluations)
-    for axis, panel in zip(axes[1:], panels, strict=False):
-        _draw_panel(axis, panel, run.metrics)
+    for axis, (label, keys) in zip(axes[1:], panels.items(), strict=False):
+        _draw_panel(axis, label, keys, run.metrics)
     for axis in axes[count:]:
         axis.set_visible(False)
     pairs = itertools.pairwise(run.metrics)
@@ -354,14 +348,13 @@ def _draw_success(axes: "Axes", rows: list[LogRow]) -> None:
         axes.legend(loc="best")
 
 
-def _draw_panel(axes: "Axes", panel: Panel, rows: list[LogRow]) -> None:
-    label, logarithmic, keys = panel
+def _draw_panel(axes: "Axes", label: str, keys: list[tuple[str, str]], rows: list[LogRow]) -> None:
     shown = []
     for (key, name), colour in zip(keys, COLOURS, strict=False):
         steps, values = np.array([(row["step"], row[key]) for row in rows if key in row], float).T
         axes.plot(steps, values, color=colour, lw=1.4, label=name)
         shown.append(values)
-    if logarithmic:
+    if label != LINEAR:
         maybe_log_axis(axes, np.concatenate(shown))
     axes.set_ylabel(label)
     axes.legend(loc="best")

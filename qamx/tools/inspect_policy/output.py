@@ -1,14 +1,13 @@
 """`qamx inspect`: terminal, HTML and JSON."""
 
-import dataclasses
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from pydantic_core import to_jsonable_python
 
 from qamx._utils.defaults import check_seed
 from qamx._utils.finding import counted
@@ -24,7 +23,6 @@ from qamx._utils.html import (
 )
 from qamx._utils.machine import use_cpu
 from qamx._utils.terminal import print_findings, print_table
-from qamx.data.transitions import AnyArray
 from qamx.errors import ExitCode, UserError
 from qamx.tools.inspect_policy import figures
 from qamx.tools.inspect_policy.checks import check_results, findings, share_at_bound
@@ -92,41 +90,26 @@ def print_report(report: PolicyReport) -> None:
 def to_json(report: PolicyReport) -> dict[str, Any]:
     """The report as JSON: arrays as lists, None for non-finite numbers."""
     run, found = report.run, report.found
-    return _plain(
-        {
-            "run": str(run.directory),
-            "method": run.experiment.agent.method,
-            "step": run.step,
-            "phase": run.phase,
-            "evaluation": run.evaluation,
-            "seed": report.seed,
-            "not_finite": report.broken,
-            "readings": [dataclasses.asdict(result) for result in check_results(report)],
-            "states": report.states,
-            "stages": [
-                {"name": name, **vars(stage)}
-                for name, stage in zip(report.names, found.stages, strict=True)
-            ],
-            "data_values": found.data_values,
-            "windows": report.windows,
-            "window_values": found.window_values,
-            "gains": report.gains,
-            "path_kls": report.path_kls,
-            "paths": found.paths,
-        }
-    )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    if dataclasses.is_dataclass(value):
-        return _plain(vars(value))
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    stages = zip(report.names, found.stages, strict=True)
+    content = {
+        "run": str(run.directory),
+        "method": run.experiment.agent.method,
+        "step": run.step,
+        "phase": run.phase,
+        "evaluation": run.evaluation,
+        "seed": report.seed,
+        "not_finite": report.broken,
+        "readings": check_results(report),
+        "states": report.states,
+        "stages": [{"name": name, **vars(stage)} for name, stage in stages],
+        "data_values": found.data_values,
+        "windows": report.windows,
+        "window_values": found.window_values,
+        "gains": report.gains,
+        "path_kls": report.path_kls,
+        "paths": found.paths,
+    }
+    return to_jsonable_python(content, inf_nan_mode="null", fallback=lambda array: array.tolist())
 
 
 def summary_rows(report: PolicyReport) -> list[tuple[str, str]]:
@@ -168,24 +151,21 @@ def absent(report: PolicyReport) -> Iterator[str]:
 
 def stage_table(report: PolicyReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Values and actions: a column a stage, and one of the data."""
-    columns = []
-    for name, stage in zip(report.names, report.found.stages, strict=True):
-        measured = _column(name, report.lower(stage.values), stage.values, stage.actions)
-        columns.append((*measured, f"{np.mean(np.std(stage.actions, 1)):.3g}"))
+    columns = [
+        (name, stage.values, stage.actions, f"{np.mean(np.std(stage.actions, 1)):.3g}")
+        for name, stage in zip(report.names, report.found.stages, strict=True)
+    ]
     windows, values = report.windows, report.found.window_values
     if windows is not None and values is not None:
-        columns.append((*_column("data", report.lower(values), values, windows.actions), ""))
-    names = (
-        *("", "critic, pessimistic", "deviation of the critics"),
-        *("entries at the bounds", "deviation of the samples"),
-    )
-    header, *rows = zip(names, *columns, strict=True)
-    return header, rows
-
-
-def _column(name: str, lower: AnyArray, values: AnyArray, actions: AnyArray) -> tuple[str, ...]:
-    deviation = f"{np.mean(np.std(values, 0)):.3g}"
-    return name, f"{np.mean(lower):.4g}", deviation, f"{share_at_bound(actions):.0%}"
+        columns.append(("data", values, windows.actions, ""))
+    names, values, actions, deviations = zip(*columns, strict=True)
+    rows = [
+        ("critic, pessimistic", *(f"{np.mean(report.lower(each)):.4g}" for each in values)),
+        ("deviation of the critics", *(f"{np.mean(np.std(each, 0)):.3g}" for each in values)),
+        ("entries at the bounds", *(f"{share_at_bound(each):.0%}" for each in actions)),
+        ("deviation of the samples", *deviations),
+    ]
+    return ("", *names), rows
 
 
 def check_rows(report: PolicyReport) -> list[tuple[str, str, str, str]]:
