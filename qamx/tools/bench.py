@@ -1,7 +1,6 @@
 """`qamx bench`: measures methods, prints tables, writes JSON."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -10,7 +9,6 @@ import jax
 
 from qamx import registry
 from qamx._utils.backend import check_jax, reserve_devices
-from qamx._utils.html import write_text
 from qamx._utils.terminal import print_table
 from qamx.errors import UserError
 from qamx.nn import Precision
@@ -21,6 +19,7 @@ from qamx.tools.bench_measure import (
     TimingBudget,
     measure,
     settings_of,
+    write_results,
 )
 
 Device: TypeAlias = Literal["cpu", "gpu"]
@@ -77,7 +76,7 @@ def bench(
             raise UserError(f"--for {target}: nothing runs there; leave {other} or --for out")
         from qamx.tools.bench_gpu import bench_gpu
 
-        return bench_gpu(target, problems, seeds, precision, settings, file)
+        return bench_gpu(target, problems, seeds, settings, file)
     budget = TimingBudget(updates or (sizes.updates if on_cpu else 100), rounds)
     return _time(problems, seeds, budget, settings, file)
 
@@ -99,9 +98,7 @@ def _time(
     for method, problem in problems.items():
         print(f"{method}: compiling and measuring", flush=True)
         results.append(measure(method, problem, tuple(seeds), settings["precision"], budget))
-        if file is not None:  # after each method, so that an interruption loses one at most
-            report = {**settings, "methods": [dataclasses.asdict(result) for result in results]}
-            write_text("--json", file, json.dumps(report, indent=2) + "\n")
+        write_results(file, settings, results)
     _print(settings, results)
     return 0
 

@@ -5,8 +5,6 @@ writes down what it would start there (its thunks). Bytes and FLOP of a thunk ar
 instruction of the compiled program that it carries out.
 """
 
-import dataclasses
-import json
 import re
 import tempfile
 import time
@@ -23,11 +21,10 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from qamx._utils.backend import check_jax, compiling_for
-from qamx._utils.html import write_text
 from qamx._utils.terminal import print_table
 from qamx.errors import RunError, UserError
 from qamx.nn import Precision
-from qamx.tools.bench_measure import MIB, BenchProblem
+from qamx.tools.bench_measure import MIB, BenchProblem, write_results
 from qamx.tools.bench_program import Cost, read_launches, read_program
 from qamx.training.state import ALONE, Stacked, Trainer
 
@@ -109,13 +106,13 @@ def bench_gpu(
     name: str,
     problems: Mapping[str, BenchProblem],
     seeds: Sequence[int],
-    precision: Precision,
     settings: Mapping[str, Any],
     file: Path | None,
 ) -> int:
     """Compiles each method for each number of seeds, prints a table and writes JSON.
 
-    **Arguments:** `name` is `h100` or the path of a target file; `settings` go into the JSON.
+    **Arguments:** `name` is `h100` or the path of a target file; `settings` have the precision,
+    and go into the JSON.
 
     **Raises:** `UserError` without JAX's CUDA plugin, or for a bad target file.
     """
@@ -131,10 +128,9 @@ def bench_gpu(
     for method, problem in problems.items():
         for count in seeds:
             print(f"{method}, seeds {count}: compiling", flush=True)
-            results.append(_figures(method, problem, count, precision, device, chip))
-            if file is not None:  # after each, so that an interruption loses one at most
-                report = {**settings, "methods": [dataclasses.asdict(each) for each in results]}
-                write_text("--json", file, json.dumps(report, indent=2) + "\n")
+            figures = _figures(method, problem, count, settings["precision"], device, chip)
+            results.append(figures)
+            write_results(file, settings, results)
     _print(settings, chip, results)
     return 0
 

@@ -1,8 +1,11 @@
 """Measurements of `qamx bench`: the problem, the loops, their times."""
 
+import dataclasses
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -15,6 +18,7 @@ from qamx import registry
 from qamx._types import Batch
 from qamx._utils.backend import used_devices
 from qamx._utils.flops import MatmulLowerBound, count, elapsed, flops
+from qamx._utils.html import write_text
 from qamx.agents import TrainState, create_state, update
 from qamx.building import build_agent, build_optimiser, build_sampling
 from qamx.config.agents import AgentSettings
@@ -38,13 +42,8 @@ class Size:
 
 
 def _small(width: int, batch: int) -> dict[str, Any]:
-    return {
-        "actor_hidden": (width, width),
-        "critic_hidden": (width, width),
-        "ensemble_size": 2,
-        "flow_steps": 5,
-        "batch_size": batch,
-    }
+    hidden = {"actor_hidden": (width, width), "critic_hidden": (width, width)}
+    return {**hidden, "ensemble_size": 2, "flow_steps": 5, "batch_size": batch}
 
 
 SIZES = {
@@ -92,9 +91,9 @@ class BenchProblem:
         agent = build_agent(self.settings, self.observation, self.action, agent_key)
         return create_state(agent, self.optimiser, update_key)
 
-    def transitions(self, rows: int = 10 * EPISODE) -> Transitions:
+    def transitions(self) -> Transitions:
         """Unstructured data."""
-        rng = np.random.default_rng(0)
+        rng, rows = np.random.default_rng(0), 10 * EPISODE
         ends = np.zeros(rows, np.float32)
         ends[EPISODE - 1 :: EPISODE] = 1
         return Transitions(
@@ -111,27 +110,28 @@ class BenchProblem:
         return Replay.create(self.transitions(), 0, axes)
 
 
-class HostLoop:
-    """A plain script: one compiled update a call, batches drawn by NumPy, metrics fetched."""
+def host_loop(problem: BenchProblem, precision: Precision) -> Callable[[int], dict[str, float]]:
+    """A plain script of a number of updates, which returns the metrics of the last: one compiled
+    update a call, batches drawn by NumPy, metrics fetched."""
+    state, data, settings = (
+        problem.state(jax.random.key(0)),
+        problem.transitions(),
+        problem.settings,
+    )
+    rng, optimiser, compiled = np.random.default_rng(0), problem.optimiser, eqx.filter_jit(update)
+    horizon, metrics = settings.horizon, {}
 
-    def __init__(self, problem: BenchProblem, precision: Precision):
-        self._state, self._transitions = problem.state(jax.random.key(0)), problem.transitions()
-        self._settings, self._rng = problem.settings, np.random.default_rng(0)
-        self._optimiser = problem.optimiser
-        self._precision: Precision = precision
-        self._update = eqx.filter_jit(update)
-
-    def run(self, updates: int) -> dict[str, float]:
-        """The metrics of the last update."""
-        metrics: dict[str, float] = {}
-        size, horizon = self._settings.batch_size, self._settings.horizon
-        with matmul_precision(self._precision):
+    def run(updates: int) -> dict[str, float]:
+        nonlocal state, metrics
+        with matmul_precision(precision):
             for _ in range(updates):
-                starts = self._rng.integers(0, len(self._transitions) - horizon + 1, size)
-                batch = host_windows(self._transitions, starts, horizon, self._settings.discount)
-                self._state, found = self._update(self._state, batch, self._optimiser)
+                starts = rng.integers(0, len(data) - horizon + 1, settings.batch_size)
+                batch = host_windows(data, starts, horizon, settings.discount)
+                state, found = compiled(state, batch, optimiser)
                 metrics = {name: float(value) for name, value in flatten(found).items()}
         return metrics
+
+    return run
 
 
 def host_windows(
@@ -227,7 +227,7 @@ def measure(
         return training.counted
 
     products = update_products(problem, replay, precision)
-    host, floor = HostLoop(problem, precision), MatmulLowerBound(products)
+    by_script, floor = host_loop(problem, precision), MatmulLowerBound(products)
     observations = np.zeros((OBSERVATIONS, problem.observation), np.float32)
     updates, act_calls = budget.updates, 20
 
@@ -236,13 +236,13 @@ def measure(
             trainer.acting(training.state.agent, observations, jax.random.key(call), "evaluate")
 
     many = by_hand = acting = float("inf")
-    for warm in (run, host.run):
+    for warm in (run, by_script):
         jax.block_until_ready(warm(1))
     act()
     for _ in range(budget.rounds):
         many = min(many, elapsed(lambda: run(updates)) / updates)
         floor.round()
-        by_hand = min(by_hand, elapsed(lambda: host.run(updates)) / updates)
+        by_hand = min(by_hand, elapsed(lambda: by_script(updates)) / updates)
         acting = min(acting, elapsed(act) / act_calls)
     gflop, memory = flops(products) / 1e9, program.memory_analysis()
     return Figures(
@@ -304,6 +304,13 @@ def _together(
         together = min(together, elapsed(lambda: run(updates)) / updates)
         single = min(single, elapsed(lambda: alone(updates)) / updates)
     return VectorisedTiming(seeds, seeds / together, seeds * single / together)
+
+
+def write_results(file: Path | None, settings: Mapping[str, Any], results: Sequence[Any]) -> None:
+    """Writes the results so far: after each, so that an interruption loses one at most."""
+    if file is not None:
+        report = {**settings, "methods": [dataclasses.asdict(result) for result in results]}
+        write_text("--json", file, json.dumps(report, indent=2) + "\n")
 
 
 def _compiled_flops(program: jax.stages.Compiled) -> float:

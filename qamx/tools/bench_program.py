@@ -22,6 +22,9 @@ SLICING = ("dynamic-slice", "gather", "slice")
 UPDATE = "dynamic-update-slice"
 VIEWS = ("bitcast", "reshape")
 
+SUMMED = re.compile(r'lhs_contracting_dim\w+"?[=:][{\[]([\d,"]*)[}\]]')
+"""The axes that a matrix product sums over."""
+
 
 class Cost(NamedTuple):
     """Bytes read and written, FLOP of matrix products, and the number of these products."""
@@ -64,7 +67,7 @@ class Instruction(NamedTuple):
 
 @dataclass
 class Computation:
-    """Its instructions by name; the last is its result."""
+    """Its instructions by name, and the name of its result."""
 
     instructions: dict[str, Instruction] = field(default_factory=dict)
     root: str = ""
@@ -108,25 +111,20 @@ class Program:
             return Cost(read + self._written(called, called.root), sum(flops), len(flops))
         flop = self._flop(instruction)
         written = size(instruction.shape.partition(", s8[")[0] if flop else instruction.shape)
-        read = sum(
-            size(self.instructions[each].shape) for each in dict.fromkeys(instruction.operands)
-        )
+        operands = [self.instructions[each] for each in dict.fromkeys(instruction.operands)]
+        read = sum(size(operand.shape) for operand in operands)
         return Cost(read + written, flop, int(flop > 0))
 
     def trips(self, name: str) -> int:
-        """Iterations of a loop: those that XLA knows, else instruction."""
-        instruction = self.instructions.get(name)
-        known = instruction and re.search(
-            r'"known_trip_count":\{"n":"(\d+)"', instruction.attributes
-        )
+        """Iterations of a loop: those that XLA knows, else one."""
+        attributes = self.instructions[name].attributes if name in self.instructions else ""
+        known = re.search(r'"known_trip_count":\{"n":"(\d+)"', attributes)
         return int(known.group(1)) if known else 1
 
     def _called(self, instruction: Instruction) -> Computation | None:
-        called = (
-            re.search(r"calls=%([\w.-]+)", instruction.attributes)
-            if instruction.opcode == "fusion"
-            else None
-        )
+        if instruction.opcode != "fusion":
+            return None
+        called = re.search(r"calls=%([\w.-]+)", instruction.attributes)
         return self.computations[called.group(1)] if called else None
 
     def _read(self, fusion: Computation, instruction: Instruction) -> int:
@@ -141,16 +139,13 @@ class Program:
         instruction = fusion.source(name)
         if instruction.opcode == "tuple":
             return sum(self._written(fusion, each) for each in instruction.operands)
-        updated = instruction.opcode == UPDATE
-        return size(
-            fusion.instructions[instruction.operands[1]].shape if updated else instruction.shape
-        )
+        if instruction.opcode == UPDATE:
+            instruction = fusion.instructions[instruction.operands[1]]
+        return size(instruction.shape)
 
     def _flop(self, instruction: Instruction) -> int:
         """2 x entries of the result x entries that are summed, of a matrix product, else 0."""
-        summed = re.search(
-            r'lhs_contracting_dim\w+"?[=:][{\[]([\d,"]*)[}\]]', instruction.attributes
-        )
+        summed = SUMMED.search(instruction.attributes)
         if instruction.opcode not in ("dot", "custom-call") or summed is None:
             return 0
         left = _arrays(self.instructions[instruction.operands[0]].shape)[0][1]
@@ -168,13 +163,11 @@ def read_program(text: str) -> Program:
             shape, rest = _shape(found.group(3))
             opcode, _, rest = rest.partition("(")
             operands, _, attributes = rest.partition(")")
-            names = tuple(re.findall(r"%([\w.-]+)", operands))
-            instruction = Instruction(found.group(2), shape, opcode, names, attributes)
-            computation.instructions[instruction.name] = program.instructions[instruction.name] = (
-                instruction
-            )
+            name, names = found.group(2), tuple(re.findall(r"%([\w.-]+)", operands))
+            instruction = Instruction(name, shape, opcode, names, attributes)
+            computation.instructions[name] = program.instructions[name] = instruction
             if found.group(1):
-                computation.root = instruction.name
+                computation.root = name
     return program
 
 
