@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -228,8 +229,11 @@ def _notes(notes: Sequence[str]) -> str:
     if not notes:
         return '<p class="soft">Every run is complete.</p>'
     lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    summary = f"<summary>{len(notes)} runs are not complete</summary>"
-    return f"<details>{summary}<ul>{lines}</ul></details>"
+    return _folded(f"{len(notes)} runs are not complete", f"<ul>{lines}</ul>")
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{summary}</summary>{content}</details>"
 
 
 FIGURES = {
@@ -243,17 +247,13 @@ def _section(index: int, summary: Summary, figures: Mapping[str, bytes]) -> str:
     titled = [(escape(table.title), _grid(table)) for table in tables(summary)]
     titles = {f"{name}-{index}": title for name, title in FIGURES.items()}
     images = (_image(figures[name], title) for name, title in titles.items() if name in figures)
-    return "\n".join(
-        [
-            f'<h2 id="phase-{index}">{escape(summary.phase_end.title)}</h2>',
-            *(f"<h3>{title}</h3>{grid}" for title, grid in titled[:_OPEN]),
-            f'<div class="pair">{"".join(images)}</div>',
-            *(
-                f"<details><summary>{title}</summary>{grid}</details>"
-                for title, grid in titled[_OPEN:]
-            ),
-        ]
+    parts = (
+        f'<h2 id="phase-{index}">{escape(summary.phase_end.title)}</h2>',
+        *(f"<h3>{title}</h3>{grid}" for title, grid in titled[:_OPEN]),
+        f'<div class="pair">{"".join(images)}</div>',
+        *(_folded(title, grid) for title, grid in titled[_OPEN:]),
     )
+    return "\n".join(parts)
 
 
 def _image(svg: bytes, title: str) -> str:
@@ -262,9 +262,7 @@ def _image(svg: bytes, title: str) -> str:
 
 def _grid(table: Table) -> str:
     # A long name may break after its hyphens and underscores.
-    header = [
-        Markup(escape(name).replace("-", "-<wbr>").replace("_", "_<wbr>")) for name in table.header
-    ]
+    header = [Markup(re.sub("([-_])", r"\1<wbr>", escape(name))) for name in table.header]
     rows = [
         [Markup(f"<b>{escape(cell.text)}</b>") if cell.best else cell.text for cell in row]
         for row in table.rows
@@ -280,13 +278,10 @@ def headline(runs: Sequence[Run]) -> str:
 
 def left_out(runs: Sequence[Run], summaries: Sequence[Summary], step: int | None) -> list[str]:
     """A line with the reason for each incomplete run, and each that a table lacks."""
-    missing = {run.folder: [] for run in runs}
-    for summary in summaries:
-        for run in summary.phase_end.missing:
-            missing[run.folder].append(summary.phase_end.name)
+    ends = [summary.phase_end for summary in summaries]
     lines = []
     for run in runs:
-        phases = missing[run.folder]
+        phases = [end.name for end in ends if run in end.missing]
         problem = run.problem if step is None or phases or run.diverged else None
         if problem or phases:
             tail = f"; not in the tables for {' and '.join(phases)}" if phases else ""
@@ -299,10 +294,8 @@ def _nothing(runs: Sequence[Run], step: int | None) -> str:
     if not steps:
         return f"none of the {len(runs)} runs has been evaluated yet"
     if step is None:
-        return (
-            f"none of the {len(runs)} runs has ended a phase; name a step that they have reached "
-            f"with --step, up to {steps[-1]:,}"
-        )
+        found = f"none of the {len(runs)} runs has ended a phase"
+        return f"{found}; name a step that they have reached with --step, up to {steps[-1]:,}"
     nearest = min(steps, key=lambda known: abs(known - step))
     return f"--step: found {step:,}, at which no run was evaluated; the nearest is {nearest:,}"
 
