@@ -1,6 +1,7 @@
 """Jobs of a sweep: runs packed into processes, and their folder."""
 
 import json
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -151,8 +152,6 @@ class _StepTime(NamedTuple):
 
 def progress_of(directory: Path) -> RunProgress:
     """The progress in a run's folder, which may be missing."""
-    if not directory.is_dir():
-        return RunProgress(0, 0, -1, None, None, False, False, "")
     manifests = [
         _StepTime(path.stat().st_mtime, int(path.parent.name))
         for path in (directory / "checkpoints").glob("*/manifest.json")
@@ -183,10 +182,8 @@ def steps_of(schedule: Mapping[str, Any]) -> int:
 
 def planned_steps(directory: Path) -> int:
     """The last step of a run, by its `config.toml`; 0 if unknown."""
-    import tomli
-
     try:
-        table = tomli.loads(read_text(directory / "config.toml"))
+        table = tomllib.loads(read_text(directory / "config.toml"))
     except (OSError, ValueError, TextError):
         return 0
     return steps_of(table.get("schedule", {}))
@@ -248,6 +245,12 @@ class ScheduledRun:
     total: int
     directory: Path
     progress: RunProgress
+
+    @property
+    def spec(self) -> RunSpec:
+        """The run for a worker process."""
+        file, folder = str(self.run.file.resolve()), str(self.directory.resolve())
+        return RunSpec(file, self.run.overrides, self.run.seed, folder)
 
     @property
     def complete(self) -> bool:

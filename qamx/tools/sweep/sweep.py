@@ -12,7 +12,6 @@ from qamx.tools.sweep import slurm
 from qamx.tools.sweep.jobs import (
     PlanEntry,
     Process,
-    RunSpec,
     ScheduledRun,
     SweepFolder,
     pack,
@@ -61,14 +60,12 @@ def cost_of(process: Process, rates: Mapping[str, float]) -> Cost:
 def explain_costs(costs: Sequence[Cost]) -> str:
     """The sources of the processes' hours."""
     measured = sum(cost.measured for cost in costs)
-    scaled = len(costs) - measured
-    parts = {
-        f"{measured} at the rates measured here": measured,
-        f"{scaled} at the {PAPER_HOURS:g} hours that the paper's authors state for "
-        f"{PAPER_STEPS:,} steps on an RTX A5000, scaled by the steps that are left and not "
-        "measured here": scaled,
-    }
-    return f"processes: {'; '.join(text for text, count in parts.items() if count)}"
+    paper = (
+        f"at the {PAPER_HOURS:g} hours that the paper's authors state for {PAPER_STEPS:,} steps on "
+        "an RTX A5000, scaled by the steps that are left and not measured here"
+    )
+    parts = {"at the rates measured here": measured, paper: len(costs) - measured}
+    return f"processes: {'; '.join(f'{n} {source}' for source, n in parts.items() if n)}"
 
 
 @dataclass(frozen=True)
@@ -156,13 +153,7 @@ def _plan(sweep: Sweep) -> None:
         }
     )
     for process in sweep.waiting:
-        specs = [
-            RunSpec(
-                str(r.run.file.resolve()), r.run.overrides, r.run.seed, str(r.directory.resolve())
-            )
-            for r in process.runs
-        ]
-        sweep.folder.write_specs(process.name, specs)
+        sweep.folder.write_specs(process.name, [run.spec for run in process.runs])
 
 
 def _run_here(sweep: Sweep, cluster: ClusterSettings | None, jobs: int | None) -> int:
@@ -198,13 +189,9 @@ def _submit(sweep: Sweep, cluster: ClusterSettings) -> int:
         sweep.folder.clear_exit_code(name)
     numbers = slurm.submit(jobs, executor, cluster)
     sweep.folder.submitted(numbers)
-    print(f"submitted {', '.join(sorted(set(numbers.values()), key=_in_order))}")
+    print(f"submitted {', '.join(dict.fromkeys(numbers.values()))}")
     print(f"qamx status {sweep.folder.directory} shows how far they are")
     return ExitCode.DONE
-
-
-def _in_order(number: str) -> tuple[int, ...]:
-    return tuple(map(int, filter(str.isdecimal, number.split("_"))))
 
 
 def _summary(sweep: Sweep) -> str:
