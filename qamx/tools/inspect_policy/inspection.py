@@ -81,39 +81,28 @@ class Paths(eqx.Module):
     adjoints: Adjoints | None
 
 
-@functools.singledispatch
 def sde_diagnostics(
     policy: AbstractFineTunedFlow, critic: AbstractCritic, observation: Array, key: Key
 ) -> Paths | None:
     """A path for each observation; None for a flow whose objective is unknown."""
-    return None
-
-
-@sde_diagnostics.register
-def _(policy: AdjointMatchedFlow, critic: AbstractCritic, observation: Array, key: Key) -> Paths:
+    h = policy.integrator.step_size
+    if isinstance(policy, BackpropagatedFlow):
+        states = policy.sample_path(policy.velocity, observation, key)
+        costs = path_costs(*policy.change_along(observation, states[:-1]), h)
+        # Its cost of control has no factor h: divided by 1/h, it is the path KL less h tau Q.
+        return Paths(costs, jnp.asarray(h * policy.inverse_temperature), None)
+    if not isinstance(policy, AdjointMatchedFlow):
+        return None
     paths = policy.draw_paths(critic, observation, key)
     price = policy.inverse_temperature.control_price()
     adjoints, boundary = paths.adjoints / price, paths.boundary / price
     norms = jnp.linalg.norm(jnp.concatenate([adjoints, boundary[None]]), axis=-1)
+    costs, tau = path_costs(paths.change, paths.sigma, h), policy.inverse_temperature.value()
+    targets = (paths.sigma[:, None] * norms[:-1]) ** 2
+    residuals = matching_residuals(paths.change, adjoints, paths.sigma)
     return Paths(
-        path_costs(paths.change, paths.sigma, policy.integrator.step_size),
-        policy.inverse_temperature.value(),
-        Adjoints(
-            norms,
-            (paths.sigma[:, None] * norms[:-1]) ** 2,
-            matching_residuals(paths.change, adjoints, paths.sigma),
-            jnp.mean(boundary == 0.0, axis=-1),
-        ),
+        costs, tau, Adjoints(norms, targets, residuals, jnp.mean(boundary == 0.0, axis=-1))
     )
-
-
-@sde_diagnostics.register
-def _(policy: BackpropagatedFlow, critic: AbstractCritic, observation: Array, key: Key) -> Paths:
-    states = policy.sample_path(policy.velocity, observation, key)
-    change, sigma = policy.change_along(observation, states[:-1])
-    h = policy.integrator.step_size
-    # Its cost of control has no factor h: divided by 1/h, it is the path KL less h tau Q.
-    return Paths(path_costs(change, sigma, h), jnp.asarray(h * policy.inverse_temperature), None)
 
 
 class StageDiagnostics(eqx.Module):
