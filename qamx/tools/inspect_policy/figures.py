@@ -1,6 +1,7 @@
 """Figures of `qamx inspect`: actions, flows, training."""
 
 import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -9,13 +10,15 @@ import numpy as np
 
 from qamx._utils.html import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, SKY
 from qamx.data.transitions import AnyArray
-from qamx.nn import AbstractCritic
 from qamx.tools.inspect_policy.inspection import PolicyReport, StageDiagnostics
 from qamx.tools.inspect_policy.states import InspectedRun, LogRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Draw = Callable[["Figure", PolicyReport], None]
+"""Fills a figure."""
 
 BASE, ACTING, BETWEEN, DATA = BLUE, ORANGE, PINK, GREY
 
@@ -53,36 +56,25 @@ def maybe_log_axis(axes: "Axes", values: AnyArray) -> None:
         axes.set_yscale("log")
 
 
-def draw_actions(figure: "Figure", report: PolicyReport) -> None:
-    """A panel a state: the landscape of actions with two entries, else a panel a stage."""
-    (_draw_landscapes if _is_planar(report) else _draw_coloured)(figure, report)
-
-
-def height_of_actions(report: PolicyReport) -> float:
-    """Of the figure, in inches."""
-    return 3.5 if _is_planar(report) or len(report.names) < 2 else 5.6
-
-
-def caption_of_actions(report: PolicyReport) -> str:
-    """The caption of the figure of actions."""
-    if _is_planar(report):
-        return (
+def action_figure(report: PolicyReport) -> tuple[str, Draw, float]:
+    """The caption, the drawing and the height in inches of the figure of actions, a panel a state:
+    the landscape of actions with two entries, else a panel a stage."""
+    if report.acting.actions.shape[-1] == 2 * report.horizon:
+        caption = (
             "Sampled chunks by their first action. Shade: the pessimistic critic over first "
             "actions, the rest of the chunk as the policy's samples have it on average, darker is "
             "worse. Crosses: the data's actions at the nearest states. Healthy: the acting "
             "policy's points lie where the critic is bright and among the crosses."
         )
+        return caption, _draw_landscapes, 3.5
     names = " and ".join(dict.fromkeys(_name(report, entry) for entry in _entries(report)))
-    return (
+    caption = (
         f"Sampled chunks in the two entries of the action that vary most ({names}), "
         "coloured by the pessimistic critic, bright is good; a row a policy. Grey crosses: the "
         "data's actions at the nearest states. Healthy: below, points are brighter than above and "
         "still among the data's."
     )
-
-
-def _is_planar(report: PolicyReport) -> bool:
-    return report.acting.actions.shape[-1] == 2 * report.horizon
+    return caption, _draw_coloured, 5.6 if len(report.names) > 1 else 3.5
 
 
 def _entries(report: PolicyReport) -> np.ndarray:
@@ -112,8 +104,7 @@ def _draw_data(axes: "Axes", report: PolicyReport, state: int, entries: np.ndarr
     if report.states.near is not None:
         x, y = report.states.near[state][:, entries].T
         axes.plot(x, y, "x", color="white", ms=6, mew=2.6)
-        label = "data near by" if state == 0 else None
-        axes.plot(x, y, "x", color=DATA, ms=5, mew=1.2, label=label)
+        axes.plot(x, y, "x", color=DATA, ms=5, mew=1.2, label="data near by")
 
 
 def _panels(figure: "Figure", report: PolicyReport, rows: int) -> np.ndarray:
@@ -131,12 +122,11 @@ def _draw_landscapes(figure: "Figure", report: PolicyReport) -> None:
         _draw_data(panel, report, state, first)
         for stage, name, colour in named_stages(report):
             x, y = stage.actions[state][:, first].T
-            label = name if state == 0 else None
-            panel.plot(x, y, "o", color=colour, mec="white", mew=0.5, ms=4.5, label=label)
+            panel.plot(x, y, "o", color=colour, mec="white", mew=0.5, ms=4.5, label=name)
         _frame(panel, report.states.names[state])
         panel.set_xlabel("first action, entry 0")
     axes[0].set_ylabel("first action, entry 1")
-    figure.legend(loc="outside lower center", ncols=6)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
 
 
 def _draw_bar(figure: "Figure", image: Any, axes: "list[Axes]", last: bool) -> None:
@@ -159,13 +149,8 @@ def _landscape(report: PolicyReport, state: int) -> tuple[np.ndarray, np.ndarray
     rows[:, 0], rows[:, 1] = across.ravel(), up.ravel()
     observation = np.tile(report.states.observations[state], (GRID * GRID, 1))
     critic = report.run.agent.critic.target
-    values = _values(critic, jnp.asarray(observation), jnp.asarray(rows))
+    values = eqx.filter_jit(critic)(jnp.asarray(observation), jnp.asarray(rows))
     return side, report.lower(values).reshape(GRID, GRID)
-
-
-@eqx.filter_jit
-def _values(critic: AbstractCritic, observation: Any, action: Any) -> Any:
-    return critic(observation, action)
 
 
 def _draw_coloured(figure: "Figure", report: PolicyReport) -> None:

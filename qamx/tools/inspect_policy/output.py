@@ -1,10 +1,10 @@
 """`qamx inspect`: terminal, HTML and JSON."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic_core import to_jsonable_python
@@ -28,9 +28,6 @@ from qamx.tools.inspect_policy import figures
 from qamx.tools.inspect_policy.checks import check_results, findings, share_at_bound
 from qamx.tools.inspect_policy.inspection import PolicyReport, inspect
 from qamx.tools.inspect_policy.states import load_run, not_finite_at
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CHECK_HEADER = ("", "found", "healthy", "")
 
@@ -189,7 +186,7 @@ class PageFigure(NamedTuple):
     name: str
     title: str
     caption: str
-    draw: Callable[["Figure", PolicyReport], None]
+    draw: figures.Draw
     height: float = 3.0
 
     def png(self, report: PolicyReport) -> bytes:
@@ -243,8 +240,7 @@ def page_figures(report: PolicyReport) -> Iterator[PageFigure]:
 
 
 def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
-    caption, height = figures.caption_of_actions(report), figures.height_of_actions(report)
-    yield PageFigure("actions", "Action chunks", caption, figures.draw_actions, height)
+    yield PageFigure("actions", "Action chunks", *figures.action_figure(report))
     if any(stage.along is not None for stage in report.found.stages):
         yield PageFigure(
             "critic",
