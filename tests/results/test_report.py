@@ -254,3 +254,13 @@ def test_methods_are_compared_on_tasks_that_they_share(tmp_path):
     assert ("fql", "cube-double-play task 1") in summary.means
     assert ("fql", "cube-double-play") not in summary.means
     assert list(curves(runs)["cube-double-play"]) == ["qam"]
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys, command):
+    rates = [{1_000_000: 0.5, 1_500_000: 0.7}, {1_000_000: 0.4, 1_500_000: 0.8}]
+    write_seeds(tmp_path / "runs", rates, "qam", "cube-double-play", 2)
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    assert main([command, str(tmp_path / "runs"), "--out", str(out)]) == 2
+    assert f"--out: {out}: cannot be written (Not a directory)" in capsys.readouterr().err

@@ -215,10 +215,10 @@ def compare(
     table = _table(rows, f"{', '.join(map(str, folders))} against {theirs}")
     if out is not None:
         figure = overlay(rows, runs, reference)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "comparison.md").write_text(report.markdown(table, level=1), encoding="utf-8")
-        (out / "comparison.csv").write_text(_comma_separated(rows), encoding="utf-8")
-        save(figure, out, "curves")
+        with report.output_folder(out):
+            (out / "comparison.md").write_text(report.markdown(table, level=1), encoding="utf-8")
+            (out / "comparison.csv").write_text(_comma_separated(rows), encoding="utf-8")
+            save(figure, out, "curves")
     report.show(table)
     if notes:
         print_table("not compared", ("",), [(note,) for note in notes])

@@ -1,9 +1,10 @@
 """`qamx report`: tables of runs as text, Markdown, LaTeX, CSV and HTML."""
 
+import contextlib
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -58,7 +59,8 @@ def report(
         raise UserError(_nothing(runs, step))
     notes = left_out(runs, summaries, step)
     if out is not None:
-        _write(out, runs, summaries, notes, figures)
+        with output_folder(out):
+            _write(out, runs, summaries, notes, figures)
     print(f"{headline(runs)}\n{RULE.format('Starred')}")
     for note in notes:
         print(f"not complete: {note}")
@@ -300,11 +302,23 @@ def _nothing(runs: Sequence[Run], step: int | None) -> str:
     return f"--step: found {step:,}, at which no run was evaluated; the nearest is {nearest:,}"
 
 
+@contextlib.contextmanager
+def output_folder(out: Path) -> Iterator[None]:
+    """Makes the folder of `--out`, which is written in the block.
+
+    **Raises:** `UserError` if it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"--out: {out}: cannot be written ({error.strerror})") from error
+
+
 def _write(
     out: Path, runs: Sequence[Run], summaries: Sequence[Summary], notes: Sequence[str], draw: bool
 ) -> None:
     drawn = _figures(out / "figures", runs, summaries) if draw else {}
-    out.mkdir(parents=True, exist_ok=True)
     texts = {
         "tables.md": _markdown(runs, summaries, notes),
         "tables.tex": "\n".join(

@@ -140,7 +140,7 @@ def _state(progress: RunProgress, total: int, code: int | None, word: str | None
 
 
 def last_lines(log: Path) -> tuple[str, ...]:
-    """The last lines of a log; none without status."""
+    """The last lines of a log; none without a log."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - TAIL))
