@@ -1,6 +1,5 @@
 """`qamx bench`: measures methods, prints tables, writes JSON."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -16,7 +15,6 @@ from qamx.tools.bench_measure import (
     SIZES,
     BenchProblem,
     Figures,
-    TimingBudget,
     measure,
     settings_of,
     write_results,
@@ -77,27 +75,23 @@ def bench(
         from qamx.tools.bench_gpu import bench_gpu
 
         return bench_gpu(target, problems, seeds, settings, file)
-    budget = TimingBudget(updates or (sizes.updates if on_cpu else 100), rounds)
-    return _time(problems, seeds, budget, settings, file)
+    settings |= {"updates": updates or (sizes.updates if on_cpu else 100), "rounds": rounds}
+    return _time(problems, seeds, settings, file)
 
 
 def _time(
     problems: Mapping[str, BenchProblem],
     seeds: Sequence[int],
-    budget: TimingBudget,
     settings: Mapping[str, Any],
     file: Path | None,
 ) -> int:
-    settings = {
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        **settings,
-        **dataclasses.asdict(budget),
-    }
+    device = {"backend": jax.default_backend(), "device": jax.devices()[0].device_kind}
+    settings = {**device, **settings}
+    how = {name: settings[name] for name in ("precision", "updates", "rounds")}
     results: list[Figures] = []
     for method, problem in problems.items():
         print(f"{method}: compiling and measuring", flush=True)
-        results.append(measure(method, problem, tuple(seeds), settings["precision"], budget))
+        results.append(measure(method, problem, tuple(seeds), **how))
         write_results(file, settings, results)
     _print(settings, results)
     return 0

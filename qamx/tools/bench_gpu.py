@@ -117,7 +117,12 @@ def bench_gpu(
     **Raises:** `UserError` without JAX's CUDA plugin, or for a bad target file.
     """
     chip = Chip.read(name)
-    _check_plugin(name)
+    if not any("cuda" in plugin.name for plugin in entry_points(group="jax_plugins")):
+        raise UserError(
+            f"--for {name}: found JAX {jax.__version__} without its CUDA plugin, which compiles "
+            'for a GPU and needs none; pip install "qamx[cuda12]", or in a clone '
+            'pip install -e ".[cuda12]"'
+        )
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)  # a kept program writes no thunks
     check_jax()
@@ -133,16 +138,6 @@ def bench_gpu(
             write_results(file, settings, results)
     _print(settings, chip, results)
     return 0
-
-
-def _check_plugin(name: str) -> None:
-    plugins = entry_points(group="jax_plugins")
-    if not any("cuda" in plugin.name for plugin in plugins):
-        raise UserError(
-            f"--for {name}: found JAX {jax.__version__} without its CUDA plugin, which compiles "
-            'for a GPU and needs none; pip install "qamx[cuda12]", or in a clone '
-            'pip install -e ".[cuda12]"'
-        )
 
 
 def _device(name: str, chip: Chip) -> Any:

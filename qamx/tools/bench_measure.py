@@ -160,14 +160,6 @@ OBSERVATIONS = 10
 
 
 @dataclass(frozen=True)
-class TimingBudget:
-    """`updates` in a timed call; of `rounds` of calls the shortest counts."""
-
-    updates: int
-    rounds: int
-
-
-@dataclass(frozen=True)
 class VectorisedTiming:
     """Seeds in one program: updates a second of all seeds, and over those of one seed alone."""
 
@@ -209,9 +201,13 @@ def measure(
     problem: BenchProblem,
     seeds: tuple[int, ...],
     precision: Precision,
-    budget: TimingBudget,
+    updates: int,
+    rounds: int,
 ) -> Figures:
-    """Compiles and times one method; compared times are taken in turn."""
+    """Compiles and times one method; compared times are taken in turn.
+
+    **Arguments:** `updates` are those of a timed call; of `rounds` of calls the shortest counts.
+    """
     state, replay = problem.state(jax.random.key(0)), problem.replay()
     trainer = Trainer(state, problem.optimiser, problem.sampling, precision=precision)
     training = trainer.begin(state, replay, jax.random.key(1))
@@ -221,15 +217,15 @@ def measure(
     program = lowered.compile()
     compiled = time.perf_counter()
 
-    def run(updates: int) -> jax.Array:
+    def run(count: int) -> jax.Array:
         nonlocal training
-        training = program(training, replay, np.int32(updates))
+        training = program(training, replay, np.int32(count))
         return training.counted
 
     products = update_products(problem, replay, precision)
     by_script, floor = host_loop(problem, precision), MatmulLowerBound(products)
     observations = np.zeros((OBSERVATIONS, problem.observation), np.float32)
-    updates, act_calls = budget.updates, 20
+    act_calls = 20
 
     def act() -> None:
         for call in range(act_calls):
@@ -239,7 +235,7 @@ def measure(
     for warm in (run, by_script):
         jax.block_until_ready(warm(1))
     act()
-    for _ in range(budget.rounds):
+    for _ in range(rounds):
         many = min(many, elapsed(lambda: run(updates)) / updates)
         floor.round()
         by_hand = min(by_hand, elapsed(lambda: by_script(updates)) / updates)
@@ -261,7 +257,7 @@ def measure(
         trace_s=traced - began,
         compile_s=compiled - traced,
         act_calls_per_second=1 / acting,
-        together=tuple(_together(problem, n, precision, budget, run) for n in seeds),
+        together=tuple(_together(problem, n, precision, updates, rounds, run) for n in seeds),
     )
 
 
@@ -282,7 +278,8 @@ def _together(
     problem: BenchProblem,
     seeds: int,
     precision: Precision,
-    budget: TimingBudget,
+    updates: int,
+    rounds: int,
     alone: Callable[[int], Any],
 ) -> VectorisedTiming:
     """Times seeds that are trained as one program, in turn with one seed `alone`."""
@@ -292,15 +289,15 @@ def _together(
     trainer = Trainer(state, *parts, update, precision, stacking)
     training = trainer.begin(state, replay, jax.random.split(jax.random.key(1), seeds))
 
-    def run(updates: int) -> jax.Array:
+    def run(count: int) -> jax.Array:
         nonlocal training
-        training = trainer.run(training, replay, updates)
+        training = trainer.run(training, replay, count)
         return training.counted
 
-    updates = max(1, budget.updates // seeds)
+    updates = max(1, updates // seeds)
     jax.block_until_ready(run(1))
     together = single = float("inf")
-    for _ in range(budget.rounds):
+    for _ in range(rounds):
         together = min(together, elapsed(lambda: run(updates)) / updates)
         single = min(single, elapsed(lambda: alone(updates)) / updates)
     return VectorisedTiming(seeds, seeds / together, seeds * single / together)

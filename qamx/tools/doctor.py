@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlparse
 
 from qamx._utils.files import package_version
-from qamx._utils.machine import find_gpus
+from qamx._utils.machine import Gpus, find_gpus
 from qamx._utils.processes import DEVICE, ENVIRONMENT, find_renderer, probe
 from qamx._utils.terminal import print_table
 from qamx.data.ogbench.catalogue import default_directory
@@ -52,9 +52,7 @@ def device() -> Diagnosis:
         remedy = remedy or "see that jax and jaxlib fit each other and the driver"
         return Diagnosis("device", "problem", found, remedy)
     asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip() == "cpu"
-    if asked or not text.startswith("cpu"):
-        return Diagnosis("device", "ok", text)
-    gpus = find_gpus()
+    gpus = Gpus([]) if asked or not text.startswith("cpu") else find_gpus()
     if gpus.names:
         remedy = 'install JAX for it: pip install -e ".[cuda13]" (or cuda12)'
         there = f"{text}; NVIDIA GPUs are there: {', '.join(gpus.names)}"

@@ -38,16 +38,6 @@ NO_ENVIRONMENT = EnvironmentSettings(id="none:none")
 
 
 @dataclass(frozen=True)
-class SourceOptions:
-    """Options of the command line; None where they are not given."""
-
-    environment: str | None = None
-    task: int | None = None
-    horizon: int | None = None
-    directory: Path | None = None
-
-
-@dataclass(frozen=True)
 class InspectionTarget:
     """A data source with the settings that it is inspected for.
 
@@ -70,26 +60,32 @@ class InspectionTarget:
     from_file: bool = True
 
 
-def find_target(source: str, options: SourceOptions) -> InspectionTarget:
-    """The target that a command line names.
+def find_target(
+    source: str,
+    environment: str | None,
+    task: int | None,
+    horizon: int | None,
+    directory: Path | None,
+) -> InspectionTarget:
+    """The target that a command line names; options that it does not give are None.
 
     **Raises:** `UserError` if the settings are wrong or the source cannot be opened.
     """
     if source.endswith(".toml"):
         keys = {
-            "environment.id": options.environment,
-            "environment.task": options.task,
-            "agent.horizon": options.horizon,
-            "data.directory": options.directory,
+            "environment.id": environment,
+            "environment.task": task,
+            "agent.horizon": horizon,
+            "data.directory": directory,
         }
-        overrides = [f"{key}={value}" for key, value in keys.items() if value is not None]
-        experiment = load(source, overrides)
+        experiment = load(
+            source, [f"{k}={value}" for k, value in keys.items() if value is not None]
+        )
         task = getattr(experiment.environment, "task", None)
         return _target(experiment.data, experiment.environment, experiment.agent.horizon, task)
-    data = _data_settings(source, options)
-    environment = _environment_settings(data, options)
-    target = _target(data, environment, options.horizon or DEFAULT_HORIZON, options.task)
-    return replace(target, from_file=False)
+    data = _data_settings(source, directory)
+    settings = _environment_settings(data, environment, task)
+    return replace(_target(data, settings, horizon or DEFAULT_HORIZON, task), from_file=False)
 
 
 def _target(
@@ -107,7 +103,7 @@ def _target(
     return InspectionTarget(data.source, horizon, raw, source, task, make, findings)
 
 
-def _data_settings(source: str, options: SourceOptions) -> DataSettings:
+def _data_settings(source: str, directory: Path | None) -> DataSettings:
     registry.load_installed_plugins()
     if not source:
         raise UserError(
@@ -120,16 +116,17 @@ def _data_settings(source: str, options: SourceOptions) -> DataSettings:
         )
     model = registry.datasets[scheme_of(source)].load_settings()
     table: dict[str, Any] = {"source": source}
-    if options.directory is not None:
-        table["directory"] = str(options.directory)
+    if directory is not None:
+        table["directory"] = str(directory)
     sharded = "-100m-" in source or Path(name_of(source)).is_dir()
     if sharded and "updates_per_shard" in model.model_fields:
         table["updates_per_shard"] = 1000  # required, and used by runs alone
     return _validated(model, table, {"source": "SOURCE", "directory": "--directory"})
 
 
-def _environment_settings(data: DataSettings, options: SourceOptions) -> EnvironmentSettings:
-    name = options.environment
+def _environment_settings(
+    data: DataSettings, name: str | None, task: int | None
+) -> EnvironmentSettings:
     if name is None and isinstance(data, OGBenchDataSettings):
         name = data.environment
     if name is None:
@@ -137,9 +134,9 @@ def _environment_settings(data: DataSettings, options: SourceOptions) -> Environ
     model = registry.environments[scheme_of(name)].load_settings()
     table: dict[str, Any] = {"id": name}
     if "task" in model.model_fields:
-        table["task"] = options.task or 1
-    elif options.task is not None:
-        table["task"] = options.task
+        table["task"] = task or 1
+    elif task is not None:
+        table["task"] = task
     if "max_episode_steps" in model.model_fields:
         table["max_episode_steps"] = 1  # some environments have no limit, and none is played here
     settings = _validated(model, table, {"id": "--environment", "task": "--task"})

@@ -23,7 +23,7 @@ from qamx._utils.terminal import print_findings, print_table
 from qamx.data.inspection.summary import DatasetSummary, RewardSummary
 from qamx.data.inspection.value_checks import at_bound
 from qamx.errors import ExitCode, UserError
-from qamx.tools.inspect_data.inspection import DataReport, SourceOptions, find_target, inspect
+from qamx.tools.inspect_data.inspection import DataReport, find_target, inspect
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,8 +60,7 @@ def inspect_data(
             raise UserError(f"{name}: found {number}; write a positive integer")
     if html is not None:
         require_matplotlib("--html")
-    options = SourceOptions(environment, task, horizon, directory)
-    report = inspect(find_target(source, options), shards)
+    report = inspect(find_target(source, environment, task, horizon, directory), shards)
     print_report(report)
     if html is not None:
         write_text("--html", html, page(report))
