@@ -264,3 +264,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys, command):
     out = tmp_path / "file" / "out"
     assert main([command, str(tmp_path / "runs"), "--out", str(out)]) == 2
     assert f"--out: {out}: cannot be written (Not a directory)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("report", " without --no-figures"), ("compare", "")]
+)
+def test_figures_without_matplotlib_are_refused_at_once(monkeypatch, capsys, command, option):
+    monkeypatch.setattr("qamx._utils.html.find_spec", lambda name: None)
+    assert main([command, "none", "--out", "out"]) == 2
+    assert f"--out{option}: the page's figures take matplotlib" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qamx._utils.html import BLUE, GREY
+from qamx._utils.html import BLUE, GREY, require_matplotlib
 from qamx._utils.terminal import print_table
 from qamx.errors import ExitCode, UserError
 from qamx.tools.results import report, significance
@@ -198,8 +198,11 @@ def compare(
 
     **Returns:** 0 if no row differs, 1 if one does.
 
-    **Raises:** `UserError` if nothing can be compared.
+    **Raises:** `UserError` if nothing can be compared, the folder cannot be written, or matplotlib
+    is missing for it.
     """
+    if out is not None:
+        require_matplotlib("--out")
     if against is None and len(folders) == 2:
         folders, against = folders[:1], str(folders[1])
     runs = read_runs(folders)

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from qamx._utils.html import BLUE, PALETTE
-from qamx.errors import UserError
 from qamx.tools.results import statistics
 from qamx.tools.results.runs import ALL, Run, by_label, scores_at, shared_steps
 from qamx.tools.results.statistics import THRESHOLDS, Summary, interval, resample
@@ -176,12 +175,8 @@ def save(figure: "Figure", folder: Path, name: str) -> bytes:
 
 
 def _plain(rows: int, columns: int, size: tuple[float, float]) -> "tuple[Figure, list[Axes]]":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError(
-            'figures need matplotlib: pip install "qamx[plot]", or ask for --no-figures'
-        ) from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=size, layout="constrained")
     return figure, list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
 

@@ -51,8 +51,11 @@ def report(
 
     **Arguments:** `step` replaces the ends of the phases; `figures` draws the figures.
 
-    **Raises:** `UserError` if there are no runs, or none has an evaluation to report.
+    **Raises:** `UserError` if there are no runs, or none has an evaluation to report; if the
+    folder cannot be written, or matplotlib is missing.
     """
+    if out is not None and figures:
+        html.require_matplotlib("--out without --no-figures")
     runs = read_runs(folders)
     summaries = [summarise(phase_end) for phase_end in phase_ends(runs, step)]
     if not summaries:
