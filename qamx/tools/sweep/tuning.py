@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from qamx.config import Suite
 from qamx.errors import ExitCode, UserError
@@ -78,11 +77,7 @@ def _write(suite: Suite, best: Sequence[Candidate], file: Path) -> None:
     import tomli_w
 
     assert suite.selected is not None
-    shared: dict[str, Any] = {"seeds": list(suite.selected.seeds)}
-    if suite.selected.tasks is not None:
-        shared["tasks"] = list(suite.selected.tasks)
-    if suite.selected.set:
-        shared["set"] = list(suite.selected.set)
+    shared = suite.selected.model_dump(mode="json", exclude_defaults=True)
     groups = [
         {
             "experiments": [Path(os.path.relpath(candidate.file, file.parent)).as_posix()],
