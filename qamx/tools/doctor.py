@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from netrc import NetrcParseError, netrc
@@ -149,7 +148,6 @@ def files() -> Diagnosis:
     return Diagnosis("open files", "ok", f"at most {limit:,}" if limit >= 0 else "no limit")
 
 
-CHECKS: tuple[Callable[[], Diagnosis], ...]
 CHECKS = (device, environment, rendering, data, disk, wandb, files)
 """The checks in the order of the report; they run in parallel."""
 

@@ -25,15 +25,12 @@ from qamx.tools.results.runs import (
     shared_steps,
     task_groups,
 )
+from qamx.tools.results.significance import LEVEL
 from qamx.tools.results.statistics import Estimate, improvement_estimate, mean, resample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-LEVEL = 0.05
-"""The probability of a false difference in a comparison, for any number of rows."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class ComparisonRow:
 
     @property
     def differs(self) -> bool:
-        """True if the difference is significant."""
+        """True if the difference is significant, with `LEVEL` for all rows together."""
         return self.adjusted < LEVEL
 
 

@@ -20,11 +20,8 @@ from qamx.tools.results.published_results import (
     steps,
 )
 from qamx.tools.results.runs import ALL, Task
-from qamx.tools.results.significance import difference, sample_of_published
+from qamx.tools.results.significance import LEVEL, difference, sample_of_published
 from qamx.tools.results.statistics import points
-
-LEVEL = 0.05
-"""The two-sided level of the test."""
 
 MOST = 10_000
 """The limit of the search for seeds."""

@@ -29,6 +29,9 @@ from qamx.errors import UserError
 from qamx.tools.results.published_results import EPISODES, SEEDS, Published
 from qamx.tools.results.runs import Scores, Task
 
+LEVEL = 0.05
+"""The two-sided level of the test, the probability of a false difference."""
+
 WIDTH = 2 * 1.959964
 """The width of a normal 95% interval, in standard errors."""
 
@@ -130,7 +133,7 @@ def difference(first: SampleSummary, second: SampleSummary, tasks: Sequence[Task
         (between + (chance - between) / side.episodes) / side.seeds for side in (first, second)
     )
     gap, error = np.asarray(first.mean) - np.asarray(second.mean), np.sqrt(square)
-    half, p = t.ppf(0.975, freedom) * error, 2 * t.sf(np.abs(gap) / error, freedom)
+    half, p = t.ppf(1 - LEVEL / 2, freedom) * error, 2 * t.sf(np.abs(gap) / error, freedom)
     for side, many in ((first, second), (second, first)):
         if side.seeds == 1 and len(tasks) == 1 and tasks[0] in many.won:
             p = np.maximum(p, _tail(side, many, tasks[0]))
