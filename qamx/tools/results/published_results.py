@@ -4,7 +4,6 @@ Source: Li and Levine (2026), arXiv 2601.14234; `published/README.md` describes 
 """
 
 import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -65,29 +64,20 @@ def published() -> dict[tuple[str, str, int], Published]:
     A group is a task (`cube-double-play task 2`), a domain, or `all`. The table of success rates
     takes precedence over the curves.
     """
-    curves = {
-        (row["method"], row["domain"], int(row["step"])): _figure(row)
-        for row in _rows("domain_curves.csv")
-    }
-    return curves | {
-        (_label(row["method"]), _group(row["name"]), int(row["step"])): _figure(row)
-        for row in _rows("success_rates.csv")
-    }
+    figures = {}
+    folder = files("qamx.tools.results") / "published"
+    for name, column in (("domain_curves.csv", "domain"), ("success_rates.csv", "name")):
+        with (folder / name).open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                key = _label(row["method"]), _group(row[column]), int(row["step"])
+                interval = row["success_mean"], row["ci95_low"], row["ci95_high"]
+                figures[key] = Published(*map(float, interval))
+    return figures
 
 
 def steps(label: str, group: str) -> list[int]:
     """The steps at which a method has published figures on a group."""
     return sorted(step for method, name, step in published() if (method, name) == (label, group))
-
-
-def _rows(name: str) -> Iterator[dict[str, str]]:
-    path = files("qamx.tools.results") / "published" / name
-    with path.open(encoding="utf-8") as file:
-        yield from csv.DictReader(file)
-
-
-def _figure(row: dict[str, str]) -> Published:
-    return Published(*(float(row[key]) for key in ("success_mean", "ci95_low", "ci95_high")))
 
 
 def _label(method: str) -> str:

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
@@ -218,24 +218,19 @@ class PhaseEnd:
 def phase_ends(runs: Sequence[Run], step: int | None) -> list[PhaseEnd]:
     """The end of each phase, or `step`; those without a run are left out."""
     if step is not None:
-        ends = [_phase_end(f"step {step:,}", runs, lambda run: run.at(step))]
+        ends = [_phase_end(f"step {step:,}", [(run, run.at(step)) for run in runs])]
     else:
-        seen = {row.phase for run in runs for row in run.evaluations}
+        seen, ends = {row.phase for run in runs for row in run.evaluations}, []
         known = [phase for phase in PHASES if phase in seen]
-        ends = [_end_of(phase, runs) for phase in (*known, *sorted(seen.difference(PHASES)))]
+        for phase in (*known, *sorted(seen.difference(PHASES))):
+            # RLPD has no offline phase: runs that never enter a phase are not missing there.
+            entering = [run for run in runs if phase in run.ends or not run.ends]
+            rows = [(run, run.at_end_of(phase)) for run in entering]
+            ends.append(_phase_end(f"end of the {phase} phase", rows))
     return [phase_end for phase_end in ends if phase_end.scores]
 
 
-def _end_of(phase: str, runs: Sequence[Run]) -> PhaseEnd:
-    # RLPD has no offline phase: runs that never enter a phase are not missing there.
-    entering = [run for run in runs if phase in run.ends or not run.ends]
-    return _phase_end(f"end of the {phase} phase", entering, lambda run: run.at_end_of(phase))
-
-
-def _phase_end(
-    name: str, runs: Sequence[Run], read: Callable[[Run], EvaluationRow | None]
-) -> PhaseEnd:
-    rows = [(run, read(run)) for run in runs]
+def _phase_end(name: str, rows: Sequence[tuple[Run, EvaluationRow | None]]) -> PhaseEnd:
     found = [(run, row) for run, row in rows if row is not None]
     labels = dict.fromkeys(run.label for run, _ in found)
     scores = {
