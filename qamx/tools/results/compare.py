@@ -25,7 +25,6 @@ from qamx.tools.results.runs import (
     shared_steps,
     task_groups,
 )
-from qamx.tools.results.significance import LEVEL
 from qamx.tools.results.statistics import Estimate, improvement_estimate, mean, resample
 
 if TYPE_CHECKING:
@@ -58,8 +57,8 @@ class ComparisonRow:
 
     @property
     def differs(self) -> bool:
-        """True if the difference is significant, with `LEVEL` for all rows together."""
-        return self.adjusted < LEVEL
+        """True if the difference is significant, at the level of the test for all rows together."""
+        return self.adjusted < significance.LEVEL
 
 
 Rows = Sequence[ComparisonRow]
@@ -247,20 +246,16 @@ def _cells(row: ComparisonRow) -> tuple[Cell, ...]:
 def _verdict(rows: Rows) -> str:
     different = sum(row.differs for row in rows)
     count = f"{different} of {len(rows)} differ" if different else f"none of {len(rows)} differs"
-    return (
-        f"{count} (p below {LEVEL}, corrected for the number of rows; the test counts the seeds of "
-        "both sides)"
-    )
+    level = f"p below {significance.LEVEL}, corrected for the number of rows"
+    return f"{count} ({level}; the test counts the seeds of both sides)"
 
 
 def _comma_separated(rows: Rows) -> str:
     header = "method,group,step,seeds,mean,ci95_low,ci95_high,other_seeds,other_mean,"
     lines = [header + "other_ci95_low,other_ci95_high,difference,p,p_corrected,inside,differs"]
     for row in rows:
-        numbers = [
-            f"{side.runs},{side.value:.4f},{side.low:.4f},{side.high:.4f}"
-            for side in (row.ours, row.theirs)
-        ]
+        sides = (row.ours, row.theirs)
+        numbers = [f"{s.runs},{s.value:.4f},{s.low:.4f},{s.high:.4f}" for s in sides]
         tests = f"{row.gap.value:.4f},{row.p:.4g},{row.adjusted:.4g},{row.inside},{row.differs}"
         lines.append(",".join((row.label, row.group, str(row.step), *numbers, tests)))
     return "\n".join(lines) + "\n"
@@ -309,11 +304,6 @@ def _draw_published(axis: "Axes", row: ComparisonRow) -> None:
 
 def _curve(row: ComparisonRow, label: str, runs: Sequence[Run]) -> Curve:
     """The curve of a row's runs that did not diverge."""
-    shown = [
-        run
-        for run in runs
-        if run.label == label
-        and run.diverged is None
-        and row.group in (str(run.task), run.task.domain, ALL)
-    ]
+    valid = [run for run in runs if run.label == label and run.diverged is None]
+    shown = [run for run in valid if row.group in (str(run.task), run.task.domain, ALL)]
     return curve(label, shown)
