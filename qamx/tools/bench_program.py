@@ -104,8 +104,9 @@ class Program:
         instruction = self.instructions.get(name)
         if instruction is None:
             return Cost()
-        called = self._called(instruction)
-        if called is not None:
+        if instruction.opcode == "fusion":
+            (name,) = re.findall(r"calls=%([\w.-]+)", instruction.attributes)
+            called = self.computations[name]
             flops = [flop for inner in called.instructions.values() if (flop := self._flop(inner))]
             read = sum(self._read(called, each) for each in called.instructions.values())
             return Cost(read + self._written(called, called.root), sum(flops), len(flops))
@@ -120,12 +121,6 @@ class Program:
         attributes = self.instructions[name].attributes if name in self.instructions else ""
         known = re.search(r'"known_trip_count":\{"n":"(\d+)"', attributes)
         return int(known.group(1)) if known else 1
-
-    def _called(self, instruction: Instruction) -> Computation | None:
-        if instruction.opcode != "fusion":
-            return None
-        called = re.search(r"calls=%([\w.-]+)", instruction.attributes)
-        return self.computations[called.group(1)] if called else None
 
     def _read(self, fusion: Computation, instruction: Instruction) -> int:
         if instruction.opcode != "parameter":

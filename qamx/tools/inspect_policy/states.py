@@ -47,8 +47,8 @@ class InspectedRun:
     @property
     def phase(self) -> str:
         """The phase of the checkpoint, by the log."""
-        later = [row["phase"] for row in self.metrics if row["step"] >= self.step]
-        return [*later, *(row["phase"] for row in self.metrics[-1:]), "not logged yet"][0]
+        rows = [row for row in self.metrics if row["step"] >= self.step] or self.metrics[-1:]
+        return rows[0]["phase"] if rows else "not logged yet"
 
     @property
     def evaluation(self) -> LogRow | None:
@@ -202,9 +202,8 @@ def _of_file(run: InspectedRun, path: Path) -> States:
     with opened(run.open_environment) as env:
         size = env.observation_size
     if found.ndim != 2 or found.shape[1] != size or not len(found):
-        raise UserError(
-            f"--state: {path}: observations of shape {found.shape}; write (states, {size})"
-        )
+        shape = f"observations of shape {found.shape}"
+        raise UserError(f"--state: {path}: {shape}; write (states, {size})")
     if not np.isfinite(found).all():
         row = np.flatnonzero(~np.isfinite(found).all(axis=1))[0]
         raise UserError(f"--state: {path}: row {row} has entries that are not finite; leave it out")
