@@ -85,7 +85,7 @@ def environment() -> Diagnosis:
 def data() -> Diagnosis:
     """The directory of data sets."""
     folder = default_directory()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # a folder that may not be looked into raises no error
         remedy = (
             "made when a set is (qamx data generate or download NAME); or name another in QAMX_DATA"
         )
@@ -106,7 +106,7 @@ def data() -> Diagnosis:
 def disk() -> Diagnosis:
     """Free disk space for runs and data."""
     data = default_directory()
-    existing = next(folder for folder in (data, *data.parents) if folder.exists())
+    existing = next(folder for folder in (data, *data.parents) if os.path.exists(folder))
     folders = {"here": Path.cwd(), "data": existing}
     free = {name: shutil.disk_usage(path).free / GIGABYTE for name, path in folders.items()}
     found = ", ".join(f"{name}: {size:.0f} GB free" for name, size in free.items())

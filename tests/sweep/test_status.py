@@ -1,6 +1,7 @@
 """The status of runs: what their folders, their processes' ends and Slurm say."""
 
 import json
+from pathlib import Path
 
 import pytest
 from fake_runs import complete_run, fake_run
@@ -61,6 +62,13 @@ def test_the_rate_is_of_what_was_written_since_the_last_start(tmp_path):
 )
 def test_a_rate_needs_two_known_points(tmp_path, files, rate):
     assert progress_of(fake_run(tmp_path / "run", **files)).rate == rate
+
+
+def test_a_checkpoint_that_is_removed_meanwhile_is_left_out(tmp_path, monkeypatch):
+    run, glob = fake_run(tmp_path / "run", saved={400: 100.0}), Path.glob
+    gone = run / "checkpoints" / "300" / "manifest.json"
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: [gone, *glob(folder, pattern)])
+    assert progress_of(run).saved == 400
 
 
 def test_a_run_at_work_is_at_its_last_row_and_else_where_it_goes_on(tmp_path):

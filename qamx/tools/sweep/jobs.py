@@ -1,5 +1,6 @@
 """Jobs of a sweep: runs packed into processes, and their folder."""
 
+import contextlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -152,11 +153,11 @@ class _StepTime(NamedTuple):
 
 def progress_of(directory: Path) -> RunProgress:
     """The progress in a run's folder, which may be missing."""
-    manifests = [
-        _StepTime(path.stat().st_mtime, int(path.parent.name))
-        for path in (directory / "checkpoints").glob("*/manifest.json")
-        if path.parent.name.isdecimal()
-    ]
+    manifests = []
+    for path in (directory / "checkpoints").glob("*/manifest.json"):
+        if path.parent.name.isdecimal():
+            with contextlib.suppress(FileNotFoundError):  # the run may have removed it meanwhile
+                manifests.append(_StepTime(path.stat().st_mtime, int(path.parent.name)))
     saved = max((manifest.step for manifest in manifests), default=0)
     metrics = directory / "metrics.jsonl"
     logged = last_row(metrics).get("step", 0)
