@@ -275,6 +275,7 @@ def test_keys_that_the_command_cannot_take_stand_in_an_experiment(tmp_path, chan
         (["pendulums:three", "--environment", "gymnasium:"], "--environment: found"),
         (["pendulums:three", "--horizon", "0"], "--horizon: found 0; write a positive integer"),
         ([SOURCE, "--task", "6"], "--task: found 6; write an integer from 1 to 5"),
+        ([SOURCE, "--task", "0"], "--task: found 0; write an integer from 1 to 5"),
         ([SOURCE, "--environment", "cube-double-play"], "--environment: "),
         (["pyproject.toml.npz"], "SOURCE: found"),
         ([""], 'SOURCE: found ""; write a format and a place, e.g. npz:mine.npz, an OGBench set'),

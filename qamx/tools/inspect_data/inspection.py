@@ -78,9 +78,8 @@ def find_target(
             "agent.horizon": horizon,
             "data.directory": directory,
         }
-        experiment = load(
-            source, [f"{k}={value}" for k, value in keys.items() if value is not None]
-        )
+        given = [f"{key}={value}" for key, value in keys.items() if value is not None]
+        experiment = load(source, given)
         task = getattr(experiment.environment, "task", None)
         return _target(experiment.data, experiment.environment, experiment.agent.horizon, task)
     data = _data_settings(source, directory)
@@ -133,10 +132,8 @@ def _environment_settings(
         return NO_ENVIRONMENT
     model = registry.environments[scheme_of(name)].load_settings()
     table: dict[str, Any] = {"id": name}
-    if "task" in model.model_fields:
-        table["task"] = task or 1
-    elif task is not None:
-        table["task"] = task
+    if task is not None or "task" in model.model_fields:
+        table["task"] = 1 if task is None else task
     if "max_episode_steps" in model.model_fields:
         table["max_episode_steps"] = 1  # some environments have no limit, and none is played here
     settings = _validated(model, table, {"id": "--environment", "task": "--task"})
