@@ -23,7 +23,7 @@ from qamx._utils.html import (
 )
 from qamx._utils.machine import use_cpu
 from qamx._utils.terminal import print_findings, print_table
-from qamx.errors import ExitCode, UserError
+from qamx.errors import UserError
 from qamx.tools.inspect_policy import figures
 from qamx.tools.inspect_policy.checks import check_results, findings, share_at_bound
 from qamx.tools.inspect_policy.inspection import PolicyReport, inspect
@@ -42,7 +42,7 @@ def inspect_run(
     seed: int,
     out: Path | None,
     file: Path | None,
-) -> int:
+) -> None:
     """Prints a report on a run's policy, and with `flow` writes its figures as a page.
 
     **Arguments:** `where` names the states, or is empty for `states` of them; `out` is the
@@ -67,7 +67,6 @@ def inspect_run(
         folder = directory.resolve()
         folder = out or folder.with_name(f"{folder.name}-inspect")
         print(f"figures: {write_page(report, folder)}")
-    return ExitCode.DONE
 
 
 def print_report(report: PolicyReport) -> None:

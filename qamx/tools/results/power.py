@@ -101,7 +101,7 @@ EPISODE_CHOICES = (10, 25, 50, 100, 200)
 
 def plan(
     methods: Sequence[str], domain: str, step: int, power: float, episodes: int, hours: float
-) -> int:
+) -> None:
     """Prints the seeds and episodes that separate two methods, with their cost.
 
     **Arguments:** `hours` are those of one GPU for one run.
@@ -146,7 +146,6 @@ def plan(
     print(f"the published difference is {points(gap, '+.1f')}, {interval}; {advice}")
     least = points(gap_found(first, second, SEEDS, power, episodes), ".1f")
     print(f"{SEEDS} seeds and {episodes} episodes find differences from {least} points on")
-    return 0
 
 
 def _check(power: float, episodes: int, hours: float) -> None:

@@ -46,7 +46,7 @@ class Table:
 
 def report(
     folders: Sequence[Path], out: Path | None, step: int | None, *, figures: bool = True
-) -> int:
+) -> None:
     """Prints the tables of all runs under some folders and, with `out`, writes the report there.
 
     **Arguments:** `step` replaces the ends of the phases; `figures` draws the figures.
@@ -73,7 +73,6 @@ def report(
             show(table)
     if out is not None:
         print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
-    return 0
 
 
 def tables(summary: Summary) -> list[Table]:

@@ -45,8 +45,8 @@ class RunStatus:
     lines: tuple[str, ...]
 
 
-def status(directory: Path, as_json: bool) -> int:
-    """Prints the progress of every run under a folder; returns an exit code.
+def status(directory: Path, as_json: bool) -> None:
+    """Prints the progress of every run under a folder.
 
     **Raises:** `UserError` if there are none.
     """
@@ -55,10 +55,9 @@ def status(directory: Path, as_json: bool) -> int:
         raise UserError(f"{directory}: no runs here; name the folder of a run or of a sweep")
     if as_json:
         print(json.dumps([asdict(run) for run in runs], indent=1))
-        return ExitCode.DONE
-    rows = [_row(run) for run in runs]
+        return
     header = ("run", "state", "step", "of", "rate", "left", "success", "job")
-    print_table(str(directory), header, rows)
+    print_table(str(directory), header, [_row(run) for run in runs])
     for run in runs:
         if run.state == "diverged":
             print(f"{run.run}: {run.why}")
@@ -66,7 +65,6 @@ def status(directory: Path, as_json: bool) -> int:
             print(f"{run.run}: the end of {run.log}:", *run.lines, sep="\n    ")
     counts = Counter(run.state for run in runs)
     print(", ".join(f"{count:,} {state}" for state, count in counts.items()))
-    return ExitCode.DONE
 
 
 def statuses(directory: Path) -> Iterator[RunStatus]:
