@@ -283,9 +283,10 @@ def headline(runs: Sequence[Run]) -> str:
 def left_out(runs: Sequence[Run], summaries: Sequence[Summary], step: int | None) -> list[str]:
     """A line with the reason for each incomplete run, and each that a table lacks."""
     ends = [summary.phase_end for summary in summaries]
+    missing = [(end.name, {run.folder for run in end.missing}) for end in ends]
     lines = []
     for run in runs:
-        phases = [end.name for end in ends if run in end.missing]
+        phases = [name for name, folders in missing if run.folder in folders]
         problem = run.problem if step is None or phases or run.diverged else None
         if problem or phases:
             tail = f"; not in the tables for {' and '.join(phases)}" if phases else ""
