@@ -57,9 +57,8 @@ def _add_episodes(parser: Parser, episodes: str) -> None:
 
 def add_inspect(commands: Subparsers) -> None:
     summary = "inspect a run's policy, and report what is unhealthy"
-    parser = add_command(
-        commands, "inspect", summary, "qamx.tools.inspect_policy.output:inspect_run"
-    )
+    function = "qamx.tools.inspect_policy.output:inspect_run"
+    parser = add_command(commands, "inspect", summary, function)
     parser.run_folders("directory")
     parser.flag("--flow", "write figures as a page, too")
     states = "rows of the data by number, or resets, or FILE.npz with observations"
