@@ -16,6 +16,7 @@ ours are trained under a name of `VARIANTS`, to see how often they lose what the
 import argparse
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -184,19 +185,29 @@ def curves_of(rows: list[Row], side: str, task: int) -> list[np.ndarray]:
 
 
 def steadiness(rows: list[Row], task: int = 1) -> Iterator[str]:
-    """Lines of a Markdown table: how steady each variant is once it has solved a task."""
-    yield f"| settings | seeds | below {STEADY:.0%} once solved | lowest | seeds that end steady |"
-    yield "|---|---|---|---|---|"
+    """Lines of a Markdown table: when each variant solves a task, and how steady it is then."""
+    yield (
+        f"| settings | seeds | solved after, updates | fallen | below {STEADY:.0%} once solved | "
+        "lowest | seeds that end steady |"
+    )
+    yield "|---|---|---|---|---|---|---|"
     for name in VARIANTS:
         curves = curves_of(rows, name, task)
-        after = [
-            curve[np.argmax(curve >= SOLVED) + 1 :] for curve in curves if max(curve) >= SOLVED
-        ]
-        later = np.concatenate([*after, []])
-        if later.size:
-            low = f"{(later < STEADY).sum()} of {later.size}"
-            ends = f"{sum(curve[-1] >= STEADY for curve in curves)} of {len(curves)}"
-            yield f"| {name} | {len(curves)} | {low} | {later.min():.2f} | {ends} |"
+        solved = [curve for curve in curves if max(curve) >= SOLVED]
+        if not solved:
+            continue
+        first = [int(np.argmax(curve >= SOLVED)) for curve in solved]
+        later = np.concatenate([curve[at + 1 :] for curve, at in zip(solved, first, strict=True)])
+        never = [math.inf] * (len(curves) - len(solved))
+        when = EVERY * np.sort([*(at + 1 for at in first), *never])
+        cells = (
+            f"{when[(len(when) - 1) // 2]:,.0f} ({when[0]:,.0f} to {when[-1]:,.0f})",
+            f"{sum(map(fell, solved))} of {len(solved)}",
+            f"{(later < STEADY).sum()} of {later.size}",
+            f"{later.min():.2f}",
+            f"{sum(curve[-1] >= STEADY for curve in curves)} of {len(curves)}",
+        )
+        yield f"| {name} | {len(curves)} | {' | '.join(cells)} |".replace("inf", "never")
 
 
 def _falls(rows: list[Row], task: int) -> str:
