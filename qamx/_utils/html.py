@@ -21,6 +21,9 @@ SKY, AMBER, BLACK, BROWN = "#56b4e9", "#e69f00", "#000000", "#8c6d31"
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, AMBER, BLACK, BROWN)
 GREY = "#6b6b6b"
 
+WIDTH = 9.5
+"""Inches of a page's figures."""
+
 _FIGURE_STYLE: dict[Any, Any] = {  # keys are of a type that matplotlib's stubs alone have
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -129,14 +132,7 @@ def svg_figure(title: str, caption: str, height: float, draw: "Callable[[Figure]
     return titled_figure(title, caption, text[text.index("<svg") :])
 
 
-def render(
-    draw: "Callable[[Figure], None]",
-    height: float,
-    kind: str,
-    *,
-    width: float = 9.5,
-    **options: Any,
-) -> bytes:
+def render(draw: "Callable[[Figure], None]", height: float, kind: str, **options: Any) -> bytes:
     """A figure, filled by `draw`, of a page's width and `height` inches.
 
     **Arguments:** `options` are those of `Figure.savefig`.
@@ -145,7 +141,7 @@ def render(
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_FIGURE_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure)
         file = io.BytesIO()
         figure.savefig(file, format=kind, **options)

@@ -92,16 +92,6 @@ _GPU = re.compile(r"GPU +([0-9]+):(?:.*\(UUID: *(GPU-[^)\s]+) *\))?")
 _PART = re.compile(r"\s+MIG .*\(UUID: *(MIG-[^)\s]+) *\)")
 
 
-class Gpus(NamedTuple):
-    """GPUs by the names that `CUDA_VISIBLE_DEVICES` has for them.
-
-    **Arguments:** `trouble` is the message if there are fewer than expected, else empty.
-    """
-
-    names: list[str]
-    trouble: str = ""
-
-
 class _Listed(NamedTuple):
     """A GPU as nvidia-smi lists it, with the UUIDs of its MIG parts."""
 
@@ -121,56 +111,53 @@ def visible_gpus() -> list[str]:
     return names
 
 
-def find_gpus() -> Gpus:
+def find_gpus() -> tuple[list[str], str]:
     """The GPUs that CUDA shows to this process: those of `CUDA_VISIBLE_DEVICES`, else all.
+
+    **Returns:** their names in that variable, and the message if there are fewer than expected.
 
     Without an answer of nvidia-smi the variable is not verified, and no GPU is known without it.
     """
     granted = os.environ.get("CUDA_VISIBLE_DEVICES")
     if granted is not None and not any(map(_name, granted.split(","))):
-        return Gpus([])
-    output, trouble = _nvidia_smi()
-    listed = _parse(output)
+        return [], ""
+    listed, trouble = _nvidia_smi()
     if granted is not None:
         names, refused = _granted(granted, listed)
-        return Gpus(names, refused or trouble)
+        return names, refused or trouble
     if not any(gpu.parts for gpu in listed):
-        return Gpus([gpu.number for gpu in listed], trouble)
+        return [gpu.number for gpu in listed], trouble
     # A part has no index, and next to parts CUDA numbers whole GPUs differently.
-    return Gpus([n for gpu in listed for n in gpu.parts or [gpu.uuid or gpu.number]], trouble)
+    return [n for gpu in listed for n in gpu.parts or [gpu.uuid or gpu.number]], trouble
 
 
-def _nvidia_smi() -> tuple[str, str]:
-    """The list of nvidia-smi, and the error; both empty where it is not installed."""
+def _nvidia_smi() -> tuple[list[_Listed], str]:
+    """The GPUs that nvidia-smi lists, and the error; both empty where it is not installed."""
     from qamx._utils.processes import output_of
 
     try:
         done = output_of(["nvidia-smi", "-L"], SECONDS)
     except FileNotFoundError:
-        return "", ""
+        return [], ""
     except subprocess.TimeoutExpired:
-        return "", f"nvidia-smi: no answer within {SECONDS:g} s; see that the driver works"
+        return [], f"nvidia-smi: no answer within {SECONDS:g} s; see that the driver works"
     except OSError as error:
-        return "", f"nvidia-smi: cannot be run ({error.strerror or error})"
+        return [], f"nvidia-smi: cannot be run ({error.strerror or error})"
     if done.returncode != 0:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         message = f": {lines[0]}" if lines else ""
         failed = f"nvidia-smi: exit status {done.returncode}{message}"
-        return "", f"{failed.rstrip('.')}; see that the driver works"
-    return done.stdout, ""
-
-
-def _parse(output: str) -> list[_Listed]:
+        return [], f"{failed.rstrip('.')}; see that the driver works"
     listed: list[_Listed] = []
-    for line in output.splitlines():
+    for line in done.stdout.splitlines():
         if gpu := _GPU.match(line):
             listed.append(_Listed(gpu[1], gpu[2] or "", []))
         elif (part := _PART.match(line)) and listed:
             listed[-1].parts.append(part[1])
-    return listed
+    return listed, ""
 
 
-def _granted(value: str, listed: Sequence[_Listed]) -> Gpus:
+def _granted(value: str, listed: Sequence[_Listed]) -> tuple[list[str], str]:
     """The GPUs that CUDA shows for a value of `CUDA_VISIBLE_DEVICES`.
 
     It reads up to the first entry that names no GPU, such as -1, and shows none at all if one is
@@ -185,13 +172,13 @@ def _granted(value: str, listed: Sequence[_Listed]) -> Gpus:
         if not gpu:
             break
         if gpu in named:
-            return Gpus([], f"{text}, which names {name} twice: CUDA shows none; write each once")
+            return [], f"{text}, which names {name} twice: CUDA shows none; write each once"
         named[gpu] = name
     names, rest = list(named.values()), entries[len(named) :]
     if not any(map(_name, rest)):
-        return Gpus(names)
+        return names, ""
     end, used = rest[0].strip() or "an empty entry", ", ".join(names) or "none"
-    return Gpus(names, f"{text}; CUDA reads it up to {end}, no GPU of this machine; used: {used}")
+    return names, f"{text}; CUDA reads it up to {end}, no GPU of this machine; used: {used}"
 
 
 def _name(entry: str) -> str:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlparse
 
 from qamx._utils.files import package_version
-from qamx._utils.machine import Gpus, find_gpus
+from qamx._utils.machine import find_gpus
 from qamx._utils.processes import DEVICE, ENVIRONMENT, find_renderer, probe
 from qamx._utils.terminal import print_table
 from qamx.data.ogbench.catalogue import default_directory
@@ -51,14 +51,14 @@ def device() -> Diagnosis:
         remedy = remedy or "see that jax and jaxlib fit each other and the driver"
         return Diagnosis("device", "problem", found, remedy)
     asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip() == "cpu"
-    gpus = Gpus([]) if asked or not text.startswith("cpu") else find_gpus()
-    if gpus.names:
+    gpus, trouble = ([], "") if asked or not text.startswith("cpu") else find_gpus()
+    if gpus:
         remedy = 'install JAX for it: pip install -e ".[cuda13]" (or cuda12)'
-        there = f"{text}; NVIDIA GPUs are there: {', '.join(gpus.names)}"
+        there = f"{text}; NVIDIA GPUs are there: {', '.join(gpus)}"
         return Diagnosis("device", "warning", there, remedy)
-    if gpus.trouble:
+    if trouble:
         remedy = "GPUs cannot be used until then; JAX_PLATFORMS=cpu does without"
-        return Diagnosis("device", "warning", f"{text}; {gpus.trouble}", remedy)
+        return Diagnosis("device", "warning", f"{text}; {trouble}", remedy)
     return Diagnosis("device", "ok", text)
 
 
