@@ -7,7 +7,7 @@ A type carries the text that an error shows with a rejected value; a field's doc
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field
 
 from qamx._utils.defaults import ALLOWED, SEEDS
 
@@ -49,13 +49,8 @@ Name = Annotated[
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
     Allowed("a file name of letters, digits, '.', '_' and '-'"),
 ]
-Modules = Annotated[tuple[Text, ...], Strict(False), Allowed('a list of modules, e.g. ["mine"]')]
-Names = Annotated[
-    tuple[Text, ...], Strict(False), Field(min_length=1), Allowed('a list of names, e.g. ["state"]')
-]
-HiddenSizes = Annotated[
-    tuple[PositiveInt, ...],
-    Strict(False),
-    Field(min_length=1),
-    Allowed("a list of positive integers"),
-]
+LIST, FILLED = Field(strict=False), Field(strict=False, min_length=1)
+"""For tuples, which a file has as lists."""
+Modules = Annotated[tuple[Text, ...], LIST, Allowed('a list of modules, e.g. ["mine"]')]
+Names = Annotated[tuple[Text, ...], FILLED, Allowed('a list of names, e.g. ["state"]')]
+HiddenSizes = Annotated[tuple[PositiveInt, ...], FILLED, Allowed("a list of positive integers")]

@@ -9,11 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, field_validator
+from pydantic import Field, field_validator
 
 from qamx._utils.defaults import SEEDS
 from qamx.config.experiment import Experiment, flat
-from qamx.config.fields import Allowed, Count, DefaultText, Name, PositiveInt, Seed, Settings, Text
+from qamx.config.fields import (
+    FILLED,
+    LIST,
+    Allowed,
+    Count,
+    DefaultText,
+    Name,
+    PositiveInt,
+    Seed,
+    Settings,
+    Text,
+)
 from qamx.config.loader import is_suite, load, resolve
 from qamx.config.messages import ConfigError, ConfigProblem, show, value_problem
 from qamx.config.toml import (
@@ -192,25 +203,12 @@ def to_toml(value: Any) -> str:
     return show(value)
 
 
-Integers = Annotated[
-    tuple[Count, ...],
-    Strict(False),
-    Field(min_length=1),
-    Allowed("a list of integers of at least 0"),
-]
-Seeds = Annotated[
-    tuple[Seed, ...],
-    Strict(False),
-    Field(min_length=1),
-    Allowed(f"a list of integers from 0 to {SEEDS - 1}"),
-]
-Changes = Annotated[
-    tuple[Text, ...], Strict(False), Allowed('a list such as ["agent.flow_steps=1"]')
-]
+Integers = Annotated[tuple[Count, ...], FILLED, Allowed("a list of integers of at least 0")]
+Seeds = Annotated[tuple[Seed, ...], FILLED, Allowed(f"a list of integers from 0 to {SEEDS - 1}")]
+Changes = Annotated[tuple[Text, ...], LIST, Allowed('a list such as ["agent.flow_steps=1"]')]
 Patterns = Annotated[
     tuple[Text, ...],
-    Strict(False),
-    Field(min_length=1),
+    FILLED,
     Allowed('a list of paths from the folder of the suite, such as ["../*_qam.toml"]'),
 ]
 _SET = "texts `section.key=value`, as on the command line; an empty value takes a key out"
@@ -271,7 +269,7 @@ class GroupSettings(DefaultSettings):
     `?` match, and a pattern that matches nothing is an error"""
     variants: Annotated[
         tuple[VariantSettings, ...],
-        Strict(False),
+        LIST,
         Allowed("tables [[group.variants]]"),
         DefaultText("one without a name"),
     ] = ()
@@ -287,9 +285,7 @@ class SuiteSettings(Settings):
 
     suite: Annotated[SharedSettings, Allowed("a table [suite]")] = SharedSettings()
     selected: Annotated[SelectedSettings | None, Allowed("a table [selected]")] = None
-    group: Annotated[
-        tuple[GroupSettings, ...], Strict(False), Allowed("at least one table [[group]]")
-    ]
+    group: Annotated[tuple[GroupSettings, ...], LIST, Allowed("at least one table [[group]]")]
 
     @field_validator("group")
     @classmethod
