@@ -25,7 +25,7 @@ from qamx.config.agents import AgentSettings
 from qamx.data.replay import Replay, Sampling
 from qamx.data.transitions import Transitions
 from qamx.nn import Precision, matmul_precision
-from qamx.training.state import Stacked, Trainer, flatten
+from qamx.training.state import REPLAY, Stacked, Trainer, flatten
 
 EPISODE = 1_000
 """Rows of a trajectory of the random data."""
@@ -285,7 +285,7 @@ def _together(
     """Times seeds that are trained as one program, in turn with one seed `alone`."""
     state = eqx.filter_vmap(problem.state)(jax.random.split(jax.random.key(0), seeds))
     stacking, parts = Stacked(seeds, used_devices(seeds)), (problem.optimiser, problem.sampling)
-    replay = stacking.place_replay(problem.replay(stacking.axes))
+    replay = stacking.put(problem.replay(stacking.axes), REPLAY)
     trainer = Trainer(state, *parts, update, precision, stacking)
     training = trainer.begin(state, replay, jax.random.split(jax.random.key(1), seeds))
 

@@ -34,7 +34,7 @@ from qamx.training.guards import (
 )
 from qamx.training.plan import Event, events, validate_agent, validate_problem
 from qamx.training.seed_group import SeedGroup, SeedRun
-from qamx.training.state import Trainer, Training
+from qamx.training.state import REPLAY, SHARED, Trainer, Training
 
 _LOG = logging.getLogger("qamx")
 
@@ -98,7 +98,7 @@ class Runner:
         rows = len(offline) * (1 + self._shards.ahead) + capacity * len(runs)
         memory = replay_size(rows, *sizes)
         with explain_oom(memory):
-            replay = stacking.place_replay(Replay.create(offline, capacity, stacking.axes))
+            replay = stacking.put(Replay.create(offline, capacity, stacking.axes), REPLAY)
             agents = [plan.make_agent(*sizes, run.keys.agent) for run in runs]
             validate_agent(plan, agents[0])
             if not self._saved:
@@ -223,7 +223,7 @@ class Runner:
         updates = self._updates
         if self._shards.needs_swap(updates):
             self._check_finite()
-            shard = self._group.stacking.place_shared(self._shards.swap(updates))
+            shard = self._group.stacking.put(self._shards.swap(updates), SHARED)
             self.replay = self.replay.replace_offline(shard)
             self._finite.restart(self._step, self.training)
         self._shards.prepare(updates)

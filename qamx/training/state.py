@@ -24,6 +24,11 @@ from qamx.training.evaluator import Acting
 T = TypeVar("T", bound=PyTree)
 Stack = Callable[[Sequence[Any]], Any]
 
+OWN, SHARED = PartitionSpec("seed"), PartitionSpec()
+"""The division of a joined tree among the devices, and of one that all seeds share."""
+REPLAY: Any = Replay(*cast(Any, (SHARED, OWN, SHARED)))
+"""Of a group's buffer, only the online rows are divided among the devices."""
+
 
 @dataclass(frozen=True)
 class Alone:
@@ -51,17 +56,9 @@ class Alone:
         """A function of one seed's trees as one of joined trees; `in_axes` as of `jax.vmap`."""
         return function
 
-    def place_own(self, tree: T) -> T:
-        """A joined tree with each seed's part on the device of that seed."""
+    def put(self, tree: T, axes: Any) -> T:
+        """A tree on the devices of the seeds, divided as `OWN`, `SHARED` or `REPLAY` say."""
         return tree
-
-    def place_shared(self, tree: T) -> T:
-        """A tree that all seeds share, on each of their devices."""
-        return tree
-
-    def place_replay(self, replay: Replay) -> Replay:
-        """A buffer with each seed's rows on the device of that seed."""
-        return replay
 
     def on_devices(self, updates: "Updates") -> "Updates":
         """The updates of a device's seeds as those of all devices' seeds."""
@@ -111,7 +108,7 @@ class Stacked:
 
     def join(self, trees: Sequence[T], stack: Stack = jnp.stack) -> T:
         joined = jax.tree.map(lambda *leaves: stack(leaves), *trees)
-        return joined if stack is np.stack else self.place_own(joined)
+        return joined if stack is np.stack else self.put(joined, OWN)
 
     def of(self, tree: T, index: int) -> T:
         device, place = divmod(index, self.size // self.count)
@@ -123,27 +120,18 @@ class Stacked:
     def map(self, function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
         return jax.vmap(function, in_axes)
 
-    def place_own(self, tree: T) -> T:
-        return self._place(tree, PartitionSpec("seed"))
-
-    def place_shared(self, tree: T) -> T:
-        return self._place(tree, PartitionSpec())
-
-    def place_replay(self, replay: Replay) -> Replay:
-        return self._place(replay, REPLAY_AXES)
+    def put(self, tree: T, axes: Any) -> T:
+        if self.count == 1:
+            return tree
+        return jax.device_put(tree, jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), axes))
 
     def on_devices(self, updates: "Updates") -> "Updates":
         if self.count == 1:
             return updates
-        parts = (PartitionSpec("seed"), REPLAY_AXES, PartitionSpec())
+        parts = (OWN, REPLAY, SHARED)
         return jax.shard_map(
-            updates, mesh=self.mesh, in_specs=parts, out_specs=parts[0], check_vma=False
+            updates, mesh=self.mesh, in_specs=parts, out_specs=OWN, check_vma=False
         )
-
-    def _place(self, tree: T, axes: Any) -> T:
-        if self.count == 1:
-            return tree
-        return jax.device_put(tree, jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), axes))
 
     def act(
         self,
@@ -163,9 +151,6 @@ class Stacked:
 def _entry(tree: T, index: int) -> T:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
-
-REPLAY_AXES: Any = Replay(*cast(Any, (PartitionSpec(), PartitionSpec("seed"), PartitionSpec())))
-"""Of a group's buffer, only the online rows are divided among the devices."""
 
 Stacking: TypeAlias = Alone | Stacked
 ALONE = Alone()
@@ -270,7 +255,7 @@ class Trainer:
             metrics = jax.eval_shape(metrics_of_one, (arrays, key), replay)
         totals = {name: jnp.zeros(axes, metric.dtype) for name, metric in metrics.items()}
         counted = jnp.zeros(axes, jnp.int32)
-        return self._seeds.place_own(Training(arrays, key, totals, counted))
+        return self._seeds.put(Training(arrays, key, totals, counted), OWN)
 
     def start_phase(self, training: Training, replay: Replay) -> Training:
         """The training of another trainer, with a fresh optimiser and no metrics counted."""
