@@ -63,7 +63,10 @@ def make_folder(folder: Path) -> None:
 
 def describe_write_error(error: Exception, directory: Path) -> str:
     """The message for a failed write below `directory`, with the remedy for a full disk."""
-    if not is_disk_full(error):
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # TensorStore says so in its message alone.
+    full = full or any(n in str(error) for n in ("ENOSPC", "EDQUOT", "EFBIG", "No space left"))
+    if not full:
         return f"{directory}: cannot be written to ({type(error).__name__}: {error})"
     usage = shutil.disk_usage(directory)
     return (
@@ -71,13 +74,6 @@ def describe_write_error(error: Exception, directory: Path) -> str:
         f"{usage.total / 2**20:,.0f} MiB free, or a quota is reached); make room, for example with "
         "a lower checkpoint.keep or by removing other runs, and run the same command again"
     )
-
-
-def is_disk_full(error: Exception) -> bool:
-    """True if no space is left or a quota is reached; TensorStore says so in its message alone."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return True
-    return any(name in str(error) for name in ("ENOSPC", "EDQUOT", "EFBIG", "No space left"))
 
 
 CACHED_FROM = 64 * 2**20

@@ -27,6 +27,7 @@ from qamx.errors import UserError
 Workers = Annotated[
     Count | Literal["auto"], Allowed('a number of processes, 0 for none, or "auto" for one a core')
 ]
+PositiveOrAuto = Annotated[PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')]
 
 DEFAULT_SCHEME = "ogbench"
 
@@ -166,13 +167,9 @@ class ComputeSettings(Settings):
     precision: Literal["tf32", "float32", "bfloat16"] = "tf32"
     """the type that the inputs of matrix products are rounded to, forward and backward; sums and
     parameters are float32. With bfloat16 a GPU keeps hidden layers' outputs in it too"""
-    updates_per_dispatch: Annotated[
-        PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')
-    ] = "auto"
+    updates_per_dispatch: PositiveOrAuto = "auto"
     """updates that go to the device together; `auto`: as many as take a quarter of a second"""
-    devices: Annotated[PositiveInt | Literal["auto"], Allowed('a positive integer, or "auto"')] = (
-        "auto"
-    )
+    devices: PositiveOrAuto = "auto"
     """devices that seeds trained together are spread over, in equal parts; `auto`: all GPUs, or
     the cores of a CPU"""
     cache: Switch = True

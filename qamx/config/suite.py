@@ -204,6 +204,9 @@ def to_toml(value: Any) -> str:
 
 
 Integers = Annotated[tuple[Count, ...], FILLED, Allowed("a list of integers of at least 0")]
+Tasks = Annotated[
+    Integers | None, DefaultText("each experiment's own"), Field(examples=[[1, 2, 3, 4, 5]])
+]
 Seeds = Annotated[tuple[Seed, ...], FILLED, Allowed(f"a list of integers from 0 to {SEEDS - 1}")]
 Changes = Annotated[tuple[Text, ...], LIST, Allowed('a list such as ["agent.flow_steps=1"]')]
 Patterns = Annotated[
@@ -225,9 +228,7 @@ class VariantSettings(Settings):
 class DefaultSettings(Settings):
     """Keys of a group, with defaults from `[suite]`."""
 
-    tasks: Annotated[Integers | None, DefaultText("each experiment's own")] = Field(
-        default=None, examples=[[1, 2, 3, 4, 5]]
-    )
+    tasks: Tasks = None
     """sets `environment.task`"""
     seeds: Annotated[Seeds | None, DefaultText("each experiment's own")] = Field(
         default=None, examples=[[10001, 20002]]
@@ -251,9 +252,7 @@ class SharedSettings(DefaultSettings):
 class SelectedSettings(Settings):
     """`[selected]` of a tuning suite: tasks and seeds of the runs with the selected settings."""
 
-    tasks: Annotated[Integers | None, DefaultText("each experiment's own")] = Field(
-        default=None, examples=[[1, 2, 3, 4, 5]]
-    )
+    tasks: Tasks = None
     """on which the selected settings are run"""
     seeds: Seeds = Field(examples=[[10001, 20002]])
     """fresh ones: none of those of the sweep"""

@@ -109,9 +109,7 @@ LATENCY_CALLS = 300
 """Timed chunks."""
 
 
-def write_bundle(
-    source: ExportSource, kind: Kind, folder: Path, calls: int = LATENCY_CALLS
-) -> Check:
+def write_bundle(source: ExportSource, kind: Kind, folder: Path) -> Check:
     """Writes a run's policy as a folder, reads it back, and compares its actions.
 
     The folder appears when it is complete; an earlier export is replaced.
@@ -132,7 +130,7 @@ def write_bundle(
         metadata = (_jax_files if kind == "bundle" else _onnx_files)(source, partial)
         shutil.copyfile(source.directory / "config.toml", partial / files.EXPERIMENT)
         _finish(metadata, partial)
-        result = check(partial, calls)
+        result = check(partial, LATENCY_CALLS)
         if not result.passed:
             raise RunError(
                 f"the exported policy's actions differ by {result.difference:.1e} from the "

@@ -271,7 +271,7 @@ class Checkpoints:
             try:
                 return self.read(step)
             except DamagedCheckpoint as damage:
-                _warn(f"{damage}; the checkpoint before step {step:,} is used")
+                _LOG.warning(f"warning: {damage}; the checkpoint before step {step:,} is used")
         return None
 
     def drop_after(self, step: int) -> None:
@@ -333,8 +333,4 @@ class Checkpoints:
             count += 1
             target = quarantine / f"{step}-{count}"
         (self._directory / str(step)).rename(target)
-        _warn(f"{damage}; the checkpoint of step {step:,} is now {target}")
-
-
-def _warn(message: str) -> None:
-    _LOG.warning(f"warning: {message}")
+        _LOG.warning(f"warning: {damage}; the checkpoint of step {step:,} is now {target}")
