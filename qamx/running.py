@@ -10,17 +10,9 @@ from typing import Any
 
 import jax
 
+from qamx import building
 from qamx._utils.backend import check_jax, keep_programs, reserve_devices
 from qamx._utils.files import atomic_write
-from qamx.building import (
-    LearningTask,
-    build_evaluation,
-    build_optimiser,
-    build_sampling,
-    build_schedule,
-    build_task,
-    initialise_agent,
-)
 from qamx.config import Experiment, load
 from qamx.data.source import files_of
 from qamx.errors import ExitCode, RunError, UserError
@@ -51,27 +43,27 @@ CHANGEABLE = (
 """Keys that may change between the start of a run and its continuation."""
 
 
-def build(experiment: Experiment, task: LearningTask | None = None) -> RunPlan:
+def build(experiment: Experiment, task: building.LearningTask | None = None) -> RunPlan:
     """The plan of an experiment's run, all objects built.
 
     **Arguments:** `task` is its data and environment, where they have been built already.
     """
     agent, evaluation, compute = experiment.agent, experiment.evaluation, experiment.compute
-    task = task or build_task(experiment.data, experiment.environment, agent.horizon)
+    task = task or building.build_task(experiment.data, experiment.environment, agent.horizon)
     intervals = Intervals(experiment.logging.every, evaluation.every, experiment.checkpoint.every)
     initialise = partial(start_from_run, run=agent.initialise_from, scaling=task.scaling)
     dispatch = compute.updates_per_dispatch
     return RunPlan(
         seed=experiment.seed,
-        make_agent=partial(initialise_agent, agent),
-        optimiser=build_optimiser(agent),
-        sampling=build_sampling(agent),
-        schedule=build_schedule(experiment.schedule),
+        make_agent=partial(building.initialise_agent, agent),
+        optimiser=building.build_optimiser(agent),
+        sampling=building.build_sampling(agent),
+        schedule=building.build_schedule(experiment.schedule),
         data=task.data,
         make_environment=task.make_environment,
         scale_rewards=task.scaling.rewards,
         intervals=intervals,
-        evaluation=build_evaluation(evaluation),
+        evaluation=building.build_evaluation(evaluation),
         keep_checkpoints=experiment.checkpoint.keep,
         initialise=initialise,
         precision=compute.precision,
@@ -162,7 +154,7 @@ def _members(
     """The runs of a group, which share data and environment; their logs close with the stack."""
     one, first = experiments[0], directories[0]
     scaling = Normalisation.load(first) if holds_state(first) else None  # of the run resumed
-    task = build_task(one.data, one.environment, one.agent.horizon, scaling)
+    task = building.build_task(one.data, one.environment, one.agent.horizon, scaling)
     plan, files = build(one, task), files_of(task.data)
     for experiment, directory in zip(experiments, directories, strict=True):
         task.scaling.save(directory)

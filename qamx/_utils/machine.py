@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from pathlib import Path
@@ -222,20 +223,16 @@ def map_in_threads(
     **Raises:** the first failure.
     """
     futures = [Future[R]() for _ in items]
-    tasks = iter(list(zip(futures, items, strict=True)))
-    lock = threading.Lock()
+    tasks = deque(zip(futures, items, strict=True))
 
     def run() -> None:
-        while not stop.is_set():
-            with lock:
-                task = next(tasks, None)
-            if task is None:
-                return
-            future, item = task
-            try:
-                future.set_result(work(item))
-            except BaseException as error:
-                future.set_exception(error)
+        with contextlib.suppress(IndexError):  # no task is left
+            while not stop.is_set():
+                future, item = tasks.popleft()
+                try:
+                    future.set_result(work(item))
+                except BaseException as error:
+                    future.set_exception(error)
 
     # Daemons: a thread that waits for a silent server must not delay the end of the process.
     pool = [threading.Thread(target=run, daemon=True) for _ in range(min(threads, len(items)))]

@@ -238,10 +238,8 @@ def output_of(
         env=os.environ | variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
         errors="replace",
         timeout=seconds,
-        check=False,
     )
 
 

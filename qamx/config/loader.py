@@ -8,20 +8,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from qamx import registry
+from qamx.config import experiment as sections
 from qamx.config.agents import AgentSettings
-from qamx.config.experiment import (
-    DEFAULT_SCHEME,
-    CheckpointSettings,
-    ComputeSettings,
-    DataSettings,
-    EnvironmentSettings,
-    EvaluationSettings,
-    Experiment,
-    GeneralSettings,
-    LoggingSettings,
-    ScheduleSettings,
-    scheme_of,
-)
+from qamx.config.experiment import DEFAULT_SCHEME, Experiment, scheme_of
 from qamx.config.messages import ConfigError, ConfigProblem, Key, choice_text, field_errors, show
 from qamx.config.toml import ConfigTree, Override, find_experiment, gather
 from qamx.errors import suggestion
@@ -96,16 +85,18 @@ class _Choice:
 
 
 _CHOICES = {
-    "environment": _Choice(registry.environments, "id", EnvironmentSettings, by_scheme=True),
-    "data": _Choice(registry.datasets, "source", DataSettings, by_scheme=True),
+    "environment": _Choice(
+        registry.environments, "id", sections.EnvironmentSettings, by_scheme=True
+    ),
+    "data": _Choice(registry.datasets, "source", sections.DataSettings, by_scheme=True),
     "agent": _Choice(registry.agents, "method", AgentSettings),
-    "schedule": _Choice(registry.schedules, "kind", ScheduleSettings, "offline_to_online"),
+    "schedule": _Choice(registry.schedules, "kind", sections.ScheduleSettings, "offline_to_online"),
 }
 _FIXED: dict[str, type[BaseModel]] = {
-    "evaluation": EvaluationSettings,
-    "checkpoint": CheckpointSettings,
-    "logging": LoggingSettings,
-    "compute": ComputeSettings,
+    "evaluation": sections.EvaluationSettings,
+    "checkpoint": sections.CheckpointSettings,
+    "logging": sections.LoggingSettings,
+    "compute": sections.ComputeSettings,
 }
 
 
@@ -131,13 +122,13 @@ class _Reader:
         return {**(dict(general) if general else {}), **parts}
 
     def _general(self) -> BaseModel | None:
-        fields = GeneralSettings.model_fields
+        fields = sections.GeneralSettings.model_fields
         known = (*fields, *_CHOICES, *_FIXED)
         for name in (name for name in self.tree.values if name not in known):
             noun = "table" if isinstance(self.tree.values[name], dict) else "key"
             self._complain((name,), f"unknown {noun}; {suggestion(name, (*known, 'extends'))}")
         given = {name: self.tree.values[name] for name in fields if name in self.tree.values}
-        return self._validate(GeneralSettings, (), {"name": self.tree.file.stem, **given})
+        return self._validate(sections.GeneralSettings, (), {"name": self.tree.file.stem, **given})
 
     def _table(self, section: str) -> dict[str, Any] | None:
         table = self.tree.values.get(section, {})

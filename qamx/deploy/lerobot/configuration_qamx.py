@@ -4,7 +4,6 @@
 from dataclasses import dataclass, field
 
 from lerobot.configs.policies import PreTrainedConfig
-from lerobot.configs.types import FeatureType, PolicyFeature
 
 from qamx.errors import UserError
 
@@ -50,10 +49,3 @@ class QamxConfig(PreTrainedConfig):
 
     def validate_features(self) -> None:
         """The sizes are compared when the policy is loaded."""
-
-
-def features(observation_size: int, action_size: int) -> tuple[dict, dict]:
-    """LeRobot's input and output features of a policy of these sizes."""
-    state = PolicyFeature(type=FeatureType.STATE, shape=(observation_size,))
-    action = PolicyFeature(type=FeatureType.ACTION, shape=(action_size,))
-    return {"observation.state": state}, {"action": action}

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.pretrained import PreTrainedPolicy
 
-from qamx.deploy.lerobot.configuration_qamx import QamxConfig, features
+from qamx.deploy.lerobot.configuration_qamx import QamxConfig
 from qamx.deploy.lerobot.processor_qamx import make_qamx_pre_post_processors
 from qamx.deploy.loading import ChunkPolicy, load_policy
 from qamx.deploy.metadata import FILE_NAME, Metadata, read_metadata
@@ -104,10 +105,11 @@ class QamxPolicy(PreTrainedPolicy):
 
 
 def _defaults(metadata: Metadata) -> dict[str, Any]:
-    inputs, outputs = features(metadata.observation_size, metadata.action_size)
+    state = PolicyFeature(type=FeatureType.STATE, shape=(metadata.observation_size,))
+    action = PolicyFeature(type=FeatureType.ACTION, shape=(metadata.action_size,))
     return {
-        "input_features": inputs,
-        "output_features": outputs,
+        "input_features": {"observation.state": state},
+        "output_features": {"action": action},
         "device": "cpu",
         "push_to_hub": False,
     }
