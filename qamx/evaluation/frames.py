@@ -29,8 +29,7 @@ class Grid:
         from PIL import Image as Pillow
 
         self._cells, self._columns, self._size = cells, columns, size
-        self._images = [self._fitted(cell.image()) for cell in cells]
-        self._height = max(image.height for image in self._images)
+        self._height = max(self._fitted(cell.image()).height for cell in cells)
         self._strip = max(14, size // 14)
         self._pitch = size + GAP, self._height + self._strip + GAP
         rows = math.ceil(len(cells) / columns)
@@ -38,19 +37,13 @@ class Grid:
         even = [side + side % 2 for side in (columns * self._pitch[0], rows * self._pitch[1])]
         self._canvas = Pillow.new("RGB", (even[0], even[1]), BACKGROUND)
         self._done = [False] * len(cells)
-        for index in range(len(cells)):
-            self._draw(index)
 
     def image(self) -> Image:
-        """The current image of all cells."""
-        return np.asarray(self._canvas)
-
-    def redraw(self) -> None:
-        """Draws the cells of running episodes."""
-        for index, cell in enumerate(self._cells):
-            if not self._done[index]:
-                self._images[index] = self._fitted(cell.image())
+        """The current image of all cells, of which those of running episodes are drawn anew."""
+        for index, done in enumerate(self._done):
+            if not done:
                 self._draw(index)
+        return np.asarray(self._canvas)
 
     def _fitted(self, image: Image) -> Any:
         from PIL import Image as Pillow
@@ -68,7 +61,7 @@ class Grid:
         right, bottom = left + self._size - 1, top + self._height + self._strip - 1
         draw = ImageDraw.Draw(self._canvas)
         draw.rectangle((left, top, right, bottom), fill=BACKGROUND)
-        self._canvas.paste(self._images[index], (left, top))
+        self._canvas.paste(self._fitted(cell.image()), (left, top))
         self._caption(draw, cell, left, right, bottom)
         self._done[index] = cell.over
         if cell.over:

@@ -117,7 +117,6 @@ def _lockstep(
         for cell in cells:
             cell.advance()
         if step % every == 0 or all(cell.over for cell in cells):
-            grid.redraw()
             yield step, grid.image()
 
 

@@ -332,13 +332,11 @@ def test_a_cell_is_framed_and_stays_when_its_episode_is_over():
     assert count(first, SUCCESS) == count(first, FAILURE) == 0
     assert count(first, (90, 90, 90)) == count(first, (120, 120, 120)) == 30 * 60
     solved.over, solved.step = True, 1
-    grid.redraw()
     half = grid.image()
     assert count(half[:, :64], SUCCESS) > 150
     assert count(half, FAILURE) == 0
     solved.image = lambda: pytest.fail("what is over is not drawn again")
     failed.over = True
-    grid.redraw()
     end = grid.image()
     assert count(end[:, 64:], FAILURE) > 150
     np.testing.assert_array_equal(end[:, :64], half[:, :64])
