@@ -215,9 +215,9 @@ class GroupCollector:
         observations, calls = np.zeros((count, size), np.float32), np.zeros(count, int)
         for index, collector in waiting.items():
             observations[index], calls[index] = collector.observation, collector.calls
-        agents, act = training.state.agent, self._group.stacking.act
-        chunks = act(trainer.acting, agents, observations, self._keys, calls)
-        return {index: chunks[index] for index in waiting}
+        seen, call = (self._group.stacking.join(list(a), np.stack) for a in (observations, calls))
+        chunks = trainer.acting.collect(training.state.agent, seen, self._keys, call)
+        return {index: chunks.reshape(count, -1)[index] for index in waiting}
 
     def _warn(self, collectors: Iterable[Collector]) -> None:
         """Warns once that episodes end before a chunk does: no window of them is learned from."""

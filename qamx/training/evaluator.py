@@ -5,7 +5,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
 import jax
@@ -161,15 +161,20 @@ class Acting:
     """Compiled action chunks of agents of one structure.
 
     **Arguments:** `agent` has their structure (its arrays are not kept), `precision` is that of
-    matrix products.
+    matrix products; `of_seeds` turns a function of one seed's trees into one of joined trees.
     """
 
-    def __init__(self, agent: AbstractAgent, precision: Precision):
+    def __init__(
+        self,
+        agent: AbstractAgent,
+        precision: Precision,
+        of_seeds: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function,
+    ):
         _, self._static = eqx.partition(agent, eqx.is_array)
         self._precision: Precision = precision
         # Compiled with JAX's own options, as exported policies are, which act bitwise as these do.
         self._act = jax.jit(self.actions, static_argnums=3)
-        self._act_each = jax.jit(jax.vmap(self._collect))
+        self._collect = jax.jit(of_seeds(self._chunk))
 
     def __call__(
         self,
@@ -182,19 +187,19 @@ class Acting:
         with matmul_precision(self._precision):
             return np.asarray(self._act(agent, observations, key, role))
 
-    def of_each(
+    def collect(
         self,
         agents: AbstractAgent,
-        observations: Float[np.ndarray, "seeds obs"],
+        observations: Float[np.ndarray, "*seeds obs"],
         keys: Key,
-        calls: Int[np.ndarray, " seeds"],
-    ) -> Float[np.ndarray, "seeds dim"]:
-        """A chunk to collect data with for each of several stacked agents.
+        calls: Int[np.ndarray, "*seeds"],
+    ) -> Float[np.ndarray, "*seeds dim"]:
+        """A chunk of each seed's policy to collect data with; the arguments are joined trees.
 
-        **Arguments:** a draw is seeded by the agent's key and the number of its call.
+        **Arguments:** a draw is seeded by the seed's key and the number of its call.
         """
         with matmul_precision(self._precision):
-            return np.asarray(self._act_each(agents, observations, keys, calls))
+            return np.asarray(self._collect(agents, observations, keys, calls))
 
     def actions(
         self, agent: AbstractAgent, observations: Array, key: Key, role: Role
@@ -208,7 +213,7 @@ class Acting:
         }
         return act[role](observations, key)
 
-    def _collect(
+    def _chunk(
         self, agent: AbstractAgent, observation: Array, key: Key, call: Array
     ) -> PyTree[Array]:
         key = jax.random.fold_in(key, call)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from qamx._types import Batch, Key, Metrics
 from qamx._utils.backend import compiler_options
-from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
+from qamx.agents import TrainState, restart_optimiser, update
 from qamx.data.replay import Replay, Sampling
 from qamx.nn import Precision, matmul_precision
 from qamx.training.evaluator import Acting
@@ -63,21 +63,6 @@ class Alone:
     def on_devices(self, updates: "Updates") -> "Updates":
         """The updates of a device's seeds as those of all devices' seeds."""
         return updates
-
-    def act(
-        self,
-        acting: Acting,
-        agents: AbstractAgent,
-        observations: Float[np.ndarray, "seeds obs"],
-        keys: Key,
-        calls: Int[np.ndarray, " seeds"],
-    ) -> Float[np.ndarray, "seeds dim"]:
-        """A chunk of each seed's policy, to collect data with.
-
-        **Arguments:** a draw is seeded by the seed's key (`keys` are joined) and the number of
-        its chunk.
-        """
-        return acting(agents, observations, jax.random.fold_in(keys, calls[0]))
 
     def label(self, seed: int, line: str) -> str:
         """A line of output about a seed."""
@@ -132,16 +117,6 @@ class Stacked:
         return jax.shard_map(
             updates, mesh=self.mesh, in_specs=parts, out_specs=OWN, check_vma=False
         )
-
-    def act(
-        self,
-        acting: Acting,
-        agents: AbstractAgent,
-        observations: Float[np.ndarray, "seeds obs"],
-        keys: Key,
-        calls: Int[np.ndarray, " seeds"],
-    ) -> Float[np.ndarray, "seeds dim"]:
-        return acting.of_each(agents, observations, keys, calls)
 
     def label(self, seed: int, line: str) -> str:
         return f"seed {seed:>6}  {line}"
@@ -237,7 +212,7 @@ class Trainer:
             seeds.on_devices(self._updates), donate_argnums=0, compiler_options=compiler_options()
         )
         self._update_once = jax.jit(self._one)  # traced once, though `begin` asks for its shapes
-        self.acting = Acting(state.agent, precision)
+        self.acting = Acting(state.agent, precision, seeds.map)
 
     def begin(self, state: TrainState, replay: Replay, key: Key) -> Training:
         """Training before its first update, on copies of its buffers; `key` seeds batches.

@@ -76,7 +76,7 @@ def test_no_key_is_used_twice_by_a_run(name, monkeypatch):
         act(observations, 0)
         act(observations, 1)
     for chunk in range(2):
-        trainer.acting(arrays.agent, observations, jax.random.fold_in(keys.collect, chunk))
+        trainer.acting.collect(arrays.agent, observations[0], keys.collect, np.asarray(chunk))
     assert len(uses.counted) > 3 * UPDATES
     assert uses.repeated() == {}
 
