@@ -86,21 +86,18 @@ def read_metadata(folder: Path | str) -> Metadata:
         table = json.loads(path.read_text(encoding="utf-8"))
         if table.pop("format") != "qamx":
             raise KeyError("format")
+        if (found := table.pop("version", None)) != VERSION:
+            raise UserError(
+                f"{path}: version {found}, and this qamx reads {VERSION}; export the run again "
+                "with this qamx, or install the one that wrote it"
+            )
+        metadata = _parsed(table)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{folder}: no exported policy (it has no {FILE_NAME}); name a folder that "
             "qamx export wrote"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read ({named(error)}); export the run again") from error
-    if (found := table.pop("version", None)) != VERSION:
-        raise UserError(
-            f"{path}: version {found}, and this qamx reads {VERSION}; export the run again with "
-            "this qamx, or install the one that wrote it"
-        )
-    try:
-        metadata = _parsed(table)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read ({named(error)}); export the run again") from error
     for name, expected in metadata.files.items():
         file = folder / name
