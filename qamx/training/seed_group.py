@@ -35,18 +35,18 @@ class OnlineRows:
 
     def __init__(self, directory: Path):
         self._directory = directory
+        self._records: list[Record] = []
 
     def save(self, first: int, rows: Transitions) -> list[Record]:
-        """Writes the rows from `first` on, atomically; returns the file's record, if any."""
-        if len(rows) == 0:
-            return []
-        self._directory.mkdir(exist_ok=True)
-        name = f"{first:09d}-{first + len(rows):09d}.npz"
-        path = self._directory / name
-        with atomic_path(path) as partial, partial.open("wb") as file:
-            np.savez(file, **vars(rows))
-        fsync(self._directory)
-        return [(name, path.stat().st_size, sha256(path))]
+        """Writes the rows from `first` on, if any, atomically; returns the records of all files."""
+        if len(rows):
+            self._directory.mkdir(exist_ok=True)
+            path = self._directory / f"{first:09d}-{first + len(rows):09d}.npz"
+            with atomic_path(path) as partial, partial.open("wb") as file:
+                np.savez(file, **vars(rows))
+            fsync(self._directory)
+            self._records.append((path.name, path.stat().st_size, sha256(path)))
+        return self._records
 
     def verify(self, records: list[Record]) -> None:
         """Checks files against their records.
@@ -56,11 +56,18 @@ class OnlineRows:
         for name, size, digest in records:
             verify_file(self._directory / name, size, digest)
 
-    def load(self, records: list[Record], count: int) -> Transitions | None:
+    def restore(self, records: list[Record], count: int) -> Transitions | None:
         """The rows in the recorded files, `count` of them.
+
+        Other files are removed: their rows were played after the checkpoint, and are repeated.
 
         **Raises:** `DamagedCheckpoint` if they do not follow each other up to `count`.
         """
+        self._records = records
+        names = {name for name, _, _ in records}
+        for path in self._directory.glob("*"):
+            if path.name not in names:
+                path.unlink()
         parts, reached = [], 0
         for name, _, _ in records:
             with np.load(self._directory / name, allow_pickle=False) as file:
@@ -76,13 +83,6 @@ class OnlineRows:
             return None
         joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         return Transitions(**joined)
-
-    def keep_only(self, records: list[Record]) -> None:
-        """Removes other files: their rows were played after the checkpoint, and are repeated."""
-        names = {name for name, _, _ in records}
-        for path in self._directory.glob("*"):
-            if path.name not in names:
-                path.unlink()
 
 
 class SeedRun:
@@ -101,7 +101,6 @@ class SeedRun:
         self.diverged: str | None = None
         """Why this run has left its group."""
         self._online_rows = OnlineRows(directory / "replay")
-        self._records: list[Record] = []
         self._saved_rows = 0
 
     def set_index(self, index: int) -> None:
@@ -146,8 +145,7 @@ class SeedRun:
         new = rows(first, collected)
 
         def write_rows() -> dict[str, Any]:
-            self._records += self._online_rows.save(first, new)
-            return {"replay": self._records}
+            return {"replay": self._online_rows.save(first, new)}
 
         self.checkpoints.save(step, training, position, write_rows, evaluating)
         self._saved_rows = collected
@@ -157,9 +155,8 @@ class SeedRun:
         position = saved.position
         self.logs.cut(position["logs"])
         self.checkpoints.drop_after(saved.step)
-        self._saved_rows, self._records = position["online_rows"], position["replay"]
-        self._online_rows.keep_only(self._records)
-        return self._online_rows.load(self._records, self._saved_rows)
+        self._saved_rows = position["online_rows"]
+        return self._online_rows.restore(position["replay"], self._saved_rows)
 
     def clear(self) -> None:
         """Removes the records of a run that ended before its first checkpoint."""
@@ -173,7 +170,7 @@ class SeedRun:
             )
         self.logs.cut({"metrics": 0, "evaluations": 0})
         self.checkpoints.drop_after(0)
-        self._online_rows.keep_only([])
+        self._online_rows.restore([], 0)
 
 
 class SeedGroup:
