@@ -12,7 +12,7 @@ import jax
 
 from qamx import building
 from qamx._utils.backend import check_jax, keep_programs, reserve_devices
-from qamx._utils.files import atomic_write
+from qamx._utils.files import atomic_write, read_json_lines
 from qamx.config import Experiment, load
 from qamx.data.source import files_of
 from qamx.errors import ExitCode, RunError, UserError
@@ -20,7 +20,7 @@ from qamx.normalisation import Normalisation
 from qamx.provenance import stamp
 from qamx.trained_policy import start_from_run
 from qamx.training.guards import OutOfMemory, Stopped, locked, stop_immediately
-from qamx.training.logs import JsonLines, Logs, Sink, WandbSink
+from qamx.training.logs import Logs, Sink, WandbSink
 from qamx.training.loop import Runner
 from qamx.training.plan import Intervals, RunPlan
 from qamx.training.seed_group import SeedRun
@@ -140,7 +140,7 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
             code = ExitCode.INTERRUPTED
         except OutOfMemory as error:
             raise RunError(f"{error}; {_memory_remedy(experiments[0])}") from error
-        rows = [JsonLines(directory / "evaluations.jsonl").rows() for directory in directories]
+        rows = [read_json_lines(directory / "evaluations.jsonl") for directory in directories]
     diverged = {member.directory for member in members if member.diverged is not None}
     for directory, evaluations in zip(directories, rows, strict=True):
         if directory not in diverged:
