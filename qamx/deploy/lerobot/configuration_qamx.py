@@ -21,20 +21,8 @@ class QamxConfig(PreTrainedConfig):
     n_action_steps: int | None = None
     seed: int = 0
 
-    @property
-    def observation_delta_indices(self) -> None:
-        """Only the present observation is used."""
-        return None
-
-    @property
-    def action_delta_indices(self) -> None:
-        """Unused: qamx trains the policy."""
-        return None
-
-    @property
-    def reward_delta_indices(self) -> None:
-        """Unused: qamx trains the policy."""
-        return None
+    observation_delta_indices = action_delta_indices = reward_delta_indices = None
+    """No other steps: only the present observation is used, and qamx trains the policy."""
 
     def get_optimizer_preset(self):
         """Refused: LeRobot does not train this policy.
