@@ -91,15 +91,12 @@ class Sink(Protocol):
 
     def resume(self, rows: Sequence[dict[str, Any]]) -> None:
         """Takes the rows that a resumed run keeps; it may have them, and later ones, already."""
-        ...
 
     def write(self, row: dict[str, Any]) -> None:
         """Sends one row."""
-        ...
 
     def close(self) -> None:
         """Sends pending rows."""
-        ...
 
 
 STEPS = ("step", "evaluation/step")
