@@ -417,8 +417,9 @@ def test_each_program_is_compiled_once_a_run(tmp_path, caplog, make_agent):
     assert sum("jit(_updates)" in message for message in compiled) == 1
     # Appending is compiled for a size of buffer, which an earlier test may have done.
     assert sum("jit(_append)" in message for message in compiled) <= 1
-    # One act for the environment's observation, one for evaluation's halves, one cloned.
-    assert sum("jit(actions)" in message for message in compiled) == 3
+    # One for the environment's observation; one for evaluation's halves, one cloned.
+    assert sum("jit(_chunk)" in message for message in compiled) == 1
+    assert sum("jit(actions)" in message for message in compiled) == 2
 
 
 def test_an_update_in_user_code_is_compiled_once(caplog):
