@@ -202,7 +202,7 @@ class RealTimeExecutor:
         elif self._fallback is not None:
             self._last = self._fallback
         self._step += 1
-        return TimedAction(self._last, index, late, held)
+        return TimedAction(self._last.copy(), index, late, held)
 
     def close(self) -> None:
         """Ends the thread after the running chunk."""

@@ -39,8 +39,8 @@ def video(
     """
     if not 64 <= size <= 2048:
         raise UserError(f"--size: found {size}; write a number of pixels from 64 to 2048")
-    if fps is not None and not 0 < fps <= 240:
-        raise UserError(f"--fps: found {fps:g}; write a number of images a second, e.g. 20")
+    if fps is not None and not 0.1 <= fps <= 240:
+        raise UserError(f"--fps: found {fps:g}; write images a second from 0.1 to 240, e.g. 20")
     require_packages()
     if options.episodes is None:
         options = dataclasses.replace(options, episodes=1 if len(options.tasks) > 1 else 4)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx._types import Key
-from qamx._utils.files import package_version, read_json_lines, sha256
+from qamx._utils.files import describe_write_error, package_version, read_json_lines, sha256
 from qamx._utils.flops import MatmulLowerBound, count
 from qamx._utils.machine import use_cpu
 from qamx.building import build_environment
@@ -115,7 +115,7 @@ def write_bundle(source: ExportSource, kind: Kind, folder: Path) -> Check:
     The folder appears when it is complete; an earlier export is replaced.
 
     **Raises:** `UserError` for a folder with other content, `RunError` if the exported policy's
-    actions differ from the training code's.
+    actions differ from the training code's, or the folder cannot be written.
     """
     folder = folder.resolve()
     require_free(folder)
@@ -145,6 +145,8 @@ def write_bundle(source: ExportSource, kind: Kind, folder: Path) -> Check:
             folder.rename(old)
         partial.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise RunError(describe_write_error(error, folder.parent)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return result

@@ -258,6 +258,7 @@ def test_videos_need_their_packages(trained, capsys, monkeypatch):
         (["--out", "nowhere/write_videos.gif"], "its folder does not exist"),
         (["--size", "8"], "--size: found 8"),
         (["--fps", "0"], "--fps: found 0"),
+        (["--fps", "1e-9"], "--fps: found 1e-09"),
     ],
 )
 def test_files_and_sizes_that_cannot_be(arguments, said, trained, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """`qamx export` and `qamx.deploy`: the same actions, in a bare environment and within time."""
 
+import errno
 import importlib
 import json
 import shutil
@@ -37,7 +38,8 @@ from qamx.deploy import (
 )
 from qamx.deploy.__main__ import main as deploy_main
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy
-from qamx.errors import UserError
+from qamx.errors import RunError, UserError
+from qamx.export.bundle import write_bundle
 from qamx.export.onnx import (
     export_onnx,
     in_units_of_environment,
@@ -378,6 +380,16 @@ def test_what_cannot_be_exported_is_one_message(arguments, said, run, tmp_path, 
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_full_disk_is_one_message_and_leaves_nothing(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("qamx.export.bundle._jax_files", full)
+    with pytest.raises(RunError, match="the disk is full"):
+        write_bundle(None, "bundle", tmp_path / "out")  # pyright: ignore[reportArgumentType]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_observations_of_another_shape_or_not_finite_are_refused(bundle):
     policy = load_policy(bundle)
     with pytest.raises(ValueError, match=r"found shape \(1, 7\); give \(batch, 2\)"):
@@ -510,6 +522,8 @@ def test_a_fallback_is_played_where_nothing_is_known():
     policy.gate.clear()
     held = executor.act(np.zeros(1))
     assert (float(held.action[0]), held.late, held.held) == (-7, True, True)
+    held.action[:] = 5  # as a driver may that clips in place
+    assert float(executor.act(np.zeros(1)).action[0]) == -7
     policy.gate.set()
     executor.reset()  # waits for the chunk of the last episode, and does not play it
     executor._budget = 20.0
