@@ -34,6 +34,8 @@ def add_report(commands: Subparsers) -> None:
     parser = add_command(commands, "report", summary, "qamx.tools.results.report:report")
     parser.path("folders", "DIR", "runs, or folders with runs in them", nargs="+")
     parser.path("--out", "FOLDER", "write HTML, Markdown, LaTeX, CSV, figures there")
+    evaluations = "write every evaluation of every run there, a row each"
+    parser.path("--csv", "FILE", evaluations, dest="csv_file")
     parser.integers(("--step", None, "report this step (default: the end of each phase)"))
     tables = "write tables alone"
     parser.add_argument("--no-figures", dest="figures", action="store_false", help=tables)

@@ -273,3 +273,31 @@ def test_figures_without_matplotlib_are_refused_at_once(monkeypatch, capsys, com
     monkeypatch.setattr("qamx._utils.html.find_spec", lambda name: None)
     assert main([command, "none", "--out", "out"]) == 2
     assert f"--out{option}: the page's figures take matplotlib" in capsys.readouterr().err
+
+
+def test_every_evaluation_is_a_row_of_the_csv_file(tmp_path, capsys):
+    first = write_run(tmp_path / "a,b", {50_000: 0.1, 100_000: 1 / 3}, task=2, seed=7)
+    second = write_run(tmp_path / "c", {}, method="fql")
+    (second / "evaluations.jsonl").write_text(
+        '{"step": 5, "phase": "offline", "success": 1.0, "return": -3.5, "behaviour_success": 0}\n'
+    )
+    file = tmp_path / "all.csv"
+    assert main(["report", str(tmp_path), "--csv", str(file)]) == 0  # no phase has ended
+    assert capsys.readouterr().out == f"3 evaluations of 2 runs in {file}\n"
+    with file.open() as opened:
+        rows = list(csv.DictReader(opened))
+    of_run = {"method": "fql", "environment": "cube-double-play", "task": "1", "seed": "10001"}
+    entries = {"step": "5", "phase": "offline", "success": "1.0", "return": "-3.5"}
+    assert rows[0] == of_run | {"folder": str(second)} | entries | {"behaviour_success": "0"}
+    assert [float(row["success"]) for row in rows[1:]] == [0.1, 1 / 3]
+    assert {(row["folder"], row["seed"], row["return"]) for row in rows[1:]} == {
+        (str(first), "7", "")
+    }
+
+
+def test_a_csv_file_that_cannot_be_written_is_one_message(tmp_path, capsys):
+    write_run(tmp_path / "a", {OFFLINE: 0.1})
+    assert main(["report", str(tmp_path), "--csv", str(tmp_path / "none" / "all.csv")]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith(f"--csv: {tmp_path}/none/all.csv: cannot be written (No such file")
+    assert not told.out

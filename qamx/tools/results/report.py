@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from qamx._utils import html
+from qamx._utils.finding import counted
 from qamx._utils.html import Markup
 from qamx._utils.terminal import print_table
 from qamx.errors import UserError
@@ -45,11 +46,17 @@ class Table:
 
 
 def report(
-    folders: Sequence[Path], out: Path | None, step: int | None, *, figures: bool = True
+    folders: Sequence[Path],
+    out: Path | None,
+    step: int | None,
+    *,
+    figures: bool = True,
+    csv_file: Path | None = None,
 ) -> None:
     """Prints the tables of all runs under some folders and, with `out`, writes the report there.
 
-    **Arguments:** `step` replaces the ends of the phases; `figures` draws the figures.
+    **Arguments:** `step` replaces the ends of the phases; `figures` draws the figures; `csv_file`
+    gets every evaluation, also of runs that have not ended a phase.
 
     **Raises:** `UserError` if there are no runs, or none has an evaluation to report; if the
     folder cannot be written, or matplotlib is missing.
@@ -57,7 +64,13 @@ def report(
     if out is not None and figures:
         html.require_matplotlib("--out without --no-figures")
     runs = read_runs(folders)
+    if csv_file is not None:
+        html.write_text("--csv", csv_file, evaluations_csv(runs))
+        count = sum(len(run.evaluations) for run in runs)
+        print(f"{counted(count, 'evaluation')} of {counted(len(runs), 'run')} in {csv_file}")
     summaries = [summarise(phase_end) for phase_end in phase_ends(runs, step)]
+    if not summaries and csv_file is not None and step is None:
+        return
     if not summaries:
         raise UserError(_nothing(runs, step))
     notes = left_out(runs, summaries, step)
@@ -185,6 +198,29 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
             quartile = summary.interquartile.get((label, group))
             names = (summary.phase_end.name, group, label, mean.runs)
             writer.writerow((*names, *_fractions(mean), *_fractions(quartile)))
+    return text.getvalue()
+
+
+def evaluations_csv(runs: Sequence[Run]) -> str:
+    """A row for each evaluation of each run: the run, then what its `evaluations.jsonl` has.
+
+    Columns that only some runs have are empty for the others.
+    """
+    rows = [
+        {
+            **{"method": run.label, "environment": run.task.domain, "task": run.task.number},
+            **{"seed": run.seed, "folder": run.folder},
+            **row.columns,
+        }
+        for run in runs
+        for row in run.evaluations
+    ]
+    text = io.StringIO()
+    names = dict.fromkeys(("method", "environment", "task", "seed", "folder", "step"))
+    names.update((name, None) for row in rows for name in row)
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 

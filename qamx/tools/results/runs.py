@@ -33,11 +33,12 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """A row of a run's evaluations."""
+    """A row of a run's evaluations; `columns` are all of its entries."""
 
     step: int
     phase: str
     success: float
+    columns: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def _ends(schedule: Mapping[str, Any]) -> dict[str, int]:
 def _evaluations(path: Path) -> Iterator[EvaluationRow]:
     for number, row in enumerate(read_json_lines(path), start=1):
         try:
-            yield EvaluationRow(row["step"], row["phase"], float(row["success"]))
+            yield EvaluationRow(row["step"], row["phase"], float(row["success"]), row)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path}: line {number}: found {json.dumps(row)}, not an evaluation with step, "
