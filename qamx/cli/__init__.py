@@ -5,6 +5,7 @@ imported, or import what they need, when they run, so that help and checks answe
 """
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
 
@@ -55,7 +56,11 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status, see `qamx.errors.exit_code`."""
-    options = vars(build_parser().parse_args(argv))
+    parser = build_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help()
+        return ExitCode.DONE
+    options = vars(parser.parse_args(argv))
     handler = options.pop("handler")
     from qamx._utils.terminal import print_log
 

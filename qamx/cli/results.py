@@ -55,7 +55,7 @@ def add_plan(commands: Subparsers) -> None:
     summary = "compute the seeds that tell two published methods apart, and their cost"
     parser = add_command(commands, "plan", summary, "qamx.tools.results.power:plan")
     parser.add_argument("methods", nargs=2, metavar="METHOD", help="such as qam_edit fql")
-    domain = "such as cube-double-play, or all"
+    domain = "such as cube-double-play or its code c2, or all"
     parser.add_argument("--domain", required=True, metavar="NAME", help=domain)
     power = "of a 5%% test (default: 0.8)"
     parser.add_argument("--power", type=float, default=0.8, metavar="P", help=power)

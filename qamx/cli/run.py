@@ -80,7 +80,12 @@ def _show(file: Path, overrides: Sequence[str], seed: int | None) -> None:
 
 def add_list(commands: Subparsers) -> None:
     summary = "list what an experiment file can name, and experiments"
-    add_command(commands, "list", summary, "qamx.cli.listing:print_listing")
+    parser = add_command(commands, "list", summary, "qamx.cli.listing:print_listing")
+    words = (
+        "methods, experiments, suites, environments, data, schedules or temperatures, and texts "
+        "that a line must contain (default: everything)"
+    )
+    parser.add_argument("words", nargs="*", metavar="WORD", help=words)
 
 
 def add_verify_resume(commands: Subparsers) -> None:

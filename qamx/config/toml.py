@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -56,10 +56,29 @@ def names(folder: Path) -> Iterator[tuple[str, Path]]:
             yield (place / file.stem).as_posix(), file
 
 
+@functools.cache
+def domains() -> dict[str, str]:
+    """The codes of the domains, with which experiments' names begin, and their environments."""
+    files = sorted((library() / "domains").glob("*.toml"))
+    return {file.stem: tomli.loads(read_text(file))["environment"]["id"] for file in files}
+
+
+def grid(known: Iterable[str], method: str) -> dict[str, str]:
+    """The experiment of a method on each domain that has one, among known names."""
+    names = {code: f"{code}_{method}" for code in domains()}
+    return {code: name for code, name in names.items() if name in known}
+
+
 def nearest(name: str) -> str:
-    """The remedy for a name that is not found: a similar one, or how to list all."""
+    """The remedy for a name that is not found: a method's or a domain's experiments, a similar
+    name, or how to list all."""
     files = [file.name for file in Path().glob("*.toml")]
     known = [known for folder in (HERE, library()) for known, _ in names(folder)]
+    if of_method := grid(known, name).values():
+        return f"{name} is a method, with the experiments {', '.join(of_method)}"
+    if name in domains():
+        inside = dict.fromkeys(one for one in known if one.startswith(f"{name}_"))
+        return f"{name} is the domain {domains()[name]}, with {', '.join(inside)}"
     similar = suggestion(name, (*files, *known))
     return similar if similar.startswith("did you") else "qamx list shows what a name can mean"
 

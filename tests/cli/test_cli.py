@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from qamx.cli import build_parser, main
+from qamx import registry
+from qamx.cli import build_parser, listing, main
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = str(ROOT / "experiments" / "quickstart.toml")
@@ -57,6 +58,7 @@ print("loaded:", *{{name.partition(".")[0] for name in sys.modules}})
         "status runs/none",
         "show experiments/c4_qam_fql.toml",
         "list",
+        "list methods",
     ],
 )
 def test_answers_without_heavy_imports(command):
@@ -236,6 +238,70 @@ def test_list_names_everything(capsys, monkeypatch):
     assert rows["experiments/quickstart.toml"].strip().startswith("Quickstart: QAM on a point maze")
 
 
+def listed(capsys, *words):
+    """The sections of `qamx list WORDS`, each with its rows."""
+    assert main(["list", *words]) == 0
+    sections, rows = {}, []
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith("  "):
+            rows.append(line.strip())
+        else:
+            rows = sections.setdefault(line.removesuffix(":"), [])
+    return sections
+
+
+def test_list_takes_a_kind_and_texts(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = listed(capsys, "experiments", "dsrl", "CUBE-triple")
+    assert found == {"experiments that come with qamx": ["c3_dsrl  dsrl on cube-triple-play"]}
+    found = listed(capsys, "environments", "cube-d")
+    assert [row.split() for row in found.pop("domains")] == [["c2", "cube-double-play"]]
+    assert list(listed(capsys, "suites")) == ["suites that come with qamx"]
+    assert set(listed(capsys, "table1")) == {"suites that come with qamx"}
+
+
+def test_list_shows_the_domains_of_each_method(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    for file in ("c3_mine.toml", "c5_mine.toml"):
+        (tmp_path / "experiments" / file).write_text("")
+    own = [*registry.agents, registry.RegistryEntry("mine", "", None, "my own")]
+    monkeypatch.setattr(listing, "REGISTRIES", {"methods": ("methods", own)})
+    found = listed(capsys, "methods")
+    rows = [row.split() for row in found["experiments, DOMAIN_METHOD"]]
+    of_method = {method: codes for method, *codes in rows}
+    codes = [row.split()[0] for row in found["domains"]]
+    assert (of_method["qam"], of_method["mine"]) == (codes, ["c3"])
+    assert len(codes) == 10
+    assert [row[0] for row in rows] == [entry.name for entry in own]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["suites", "zzz", "y"], 'none of the suites contains "zzz y"'),
+        (["suits"], 'nothing contains "suits"; did you mean "suites"?'),
+    ],
+)
+def test_a_list_of_nothing_is_one_message(capsys, words, said):
+    assert main(["list", *words]) == 2
+    assert capsys.readouterr() == ("", f"qamx list: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("trqam", "trqam is a method, with the experiments ag_trqam, al_trqam, c2_trqam, "),
+        ("c3", "c3 is the domain cube-triple-play, with c3_bam, c3_cgql, "),
+    ],
+)
+def test_the_name_of_a_method_or_a_domain_shows_its_experiments(capsys, name, said):
+    assert main(["show", name]) == 2
+    assert (
+        f"{name}: no such file, nor an experiment of that name; {said}" in capsys.readouterr().err
+    )
+
+
 def test_list_draws_tables_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert main(["list"]) == 0
@@ -311,7 +377,12 @@ def test_a_closed_pipe_is_no_error():
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("arguments", [[], ["runn", "x"], ["run"], ["data"]])
+def test_the_bare_command_prints_help(capsys):
+    assert main([]) == 0
+    assert capsys.readouterr().out == build_parser().format_help()
+
+
+@pytest.mark.parametrize("arguments", [["runn", "x"], ["run"], ["data"]])
 def test_a_wrong_command_line_exits_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)

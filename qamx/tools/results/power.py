@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from qamx._utils.terminal import print_table
+from qamx.config.toml import domains
 from qamx.errors import UserError, suggestion
 from qamx.tools.results.published_results import (
     DOMAINS,
@@ -109,6 +110,7 @@ def plan(
     **Raises:** `UserError` for an unknown name or a number out of range.
     """
     _check(power, episodes, hours)
+    domain = domains().get(domain, domain)
     tasks = _tasks(domain)
     figures = [_figures(method, domain, tasks, step) for method in methods]
     first, second = (variance_components(list(of_task.values())) for of_task in figures)
@@ -160,9 +162,11 @@ def _check(power: float, episodes: int, hours: float) -> None:
 def _tasks(domain: str) -> tuple[Task, ...]:
     names = {group.rpartition(" task ")[0] for _, group, _ in published() if " task " in group}
     if domain != ALL and domain not in names:
-        raise UserError(f'--domain: found "{domain}"; {suggestion(domain, {*names, ALL})}')
-    domains = DOMAINS if domain == ALL else (domain,)
-    return tuple(Task(name, number) for name in domains for number in range(1, TASKS + 1))
+        raise UserError(
+            f'--domain: found "{domain}"; {suggestion(domain, {*names, *domains(), ALL})}'
+        )
+    chosen = DOMAINS if domain == ALL else (domain,)
+    return tuple(Task(name, number) for name in chosen for number in range(1, TASKS + 1))
 
 
 def _figures(method: str, domain: str, tasks: Sequence[Task], step: int) -> dict[Task, Published]:

@@ -216,7 +216,8 @@ def evaluations_csv(runs: Sequence[Run]) -> str:
         for row in run.evaluations
     ]
     text = io.StringIO()
-    names = dict.fromkeys(("method", "environment", "task", "seed", "folder", "step"))
+    first = ("method", "environment", "task", "seed", "folder", "step")
+    names: dict[str, None] = dict.fromkeys(first)
     names.update((name, None) for row in rows for name in row)
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
