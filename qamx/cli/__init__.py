@@ -50,6 +50,7 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     results.add_report,
     results.add_compare,
     results.add_plan,
+    run.add_completion,
 )
 """Functions that add the commands, in the order of the help."""
 

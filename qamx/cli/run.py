@@ -1,4 +1,5 @@
-"""Commands on experiments: run, check, show, list and verify-resume."""
+"""Commands on experiments: run, check, show, list and verify-resume; and the
+script for a shell."""
 
 import sys
 from collections.abc import Sequence
@@ -86,6 +87,12 @@ def add_list(commands: Subparsers) -> None:
         "that a line must contain (default: everything)"
     )
     parser.add_argument("words", nargs="*", metavar="WORD", help=words)
+
+
+def add_completion(commands: Subparsers) -> None:
+    summary = "print the script with which a shell completes commands and names"
+    parser = add_command(commands, "completion", summary, "qamx.cli.completion:print_script")
+    parser.choice("shell", ("bash", "zsh", "fish"), "bash, zsh or fish", metavar="SHELL")
 
 
 def add_verify_resume(commands: Subparsers) -> None:
