@@ -5,6 +5,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from qamx.normalisation import Normalisation
 from qamx.provenance import stamp
 from qamx.trained_policy import start_from_run
 from qamx.training.guards import OutOfMemory, Stopped, locked, stop_immediately
-from qamx.training.logs import Logs, Sink, WandbSink
+from qamx.training.logs import Logs, Sink, TensorBoardSink, WandbSink
 from qamx.training.loop import Runner
 from qamx.training.plan import Intervals, RunPlan
 from qamx.training.seed_group import SeedRun
@@ -124,6 +125,11 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
 
     **Raises:** `UserError` as `run`, and if the folders are at different steps.
     """
+    if experiments[0].logging.tensorboard and find_spec("tensorboard") is None:
+        raise UserError(
+            "logging.tensorboard: tensorboard is not installed; pip install tensorboard, or set it "
+            "to false"
+        )
     if experiments[0].compute.cache:
         keep_programs()
     check_jax()
@@ -229,10 +235,13 @@ def _extends_run(key: str, mine: Any, theirs: Any) -> bool:
 
 
 def _sinks(experiment: Experiment, directory: Path) -> tuple[Sink, ...]:
-    mode, project = experiment.logging.wandb, experiment.logging.wandb_project
-    if mode == "disabled":
-        return ()
-    return (WandbSink(directory, project, experiment.run_name, mode, experiment.to_dict()),)
+    settings, name, sinks = experiment.logging, experiment.run_name, []
+    mode, project = settings.wandb, settings.wandb_project
+    if mode != "disabled":
+        sinks.append(WandbSink(directory, project, name, mode, experiment.to_dict()))
+    if settings.tensorboard:
+        sinks.append(TensorBoardSink(directory))
+    return tuple(sinks)
 
 
 def _log_result(code: ExitCode, rows: list[dict[str, Any]], directory: Path) -> None:

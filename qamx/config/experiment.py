@@ -151,7 +151,7 @@ class CheckpointSettings(Settings):
 
 
 class LoggingSettings(Settings):
-    """Metrics interval, and Weights & Biases."""
+    """Metrics interval, Weights & Biases and TensorBoard."""
 
     every: PositiveInt = 5_000
     """steps between rows of metrics"""
@@ -159,6 +159,8 @@ class LoggingSettings(Settings):
     """log to Weights & Biases as well"""
     wandb_project: Text = "qamx"
     """its project"""
+    tensorboard: Switch = False
+    """write TensorBoard's event files as well, to `tensorboard/` in the run's folder"""
 
 
 class ComputeSettings(Settings):

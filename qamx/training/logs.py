@@ -1,11 +1,15 @@
-"""The run's records: JSON lines on disk (the source of truth) and, where asked for, wandb."""
+"""The run's records: JSON lines on disk (the source of truth) and, where asked for, wandb and
+TensorBoard."""
 
 import contextlib
 import functools
 import hashlib
+import importlib
 import io
 import json
 import logging
+import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,7 +104,7 @@ class Sink(Protocol):
 
 
 STEPS = ("step", "evaluation/step")
-"""The keys of the step at wandb, in a row of metrics and in one of an evaluation."""
+"""The keys of the step at sinks, in a row of metrics and in one of an evaluation."""
 
 
 class WandbSink:
@@ -176,6 +180,50 @@ class WandbSink:
             axis = "evaluation/step" if key.startswith("evaluation/") else "step"
             self._run.define_metric(key, step_metric=axis)
         self._defined |= row.keys()
+
+
+class TensorBoardSink:
+    """TensorBoard's event files, in `tensorboard/` of the run's folder.
+
+    A resumed run has each row once: those that it keeps are written to a new file, and the earlier
+    ones are emptied. (An open viewer would wait for a deleted one.)
+    """
+
+    def __init__(self, directory: Path):
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        proto = "tensorboard.compat.proto"
+        self._event = importlib.import_module(f"{proto}.event_pb2")
+        self._summary = importlib.import_module(f"{proto}.summary_pb2").Summary
+        folder = directory / "tensorboard"
+        self._earlier = list(folder.glob("events.out.tfevents.*"))
+        self._writer = EventFileWriter(str(folder))
+        # A viewer drops what it has read of the earlier files.
+        log = self._event.SessionLog
+        self._add(0, session_log=log(status=log.START))
+
+    def resume(self, rows: Sequence[dict[str, Any]]) -> None:
+        for row in rows:
+            (step,) = (row[key] for key in STEPS if key in row)
+            values = [
+                self._summary.Value(tag=key, simple_value=value)
+                for key, value in row.items()
+                if key not in STEPS and isinstance(value, int | float)
+            ]
+            self._add(step, summary=self._summary(value=values))
+        self._writer.flush()
+        for file in self._earlier:
+            os.truncate(file, 0)
+        self._earlier = []
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.resume([row])
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _add(self, step: int, **content: Any) -> None:
+        self._writer.add_event(self._event.Event(wall_time=time.time(), step=step, **content))
 
 
 class Logs:
