@@ -21,6 +21,7 @@ examples:
   qamx run experiments/c4_qam_edit.toml --seeds 12
   qamx sweep table1 --on slurm --cluster cluster.toml
   qamx status runs/table1
+  qamx watch runs/
   qamx eval runs/quickstart-task1-seed10001
   qamx check experiments/*.toml
   qamx data generate cube-double-play
@@ -35,6 +36,7 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     run.add_run,
     results.add_sweep,
     results.add_status,
+    results.add_watch,
     policy.add_eval,
     policy.add_video,
     run.add_check,

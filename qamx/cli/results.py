@@ -1,5 +1,5 @@
-"""Commands on many runs and on the machine: sweep, status, report, compare, plan, diff, doctor
-and bench."""
+"""Commands on many runs and on the machine: sweep, status, watch, report, compare, plan, diff,
+doctor and bench."""
 
 from pathlib import Path
 
@@ -27,6 +27,13 @@ def add_status(commands: Subparsers) -> None:
     directory = "of a run, a sweep, or several (default: runs)"
     parser.path("directory", "DIR", directory, nargs="?", default=Path("runs"))
     parser.flag("--json", "print it as JSON", dest="as_json")
+
+
+def add_watch(commands: Subparsers) -> None:
+    summary = "serve a page on localhost with the curves of runs while they train"
+    parser = add_command(commands, "watch", summary, "qamx.tools.watch:watch")
+    parser.path("folders", "DIR", "runs, or folders with runs in them", nargs="+")
+    parser.integers(("--port", 8600, "of the page, 0 for any that is free (default: 8600)"))
 
 
 def add_report(commands: Subparsers) -> None:

@@ -98,6 +98,16 @@ def client(walk: "Walk", line: str) -> str:
     return done.stdout
 
 
+def watched(walk: "Walk", line: str) -> None:
+    """The page is served, at a port of its own, until Ctrl-C."""
+    command = [sys.executable, "-m", *shlex.split(line, comments=True), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith("http://localhost:")
+        server.send_signal(signal.SIGINT)
+    assert server.returncode == 0
+
+
 def one_latency(walk: "Walk", line: str) -> None:
     """A method of the tiny size."""
     script = line.partition(" --")[0]

@@ -85,6 +85,7 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
     ),
     ("tutorial.md", "qamx run experiments/quickstart.toml", Change()),
     ("tutorial.md", "qamx run experiments/quickstart.toml --wandb offline", Change()),
+    ("tutorial.md", "qamx run experiments/quickstart.toml --set logging.tensorboard=*", Change()),
     (
         "tutorial.md",
         "qamx run experiments/quickstart.toml --seeds 4",
@@ -139,6 +140,7 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
     ("reproduction.md", "qamx sweep * --out runs/slice", Change("--dry-run", _LONG)),
     # studies and benchmarks
     ("reports.md", "qamx compare *", Change(statuses=(0, 1))),
+    ("reports.md", "qamx watch *", StandIn(stages.watched, "the page is served until it is ended")),
     ("reproduction.md", "qamx compare *", Change(statuses=(0, 1))),
     ("passport.md", "qamx diff *", Change(statuses=(1,))),
     (

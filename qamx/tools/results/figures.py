@@ -142,7 +142,7 @@ def profiles(summary: Summary, style: Style) -> "Figure":
         axes[0].fill_between(x, profile.low, profile.high, color=colour, alpha=0.12, lw=0)
     axes[0].set(xlabel="success rate τ (%)", ylabel="share of runs above τ", ylim=(0, 1))
     axes[0].set_title(summary.phase_end.title, fontsize=10)
-    _legend(figure, {label: style[label] for label in summary.profiles}, 4)
+    legend(figure, {label: style[label] for label in summary.profiles}, 4)
     return figure
 
 
@@ -207,10 +207,11 @@ def finish(
             axis.set_ylabel("success (%)", fontsize=9)
         if index + columns >= count:
             axis.set_xlabel("steps (millions)", fontsize=9)
-    _legend(figure, style, min(6, max(2, columns + 2)))
+    legend(figure, style, min(6, max(2, columns + 2)))
 
 
-def _legend(figure: "Figure", style: Style, columns: int) -> None:
+def legend(figure: "Figure", style: Style, columns: int) -> None:
+    """One legend below the panels."""
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=c, linestyle=d, label=label) for label, (c, d) in style.items()]

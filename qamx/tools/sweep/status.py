@@ -20,6 +20,9 @@ LINES = 5
 TAIL = 2**14
 """Bytes of a log that are read for them."""
 
+HEADER = ("run", "state", "step", "of", "rate", "left", "success", "job")
+"""The header of `row_of`."""
+
 DEPTH = 2
 """The depth of the search for runs in a folder."""
 
@@ -56,8 +59,7 @@ def status(directory: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(run) for run in runs], indent=1))
         return
-    header = ("run", "state", "step", "of", "rate", "left", "success", "job")
-    print_table(str(directory), header, [_row(run) for run in runs])
+    print_table(str(directory), HEADER, [row_of(run) for run in runs])
     for run in runs:
         if run.state == "diverged":
             print(f"{run.run}: {run.why}")
@@ -82,6 +84,11 @@ def statuses(directory: Path) -> Iterator[RunStatus]:
         for name, entry in entries[folder].items():
             if not _is_run(folder / name):
                 yield _status(folder / name, entry, plans[folder], jobs)
+
+
+def runs_under(directory: Path) -> list[Path]:
+    """The folders of runs in a folder, or the folder itself."""
+    return [folder for folder in _folders(directory, DEPTH) if _is_run(folder)]
 
 
 def _folders(directory: Path, depth: int) -> Iterator[Path]:
@@ -148,7 +155,8 @@ def last_lines(log: Path) -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line.strip())[-LINES:]
 
 
-def _row(status: RunStatus) -> tuple[str, ...]:
+def row_of(status: RunStatus) -> tuple[str, ...]:
+    """A run's entries in a table."""
     return (
         status.run,
         status.state,
