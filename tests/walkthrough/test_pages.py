@@ -100,7 +100,7 @@ def test_a_command_parses_and_its_file_loads(block, line, words, apart):
         return
     if isinstance(change, Change) and 2 in change.statuses:
         return  # the page shows what is wrong with it
-    is_experiment = hasattr(parsed, "file") and hasattr(parsed, "overrides")
+    is_experiment = all(hasattr(parsed, name) for name in ("file", "overrides", "seed"))
     if is_experiment and find_experiment(parsed.file).exists():
         load(find_experiment(parsed.file), parsed.overrides, parsed.seed)
     for file in getattr(parsed, "files", ()):
