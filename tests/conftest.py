@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-EMITTERS = "xla_cpu_use_fusion_emitters"
+FLAGS = {"xla_cpu_use_fusion_emitters": "false", "xla_cpu_parallel_codegen_split_count": "1"}
+"""Flags of XLA with which it compiles in half the time."""
+
+MAPS = 20_000
+"""The memory maps of a process from which compiled programs are released: each program holds some
+hundred of the 65,530 that Linux allows, and one too many is a segmentation fault."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,8 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    if _xla_has(EMITTERS):  # an unknown flag ends the process
-        os.environ.setdefault("XLA_FLAGS", f"--{EMITTERS}=false")
+    known = [f"--{flag}={value}" for flag, value in FLAGS.items() if _xla_has(flag)]
+    if known:  # an unknown flag ends the process
+        os.environ.setdefault("XLA_FLAGS", " ".join(known))
 
 
 def _xla_has(flag: str) -> bool:
@@ -49,12 +55,38 @@ def optimised():
 
 @pytest.fixture(scope="module", autouse=True)
 def released_programs():
-    """A module's compiled programs are released after it: each holds some hundred of the 65,530
-    memory maps that Linux allows a process, and one too many is a segmentation fault."""
+    """Compiled programs are released after a module, before they are too many."""
     yield
-    if jax := sys.modules.get("jax"):
+    maps = Path("/proc/self/maps")
+    many = not maps.exists() or len(maps.read_bytes().splitlines()) > MAPS
+    if many and (jax := sys.modules.get("jax")):
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="module")
+def shared_trainers():
+    """Runs of a module with equal plans have one trainer, so that what takes longer than training,
+    tracing and compiling its programs, is done once."""
+    import equinox as eqx
+    import jax
+
+    from qamx.training import loop
+
+    make, made = loop.Trainer, {}
+
+    def trainer(state, *parts):
+        arrays, static = eqx.partition(state, eqx.is_array)
+        shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(arrays))
+        values, structure = jax.tree.flatten(static)
+        key = (structure, *values, shapes, parts)
+        if key not in made:
+            made[key] = make(state, *parts)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Trainer", trainer)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

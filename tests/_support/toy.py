@@ -12,6 +12,7 @@ from qamx.schedules import Constant, LinearSchedule, Offline, Online, Schedule
 from qamx.training.plan import Evaluation, Intervals, RunPlan
 
 HORIZON, DISCOUNT = 3, 0.9
+OPTIMISER = adam(1e-3, 1.0)
 
 
 class RandomWalks:
@@ -69,7 +70,7 @@ def make_plan(offline=40, online=40, warmup=5, every=10, data=None, seed=0, **ch
     values = {
         "seed": seed,
         "make_agent": make_agent,
-        "optimiser": adam(1e-3, 1.0),
+        "optimiser": OPTIMISER,
         "sampling": UniformSampling(8, HORIZON, DISCOUNT),
         "schedule": Schedule((Offline(offline), Online(online, warmup, 1))),
         "data": RandomWalks() if data is None else data,

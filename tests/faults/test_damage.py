@@ -17,6 +17,8 @@ from qamx.training.logs import Logs
 from qamx.training.loop import Runner
 from qamx.training.seed_group import SeedRun
 
+pytestmark = pytest.mark.usefixtures("shared_trainers")
+
 
 def start(directory, **changes):
     directory.mkdir(exist_ok=True)

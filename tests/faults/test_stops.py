@@ -18,6 +18,8 @@ from qamx.training.logs import Logs
 from qamx.training.loop import Runner
 from qamx.training.seed_group import SeedRun
 
+pytestmark = pytest.mark.usefixtures("shared_trainers")
+
 
 class Poisoned(RandomWalks):
     """One reward of the data is infinite."""

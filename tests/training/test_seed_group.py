@@ -17,6 +17,8 @@ from qamx.training.loop import Runner
 from qamx.training.seed_group import SeedRun
 from qamx.training.state import Stacked
 
+pytestmark = pytest.mark.usefixtures("shared_trainers")
+
 SEEDS = (1, 2, 3)
 
 TOLERANCE = 1e-4
@@ -33,7 +35,8 @@ def start(directory, seeds=SEEDS, **changes):
     for seed in seeds:
         own = directory / f"seed{seed}"
         own.mkdir(exist_ok=True, parents=True)
-        settings: dict[str, Any] = {"make_agent": make_edit_agent, "seed": seed, **changes}
+        settings: dict[str, Any] = {"make_agent": make_edit_agent, "seed": seed, "every": 20}
+        settings |= changes
         members.append(SeedRun(make_plan(**settings), own, Logs(own)))
     return Runner(members)
 
@@ -136,7 +139,7 @@ def test_a_group_killed_between_two_saves_goes_back_to_the_common_step(
     save = last.save
 
     def die(step, *arguments):
-        if step == 50:
+        if step == 60:
             runner._group.runs[0].checkpoints.wait()
             raise Killed
         save(step, *arguments)
@@ -235,9 +238,9 @@ def test_a_group_of_which_none_goes_on_says_why(tmp_path):
             return data
 
     with pytest.raises(RunError, match=r"no seed of the group continues:\nseed 1: step"):
-        start(tmp_path, seeds=(1, 2), data=Broken()).run()
-    # Both broke in one interval, and each has the evidence of its own first update.
-    for seed in (1, 2):
+        start(tmp_path, data=Broken()).run()
+    # All broke in one interval, and each has the evidence of its own first update.
+    for seed in SEEDS:
         (report,) = (tmp_path / f"seed{seed}").glob("nonfinite/*/report.json")
         assert json.loads(report.read_text())["update"] == 1
 

@@ -33,6 +33,7 @@ from qamx.data.transitions import windows
 from qamx.envs import LocalEnv
 from qamx.errors import ExitCode, UserError
 from qamx.schedules import Cloning, Offline, Online, Schedule
+from qamx.training import loop
 from qamx.training.collector import Collector
 from qamx.training.evaluator import Evaluator, summarise
 from qamx.training.guards import Divergence
@@ -41,6 +42,8 @@ from qamx.training.loop import PROGRESS_LINE, Runner
 from qamx.training.plan import Evaluation, Intervals, events
 from qamx.training.seed_group import SeedRun
 from qamx.training.state import Trainer
+
+pytestmark = pytest.mark.usefixtures("shared_trainers")
 
 WALKS = RandomWalks().load(0)
 
@@ -349,7 +352,7 @@ class Watched(RandomWalks):
         return self._change(shard, super().load(shard))
 
 
-def test_the_next_shard_is_loaded_while_the_one_before_is_trained_on(tmp_path):
+def test_the_next_shard_is_loaded_while_the_one_before_is_trained_on(tmp_path, monkeypatch):
     asked, loaded = threading.Event(), threading.Event()
 
     def held(shard, rows):
@@ -372,7 +375,7 @@ def test_the_next_shard_is_loaded_while_the_one_before_is_trained_on(tmp_path):
             loaded.set()
         return run(training, replay, updates)
 
-    runner._trainer.run = watched
+    monkeypatch.setattr(runner._trainer, "run", watched)
     assert runner.run() == ExitCode.DONE
     assert data.threads[0] is threading.main_thread()
     assert threading.main_thread() not in data.threads[1:]
@@ -404,7 +407,8 @@ def test_a_step_may_bring_more_updates_than_a_shard_is_used_for(tmp_path):
 
 
 @pytest.mark.parametrize("make_agent", [make_agent, make_edit_agent, make_fql_agent])
-def test_each_program_is_compiled_once_a_run(tmp_path, caplog, make_agent):
+def test_each_program_is_compiled_once_a_run(tmp_path, caplog, monkeypatch, make_agent):
+    monkeypatch.setattr(loop, "Trainer", Trainer)  # the run's own
     plan = make_plan(every=9, make_agent=make_agent)
     # In every thread: evaluations have one of their own.
     jax.config.update("jax_log_compiles", True)
