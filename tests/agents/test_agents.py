@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_agent import ACT, AGENTS, HORIZON, KEY, OBS, PARTS
+from every_agent import ACT, HORIZON, KEY, METHODS, OBS, PARTS, agent_of
 
 import qamx
 from qamx import Batch, registry
@@ -21,11 +21,11 @@ QAM_FAMILY = ("qam", "qam_fql", "qam_edit")
 
 
 def test_every_registered_method_is_here():
-    assert set(AGENTS) == set(registry.agents.names())
+    assert set(METHODS) == set(registry.agents.names())
 
 
 def with_temperature(tau) -> qamx.QAM:
-    return eqx.tree_at(lambda a: a.policy.inverse_temperature, AGENTS["qam"], tau)
+    return eqx.tree_at(lambda a: a.policy.inverse_temperature, agent_of("qam"), tau)
 
 
 def make_batch(size=16, **changes):
@@ -41,9 +41,9 @@ def make_batch(size=16, **changes):
     return Batch(**(values | changes))
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", METHODS)
 def test_an_update_changes_what_it_should(name):
-    agent, optimiser = AGENTS[name], adam(3e-4, 1.0)
+    agent, optimiser = agent_of(name), adam(3e-4, 1.0)
     state = create_state(agent, optimiser, KEY)
     after, _ = eqx.filter_jit(update)(state, make_batch(), optimiser)
     assert int(after.updates) == 1
@@ -62,18 +62,18 @@ def test_an_update_changes_what_it_should(name):
     assert all(leaf for _, leaf in kernels), [path for path, leaf in kernels if not leaf]
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", METHODS)
 def test_actions_are_chunks_inside_the_box_and_depend_on_the_key(name):
-    agent = AGENTS[name]
-    observation = make_batch().observations
-    one, two = agent.act(observation, KEY), agent.act(observation, jax.random.key(9))
+    agent = agent_of(name)
+    observation, act = make_batch().observations, eqx.filter_jit(agent.act)
+    one, two = act(observation, KEY), act(observation, jax.random.key(9))
     assert one.shape == (16, ACT * HORIZON)
     assert float(jnp.abs(one).max()) <= 1.0
-    np.testing.assert_array_equal(one, agent.act(observation, KEY))
+    np.testing.assert_array_equal(one, act(observation, KEY))
     assert float(jnp.abs(one - two).max()) > 1e-3
-    assert agent.act_in_evaluation(observation, KEY).shape == one.shape
+    assert eqx.filter_eval_shape(agent.act_in_evaluation, observation, KEY).shape == one.shape
     if agent.policy.behaviour is not None:
-        assert agent.act_as_behaviour(observation, KEY).shape == one.shape
+        assert eqx.filter_eval_shape(agent.act_as_behaviour, observation, KEY).shape == one.shape
     else:
         with pytest.raises(ValueError, match="keeps no clone"):
             agent.act_as_behaviour(observation, KEY)
@@ -92,32 +92,31 @@ def largest(tree):
 @pytest.mark.parametrize("name", QAM_FAMILY)
 def test_dropped_sequences_teach_neither_critic_nor_behaviour(name):
     flow = (lambda p: p) if name == "qam" else (lambda p: p.base)
-    grads = gradients(AGENTS[name], make_batch(valid=jnp.zeros(16)))
+    grads = gradients(agent_of(name), make_batch(valid=jnp.zeros(16)))
     assert largest(grads.critic) == 0.0
     assert largest(flow(grads.policy).base) == 0.0
     assert largest(flow(grads.policy).velocity) > 0.0
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", METHODS)
 def test_policy_losses_do_not_reach_the_critic(name):
-    agent, batch = AGENTS[name], make_batch()
+    agent, batch = agent_of(name), make_batch()
 
     @eqx.filter_jit
-    def critic_alone(agent):
+    def critic_gradients(agent):
         critic_key, _ = jax.random.split(KEY)
-        return eqx.filter_grad(lambda c: c.loss(batch, agent.policy.for_backup(), critic_key)[0])(
-            agent.critic
-        )
+        alone = eqx.filter_grad(lambda c: c.loss(batch, agent.policy.for_backup(), critic_key)[0])
+        return alone(agent.critic), gradients(agent, batch).critic
 
-    alone, together = critic_alone(agent), gradients(agent, batch).critic
+    alone, together = critic_gradients(agent)
     assert largest(alone) > 0.0
     for one, other in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", METHODS)
 def test_cloning_teaches_the_clone_alone_and_everything_starts_from_it(name):
-    agent, optimiser = AGENTS[name], adam(1e-2)
+    agent, optimiser = agent_of(name), adam(1e-2)
     before = create_state(agent, optimiser, KEY)
     after, metrics = eqx.filter_jit(clone)(before, make_batch(), optimiser)
     assert float(flatten(metrics)["update/loss"]) > 0.0
@@ -145,7 +144,7 @@ def _clone(state):
 
 def test_a_delayed_actor_and_the_targets_move_on_every_second_update():
     optimiser = adam(1e-3)
-    states = [create_state(AGENTS["rebrac"], optimiser, KEY)]
+    states = [create_state(agent_of("rebrac"), optimiser, KEY)]
     step = eqx.filter_jit(update)
     for _ in range(3):
         states.append(step(states[-1], make_batch(), optimiser)[0])
@@ -175,7 +174,7 @@ def test_the_release_of_rebrac_delays_the_targets_alone():
 
 
 def test_best_of_n_plays_the_draw_that_all_critics_value_most():
-    agent = AGENTS["fql"]
+    agent = agent_of("fql")
     observation = make_batch(4).observations
     best = best_of_n(agent, 8)
     drawn = agent.policy.sample(agent.critic, jnp.repeat(observation, 8, axis=0), KEY)
@@ -197,7 +196,7 @@ def test_parts_that_need_another_critic_say_so():
 
 
 def test_a_reversal_and_the_flow_are_inverse():
-    policy = AGENTS["rql"].policy
+    policy = agent_of("rql").policy
     batch = make_batch()
     still = jax.tree.map(
         lambda leaf: jnp.zeros_like(leaf) if eqx.is_array(leaf) else leaf, policy.clone
@@ -209,7 +208,7 @@ def test_a_reversal_and_the_flow_are_inverse():
 
 
 def test_the_adjoint_matched_flow_teaches_no_behaviour():
-    agent, batch = AGENTS["qam"], make_batch()
+    agent, batch = agent_of("qam"), make_batch()
     critic = agent.critic.target
     grads = eqx.filter_jit(
         eqx.filter_grad(lambda p: p.matching_loss(critic, batch.observations, KEY)[0])
@@ -268,7 +267,7 @@ def test_a_feature_that_is_off_is_a_part_that_is_absent(make, said):
 
 
 def test_an_update_uses_nothing_that_is_deprecated():
-    state = create_state(AGENTS["fql"], adam(3e-4), KEY)
+    state = create_state(agent_of("fql"), adam(3e-4), KEY)
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         eqx.filter_eval_shape(update, state, make_batch(), adam(3e-4))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_agent import ACT, AGENTS, HORIZON, KEY, OBS
+from every_agent import ACT, HORIZON, KEY, METHODS, OBS, agent_of
 from test_inspect_data import NAME, walk
 
 from qamx import Backup, Integrator, create_state, load
@@ -215,13 +215,13 @@ def run_of(agent, **changes):
 WITHOUT = {
     "base": {"fbrac", "fawac", "qsm", "dac", "rebrac", "rlpd", "rql"},
     "flow": {"qsm", "dac", "rebrac", "rlpd"},
-    "adjoints": set(AGENTS) - {"qam", "qam_fql", "qam_edit", "trqam"},
+    "adjoints": set(METHODS) - {"qam", "qam_fql", "qam_edit", "trqam"},
 }
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_report(name, capsys):
-    agent = AGENTS[name]
+    agent = agent_of(name)
     report = inspect(run_of(agent), (), 3, 4, 0)
     found = report.found
     assert report.finite
@@ -248,7 +248,7 @@ def test_every_method_has_a_report(name, capsys):
 
 @pytest.mark.parametrize("name", ["qam", "fbrac", "cgql", "dsrl", "rql"])
 def test_a_flow_that_is_followed_ends_where_an_evaluation_acts(name):
-    agent = AGENTS[name]
+    agent = agent_of(name)
     observation = jnp.asarray(np.random.default_rng(0).normal(size=(6, OBS)), jnp.float32)
 
     @eqx.filter_jit
@@ -294,7 +294,7 @@ class HalvedFlow(Halved):
     ],
 )
 def test_a_policy_of_the_users_own_is_inspected_by_its_stages(wrap, names, flows, capsys):
-    agent = eqx.tree_at(lambda a: a.policy, AGENTS["qam"], replace_fn=wrap)
+    agent = eqx.tree_at(lambda a: a.policy, agent_of("qam"), replace_fn=wrap)
     report = inspect(run_of(agent), (), 3, 4, 0)
     stages = report.found.stages
     assert report.names == names
@@ -312,7 +312,7 @@ def test_the_figure_of_actions_that_are_not_planar():
     data = make_data(np.random.default_rng(0))
     narrow = dataclasses.replace(data, actions=data.actions[:, :1])
     experiment = load(QUICKSTART, ["agent.horizon=6"])
-    run = run_of(AGENTS["dsrl"], data=narrow, experiment=experiment)
+    run = run_of(agent_of("dsrl"), data=narrow, experiment=experiment)
     report = inspect(run, (), 3, 4, 0)
     figure = next(page_figures(report))
     assert "a row a policy" in figure.caption
@@ -325,7 +325,9 @@ def ids(report):
 
 def qam_of(tau):
     """QAM with a tau that is an array: one program serves all of them."""
-    return eqx.tree_at(lambda a: a.policy.inverse_temperature.tau, AGENTS["qam"], jnp.asarray(tau))
+    return eqx.tree_at(
+        lambda a: a.policy.inverse_temperature.tau, agent_of("qam"), jnp.asarray(tau)
+    )
 
 
 def found_in(agent):
