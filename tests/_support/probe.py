@@ -53,12 +53,13 @@ def dataset(episodes=5_000, seed=0):
     return Transitions(**{name: np.asarray(c, np.float32) for name, c in columns.items()})
 
 
-def make_parts():
+def make_parts(flow_steps):
     networks = Networks(OBSERVATION, ACTION, (32, 32), (32, 32), ensemble_size=2)
-    return Parts(networks, Backup(DISCOUNT, 1, 0.0), Integrator(10), target_rate=0.02)
+    return Parts(networks, Backup(DISCOUNT, 1, 0.0), Integrator(flow_steps), target_rate=0.02)
 
 
-SAMPLING = UniformSampling(128, 1, DISCOUNT)
+def windows_of(batch_size):
+    return UniformSampling(batch_size, 1, DISCOUNT)
 
 
 def right_choices(agent, key, count=500):
