@@ -10,7 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from toy import RandomWalks, make_parts, make_plan
 
-from qamx import QAMEdit, build
+from qamx import QAM, build
 from qamx._utils.backend import compiling_for
 from qamx.agents import create_state
 from qamx.config import load
@@ -26,14 +26,8 @@ QUICKSTART = Path(__file__).parents[2] / "experiments" / "quickstart.toml"
 @pytest.fixture(scope="module")
 def slopes():
     """By precision (None: outside any context): the loss of a batch, and its gradient."""
-    parts = make_parts(2, 2, (64, 64))
-    agent = QAMEdit(
-        parts,
-        inverse_temperature=Constant(1.0),
-        edit_scale=0.2,
-        target_entropy_scale=0.5,
-        key=jax.random.key(0),
-    )
+    parts = make_parts(2, 2, (16, 16))
+    agent = QAM(parts, inverse_temperature=Constant(1.0), key=jax.random.key(0))
     plan = make_plan()
     batch = plan.sampling.draw(Replay.create(RandomWalks().load(0), 0), jax.random.key(1))
     trained, rest = eqx.partition(agent, trainable(agent))
