@@ -3,44 +3,38 @@
 import hashlib
 import json
 import shutil
-from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from short_run import OFFLINE, QUICKSTART, SIZES, maze_data
 
 from qamx._utils import files
 from qamx.cli import main
 from qamx.provenance import read
 
-QUICKSTART = str(Path(__file__).parents[2] / "experiments" / "quickstart.toml")
 KEY, TOKEN = "0123456789abcdef0123456789abcdef01234567", "hf_never_to_be_written_down"
 SMALL = (
-    "agent.actor_hidden=[8]",
-    "agent.critic_hidden=[8]",
-    "agent.ensemble_size=2",
-    "agent.flow_steps=2",
-    "agent.batch_size=8",
-    "schedule.kind=offline",
-    "schedule.online_steps=",
-    "schedule.online_warmup=",
+    *SIZES,
+    *OFFLINE,
     "schedule.offline_steps=20",
     "evaluation.every=20",
     "evaluation.episodes=1",
     "evaluation.behaviour=false",
     "checkpoint.every=10",
     "logging.every=5",
-    "data.generate_episodes=2",
 )
 
 
 def run(out, folder, *changes):
-    given = [*SMALL, f"data.directory={folder}", *changes]
-    return main(["run", QUICKSTART, "--out", str(out), "--set", *given])
+    given = [*SMALL, *maze_data(folder), *changes]
+    return main(["run", str(QUICKSTART), "--out", str(out), "--set", *given])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def without_flags():
     """No flags of XLA in the environment, as a user has it."""
+    jax.devices()  # XLA has read them: it compiles as for other tests
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("XLA_FLAGS", raising=False)
         yield
@@ -73,7 +67,7 @@ def copy(finished, tmp_path):
 def test_a_passport_says_what_the_numbers_depend_on(finished, folder):
     passport = read(finished)
     data = folder / "pointmaze-medium-navigate-v0.npz"
-    assert passport["config"]["agent"]["batch_size"] == 8
+    assert passport["config"]["agent"]["batch_size"] == 16
     (file,) = passport["data"]
     assert file["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
     assert passport["seeds"]["run"] == 10001

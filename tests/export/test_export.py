@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,7 +65,7 @@ UNITS = Units(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The folder of a short run, evaluated and saved at its last step, 30."""
-    return short_run(tmp_path_factory.mktemp("export"), "agent.horizon=3")
+    return short_run(tmp_path_factory.mktemp("export"))
 
 
 @pytest.fixture(scope="module")
@@ -131,16 +132,17 @@ def test_every_method_acts_bitwise_as_in_training(method, tmp_path):
 def test_every_method_is_a_function_of_its_normal_draws(method):
     agent = tiny_agent(method)
     seen, key = jax.random.normal(jax.random.key(1), (4, OBSERVATION)), jax.random.key(3)
-    acted = agent.act_in_evaluation(seen, key)
+    acted = eqx.filter_jit(agent.act_in_evaluation)(seen, key)
     result, drawn = record_draws(agent.act_in_evaluation, seen, key)
     np.testing.assert_allclose(result, acted, atol=1e-5)
     shape = jax.ShapeDtypeStruct(seen.shape, seen.dtype)
     program, shapes = with_draws_as_arguments(agent.act_in_evaluation, shape, key)
     assert [one.shape for one in shapes] == [value.shape for value in drawn]
-    (lifted,) = core.jaxpr_as_fun(program)(seen, *drawn)
+    lift = jax.jit(core.jaxpr_as_fun(program))
+    (lifted,) = lift(seen, *drawn)
     np.testing.assert_allclose(lifted, acted, atol=1e-5)
     if method != "rebrac":  # it adds no noise in evaluations; others do not leave theirs aside
-        (other,) = core.jaxpr_as_fun(program)(seen, *(-value for value in drawn))
+        (other,) = lift(seen, *(-value for value in drawn))
         assert not np.allclose(other, acted, atol=1e-3)
 
 

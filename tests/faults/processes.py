@@ -17,9 +17,13 @@ CACHE = Path(tempfile.gettempdir()) / f"qamx-faults-{os.getuid()}"
 """Compiled programs, outside of pytest (`conftest.py` has its own)."""
 
 
+def arguments(directory, *changes):
+    run = ["run", str(HERE / "corner.toml"), "--out", str(directory)]
+    return [*run, *(("--set", *changes) if changes else ())]
+
+
 def command(directory, *changes):
-    arguments = ["run", str(HERE / "corner.toml"), "--out", str(directory)]
-    return [sys.executable, "-m", "qamx", *arguments, *(("--set", *changes) if changes else ())]
+    return [sys.executable, "-m", "qamx", *arguments(directory, *changes)]
 
 
 def environment(fault="", progress=False):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import tomli
+from short_run import ONLINE, SIZES
 
 from qamx.cli import main
 from qamx.config import load, load_suite
@@ -18,17 +19,10 @@ from qamx.errors import UserError
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 TINY = (
-    "data.generate_episodes=2",
-    "agent.actor_hidden=[8]",
-    "agent.critic_hidden=[8]",
-    "agent.batch_size=8",
-    "agent.flow_steps=1",
-    "agent.ensemble_size=1",
-    "agent.horizon=1",
-    "schedule.offline_steps=4",
-    "schedule.online_steps=4",
-    "schedule.online_warmup=2",
-    "evaluation.every=4",
+    *SIZES,
+    *ONLINE,
+    "data.generate_episodes=1",
+    "evaluation.every=30",
     "evaluation.episodes=1",
     "evaluation.environments=1",
     "evaluation.workers=0",
@@ -51,11 +45,7 @@ def installed(wheel, tmp_path_factory):
     packages, folder = tmp_path_factory.mktemp("packages"), tmp_path_factory.mktemp("elsewhere")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)
-    surroundings = {
-        **os.environ,
-        "PYTHONPATH": str(packages),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiling takes longer than running here
-    }
+    surroundings = {**os.environ, "PYTHONPATH": str(packages)}
 
     def qamx(*arguments):
         command = [sys.executable, "-m", "qamx", *arguments]

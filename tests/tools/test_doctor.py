@@ -1,9 +1,8 @@
 """Doctor and verify-resume: their verdicts, also when there is something to find."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from short_run import QUICKSTART, SIZES, maze_data
 
 from qamx._utils import processes
 from qamx.cli import main
@@ -11,14 +10,8 @@ from qamx.tools import doctor as clinic
 from qamx.tools import verify_resume
 from qamx.tools.doctor import Diagnosis
 
-QUICKSTART = str(Path(__file__).parents[2] / "experiments" / "quickstart.toml")
 TINY = (
-    "agent.actor_hidden=[8]",
-    "agent.critic_hidden=[8]",
-    "agent.ensemble_size=2",
-    "agent.flow_steps=2",
-    "agent.batch_size=8",
-    "data.generate_episodes=2",
+    *SIZES,
     "evaluation.episodes=1",
     "evaluation.behaviour=false",
 )
@@ -26,8 +19,8 @@ TINY = (
 
 @pytest.mark.faults
 def test_a_killed_run_is_verified_to_resume(tmp_path, capsys):
-    given = [*TINY, f"data.directory={tmp_path}"]
-    assert main(["verify-resume", QUICKSTART, "--kills", "2", "--set", *given]) == 0
+    given = [*TINY, *maze_data(tmp_path)]
+    assert main(["verify-resume", str(QUICKSTART), "--kills", "2", "--set", *given]) == 0
     said = capsys.readouterr().out
     assert "kill 1 of 2: offline" in said
     assert "kill 2 of 2: online" in said
@@ -37,7 +30,7 @@ def test_a_killed_run_is_verified_to_resume(tmp_path, capsys):
 
 
 def test_verify_resume_needs_a_kill(capsys):
-    assert main(["verify-resume", QUICKSTART, "--kills", "0"]) == 2
+    assert main(["verify-resume", str(QUICKSTART), "--kills", "0"]) == 2
     assert "--kills: found 0; write a positive integer" in capsys.readouterr().err
 
 
