@@ -129,13 +129,14 @@ def test_a_method_without_a_clone_says_so(maze, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def maze(tmp_path_factory):
     """The quickstart's arguments, cut down, with its data made by the run itself."""
-    return maze_data(tmp_path_factory.mktemp("maze"))
+    return *maze_data(tmp_path_factory.mktemp("maze")), "evaluation.workers=0"
 
 
 def test_the_quickstart_makes_its_data_and_logs_to_wandb_offline(maze, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    assert run("quickstart.toml", tmp_path, *maze, "logging.wandb=offline") == 0
+    settings = ("logging.wandb=offline", "evaluation.workers=2")
+    assert run("quickstart.toml", tmp_path, *maze, *settings) == 0
     row = rows(tmp_path / "evaluations.jsonl")[-1]
     assert {"success", "behaviour_success"} <= row.keys()
     logs = list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
