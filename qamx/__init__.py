@@ -9,6 +9,22 @@ TYPE_CHECKING = False  # type checkers take the name for true; importing it take
 if TYPE_CHECKING:
     from typing import Any
 
+    from qamx import agents as agents
+    from qamx import config as config
+    from qamx import data as data
+    from qamx import deploy as deploy
+    from qamx import envs as envs
+    from qamx import errors as errors
+    from qamx import evaluation as evaluation
+    from qamx import export as export
+    from qamx import flow as flow
+    from qamx import nn as nn
+    from qamx import normalisation as normalisation
+    from qamx import policies as policies
+    from qamx import registry as registry
+    from qamx import rl as rl
+    from qamx import schedules as schedules
+    from qamx import training as training
     from qamx._types import Batch as Batch
     from qamx._types import Metrics as Metrics
     from qamx.agents import BAM as BAM
@@ -50,27 +66,40 @@ if TYPE_CHECKING:
     from qamx.trained_policy import TrainedPolicy as TrainedPolicy
     from qamx.trained_policy import load_agent as load_agent
 
+    __version__: str
+
 _modules: "dict[str, str]" = {}
 
 
 def _module_of() -> "dict[str, str]":
-    """The module of each public name, from the imports above."""
+    """The module of each public name, from the imports above; a submodule's is `qamx`."""
     if not _modules:
         import ast
         import inspect
         import sys
 
         for node in ast.walk(ast.parse(inspect.getsource(sys.modules[__name__]))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("qamx."):
-                _modules.update({alias.name: node.module for alias in node.names})
+            if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("qamx."):
+                _modules.update({alias.name: str(node.module) for alias in node.names})
     return _modules
 
 
 def __getattr__(name: str) -> "Any":
     if name == "__all__":
-        return sorted(_module_of())
+        return sorted(name for name, module in _module_of().items() if module != "qamx")
+    from importlib import import_module
+
+    if name == "__version__":
+        version = import_module("qamx._utils.files").package_version("qamx")
+        return version or "0+unknown"  # a source tree, not installed
     if name.startswith("__") or name not in _module_of():
         raise AttributeError(f"module 'qamx' has no attribute {name!r}")
-    import importlib
+    module = _module_of()[name]
+    return (
+        import_module(f"qamx.{name}") if module == "qamx" else getattr(import_module(module), name)
+    )
 
-    return getattr(importlib.import_module(_module_of()[name]), name)
+
+def __dir__() -> "list[str]":
+    dunders = (name for name in globals() if name.startswith("__"))
+    return sorted({*_module_of(), *dunders, "__all__", "__version__"})

@@ -1,7 +1,7 @@
 """The trained policy of a run, loaded from its folder."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +12,7 @@ from jaxtyping import Float, PyTree
 
 from qamx._types import Key
 from qamx._utils.backend import check_jax, keep_programs
+from qamx._utils.checks import checked_observations
 from qamx.agents import AbstractAgent
 from qamx.building import build_agent, build_environment
 from qamx.config import Experiment, load
@@ -29,13 +30,15 @@ class TrainedPolicy:
     """A policy in the units of its environment.
 
     **Arguments:** `agent` acts in normalised units, `scaling` converts the environment's units to
-    those and back, `horizon` is the length of an action chunk, `precision` that of matrix products.
+    those and back, `horizon` is the length of an action chunk, `precision` that of matrix products;
+    `acting` is a compiled function for agents of this structure, where there is one already.
     """
 
     agent: AbstractAgent
     scaling: Normalisation
     horizon: int
     precision: Precision = "tf32"
+    acting: Acting | None = field(default=None, repr=False)
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -51,8 +54,13 @@ class TrainedPolicy:
     def act(
         self, observations: Float[np.ndarray, "batch obs"], key: Key
     ) -> Float[np.ndarray, "batch horizon act"]:
-        """A chunk of actions for each observation, as the policy acts in evaluations."""
-        scaled = self.scaling.observations(np.asarray(observations, np.float32))
+        """A chunk of actions for each observation, as the policy acts in evaluations.
+
+        **Raises:** `ValueError` for observations of another shape, or with entries that are not
+        finite.
+        """
+        checked = checked_observations(observations, self.agent.observation_size)
+        scaled = self.scaling.observations(checked)
         arrays, acting = self._compiled
         chunks = acting(arrays, scaled, key, "evaluate")
         return self.scaling.to_environment(chunks.reshape(len(chunks), self.horizon, -1))
@@ -60,7 +68,8 @@ class TrainedPolicy:
     @functools.cached_property
     def _compiled(self) -> tuple[AbstractAgent, Acting]:
         """The agent's arrays, and the compiled function that acts with them."""
-        return eqx.filter(self.agent, eqx.is_array), Acting(self.agent, self.precision)
+        acting = self.acting or Acting(self.agent, self.precision)
+        return eqx.filter(self.agent, eqx.is_array), acting
 
 
 class Snapshot(NamedTuple):

@@ -1,15 +1,20 @@
 """Agents: critic learning and policy, their training state, update and optimiser."""
 
+import math
 from collections.abc import Callable
+from dataclasses import fields
+from numbers import Real
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
 from qamx._types import Batch, Key, Metrics, Scalar
+from qamx._utils.checks import check_observation_shape, check_shape, checked_observations
 from qamx._utils.defaults import LEARNING_RATE
 from qamx.policies import AbstractPolicy, BestOfN
 from qamx.rl import AbstractCriticLearning, Delayed, frozen, trainable
@@ -28,15 +33,28 @@ class AbstractAgent(eqx.Module, Generic[C, P]):
     critic: C
     policy: P
 
+    def __check_init__(self):
+        _check_numbers((self.critic, self.policy))
+
+    @property
+    def observation_size(self) -> int | None:
+        """Entries of an observation; None for a critic that does not name them."""
+        return getattr(self.critic.online, "observation_size", None)
+
     def act(self, observation: Float[Array, "batch obs"], key: Key) -> Float[Array, "batch dim"]:
-        """An action chunk (flat, entries in [-1, 1]) for each observation, for data collection."""
-        return self.policy.sample(self.critic, observation, key)
+        """An action chunk (flat, entries in [-1, 1]) for each observation, for data collection.
+
+        **Raises:** `ValueError` for observations of another shape, or, outside of compiled
+        functions, with entries that are not finite; so do the next two methods.
+        """
+        return self.policy.sample(self.critic, self._checked(observation), key)
 
     def act_in_evaluation(
         self, observation: Float[Array, "batch obs"], key: Key
     ) -> Float[Array, "batch dim"]:
         """An action chunk for evaluations; the same as `act` for most methods."""
-        return self.policy.for_evaluation().sample(self.critic, observation, key)
+        policy = self.policy.for_evaluation()
+        return policy.sample(self.critic, self._checked(observation), key)
 
     def act_as_behaviour(
         self, observation: Float[Array, "batch obs"], key: Key
@@ -47,7 +65,13 @@ class AbstractAgent(eqx.Module, Generic[C, P]):
         """
         if self.policy.behaviour is None:
             raise ValueError(f"{type(self.policy).__name__} keeps no clone of the data to act with")
-        return self.policy.behaviour.sample(self.critic, observation, key)
+        return self.policy.behaviour.sample(self.critic, self._checked(observation), key)
+
+    def _checked(self, observation: Array) -> Array:
+        if isinstance(observation, Tracer):  # whose entries are not known
+            check_observation_shape(observation.shape, self.observation_size)
+            return observation
+        return jnp.asarray(checked_observations(observation, self.observation_size))
 
     def loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
         """The sum of all objectives.
@@ -73,6 +97,44 @@ class AbstractAgent(eqx.Module, Generic[C, P]):
     def start_from(self, clone: PyTree) -> Self:
         """The agent with its policy started from a clone of the data (another's `policy.clone`)."""
         return eqx.tree_at(lambda agent: agent.policy, self, self.policy.start_from(clone))
+
+
+def _check_numbers(tree: PyTree) -> None:
+    """Refuses parts whose fields of type `float` hold no finite number.
+
+    **Raises:** `ValueError` with the field's name.
+    """
+    modules: list[eqx.Module] = []
+
+    def collect(node: PyTree) -> bool:
+        modules.extend([node] if isinstance(node, eqx.Module) else [])
+        return False
+
+    jax.tree.leaves(tree, is_leaf=collect)
+    for module in modules:
+        for field in fields(module):
+            value = getattr(module, field.name) if field.type is float else 0.0
+            if isinstance(value, jax.Array):
+                continue
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if not (number and math.isfinite(float(value))):
+                name = f"{type(module).__name__}.{field.name}"
+                raise ValueError(f"{name}: found {value!r}; write a finite number, e.g. 1.0")
+
+
+def _check_batch(agent: AbstractAgent, batch: Batch) -> None:
+    """Refuses a batch of other shapes than the agent's.
+
+    **Raises:** `ValueError` with the array's name and both shapes.
+    """
+    size = agent.observation_size or "obs"
+    dim = getattr(agent.critic.online, "dim", "dim")
+    check_shape("batch.observations", batch.observations.shape, ("batch", size))
+    rows = len(batch.observations)
+    check_shape("batch.next_observations", batch.next_observations.shape, (rows, size))
+    check_shape("batch.actions", batch.actions.shape, (rows, dim))
+    for name in ("rewards", "masks", "valid"):
+        check_shape(f"batch.{name}", getattr(batch, name).shape, (rows,))
 
 
 class Agent(AbstractAgent[C, P]):
@@ -134,6 +196,8 @@ def update(
 
     Pure and traceable; compile it (`equinox.filter_jit`, or the training loop of many updates).
     Targets follow the parameters from after the step.
+
+    **Raises:** `ValueError` for a batch of other shapes than the agent's.
     """
     state, metrics = _step(state, batch, optimiser, type(state.agent).loss)
     return _with_agent(state, state.agent.advance(metrics)), metrics
@@ -150,6 +214,7 @@ def clone(
 def _step(
     state: TrainState, batch: Batch, optimiser: optax.GradientTransformation, objective: Objective
 ) -> tuple[TrainState, tuple[Metrics, ...]]:
+    _check_batch(state.agent, batch)
     key, loss_key = jax.random.split(state.key)
     trained, rest = eqx.partition(state.agent, trainable(state.agent))
 

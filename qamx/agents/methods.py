@@ -81,7 +81,9 @@ class QAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
     """TD critic x adjoint-matched flow; acts and backs up with the fine-tuned flow's ODE
     (Li and Levine, arXiv 2601.14234)."""
 
-    def __init__(self, parts: Parts, *, inverse_temperature: AbstractInverseTemperature, key: Key):
+    def __init__(
+        self, parts: Parts, *, inverse_temperature: AbstractInverseTemperature | float, key: Key
+    ):
         critic_key, flow_key = jax.random.split(key)
         self.critic = parts.temporal_difference(critic_key)
         self.policy = parts.adjoint_matched_flow(inverse_temperature, flow_key)
@@ -94,7 +96,7 @@ class QAMFQL(AbstractAgent[TemporalDifference, OneStepPolicy]):
         self,
         parts: Parts,
         *,
-        inverse_temperature: AbstractInverseTemperature,
+        inverse_temperature: AbstractInverseTemperature | float,
         distill_weight: float,
         key: Key,
     ):
@@ -111,7 +113,7 @@ class QAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
         self,
         parts: Parts,
         *,
-        inverse_temperature: AbstractInverseTemperature,
+        inverse_temperature: AbstractInverseTemperature | float,
         edit_scale: float,
         target_entropy_scale: float = TARGET_ENTROPY_SCALE,
         key: Key,

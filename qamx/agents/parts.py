@@ -7,6 +7,7 @@ import jax
 from jaxtyping import PyTree
 
 from qamx._types import Key
+from qamx._utils.checks import check_positive_integers
 from qamx._utils.defaults import TARGET_RATE
 from qamx.flow import Integrator
 from qamx.nn import Networks, Temperature
@@ -20,7 +21,7 @@ from qamx.policies import (
     TargetBehaviourFlow,
 )
 from qamx.rl import Backup, Clock, EntropyTarget, TemporalDifference, WithTarget
-from qamx.schedules.inverse_temperature import AbstractInverseTemperature
+from qamx.schedules.inverse_temperature import AbstractInverseTemperature, as_schedule
 
 M = TypeVar("M", bound=PyTree)
 
@@ -36,6 +37,9 @@ class Parts:
     - `integrator`: the grid of every flow.
     - `target_rate`: the Polyak rate of critics and of behaviour flows that have a target.
     - `target_period`: updates between two updates of the targets.
+
+    **Raises:** `ValueError` for chunks that the horizon does not divide into actions, a rate
+    outside (0, 1], or a period that is not a positive integer.
     """
 
     networks: Networks
@@ -43,6 +47,18 @@ class Parts:
     integrator: Integrator
     target_rate: float = TARGET_RATE
     target_period: int = 1
+
+    def __post_init__(self):
+        if self.action_dim % self.backup.horizon:
+            raise ValueError(
+                f"action_dim: found {self.action_dim} with a horizon of {self.backup.horizon}; "
+                "write horizon x action size, the entries of a chunk"
+            )
+        if not 0.0 < self.target_rate <= 1.0:
+            raise ValueError(
+                f"target_rate: found {self.target_rate}; write a number above 0, at most 1"
+            )
+        check_positive_integers(target_period=self.target_period)
 
     @property
     def action_dim(self) -> int:
@@ -67,14 +83,14 @@ class Parts:
         return TargetBehaviourFlow(self.with_target(self.behaviour_flow(key)))
 
     def adjoint_matched_flow(
-        self, inverse_temperature: AbstractInverseTemperature, key: Key
+        self, inverse_temperature: AbstractInverseTemperature | float, key: Key
     ) -> AdjointMatchedFlow:
         """A behaviour flow with its target, and the flow fine-tuned from it."""
         behaviour_key, velocity_key = jax.random.split(key)
         return AdjointMatchedFlow(
             self.slow_behaviour_flow(behaviour_key),
             self.networks.velocity(velocity_key),
-            inverse_temperature,
+            as_schedule(inverse_temperature),
             self.backup.horizon,
         )
 

@@ -16,19 +16,22 @@ from qamx.config.toml import ConfigTree, Override, find_experiment, gather
 from qamx.errors import suggestion
 
 
-def load(path: str | Path, overrides: Sequence[str] = (), seed: int | None = None) -> Experiment:
+def load(
+    path: str | Path, overrides: Sequence[str] | str = (), seed: int | None = None
+) -> Experiment:
     """Read and validate an experiment file.
 
     **Arguments:**
 
     - `path`: a TOML file, or the name of an experiment, such as `c4_qam_edit`: one of
       `experiments/` here, or one that comes with qamx.
-    - `overrides`: texts `section.key=value`, applied in order over the file.
+    - `overrides`: texts `section.key=value`, or a single one, applied in order over the file.
     - `seed`: replaces the file's seed.
 
     **Raises:** `ConfigError` with every problem of the file, of those it extends, and of the
     overrides.
     """
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     return resolve(gather(find_experiment(path), [Override(text) for text in overrides], seed))
 
 

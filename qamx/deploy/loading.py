@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from qamx._utils.backend import check_device
+from qamx._utils.checks import checked_observations
 from qamx.deploy import metadata as files
 from qamx.deploy.metadata import Metadata, read_metadata
 from qamx.errors import UserError
@@ -42,14 +43,7 @@ def checked(metadata: Metadata, observations: np.ndarray) -> np.ndarray:
 
     **Raises:** `ValueError` for another shape, or numbers that are not finite.
     """
-    observations = np.asarray(observations, np.float32)
-    if observations.ndim != 2 or observations.shape[1] != metadata.observation_size:
-        shape, size = observations.shape, metadata.observation_size
-        raise ValueError(f"observations: found shape {shape}; give (batch, {size})")
-    if not np.isfinite(observations).all():
-        row = int(np.flatnonzero(~np.isfinite(observations).all(axis=1))[0])
-        raise ValueError(f"observations: row {row} has entries that are not finite")
-    return observations
+    return checked_observations(observations, metadata.observation_size)
 
 
 class JaxPolicy:

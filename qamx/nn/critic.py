@@ -26,6 +26,8 @@ class EnsembleCritic(AbstractCritic):
     """K independent MLPs on [s, a]; their parameters are stacked along a leading axis."""
 
     members: MLP
+    observation_size: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class EnsembleCritic(AbstractCritic):
             return MLP(observation_size + dim, hidden, 1, layer_norm=layer_norm, key=key)
 
         self.members = eqx.filter_vmap(member)(jax.random.split(key, ensemble_size))
+        self.observation_size, self.dim = observation_size, dim
 
     def __call__(
         self, observation: Float[Array, "*batch obs"], action: Float[Array, "*batch dim"]
@@ -58,6 +61,16 @@ class FlowTimeCritic(AbstractCritic):
     """
 
     ensemble: EnsembleCritic
+
+    @property
+    def observation_size(self) -> int:
+        """Entries of an observation."""
+        return self.ensemble.observation_size
+
+    @property
+    def dim(self) -> int:
+        """Entries of a flat action chunk."""
+        return self.ensemble.dim - 1
 
     def at(
         self,

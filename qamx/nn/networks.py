@@ -1,8 +1,10 @@
 """The sizes of a method's networks, in one place."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qamx._types import Key
+from qamx._utils.checks import check_positive_integers
 from qamx._utils.defaults import ACTOR_LAYER_NORM, CRITIC_LAYER_NORM, ENSEMBLE_SIZE, HIDDEN
 from qamx.nn.actors import DeterministicActor, GaussianActor
 from qamx.nn.critic import EnsembleCritic, FlowTimeCritic
@@ -23,6 +25,8 @@ class Networks:
     - `actor_layer_norm`: layer norms in velocities, noise predictors, one-step and deterministic
       policies.
     - `critic_layer_norm`: layer norms in critics.
+
+    **Raises:** `ValueError` for a size that is not a positive integer.
     """
 
     observation_size: int
@@ -32,6 +36,15 @@ class Networks:
     ensemble_size: int = ENSEMBLE_SIZE
     actor_layer_norm: bool = ACTOR_LAYER_NORM
     critic_layer_norm: bool = CRITIC_LAYER_NORM
+
+    def __post_init__(self):
+        sizes = ("observation_size", "action_dim", "ensemble_size")
+        check_positive_integers(**{name: getattr(self, name) for name in sizes})
+        for name in ("actor_hidden", "critic_hidden"):
+            widths = getattr(self, name)
+            if not isinstance(widths, Sequence) or not widths:
+                raise ValueError(f"{name}: found {widths!r}; write layer widths, e.g. (512, 512)")
+            check_positive_integers(**{f"{name}[{i}]": width for i, width in enumerate(widths)})
 
     def critic(self, key: Key) -> EnsembleCritic:
         """K action values on [s, a]."""

@@ -1,6 +1,7 @@
 """Schedules of the inverse temperature tau in pi_b(a|s) exp(tau Q(s, a))."""
 
 from abc import abstractmethod
+from numbers import Real
 from typing import Self
 
 import equinox as eqx
@@ -49,6 +50,21 @@ class Constant(AbstractInverseTemperature):
 
     def advance(self, path_kl: Scalar) -> Self:
         return self
+
+
+def as_schedule(tau: AbstractInverseTemperature | float) -> AbstractInverseTemperature:
+    """A schedule as it is, and a number as a constant one.
+
+    **Raises:** `TypeError` for anything else, `ValueError` for a number that is not positive.
+    """
+    if isinstance(tau, AbstractInverseTemperature):
+        return tau
+    if isinstance(tau, Real) and not isinstance(tau, bool):
+        return Constant(float(tau))
+    raise TypeError(
+        f"inverse_temperature: found {tau!r}; write a number, e.g. 3.0, or a schedule of "
+        "qamx.schedules, e.g. LinearSchedule(0.0, 3.0, 100_000)"
+    )
 
 
 class LinearSchedule(AbstractInverseTemperature):

@@ -290,7 +290,7 @@ def test_a_bundle_acts_without_the_training_dependencies(bundle):
     assert done.returncode == 0, done.stderr
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert said["bitwise"] == "True"
-    utils = ["", ".backend", ".files", ".machine", ".units"]
+    utils = ["", ".backend", ".checks", ".files", ".machine", ".units"]
     assert said["training"] == str([*(f"qamx._utils{name}" for name in utils), "qamx.errors"])
 
 
