@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from qamx.agents import create_state as create_state
     from qamx.agents import update as update
     from qamx.building import build_agent as build_agent
+    from qamx.callbacks import TrainingEvent as TrainingEvent
     from qamx.config import Experiment as Experiment
     from qamx.config import load as load
     from qamx.errors import UserError as UserError

@@ -14,12 +14,15 @@ import jax
 from qamx import building
 from qamx._utils.backend import check_jax, keep_programs, reserve_devices
 from qamx._utils.files import atomic_write, read_json_lines
+from qamx.agents import AbstractAgent
+from qamx.callbacks import Callback, Callbacks
 from qamx.config import Experiment, load
 from qamx.data.source import files_of
 from qamx.errors import ExitCode, RunError, UserError
 from qamx.normalisation import Normalisation
 from qamx.provenance import stamp
-from qamx.trained_policy import start_from_run
+from qamx.trained_policy import TrainedPolicy, start_from_run
+from qamx.training.evaluator import Acting
 from qamx.training.guards import OutOfMemory, Stopped, locked, stop_immediately
 from qamx.training.logs import Logs, Sink, TensorBoardSink, WandbSink
 from qamx.training.loop import Runner
@@ -73,13 +76,23 @@ def build(experiment: Experiment, task: building.LearningTask | None = None) -> 
     )
 
 
-def run(experiment: Experiment, directory: Path) -> ExitCode:
+def run(
+    experiment: Experiment,
+    directory: Path | str | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> ExitCode:
     """Run an experiment in a directory, or resume it there.
 
+    **Arguments:** `directory` is by default the one that `qamx run` takes,
+    `runs/NAME-taskK-seedN`; `callbacks` are called with a `TrainingEvent` for each row of metrics
+    and of evaluations, and may stop the run.
+
     **Raises:** `UserError` if the directory holds a run of another configuration, or the data
-    cannot be had.
+    cannot be had; the error of a callback, with all state saved.
     """
-    return run_together([experiment], [directory])
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"experiment: found {experiment!r}; give qamx.load(...) of a file or name")
+    return run_together([experiment], [Path(directory or experiment.directory)], callbacks)
 
 
 def run_group(experiments: Sequence[Experiment], directory: Path | None, mode: str) -> ExitCode:
@@ -117,7 +130,11 @@ def run_seeds(experiments: Sequence[Experiment], directories: Sequence[Path]) ->
     return worst
 
 
-def run_together(experiments: Sequence[Experiment], directories: Sequence[Path]) -> ExitCode:
+def run_together(
+    experiments: Sequence[Experiment],
+    directories: Sequence[Path],
+    callbacks: Sequence[Callback] = (),
+) -> ExitCode:
     """Run experiments that differ only in their seeds as one program.
 
     Each has its own folder, as if it ran alone. One that diverges stops, and the others continue;
@@ -140,8 +157,10 @@ def run_together(experiments: Sequence[Experiment], directories: Sequence[Path])
         try:
             with stop_immediately():
                 members += _members(experiments, directories, stack)
-                runner = Runner(members)
+                on_row = _callbacks(experiments[0], directories[0], callbacks)
+                runner = Runner(members, on_row)
             code = runner.run()
+            on_row.raise_error()
         except Stopped:
             code = ExitCode.INTERRUPTED
         except OutOfMemory as error:
@@ -168,6 +187,16 @@ def _members(
         logs = Logs(directory, _sinks(experiment, directory))
         stack.callback(logs.close)
         yield SeedRun(dataclasses.replace(plan, seed=experiment.seed), directory, logs)
+
+
+def _callbacks(experiment: Experiment, directory: Path, functions: Sequence[Callback]) -> Callbacks:
+    scaling = Normalisation.load(directory)
+    horizon, precision = experiment.agent.horizon, experiment.compute.precision
+
+    def make_policy(agent: AbstractAgent, acting: Acting) -> TrainedPolicy:
+        return TrainedPolicy(agent, scaling, horizon, precision, acting)
+
+    return Callbacks(functions, make_policy)
 
 
 def vectorise(experiment: Experiment) -> bool:

@@ -17,7 +17,7 @@ ROWS = (
     "data envs normalisation",
     "registry config",
     "training",
-    "building provenance trained_policy running evaluation deploy export",
+    "building provenance trained_policy callbacks running evaluation deploy export",
     "tools",
     "cli",
 )

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import qamx
 
 ROOT = Path(__file__).parent.parent
@@ -29,3 +31,8 @@ assert not hasattr(qamx, "nothing")
 
 def test_load_takes_one_override_as_a_string():
     assert qamx.load("quickstart", "agent.horizon=4").agent.horizon == 4
+
+
+def test_run_names_what_it_takes():
+    with pytest.raises(qamx.UserError, match=r"experiment: found 'quickstart'; give qamx.load"):
+        qamx.run("quickstart", "runs/x")  # pyright: ignore[reportArgumentType]

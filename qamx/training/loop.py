@@ -3,7 +3,8 @@
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 
 from qamx._utils.backend import check_jax
 from qamx._utils.terminal import Progress
-from qamx.agents import clone, create_state, update
+from qamx.agents import AbstractAgent, clone, create_state, update
 from qamx.data.replay import Replay
 from qamx.data.shards import Shards
 from qamx.data.transitions import Transitions
@@ -23,7 +24,7 @@ from qamx.training.async_evaluation import AsyncEvaluations, PendingEvaluation, 
 from qamx.training.checkpoint import Saved
 from qamx.training.collector import GroupCollector
 from qamx.training.divergence import FiniteCheck, broken_arrays, last_saved
-from qamx.training.evaluator import validate_environment
+from qamx.training.evaluator import Acting, validate_environment
 from qamx.training.guards import (
     Stopped,
     StopRequest,
@@ -44,19 +45,27 @@ DISPATCH_SECONDS = 0.25
 PROGRESS_LINE = "{label}: step {done} of {total}, {rate}, {left:.0f} min left"
 
 
+RowKind: TypeAlias = Literal["metrics", "evaluation"]
+"""The log that a row is written to."""
+
+OnRow: TypeAlias = "Callable[[Runner, SeedRun, RowKind, dict[str, Any]], None]"
+
+
 class Runner:
     """Carries out a plan in a folder, from its latest checkpoint on.
 
     The result does not depend on where a run was interrupted.
 
     **Arguments:** `runs` are one run, or several of different seeds that are trained together as
-    one program; each has its own folder, records and checkpoints, as if it ran alone.
+    one program; each has its own folder, records and checkpoints, as if it ran alone. `on_row` is
+    called with each row of metrics or of an evaluation that has been written.
 
     **Raises:** `UserError` if data and environment do not fit each other, a folder's checkpoints
     are gone, or the runs are at different steps.
     """
 
-    def __init__(self, runs: Sequence[SeedRun]):
+    def __init__(self, runs: Sequence[SeedRun], on_row: "OnRow | None" = None):
+        self._on_row = on_row
         self.stop = StopRequest()
         self._group, self._plan = SeedGroup(runs), runs[0].plan
         self._saved = self._group.newest_checkpoints()
@@ -121,6 +130,11 @@ class Runner:
             key = stacking.join([run.keys.batch for run in runs])
             first = trainers[type(plan.schedule.phase_at(self._step))]
             return memory, trainers, replay, first.begin(state, replay, key)
+
+    def copy_agent(self, run: SeedRun) -> tuple[AbstractAgent, Acting]:
+        """A copy of a run's agent as it is now, and the compiled function that acts with it."""
+        training = self._group.stacking.of(self.training, run.index)
+        return self._trainer.copy_agent(training), self._trainer.acting
 
     def run(self) -> ExitCode:
         """Runs all phases from the present step on; returns an exit code."""
@@ -260,19 +274,26 @@ class Runner:
             return
         means = self._check_finite()
         for run in self._group.active:
-            run.logs.write_metrics({"step": self._step, "phase": phase, **means[run.index]})
+            row = {"step": self._step, "phase": phase, **means[run.index]}
+            run.logs.write_metrics(row)
+            self._notify(run, "metrics", row)
         self.training = self.training.cleared()
         self._finite.restart(self._step, self.training)
 
     def _record(self, results: list[Result]) -> None:
         for run, row in results:
             run.logs.write_evaluation(row)
+            self._notify(run, "evaluation", row)
             line = f"step {row['step']:>9,}  {row['phase']:<7}  success {row['success']:.2f}"
             if "behaviour_success" in row:
                 line += f"  (behaviour cloning {row['behaviour_success']:.2f})"
             line += f"  return {row['return']:.1f}"
             _LOG.info(self._group.stacking.label(run.seed, line))
             self._progress.note(f"success {row['success']:.2f}")
+
+    def _notify(self, run: SeedRun, kind: "RowKind", row: dict[str, Any]) -> None:
+        if self._on_row is not None:
+            self._on_row(self, run, kind, row)
 
     def _check_finite(self) -> list[dict[str, float]]:
         """The metrics' means, a table a run; drops the runs that have diverged."""

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from qamx._types import Batch, Key, Metrics
 from qamx._utils.backend import compiler_options
-from qamx.agents import TrainState, restart_optimiser, update
+from qamx.agents import AbstractAgent, TrainState, restart_optimiser, update
 from qamx.data.replay import Replay, Sampling
 from qamx.nn import Precision, matmul_precision
 from qamx.training.evaluator import Acting
@@ -246,6 +246,11 @@ class Trainer:
         """`training` after that many updates; its own buffers are donated."""
         with matmul_precision(self._precision):
             return self._run(training, replay, np.int32(updates))
+
+    def copy_agent(self, training: Training) -> AbstractAgent:
+        """The agent of one seed's training, which later updates do not change."""
+        arrays = jax.tree.map(jnp.copy, training.state)
+        return self._combine(arrays).agent
 
     def lower(self, training: Training, replay: Replay) -> jax.stages.Lowered:
         """The program of `run`, not compiled yet; it takes `run`'s arguments."""

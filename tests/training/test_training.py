@@ -108,6 +108,25 @@ def assert_same_end(whole, directory, runner):
         assert (directory / name).read_bytes() == (expected_directory / name).read_bytes()
 
 
+def test_a_run_that_a_callback_stops_continues_bitwise(whole, tmp_path):
+    seen = []
+
+    def stop_at_first(runner, run, kind, row):
+        seen.append((kind, row))
+        runner.stop.make()
+        agent, acting = runner.copy_agent(run)
+        arrays = eqx.filter(agent, eqx.is_array)
+        assert acting(arrays, np.zeros((1, 2), np.float32), jax.random.key(0)).shape[0] == 1
+
+    runner = Runner([SeedRun(full_plan(), tmp_path, Logs(tmp_path))], stop_at_first)
+    assert runner.run() == ExitCode.INTERRUPTED
+    assert [kind for kind, _ in seen] == ["metrics"]
+    assert [row for _, row in seen] == rows(tmp_path / "metrics.jsonl")
+    runner = start(full_plan(), tmp_path)
+    assert runner.run() == ExitCode.DONE
+    assert_same_end(whole, tmp_path, runner)
+
+
 def test_events_are_a_function_of_schedule_intervals_and_step():
     schedule = Schedule((Cloning(5), Offline(0), Offline(10), Online(12, 4, 2)))
     intervals = Intervals(logging=4, evaluation=20, checkpoint=6)
