@@ -4,6 +4,7 @@ run's numbers."""
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -83,6 +84,36 @@ def check_device() -> None:
             jax.devices(platform)
         except Exception as error:  # JAX's plugins raise what they like, AssertionError among it
             raise UserError(_no_device(name, value, error)) from error
+
+
+def use_device(text: str) -> None:
+    """Makes JAX use one kind of device: `cpu`, `gpu`, or GPUs by number, as `gpu:1` or `gpu:0,2`.
+
+    Call it before JAX's first computation. Numbers count what `CUDA_VISIBLE_DEVICES` shows; a
+    device that the environment's variables ask for is overruled.
+
+    **Raises:** `UserError` for another text, or GPUs that JAX does not find.
+    """
+    if not re.fullmatch(r"cpu|gpu(:\d+(,\d+)*)?", text):
+        raise UserError(f'--device: found "{text}"; write cpu, gpu, or a GPU by number, e.g. gpu:1')
+    import jax
+
+    platform, _, numbers = text.partition(":")
+    jax.config.update("jax_platforms", "cpu" if platform == "cpu" else "")
+    for kind in ("cuda", "rocm"):
+        jax.config.update(f"jax_{kind}_visible_devices", numbers or "all")
+    if platform == "cpu":
+        return  # its backend is not started yet: `reserve_devices` may come
+    try:
+        found, why = jax.default_backend(), ""
+    except Exception as error:  # JAX's plugins raise what they like
+        found, why = "no device", f" ({' '.join(str(error).split())})"
+    if found != "gpu":
+        raise UserError(
+            f"--device {text}: JAX finds {found} only{why}; name a GPU that nvidia-smi lists and "
+            'CUDA_VISIBLE_DEVICES shows, install JAX for it, e.g. pip install "jax[cuda12]", or '
+            "leave --device out"
+        )
 
 
 def reserve_devices(seeds: int, wanted: int | None = None) -> None:

@@ -64,10 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return ExitCode.DONE
     options = vars(parser.parse_args(argv))
-    handler = options.pop("handler")
+    handler, device = options.pop("handler"), options.pop("jax_device", None)
     from qamx._utils.terminal import print_log
 
     def action() -> int:
+        if device is not None:
+            from qamx._utils.backend import use_device
+
+            use_device(device)
         function = resolve_name(handler) if isinstance(handler, str) else handler
         code = function(**options)
         return code if isinstance(code, int) else ExitCode.DONE

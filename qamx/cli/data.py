@@ -69,5 +69,6 @@ def _add_expert(actions: Subparsers) -> None:
     parser.choice("walker", ("ant", "humanoid"), "ant or humanoid", metavar="NAME")
     steps = "environment steps (default: OGBench's, 400 thousand or 40 million)"
     parser.integers(("--steps", None, steps), ("--seed", None, "seed of the run (default: 10001)"))
+    parser.device()
     parser.data_directory()
     parser.overrides()

@@ -52,6 +52,11 @@ class Parser(argparse.ArgumentParser):
         meaning = "change a key, as in agent.horizon=5; an empty value restores its default"
         self.several("--set", "KEY=VALUE", meaning, dest="overrides")
 
+    def device(self, dest: str = "jax_device") -> None:
+        """Adds the option that chooses JAX's device; `qamx.cli.main` takes its default `dest`."""
+        meaning = "cpu, gpu, or GPUs by number, e.g. gpu:1 (default: what JAX finds)"
+        self.add_argument("--device", metavar="DEVICE", help=meaning, dest=dest)
+
     def data_directory(self) -> None:
         """Adds the option that says where data sets are kept."""
         self.path("--directory", "DIR", "where data sets are kept")

@@ -88,7 +88,7 @@ def add_bench(commands: Subparsers) -> None:
     summary = "measure what a method's updates cost here, on random data"
     parser = add_command(commands, "bench", summary, "qamx.tools.bench:bench")
     parser.several("--method", "NAME", "default: two", dest="methods")
-    parser.choice("--device", ("cpu", "gpu"), "default: what JAX finds")
+    parser.device(dest="device")
     chip = "count kernels of a GPU that is not there: h100, or a target file of XLA"
     parser.add_argument("--for", dest="target", metavar="CHIP", help=chip)
     seeds = "seeds side by side in one program (default: 1 2 4 8 12; with --for 1)"

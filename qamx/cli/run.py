@@ -15,6 +15,7 @@ def add_run(commands: Subparsers) -> None:
     parser.path("--out", "DIR", "the run's folder (default: runs/NAME-taskK-seedN)")
     seeds = "N runs, of the file's seed and 10001 more each; with --out in DIR/seedN"
     parser.integers(("--seeds", None, seeds))
+    parser.device()
     modes = "seeds as one program or one after the other (default: what is faster here)"
     parser.choice("--seeds-mode", ("auto", "vectorised", "sequential"), modes, default="auto")
     wandb = "Weights & Biases (default: the file's)"

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import jax
 
 from qamx import registry
-from qamx._utils.backend import check_jax, reserve_devices
+from qamx._utils.backend import check_jax, reserve_devices, use_device
 from qamx._utils.terminal import print_table
 from qamx.errors import UserError
 from qamx.nn import Precision
@@ -20,8 +20,6 @@ from qamx.tools.bench_measure import (
     write_results,
 )
 
-Device: TypeAlias = Literal["cpu", "gpu"]
-
 METHODS = ("qam", "qam_edit")
 """Measured where none is named."""
 
@@ -32,7 +30,7 @@ SEEDS = (1, 2, 4, 8, 12)
 def bench(
     methods: Sequence[str],
     *,
-    device: Device | None,
+    device: str | None,
     target: str | None,
     seeds: Sequence[int] | None,
     size: str | None,
@@ -54,7 +52,9 @@ def bench(
     _check(methods, (*(("seeds", count) for count in seeds), *numbers.items()), file)
     if target is None:
         reserve_devices(max(seeds, default=1))
-        _use(device)
+        if device is not None:
+            use_device(device)
+        check_jax()
     on_cpu = target is None and jax.default_backend() == "cpu"
     name = size or ("quickstart" if on_cpu else "paper")
     sizes = SIZES[name]
@@ -107,17 +107,6 @@ def _check(
         registry.agents[method]
     if file is not None and not file.parent.is_dir():
         raise UserError(f"--json {file}: its folder does not exist; create it, or name another")
-
-
-def _use(device: Device | None) -> None:
-    if device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    check_jax()
-    if device is not None and jax.default_backend() != device:
-        raise UserError(
-            f"--device {device}: JAX finds {jax.default_backend()} only; install JAX for this "
-            'machine\'s GPU, e.g. pip install "jax[cuda12]", or leave --device out'
-        )
 
 
 def _print(settings: dict[str, Any], results: list[Figures]) -> None:

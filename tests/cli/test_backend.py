@@ -8,7 +8,14 @@ import sys
 import jax
 import pytest
 
-from qamx._utils.backend import REFUSED, _cut_back, check_device, check_jax, reserve_devices
+from qamx._utils.backend import (
+    REFUSED,
+    _cut_back,
+    check_device,
+    check_jax,
+    reserve_devices,
+    use_device,
+)
 from qamx.errors import UserError
 from qamx.tools import doctor as clinic
 
@@ -196,3 +203,37 @@ def test_cores_become_devices_of_equally_many_seeds(seeds, cores, devices, monke
     monkeypatch.setattr(jax.config, "update", lambda name, count: made.append((name, count)))
     reserve_devices(seeds)
     assert made == [("jax_num_cpu_devices", devices)]
+
+
+@pytest.fixture
+def switches(monkeypatch):
+    """What is set of JAX, which itself stays as it is."""
+    found = {}
+    monkeypatch.setattr(jax.config, "update", found.__setitem__)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "platforms", "numbers"),
+    [("cpu", "cpu", "all"), ("gpu", "", "all"), ("gpu:1", "", "1"), ("gpu:0,2", "", "0,2")],
+)
+def test_a_device_is_chosen_by_kind_and_number(switches, monkeypatch, text, platforms, numbers):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    use_device(text)
+    assert switches == {
+        "jax_platforms": platforms,
+        "jax_cuda_visible_devices": numbers,
+        "jax_rocm_visible_devices": numbers,
+    }
+
+
+@pytest.mark.parametrize("text", ["tpu", "gpu:", "gpu:a", "cuda", "gpu:1,", ""])
+def test_another_text_is_no_device(switches, text):
+    with pytest.raises(UserError, match=f'--device: found "{text}"; write cpu, gpu, or'):
+        use_device(text)
+    assert not switches
+
+
+def test_a_gpu_that_is_not_there_is_one_line(switches):
+    with pytest.raises(UserError, match=r"^--device gpu:7: JAX finds cpu only; name a GPU that"):
+        use_device("gpu:7")

@@ -83,7 +83,7 @@ def test_it_runs_without_simulators_and_checkpoints(tmp_path):
         ("--method qan", 'unknown method "qan"; did you mean'),
         ("--seeds 0", "--seeds: found 0; write a positive integer"),
         ("--json none/b.json", "--json none/b.json: its folder does not exist"),
-        ("--device gpu", "--device gpu: JAX finds cpu only; install JAX for this"),
+        ("--device gpu", "--device gpu: JAX finds cpu only; name a GPU"),
         ("--for h100 --device cpu", "--for h100: nothing runs there; leave --device or --for out"),
         ("--for h100 --updates 2", "--for h100: nothing runs there; leave --updates or --for out"),
         ("--for none.txtpb", "--for none.txtpb: No such file or directory; write h100, or a file"),
