@@ -109,6 +109,11 @@ def _jax_variable_message(error: ValueError) -> str | None:
     return f'{name}: found "{variables[name]}", which JAX does not take ({text}); unset it'
 
 
+def install_extra(extra: str) -> str:
+    """The commands that install the packages of an extra; qamx itself is on no package index."""
+    return f'pip install -e ".[{extra}]" in the clone of qamx, or pip install "FILE.whl[{extra}]"'
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The remedy for an unknown name: the most similar one, or else all of them."""
     names = sorted(known)

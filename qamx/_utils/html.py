@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qamx._utils.finding import LEVEL_WORDS, Finding
-from qamx.errors import UserError
+from qamx.errors import UserError, install_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -151,7 +151,7 @@ def render(draw: "Callable[[Figure], None]", height: float, kind: str, **options
 def require_matplotlib(option: str) -> None:
     """**Raises:** `UserError` if matplotlib is not installed, in the name of `option`."""
     if find_spec("matplotlib") is None:
-        raise UserError(f'{option}: the page\'s figures take matplotlib: pip install "qamx[plot]"')
+        raise UserError(f"{option}: the page's figures take matplotlib: {install_extra('plot')}")
 
 
 def write_text(option: str, file: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qamx.envs.rendering import Image
-from qamx.errors import UserError
+from qamx.errors import UserError, install_extra
 from qamx.evaluation.replay import EpisodeReplay
 
 SUCCESS, FAILURE = (40, 180, 80), (150, 110, 110)
@@ -124,7 +124,7 @@ def require_packages() -> None:
         import av
         import PIL
     except ImportError as error:
-        text = f'videos need the package {error.name}: pip install "qamx[video]"'
+        text = f"videos need the package {error.name}: {install_extra('video')}"
         raise UserError(text) from error
     del av, PIL
 

@@ -20,7 +20,7 @@ from qamx._types import Key
 from qamx._utils.units import Units
 from qamx.agents import AbstractAgent
 from qamx.deploy.metadata import Draw
-from qamx.errors import UserError
+from qamx.errors import UserError, install_extra
 
 Answer: TypeAlias = Callable[[Any, Sequence[Any]], Any]
 """Gives the value of a normal draw from its equation and the equation's inputs."""
@@ -251,7 +251,7 @@ def _converter() -> Any:
         import onnxruntime
         from jax2onnx import to_onnx
     except ImportError as error:
-        text = f'--format onnx needs the package {error.name}: pip install "qamx[onnx]"'
+        text = f"--format onnx needs the package {error.name}: {install_extra('onnx')}"
         raise UserError(text) from error
     del onnxruntime
     # It warns of every value whose type it leaves to the runtime.

@@ -22,7 +22,7 @@ from jax.sharding import SingleDeviceSharding
 
 from qamx._utils.backend import check_jax, compiling_for
 from qamx._utils.terminal import print_table
-from qamx.errors import RunError, UserError
+from qamx.errors import RunError, UserError, install_extra
 from qamx.nn import Precision
 from qamx.tools.bench_measure import MIB, BenchProblem, write_results
 from qamx.tools.bench_program import Cost, read_launches, read_program
@@ -120,8 +120,7 @@ def bench_gpu(
     if not any("cuda" in plugin.name for plugin in entry_points(group="jax_plugins")):
         raise UserError(
             f"--for {name}: found JAX {jax.__version__} without its CUDA plugin, which compiles "
-            'for a GPU and needs none; pip install "qamx[cuda12]", or in a clone '
-            'pip install -e ".[cuda12]"'
+            f"for a GPU and needs none; {install_extra('cuda12')}"
         )
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)  # a kept program writes no thunks

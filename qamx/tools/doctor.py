@@ -15,6 +15,7 @@ from qamx._utils.machine import find_gpus
 from qamx._utils.processes import DEVICE, ENVIRONMENT, find_renderer, probe
 from qamx._utils.terminal import print_table
 from qamx.data.ogbench.catalogue import default_directory
+from qamx.errors import install_extra
 
 GIGABYTE = 10**9
 FEW_FILES = 1024
@@ -53,7 +54,7 @@ def device() -> Diagnosis:
     asked = os.environ.get("JAX_PLATFORMS", "").split(",")[0].strip() == "cpu"
     gpus, trouble = ([], "") if asked or not text.startswith("cpu") else find_gpus()
     if gpus:
-        remedy = 'install JAX for it: pip install -e ".[cuda13]" (or cuda12)'
+        remedy = f"install JAX for it (or cuda12): {install_extra('cuda13')}"
         there = f"{text}; NVIDIA GPUs are there: {', '.join(gpus)}"
         return Diagnosis("device", "warning", there, remedy)
     if trouble:

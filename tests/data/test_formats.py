@@ -849,5 +849,5 @@ def test_a_missing_library_is_named_with_its_extra(module, source, extra, tmp_pa
     monkeypatch.chdir(tmp_path)
     (tmp_path / source.partition(":")[2]).mkdir()
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=rf'pip install "qamx\[{extra}\]"'):
+    with pytest.raises(UserError, match=rf'pip install -e "\.\[{extra}\]" in'):
         source_of(source)

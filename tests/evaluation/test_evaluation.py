@@ -248,7 +248,7 @@ def test_an_environment_without_tasks_or_images():
 def test_videos_need_their_packages(trained, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     assert main(["video", str(trained)]) == 2
-    assert 'pip install "qamx[video]"' in capsys.readouterr().err
+    assert 'pip install -e ".[video]"' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

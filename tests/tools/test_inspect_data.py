@@ -164,7 +164,7 @@ def test_a_page_without_matplotlib_names_the_extra(folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     words = ["data", "inspect", SOURCE, "--directory", str(folder), "--html", "page.html"]
     assert main(words) == 2
-    assert 'pip install "qamx[plot]"' in capsys.readouterr().err
+    assert 'pip install -e ".[plot]"' in capsys.readouterr().err
 
 
 def test_a_terminal_gets_tables(folder, monkeypatch, capsys):

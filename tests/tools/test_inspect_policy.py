@@ -528,4 +528,4 @@ def test_without_data_or_checkpoint(run_folder, tmp_path, capsys):
 def test_figures_without_matplotlib_name_the_extra(run_folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert look(run_folder, "--flow") == 2
-    assert 'pip install "qamx[plot]"' in capsys.readouterr().err
+    assert 'pip install -e ".[plot]"' in capsys.readouterr().err

@@ -12,7 +12,7 @@ from qamx.data.formats.episodes import EpisodeReader, StoredEpisode
 from qamx.data.transitions import Transitions
 from qamx.data.validation import reading_file, refuse_dangling
 from qamx.envs.gymnasium import SUCCESS_KEYS
-from qamx.errors import UserError, suggestion
+from qamx.errors import UserError, install_extra, suggestion
 
 
 def library(module: str, extra: str) -> Any:
@@ -25,7 +25,7 @@ def library(module: str, extra: str) -> Any:
     except ImportError as error:
         raise UserError(
             f"{extra}: data sources take {error.name or module}, which is not installed; "
-            f'pip install "qamx[{extra}]"'
+            f"{install_extra(extra)}"
         ) from error
 
 

@@ -28,7 +28,7 @@ from qamx.config.fields import (
 )
 from qamx.config.messages import ConfigError, show, value_problem
 from qamx.config.toml import ConfigTree, validated
-from qamx.errors import ExitCode, RunError, UserError
+from qamx.errors import ExitCode, RunError, UserError, install_extra
 from qamx.tools.sweep.jobs import SweepFolder
 from qamx.tools.sweep.local import Pool
 from qamx.training.guards import StopRequest
@@ -259,7 +259,8 @@ def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> "Slur
     try:
         from submitit import SlurmExecutor
     except ImportError as error:
-        raise UserError('--on slurm: submitit is missing; pip install "qamx[slurm]"') from error
+        text = f"--on slurm: submitit is missing; {install_extra('slurm')}"
+        raise UserError(text) from error
     executor = SlurmExecutor(directory / "_sweep" / "slurm", max_num_timeout=REQUEUES)
     executor.update_parameters(**_parameters(name, cluster))
     return executor
