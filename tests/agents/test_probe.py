@@ -54,7 +54,7 @@ METHODS = {
 CLIPPED = ("qam", "qam_fql", "qam_edit", "trqam", "bam", "qsm", "dac")
 # Flow steps, batch size and updates: those of most methods, and of those that need more.
 FEW, MANY = (5, 64, 1_000), (10, 128, 2_000)
-SLOW = ("cgql_mse", "cgql_linex", "qsm", "dac", "dsrl", "ifql", "rebrac", "rlpd", "rql")
+SLOW = ("trqam", "cgql_mse", "cgql_linex", "qsm", "dac", "dsrl", "ifql", "rebrac", "rlpd", "rql")
 
 
 @pytest.fixture(scope="module")
