@@ -36,6 +36,7 @@ from qamx.config import (
 )
 from qamx.config.experiment import GeneralSettings
 from qamx.config.fields import Allowed, DefaultText
+from qamx.config.search import SearchSettings
 from qamx.config.suite import (
     GroupSettings,
     SelectedSettings,
@@ -303,6 +304,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tuned values": tuned,
     "sections": sections,
     "suite": suite,
+    "search": lambda: table(keys_of(SearchSettings)),
     "cluster": lambda: table(keys_of(ClusterSettings)),
 }
 

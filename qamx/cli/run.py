@@ -59,7 +59,9 @@ def _check(files: Sequence[Path]) -> int:
     for file in map(find_experiment, files):
         try:
             if is_suite_file(file):
-                print(f"ok {file} ({len(load_suite(file).runs())} runs)")
+                suite = load_suite(file)
+                suite.runs()
+                print(f"ok {file} ({len(suite)} runs)")
             else:
                 load(file)
                 print(f"ok {file}")

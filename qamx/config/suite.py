@@ -27,6 +27,7 @@ from qamx.config.fields import (
 )
 from qamx.config.loader import is_suite, load, resolve
 from qamx.config.messages import ConfigError, ConfigProblem, show, value_problem
+from qamx.config.search import SearchSettings, leaves
 from qamx.config.toml import (
     SUITES,
     ConfigTree,
@@ -106,24 +107,59 @@ class Suite:
     """A suite whose file is valid; `runs` validates its experiments.
 
     `seeds_per_process` is the number of seeds trained together, if the file sets it; a tuning suite
-    has `selected`.
+    has `selected`. A suite with `search` has one experiment, whose settings trials draw.
     """
 
     file: Path
     groups: tuple[SuiteGroup, ...]
     seeds_per_process: int | None = None
     selected: "SelectedSettings | None" = None
+    search: SearchSettings | None = None
 
     def __len__(self) -> int:
-        """The number of runs."""
-        return sum(map(len, self.groups))
+        """The number of runs; of a search, if no trial is stopped early."""
+        return sum(map(len, self.groups)) * (self.search.trials if self.search else 1)
+
+    def trial_runs(self, name: str, values: Mapping[str, Any]) -> tuple[SuiteRun, ...]:
+        """The runs of a trial of a search, named after it, with its values by key.
+
+        **Raises:** `ConfigError` as `runs`.
+        """
+        return self._with_points([(name, self._changes(values))]).runs()
+
+    def _changes(self, values: Mapping[str, Any]) -> tuple[Override, ...]:
+        origin = f"{self.file}: search.parameters"
+        return tuple(_value(key, value, origin)[1] for key, value in values.items())
+
+    def _with_points(self, points: Sequence["Point"]) -> "Suite":
+        """The suite of a search's runs at given points."""
+        (group,) = self.groups
+        variants = tuple(
+            RunVariant((*variant.overrides, *changes), name, (*variant.choice, *changes))
+            for variant, (name, changes) in itertools.product(group.variants, points)
+        )
+        return replace(self, groups=(replace(group, variants=variants),), search=None)
+
+    def _check_search(self, search: SearchSettings) -> None:
+        """Validates the experiment at both ends of each range, and at each listed value."""
+        first = {key: parameter.ends[0] for key, parameter in search.searched.items()}
+        ends = {"first": self._changes(first)}
+        for key, parameter in search.searched.items():
+            for value in parameter.ends[1:]:
+                ends[_value(key.replace(".", "_"), value, "")[0]] = self._changes(
+                    first | {key: value}
+                )
+        self._with_points(list(ends.items())).runs()
 
     def runs(self) -> tuple[SuiteRun, ...]:
-        """Every run, in the order of the file.
+        """Every run, in the order of the file; none of a search, which is checked alone.
 
         **Raises:** `ConfigError` with every problem of every experiment as it would be run, and
         every name that several runs would have.
         """
+        if self.search is not None:
+            self._check_search(self.search)
+            return ()
         runs: list[tuple[str, SuiteRun]] = []
         titles: dict[ConfigProblem, list[str]] = {}
         for group in self.groups:
@@ -284,6 +320,7 @@ class SuiteSettings(Settings):
 
     suite: Annotated[SharedSettings, Allowed("a table [suite]")] = SharedSettings()
     selected: Annotated[SelectedSettings | None, Allowed("a table [selected]")] = None
+    search: Annotated[SearchSettings | None, Allowed("a table [search]")] = None
     group: Annotated[tuple[GroupSettings, ...], LIST, Allowed("at least one table [[group]]")]
 
     @field_validator("group")
@@ -308,9 +345,11 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
         raise ConfigError(tree.problems)
     groups = tuple(_groups(tree, settings, tuple(map(Override, overrides))))
     selected = _selected(tree, settings, groups)
+    _check_search(tree, settings.search, groups, overrides)
     if tree.problems:
         raise ConfigError(tree.problems)
-    return Suite(tree.file, groups, settings.suite.seeds_per_process, selected)
+    together = settings.suite.seeds_per_process
+    return Suite(tree.file, groups, together, selected, settings.search)
 
 
 def is_suite_file(path: Path) -> bool:
@@ -349,6 +388,27 @@ def _selected(
         text = f"found {show(stale)}, on which the settings are selected; write fresh seeds"
         tree.complain(file, "selected.seeds", text)
     return table
+
+
+def _check_search(
+    tree: ConfigTree,
+    search: SearchSettings | None,
+    groups: Sequence[SuiteGroup],
+    overrides: Sequence[str],
+) -> None:
+    """Adds the problems of `[search]` to the tree."""
+    if search is None:
+        return
+    file = str(tree.file)
+    for key, text in search.problems():
+        tree.complain(file, f"search.parameters.{key}", text)
+    settings = {(file, v.name) for group in groups for file in group.files for v in group.variants}
+    if len(groups) > 1 or len(settings) > 1:
+        text = f"found {len(settings)} experiments and variants; write a suite for each of them"
+        tree.complain(file, "search", text)
+    fixed = {override.partition("=")[0].strip() for override in overrides}
+    for key in sorted(fixed & {key for key, _ in leaves(search.parameters)}):
+        tree.complain("--set", key, f"searched by {file}; leave it out")
 
 
 def _files(tree: ConfigTree, key: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:

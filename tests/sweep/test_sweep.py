@@ -290,7 +290,7 @@ def outcome(folder):
 def submitted(file, out, jobs):
     """A sweep's one process, in a job that submitit runs in this process; the job's result."""
     plan = sweep._gather(load_suite(file), out, None)
-    sweep._plan(plan)
+    plan.plan()
     (process,) = plan.waiting
     (job,) = DebugExecutor(jobs).submit_array([slurm.SweepJob(out, (process.name,), 1)])
     if error := job.exception():  # `result` would open a debugger

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qamx._utils.files import TextError, atomic_write, read_text
-from qamx.config import Experiment, SuiteRun
+from qamx.config import Experiment, Suite, SuiteRun
 from qamx.config.schedules import phase_steps
 from qamx.errors import UserError
 from qamx.training.guards import is_locked
@@ -44,6 +44,7 @@ class SweepFolder:
     def __init__(self, directory: Path):
         self.directory = directory
         self.own = directory / "_sweep"
+        self.journal = self.own / "search.journal"  # of Optuna
 
     def entries(self) -> dict[str, PlanEntry]:
         """The planned runs, by name.
@@ -331,3 +332,62 @@ def _resumable(group: Sequence[ScheduledRun]) -> list[Process]:
         return [Process(tuple(group))]
     saved = sorted({run.progress.saved for run in group})
     return [Process(tuple(r for r in group if r.progress.saved == step)) for step in saved]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A suite's runs in a folder, packed into processes."""
+
+    suite: Suite
+    folder: SweepFolder
+    runs: list[ScheduledRun]
+    processes: list[Process]
+    queued: frozenset[str]
+    """Runs with an active Slurm job."""
+
+    @classmethod
+    def packed(
+        cls,
+        suite: Suite,
+        folder: SweepFolder,
+        runs: list[ScheduledRun],
+        seeds: int,
+        queued: frozenset[str] = frozenset(),
+    ) -> "Sweep":
+        """The runs in processes of up to `seeds` seeds."""
+        return cls(suite, folder, runs, pack(runs, seeds), queued)
+
+    @property
+    def waiting(self) -> list[Process]:
+        """The processes to start."""
+        return [
+            process
+            for process in self.processes
+            if not all(run.over for run in process.runs)
+            and not any(r.progress.working or r.run.name in self.queued for r in process.runs)
+        ]
+
+    def plan(self) -> None:
+        """Writes the plan for `qamx status`, and the specifications of the processes."""
+        jobs = {name: entry.job for name, entry in self.folder.entries().items()}
+        self.folder.plan(
+            {
+                run.run.name: PlanEntry(
+                    process.name, run.total, process.kind, jobs.get(run.run.name)
+                )
+                for process in self.processes
+                for run in process.runs
+            }
+        )
+        for process in self.waiting:
+            self.folder.write_specs(process.name, [run.spec for run in process.runs])
+
+    def refreshed(self) -> "Sweep":
+        """The same with the present progress of its runs."""
+
+        def now(run: ScheduledRun) -> ScheduledRun:
+            return replace(run, progress=progress_of(run.directory))
+
+        processes = [Process(tuple(map(now, process.runs))) for process in self.processes]
+        runs = [run for process in processes for run in process.runs]
+        return replace(self, runs=runs, processes=processes)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from qamx.errors import ExitCode
 from qamx.tools.sweep.jobs import SweepFolder
@@ -44,18 +44,26 @@ class Pool:
             while self._running or (waiting and not self._stop.made):
                 if self._stop.made and not stopping:
                     stopping = True
-                    self._signal(signal.SIGTERM)
-                while waiting and len(self._running) < self._width and not self._stop.made:
-                    self._start(waiting.pop(0))
-                self._reap(len(processes))
+                    self.stop()
+                while waiting and self.free and not self._stop.made:
+                    self.start(waiting.pop(0))
+                for process, code in self.reap():
+                    ended = _OUTCOMES.get(code, f"failed (exit {code})")
+                    print(f"[{len(self._codes)}/{len(processes)}] {process}: {ended}", flush=True)
                 time.sleep(POLL_SECONDS)
         finally:
-            self._signal(signal.SIGKILL)  # after an error here or a second Ctrl-C
+            self.kill()  # after an error here or a second Ctrl-C
         if waiting or ExitCode.INTERRUPTED in self._codes.values():
             return ExitCode.INTERRUPTED
         return ExitCode.FAILED if any(self._codes.values()) else ExitCode.DONE
 
-    def _start(self, process: str) -> None:
+    @property
+    def free(self) -> bool:
+        """True if another process can be started."""
+        return len(self._running) < self._width
+
+    def start(self, process: str) -> None:
+        """Starts a process in a free slot."""
         slot = next(slot for slot in range(self._width) if slot not in self._running)
         log = self._folder.log_path(process)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +81,8 @@ class Pool:
             )
         self._running[slot] = process, child
 
-    def _reap(self, total: int) -> None:
+    def reap(self) -> Iterator[tuple[str, int]]:
+        """The processes that have ended since the last call, with their exit codes."""
         for slot, (process, child) in list(self._running.items()):
             code = child.poll()
             if code is None:
@@ -83,12 +92,18 @@ class Pool:
                 code = ExitCode.INTERRUPTED  # it came before the process had its handler
             self._codes[process] = code
             self._folder.record_exit_code(process, code)
-            ended = _OUTCOMES.get(code, f"failed (exit {code})")
-            print(f"[{len(self._codes)}/{total}] {process}: {ended}", flush=True)
+            yield process, code
 
-    def _signal(self, number: int) -> None:
+    def stop(self, processes: Container[str] | None = None) -> None:
+        """Asks running processes, by default all, to save their state and end."""
+        for process, child in self._running.values():
+            if processes is None or process in processes:
+                child.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends all running processes at once."""
         for _, child in self._running.values():
-            child.send_signal(number)
+            child.kill()
 
 
 def worker_env(slot: int, width: int, gpus: Sequence[str]) -> dict[str, str]:

@@ -7,11 +7,11 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
@@ -137,6 +137,19 @@ LONGEST_ARRAY = 1000
 """Slurm's default limit."""
 
 
+class SlurmJob(Protocol):
+    """Work for a job: processes, by name."""
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """The names of the processes."""
+        ...
+
+    def __call__(self) -> int:
+        """Runs them."""
+        ...
+
+
 @dataclass(frozen=True)
 class SweepJob:
     """A job: processes of a sweep, `width` at a time."""
@@ -148,27 +161,39 @@ class SweepJob:
     def __call__(self) -> int:
         """Runs the processes that an earlier slot has not completed.
 
-        **Raises:** `RunError` if one failed, `SystemExit` with `ExitCode.INTERRUPTED` if they are
-        to resume later.
+        **Raises:** as `run_in_job`.
         """
-        stop = StopRequest()
-        with _stop_on_signals(stop) as warned:
+
+        def work(stop: StopRequest) -> ExitCode:
             folder = SweepFolder(self.directory)
             left = [name for name in self.processes if folder.exit_code_of(name) != ExitCode.DONE]
-            code = Pool(folder, self.width, visible_gpus(), stop).run(left)
-        if code == ExitCode.INTERRUPTED:
-            if warned.is_set():
-                signal.raise_signal(_warning())  # submitit requeues the job and ends
-            raise SystemExit(int(code))
-        if code == ExitCode.FAILED:
-            raise RunError(f"a run failed; qamx status {self.directory} shows its last lines")
-        return int(code)
+            return Pool(folder, self.width, visible_gpus(), stop).run(left)
+
+        return run_in_job(self.directory, work)
 
     def checkpoint(self) -> "DelayedSubmission":
         """The job to requeue, for submitit."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+def run_in_job(directory: Path, work: Callable[[StopRequest], ExitCode]) -> int:
+    """Does the work of a job, which the job's signals stop.
+
+    **Raises:** `RunError` if a run failed, `SystemExit` with `ExitCode.INTERRUPTED` if runs are to
+    resume later.
+    """
+    stop = StopRequest()
+    with _stop_on_signals(stop) as warned:
+        code = work(stop)
+    if code == ExitCode.INTERRUPTED:
+        if warned.is_set():
+            signal.raise_signal(_warning())  # submitit requeues the job and ends
+        raise SystemExit(int(code))
+    if code == ExitCode.FAILED:
+        raise RunError(f"a run failed; qamx status {directory} shows its last lines")
+    return int(code)
 
 
 def _warning() -> signal.Signals:
@@ -202,7 +227,7 @@ def _stop_on_signals(stop: StopRequest) -> Iterator[threading.Event]:
 
 
 def submit(
-    jobs: Sequence[SweepJob], executor: Any, cluster: ClusterSettings | None = None
+    jobs: Sequence[SlurmJob], executor: Any, cluster: ClusterSettings | None = None
 ) -> dict[str, str]:
     """Submits jobs as arrays; returns the job number of each process.
 

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ from qamx.errors import ExitCode, UserError
 from qamx.tools.sweep.jobs import PlanEntry, RunProgress, SweepFolder, planned_steps, progress_of
 from qamx.tools.sweep.slurm import active_jobs
 
-State = Literal["queued", "running", "stopped", "failed", "complete", "diverged"]
+State = Literal["queued", "running", "stopped", "failed", "complete", "diverged", "pruned"]
 
 LINES = 5
 """Lines of a failed run's log."""
@@ -60,6 +60,11 @@ def status(directory: Path, as_json: bool) -> None:
         print(json.dumps([asdict(run) for run in runs], indent=1))
         return
     print_table(str(directory), HEADER, [row_of(run) for run in runs])
+    for folder in _folders(directory.absolute(), DEPTH):
+        if SweepFolder(folder).journal.exists():
+            from qamx.tools.sweep.search import print_trials, trial_statuses
+
+            print_trials(f"{folder}: trials of a search", trial_statuses(SweepFolder(folder)))
     for run in runs:
         if run.state == "diverged":
             print(f"{run.run}: {run.why}")
@@ -76,10 +81,12 @@ def statuses(directory: Path) -> Iterator[RunStatus]:
     entries = {folder: plan.entries() for folder, plan in plans.items()}
     submitted = any(entry.job for known in entries.values() for entry in known.values())
     jobs = active_jobs() if submitted else {}
+    pruned = {path for plan in plans.values() for path in _pruned_runs(plan)}
     for folder in folders:
         if _is_run(folder):
             known = entries.get(folder.parent, {}).get(folder.name)
-            yield _status(folder, known, plans.get(folder.parent), jobs)
+            found = _status(folder, known, plans.get(folder.parent), jobs)
+            yield replace(found, state="pruned") if folder in pruned else found
     for folder in folders:
         for name, entry in entries[folder].items():
             if not _is_run(folder / name):
@@ -89,6 +96,16 @@ def statuses(directory: Path) -> Iterator[RunStatus]:
 def runs_under(directory: Path) -> list[Path]:
     """The folders of runs in a folder, or the folder itself."""
     return [folder for folder in _folders(directory, DEPTH) if _is_run(folder)]
+
+
+def _pruned_runs(plan: SweepFolder) -> set[Path]:
+    """The folders of the runs of a search's pruned trials."""
+    if not plan.journal.exists():
+        return set()
+    from qamx.tools.sweep.search import trial_statuses
+
+    trials = [trial for trial in trial_statuses(plan) if trial.state == "pruned"]
+    return {plan.directory / name for trial in trials for name in trial.runs}
 
 
 def _folders(directory: Path, depth: int) -> Iterator[Path]:

@@ -9,14 +9,7 @@ from qamx._utils.machine import visible_gpus
 from qamx.config import Suite, load_suite
 from qamx.errors import ExitCode, UserError
 from qamx.tools.sweep import slurm
-from qamx.tools.sweep.jobs import (
-    PlanEntry,
-    Process,
-    ScheduledRun,
-    SweepFolder,
-    pack,
-    scheduled_runs,
-)
+from qamx.tools.sweep.jobs import Process, Sweep, SweepFolder, scheduled_runs
 from qamx.tools.sweep.local import Pool
 from qamx.tools.sweep.slurm import ClusterSettings, load_cluster
 from qamx.tools.sweep.tuning import select_best
@@ -68,28 +61,6 @@ def explain_costs(costs: Sequence[Cost]) -> str:
     return f"processes: {'; '.join(f'{n} {source}' for source, n in parts.items() if n)}"
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """A suite's runs in a folder, packed into processes."""
-
-    suite: Suite
-    folder: SweepFolder
-    runs: list[ScheduledRun]
-    processes: list[Process]
-    queued: frozenset[str]
-    """Runs with an active Slurm job."""
-
-    @property
-    def waiting(self) -> list[Process]:
-        """The processes to start."""
-        return [
-            process
-            for process in self.processes
-            if not all(run.over for run in process.runs)
-            and not any(r.progress.working or r.run.name in self.queued for r in process.runs)
-        ]
-
-
 def sweep(
     file: Path,
     *,
@@ -120,13 +91,17 @@ def sweep(
             "--on slurm: what the cluster grants is missing; write --cluster FILE (docs/sweeps.md)"
         )
     suite = load_suite(file, overrides)
-    plan = _gather(suite, out or Path("runs") / suite.file.stem, cluster)
+    directory = out or Path("runs") / suite.file.stem
+    if suite.search is not None:
+        suite.runs()  # every mistake before the first trial
+        return _search(suite, directory, overrides, cluster, jobs, on, dry, selected)
+    plan = _gather(suite, directory, cluster)
     if selected is not None:
         return select_best(plan.suite, plan.runs, selected)
     if dry:
         return _show(plan, cluster, on)
     print(_summary(plan), flush=True)
-    _plan(plan)
+    plan.plan()
     if on == "slurm" and cluster is not None:
         return _submit(plan, cluster)
     return _run_here(plan, cluster, jobs)
@@ -137,41 +112,76 @@ def _gather(suite: Suite, directory: Path, cluster: ClusterSettings | None) -> S
     entries = folder.entries()
     active = slurm.active_jobs() if any(entry.job for entry in entries.values()) else {}
     queued = frozenset(name for name, entry in entries.items() if entry.job in active)
-    asked = (cluster and cluster.seeds_per_process) or suite.seeds_per_process
     runs = scheduled_runs(suite.runs(), directory)
-    return Sweep(suite, folder, runs, pack(runs, asked or 1), queued)
+    return Sweep.packed(suite, folder, runs, _seeds_together(suite, cluster), queued)
 
 
-def _plan(sweep: Sweep) -> None:
-    """Writes the plan for `qamx status`, and the specifications of the processes."""
-    jobs = {name: entry.job for name, entry in sweep.folder.entries().items()}
-    sweep.folder.plan(
-        {
-            run.run.name: PlanEntry(process.name, run.total, process.kind, jobs.get(run.run.name))
-            for process in sweep.processes
-            for run in process.runs
-        }
+def _seeds_together(suite: Suite, cluster: ClusterSettings | None) -> int:
+    return (cluster and cluster.seeds_per_process) or suite.seeds_per_process or 1
+
+
+def _search(
+    suite: Suite,
+    directory: Path,
+    overrides: Sequence[str],
+    cluster: ClusterSettings | None,
+    jobs: int | None,
+    on: str,
+    dry: bool,
+    selected: Path | None,
+) -> int:
+    """Runs, submits or shows the trials of a search, or selects the best; returns an exit code."""
+    from qamx.tools.sweep import search
+
+    folder, together = SweepFolder(directory), _seeds_together(suite, cluster)
+    if selected is not None:
+        return select_best(suite, search.complete_runs(suite, folder), selected)
+    if dry:
+        trial, left = search.preview(suite, folder, together)
+        costs = [cost_of(process, {}) for process in trial.processes]
+        hours = left * sum(cost.hours for cost in costs)
+        print(f"{left:,} trials of {len(trial.runs):,} runs, at most {hours:,.2g} GPU hours")
+        print(explain_costs(costs))
+        return ExitCode.DONE
+    gpus = visible_gpus()
+    width = cluster.processes if cluster and on == "slurm" else _width(gpus, cluster, jobs)
+    job = search.SearchJob(
+        directory.resolve(), suite.file.resolve(), tuple(overrides), width, together
     )
-    for process in sweep.waiting:
-        sweep.folder.write_specs(process.name, [run.spec for run in process.runs])
+    if on == "slurm" and cluster is not None:
+        executor = slurm.make_executor(job.directory, f"qamx-{suite.file.stem}", cluster)
+        return search.submit_jobs(suite, job, executor, cluster)
+    stop = StopRequest()
+    with stop.listening():
+        code = job.work(stop)
+    search.print_trials(str(directory), search.trial_statuses(folder))
+    _explain_end(code, directory)
+    return code
 
 
 def _run_here(sweep: Sweep, cluster: ClusterSettings | None, jobs: int | None) -> int:
     gpus = visible_gpus()
-    sharing = 1 if cluster is None else cluster.processes_per_gpu
-    width = jobs or max(len(gpus), 1) * sharing
-    stop = StopRequest()
+    width, stop = _width(gpus, cluster, jobs), StopRequest()
     # A second sweep here would start the same processes.
     with locked(sweep.folder.own), stop.listening():
         names = [process.name for process in sweep.waiting]
         code = Pool(sweep.folder, width, gpus, stop).run(names)
+    _explain_end(code, sweep.folder.directory)
+    if code == ExitCode.DONE and any(run.progress.diverged for run in sweep.runs):
+        return ExitCode.FAILED
+    return code
+
+
+def _width(gpus: Sequence[str], cluster: ClusterSettings | None, jobs: int | None) -> int:
+    """The number of local processes at a time."""
+    return jobs or max(len(gpus), 1) * (1 if cluster is None else cluster.processes_per_gpu)
+
+
+def _explain_end(code: int, directory: Path) -> None:
     if code == ExitCode.INTERRUPTED:
         print("stopped; all state is saved. The same command continues.")
     elif code == ExitCode.FAILED:
-        print(f"some runs failed; qamx status {sweep.folder.directory} shows their last lines")
-    elif any(run.progress.diverged for run in sweep.runs):
-        return ExitCode.FAILED
-    return code
+        print(f"some runs failed; qamx status {directory} shows their last lines")
 
 
 def _submit(sweep: Sweep, cluster: ClusterSettings) -> int:
