@@ -13,6 +13,7 @@ from jaxtyping import Float, PyTree
 from qamx._types import Key
 from qamx._utils.backend import check_jax, keep_programs
 from qamx._utils.checks import checked_observations
+from qamx._utils.hub import local_folder
 from qamx.agents import AbstractAgent
 from qamx.building import build_agent, build_environment
 from qamx.config import Experiment, load
@@ -44,9 +45,11 @@ class TrainedPolicy:
     def load(cls, directory: Path | str) -> Self:
         """The policy of a run, as its newest checkpoint has it.
 
+        **Arguments:** `directory` is the run's folder, or `hf:USER/NAME` on the Hugging Face Hub.
+
         **Raises:** `UserError` if the directory holds no run or no checkpoint.
         """
-        directory = Path(directory)
+        directory = local_folder(directory)
         experiment, agent = load_experiment(directory), load_agent(directory)
         horizon, precision = experiment.agent.horizon, experiment.compute.precision
         return cls(agent, Normalisation.load(directory), horizon, precision)

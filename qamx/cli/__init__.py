@@ -45,6 +45,8 @@ COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     data.add_data,
     policy.add_inspect,
     policy.add_export,
+    policy.add_push,
+    policy.add_pull,
     results.add_diff,
     run.add_verify_resume,
     results.add_doctor,

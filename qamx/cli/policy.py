@@ -10,7 +10,7 @@ from qamx.cli.options import Parser, Subparsers, add_command
 def add_eval(commands: Subparsers) -> None:
     summary = "evaluate a run's policy, also while the run trains"
     parser = add_command(commands, "eval", summary, _eval)
-    parser.path("runs", "RUN", "folders of runs, or of exports", nargs="+")
+    parser.path("runs", "RUN", "folders of runs or exports, or hf:USER/NAME", nargs="+")
     parser.flag("--paired", "compare two runs on the same reset seeds")
     _add_episodes(parser, "episodes on each task (default: the experiment's)")
     parser.integers(("--workers", None, "processes, 0 for none (default: the experiment's)"))
@@ -80,3 +80,22 @@ def add_export(commands: Subparsers) -> None:
     parser.choice("--format", ("bundle", "onnx"), formats, dest="kind", default="bundle")
     parser.path("--out", "DIR", "the folder to write (default: RUN-FORMAT)")
     parser.integers(("--step", None, "of an older checkpoint (default: the newest)"))
+
+
+def add_push(commands: Subparsers) -> None:
+    summary = "publish a run or an exported policy on the Hugging Face Hub"
+    parser = add_command(commands, "push", summary, "qamx.tools.hub:push")
+    parser.path("folder", "RUN", "the folder of a run, or of an exported policy")
+    parser.add_argument("repository", metavar="REPO", help="USER/NAME, made if there is none")
+    license = "identifier of a licence, for the model card (default: unknown)"
+    parser.add_argument("--license", metavar="ID", default="unknown", help=license)
+    parser.flag("--private", "make a private repository")
+    parser.flag("--new-card", "replace the model card that is there")
+
+
+def add_pull(commands: Subparsers) -> None:
+    summary = "download a run or an exported policy from the Hugging Face Hub, and verify it"
+    parser = add_command(commands, "pull", summary, "qamx.tools.hub:pull")
+    parser.add_argument("repository", metavar="REPO", help="USER/NAME, or USER/NAME@REVISION")
+    parser.path("--out", "DIR", "the folder to write (default: runs/NAME)")
+    parser.flag("--trust-code", "allow the experiment to name plugins, which loading imports")

@@ -9,6 +9,7 @@ import numpy as np
 
 from qamx._utils.backend import check_device
 from qamx._utils.checks import checked_observations
+from qamx._utils.hub import local_folder
 from qamx.deploy import metadata as files
 from qamx.deploy.metadata import Metadata, read_metadata
 from qamx.errors import UserError
@@ -28,12 +29,12 @@ class ChunkPolicy(Protocol):
 
 
 def load_policy(folder: Path | str) -> "JaxPolicy | OnnxPolicy":
-    """The policy in a folder that `qamx export` wrote.
+    """The policy in a folder that `qamx export` wrote, or of `hf:USER/NAME` on the Hub.
 
     **Raises:** `UserError` for a folder without one, a file that is missing or damaged, a package
     that is missing, or a bundle that this JAX or this device cannot run.
     """
-    folder = Path(folder)
+    folder = local_folder(folder, configured=False)
     metadata = read_metadata(folder)
     return (JaxPolicy if metadata.kind == "bundle" else OnnxPolicy)(folder, metadata)
 

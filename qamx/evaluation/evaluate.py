@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from qamx._utils.defaults import check_seed
 from qamx._utils.html import write_text
+from qamx._utils.hub import local_folder
 from qamx._utils.machine import use_cpu
 from qamx._utils.terminal import print_table
 from qamx.config import EnvironmentSettings, Experiment, load
@@ -38,15 +39,16 @@ class EvaluationOptions:
     behaviour: bool = False
 
     def open(self, directory: Path) -> PolicySource:
-        """The policy of a run, evaluated with these options.
+        """The policy of a run, also of `hf:USER/NAME`, evaluated with these options.
 
         **Raises:** `UserError` for a run or a number that cannot be.
         """
         if self.seed is not None:
             check_seed("--seed", self.seed)
-        exported = (directory / FILE_NAME).is_file()
-        source = (source_of_export if exported else source_of_run)(directory, self.step)
-        return source.with_episodes(self.episodes, self.workers)
+        folder = local_folder(directory)
+        exported = (folder / FILE_NAME).is_file()
+        source = (source_of_export if exported else source_of_run)(folder, self.step)
+        return replace(source, name=str(directory)).with_episodes(self.episodes, self.workers)
 
     def seed_for(self, source: PolicySource) -> int:
         """The seed of the evaluations of a policy."""
@@ -192,6 +194,7 @@ def experiment_of(folder: Path) -> Experiment:
 
     **Raises:** `UserError` if the folder holds neither.
     """
+    folder = local_folder(folder)
     exported = (folder / FILE_NAME).is_file()
     return load(folder / EXPERIMENT) if exported else load_experiment(folder)
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hub_server import HubServer
 from jax.extend import core
 from short_run import short_run
 
@@ -113,6 +114,16 @@ def loaded(agent: Any, folder: Path) -> JaxPolicy:
 
 
 # --- the same actions ---
+
+
+def test_a_run_of_the_hub_acts_as_the_run(run, tmp_path, monkeypatch):
+    hub = HubServer()
+    hub.replace_hub(monkeypatch, tmp_path)
+    assert main(["push", str(run), "me/maze"]) == 0
+    arguments = np.zeros((1, 2)), jax.random.key(0)
+    there, here = (TrainedPolicy.load(place).act(*arguments) for place in ("hf:me/maze", run))
+    np.testing.assert_array_equal(there, here)
+    hub.close()
 
 
 @pytest.mark.usefixtures("optimised")  # as a policy is deployed

@@ -37,6 +37,7 @@ WINDOW = (
 )
 _BENCH = "--size tiny --rounds 1 --updates 1"
 
+_HUB = "`tests/tools/test_hub.py` has a Hub of its own"
 _SLURM = "`nox -s slurm` has a real Slurm, which this session has not"
 _LONG = "full size takes minutes to hours; every step is taken, but few of them"
 _SETS = "full data sets take minutes to hours and gigabytes; a few episodes are made"
@@ -120,6 +121,10 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         Change(f"--steps 120 --directory data/other --set data.steps=100 {_RECORDS}", _LONG),
     ),
     # looking at policies
+    *(
+        ("deploy.md", f"qamx {command} *me/maze*", Change("--help", _HUB))
+        for command in ("push", "pull", "eval")
+    ),
     ("evaluation.md", "qamx eval * --step *", Change("--step 40 --episodes 2", _LONG)),
     ("evaluation.md", "qamx eval *", Change("--episodes 2", _LONG)),
     ("evaluation.md", "qamx video *", Change("--episodes 1 --size 64", _LONG)),
@@ -135,6 +140,13 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         "qamx sweep experiments/suites/table1.toml --on slurm *",
         Change("--dry-run", _SLURM),
     ),
+    (
+        "sweeps.md",
+        "qamx sweep experiments/suites/search.toml --select *",
+        Change(statuses=(2,), why="no trial has been run"),
+    ),
+    ("sweeps.md", "qamx sweep experiments/suites/search.toml *", Change("--dry-run", _LONG)),
+    ("sweeps.md", "qamx status runs/search", Change(statuses=(2,), why="as above")),
     ("cluster.md", "qamx sweep experiments/suites/cubes.toml *", Change("--dry-run", _SLURM)),
     ("reproduction.md", "timeout * 570 *", Change(f"--set {WINDOW}", _LONG)),
     ("reproduction.md", "qamx sweep * --out runs/slice", Change("--dry-run", _LONG)),

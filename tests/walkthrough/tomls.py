@@ -27,7 +27,9 @@ def load_as_what_it_is(block: Block, folder: Path) -> None:
         an_entry_point(table, folder)
     elif table.keys() & {"suite", "group"}:
         file = _file(block, folder, "experiments/suites/shown.toml")
-        assert len(load_suite(file).runs()) > 0
+        suite = load_suite(file)
+        suite.runs()  # which validates all of them
+        assert len(suite) > 0
     elif table.keys() <= ClusterSettings.model_fields.keys():
         load_cluster(_file(block, folder, "cluster.toml"))
     elif "extends" in table or {"environment", "agent"} <= table.keys():
