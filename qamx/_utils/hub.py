@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qamx._utils.files import TextError, package_version, read_text
-from qamx.errors import UserError, named
+from qamx.errors import UserError, install_extra, named
 
 PREFIX = "hf:"
 """Begins the address of a repository, `hf:USER/NAME` or `hf:USER/NAME@REVISION`."""
@@ -84,7 +84,7 @@ def hub_errors(repository: str) -> Iterator[None]:
         from huggingface_hub import errors
     except ModuleNotFoundError as error:
         raise UserError(
-            f'{PREFIX}{repository}: needs huggingface_hub; pip install "qamx[hub]"'
+            f"{PREFIX}{repository}: needs huggingface_hub: {install_extra('hub')}"
         ) from error
     # Of httpx or of its successor, whichever the library uses.
     http_error: Any = next(e for e in errors.HfHubHTTPError.__mro__ if e.__name__ == "HTTPError")

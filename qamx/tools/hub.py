@@ -121,7 +121,8 @@ class PublishedPolicy:
             f"# {self.experiment['name']}\n\n"
             f"A policy trained with qamx{', exported with qamx export' * self.exported}.\n\n"
             f"| | |\n|---|---|\n{table}\n{code}\n## Load\n\n"
-            f'```bash\npip install "qamx[hub]"\nqamx eval {PREFIX}{repository}\n```\n\n'
+            f"In an environment with qamx and its extra `hub`:\n\n"
+            f"```bash\nqamx eval {PREFIX}{repository}\n```\n\n"
             f'```python\n{use}("{PREFIX}{repository}")\n```\n'
         )
 

@@ -412,7 +412,7 @@ def test_without_optuna_the_message_says_what_to_install(write, monkeypatch, cap
     monkeypatch.delattr("qamx.tools.sweep.search")
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep", str(write())]) == 2
-    assert 'pip install "qamx[search]"' in capsys.readouterr().err
+    assert 'pip install -e ".[search]"' in capsys.readouterr().err
 
 
 FAULTS = Path(__file__).parents[1] / "faults"

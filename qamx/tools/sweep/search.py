@@ -19,7 +19,7 @@ from qamx.config import Suite, load_suite
 from qamx.config.messages import ConfigError
 from qamx.config.search import ChoiceSettings, Parameter, SearchSettings
 from qamx.config.suite import to_toml
-from qamx.errors import ExitCode, UserError
+from qamx.errors import ExitCode, UserError, install_extra
 from qamx.tools.sweep.jobs import ScheduledRun, Sweep, SweepFolder, scheduled_runs
 from qamx.tools.sweep.local import POLL_SECONDS, Pool
 from qamx.tools.sweep.slurm import ClusterSettings, active_jobs, run_in_job, submit
@@ -30,7 +30,7 @@ try:
     from optuna.storages.journal import JournalFileBackend
     from optuna.trial import FrozenTrial, TrialState
 except ModuleNotFoundError as error:
-    raise UserError('a search needs Optuna; pip install "qamx[search]"') from error
+    raise UserError(f"a search needs Optuna: {install_extra('search')}") from error
 
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
