@@ -196,4 +196,4 @@ def test_without_a_connection_the_message_says_so(hub, tmp_path, capsys):
 def test_without_the_library_the_message_says_what_to_install(monkeypatch, capsys, words):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     said = 'hf:me/maze: needs huggingface_hub: pip install -e ".[hub]"'
-    assert refused(*words, capsys=capsys) == said
+    assert refused(*words, capsys=capsys).startswith(said)
