@@ -27,7 +27,7 @@ examples:
   qamx data generate cube-double-play
   qamx data download antmaze-large-navigate
   qamx data inspect ogbench:cube-double-play-v0 --html report.html
-  qamx inspect runs/one --flow
+  qamx inspect runs/one --html
   qamx diff runs/one runs/other
 """
 

@@ -41,7 +41,7 @@ def _add_download(actions: Subparsers) -> None:
     parser.add_argument("--jobs", **jobs, help="files at a time (default: 4)")
     mirror = "fetch from here alone (default: $QAMX_MIRROR, else OGBench's, then a public copy)"
     parser.add_argument("--mirror", metavar="URL", help=mirror)
-    parser.flag("--again", "download existing files again")
+    parser.flag("--force", "download existing files again")
 
 
 def _add_inspect(actions: Subparsers) -> None:
@@ -55,7 +55,7 @@ def _add_inspect(actions: Subparsers) -> None:
     parser.integers(
         ("--task", None, "of the environment (default: all of them)"),
         ("--horizon", None, "steps of a chunk (default: the experiment's, or 5)"),
-        ("--shards", None, "look at the first N (default: all)"),
+        ("--shards", None, "inspect the first N (default: all)"),
     )
     parser.data_directory()
     parser.path("--html", "FILE", "write a page with figures")
@@ -64,7 +64,7 @@ def _add_inspect(actions: Subparsers) -> None:
 
 
 def _add_expert(actions: Subparsers) -> None:
-    summary = "train the policy that walks in ant or humanoid mazes, or resume"
+    summary = "train or resume the locomotion expert of antmaze-* or humanoidmaze-* data"
     parser = add_command(actions, "expert", summary, "qamx.tools.train_expert:train_expert")
     parser.choice("walker", ("ant", "humanoid"), "ant or humanoid", metavar="NAME")
     steps = "environment steps (default: OGBench's, 400 thousand or 40 million)"

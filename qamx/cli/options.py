@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         """Adds the arguments that name an experiment, its changes and its seed."""
         self.path("file", "FILE", "an experiment, TOML, or a name such as c4_qam_edit")
         self.overrides()
-        self.integers(("--seed", None, "take the place of the file's seed"))
+        self.integers(("--seed", None, "override the seed"))
 
     def overrides(self) -> None:
         """Adds the option `--set`."""

@@ -8,7 +8,7 @@ from qamx.cli.options import Parser, Subparsers, add_command
 
 
 def add_eval(commands: Subparsers) -> None:
-    summary = "evaluate a run's policy, also while the run trains"
+    summary = "evaluate a run's latest checkpoint (safe during training)"
     parser = add_command(commands, "eval", summary, _eval)
     parser.path("runs", "RUN", "folders of runs or exports, or hf:USER/NAME", nargs="+")
     parser.flag("--paired", "compare two runs on the same reset seeds")
@@ -52,7 +52,7 @@ def _add_episodes(parser: Parser, episodes: str) -> None:
         ("--seed", None, "of resets and of the policy's draws (default: the run's)"),
         ("--step", None, "of an older checkpoint that is kept (default: the newest)"),
     )
-    parser.flag("--behaviour", "also its clone of the data")
+    parser.flag("--behaviour", "also evaluate behaviour cloning")
 
 
 def add_inspect(commands: Subparsers) -> None:
@@ -60,7 +60,7 @@ def add_inspect(commands: Subparsers) -> None:
     function = "qamx.tools.inspect_policy.output:inspect_run"
     parser = add_command(commands, "inspect", summary, function)
     parser.run_folders("directory")
-    parser.flag("--flow", "write figures as a page, too")
+    parser.flag("--html", "also write a page with figures")
     states = "rows of the data by number, or resets, or FILE.npz with observations"
     parser.several("--state", "WHERE", states, dest="where")
     parser.integers(

@@ -7,14 +7,14 @@ from qamx.cli.options import Subparsers, add_command
 
 
 def add_sweep(commands: Subparsers) -> None:
-    summary = "train every run of a suite, here or on Slurm; again: resume"
+    summary = "run a suite locally or on Slurm; run again to resume"
     parser = add_command(commands, "sweep", summary, "qamx.tools.sweep.sweep:sweep")
     parser.path("file", "SUITE", "a suite, TOML, or a name such as table1")
     parser.overrides()
     parser.path("--out", "DIR", "the sweep's folder (default: runs/SUITE)")
     on = "where its processes run (default: local)"
     parser.choice("--on", ("local", "slurm"), on, default="local")
-    parser.path("--cluster", "FILE", "what a job gets and holds, TOML", dest="cluster_file")
+    parser.path("--cluster", "FILE", "Slurm resources of a job, TOML", dest="cluster_file")
     parser.integers(("--jobs", None, "local processes at a time (default: one a GPU)"))
     parser.flag("--dry-run", "print jobs and estimated GPU hours, start nothing", dest="dry")
     select = "of a complete tuning suite, write the suite of the best settings to FILE"
@@ -22,7 +22,7 @@ def add_sweep(commands: Subparsers) -> None:
 
 
 def add_status(commands: Subparsers) -> None:
-    summary = "show the progress of runs, and the last message of failed ones"
+    summary = "show progress, and the last log lines of failed runs"
     parser = add_command(commands, "status", summary, "qamx.tools.sweep.status:status")
     directory = "of a run, a sweep, or several (default: runs)"
     parser.path("directory", "DIR", directory, nargs="?", default=Path("runs"))
@@ -59,7 +59,7 @@ def add_compare(commands: Subparsers) -> None:
 
 
 def add_plan(commands: Subparsers) -> None:
-    summary = "compute the seeds that tell two published methods apart, and their cost"
+    summary = "power analysis: seeds and GPU hours to tell two published methods apart"
     parser = add_command(commands, "plan", summary, "qamx.tools.results.power:plan")
     parser.add_argument("methods", nargs=2, metavar="METHOD", help="such as qam_edit fql")
     domain = "such as cube-double-play or its code c2, or all"
@@ -75,17 +75,17 @@ def add_plan(commands: Subparsers) -> None:
 
 
 def add_diff(commands: Subparsers) -> None:
-    summary = "explain why two runs differ, and since which step"
+    summary = "compare config, data and versions of two runs, and find where their logs diverge"
     add_command(commands, "diff", summary, "qamx.tools.diff:diff").run_folders("one", "other")
 
 
 def add_doctor(commands: Subparsers) -> None:
-    summary = "report what this machine lacks, with remedies"
+    summary = "check this machine's setup, and suggest fixes"
     add_command(commands, "doctor", summary, "qamx.tools.doctor:doctor")
 
 
 def add_bench(commands: Subparsers) -> None:
-    summary = "measure what a method's updates cost here, on random data"
+    summary = "benchmark training speed on this machine"
     parser = add_command(commands, "bench", summary, "qamx.tools.bench:bench")
     parser.several("--method", "NAME", "default: two", dest="methods")
     parser.device(dest="device")
@@ -98,9 +98,9 @@ def add_bench(commands: Subparsers) -> None:
     precisions = ("tf32", "float32", "bfloat16")
     parser.choice("--precision", precisions, "as [compute]", default="tf32")
     parser.integers(
-        ("--observation", None, "entries of an observation (default: the size's)"),
-        ("--action", None, "entries of an action (default: the size's)"),
+        ("--observation", None, "dimensions of an observation (default: the size's)"),
+        ("--action", None, "dimensions of an action (default: the size's)"),
         ("--updates", None, "updates in a timed call (default: by size)"),
-        ("--rounds", 5, "the shortest counts (default: 5)"),
+        ("--rounds", 5, "timing rounds, of which the fastest is reported (default: 5)"),
     )
     parser.json("all figures")

@@ -13,7 +13,7 @@ def add_run(commands: Subparsers) -> None:
     parser = add_command(commands, "run", "train and evaluate the policy of an experiment", _run)
     parser.experiment()
     parser.path("--out", "DIR", "the run's folder (default: runs/NAME-taskK-seedN)")
-    seeds = "N runs, of the file's seed and 10001 more each; with --out in DIR/seedN"
+    seeds = "train N seeds: S, S+10001, ... from the file's seed S; with --out in DIR/seedN"
     parser.integers(("--seeds", None, seeds))
     parser.device()
     modes = "seeds as one program or one after the other (default: what is faster here)"
@@ -99,7 +99,7 @@ def add_completion(commands: Subparsers) -> None:
 
 
 def add_verify_resume(commands: Subparsers) -> None:
-    summary = "kill and resume a short run, and compare it with an uninterrupted one"
+    summary = "test that an interrupted run resumes exactly"
     function = "qamx.tools.verify_resume:verify_resume"
     parser = add_command(commands, "verify-resume", summary, function)
     parser.experiment()

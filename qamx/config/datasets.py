@@ -215,7 +215,7 @@ def known_walker(address: str) -> str:
     return address
 
 
-@registry.datasets.add("walk", "random steps of an ant or a humanoid, played when a run begins")
+@registry.datasets.add("walk", "random actions of an ant or a humanoid, drawn when a run begins")
 class WalkDataSettings(DataSettings):
     """Random steps of a walker."""
 

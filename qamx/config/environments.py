@@ -172,7 +172,7 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
 
 
 @registry.environments.add(
-    "walk", "an ant or a humanoid told where to walk, which the experts of mazes learn"
+    "walk", "locomotion of an ant or a humanoid in a given direction, for the experts"
 )
 class WalkEnvironmentSettings(EnvironmentSettings):
     """An ant or a humanoid that is told where to walk."""

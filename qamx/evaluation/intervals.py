@@ -43,7 +43,7 @@ class Pairing:
 
     @property
     def difference(self) -> float:
-        """The second success rate less the first."""
+        """The second success rate minus the first."""
         return (self.second - self.first) / self.episodes
 
     def interval(self) -> tuple[float, float]:

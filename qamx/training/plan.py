@@ -136,7 +136,7 @@ def validate_problem(plan: RunPlan, offline: Transitions, environment: EnvHandle
     sizes = offline.observations.shape[1], offline.actions.shape[1]
     if sizes != expected:
         raise UserError(
-            f"the data has observations of {sizes[0]} and actions of {sizes[1]} entries, the "
+            f"the data has observations of {sizes[0]} and actions of {sizes[1]} dimensions, the "
             f"environment {expected[0]} and {expected[1]}; name data of this environment"
         )
     if plan.schedule.online_steps and limit is not None and limit < horizon:

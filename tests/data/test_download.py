@@ -443,7 +443,7 @@ def test_another_file_than_the_recorded_one_is_refused(tmp_path, server):
     server.files[TRAIN] = new = archive(2)
     said = refused(server, tmp_path)
     assert f"expected {sha256(TRAINING)} but got {sha256(new)}" in said
-    assert "--again takes it as it is now" in said
+    assert "--force takes it as it is now" in said
     assert not (tmp_path / TRAIN).exists()
     assert server.sent(TRAIN) == [SIZE, len(new), len(new)]
 
@@ -755,7 +755,7 @@ def test_a_file_that_changed_is_named_with_both_hashes(tmp_path, server):
     assert said.startswith(f"{tmp_path / TRAIN}: changed\n  then: {SIZE:,} bytes, SHA-256 ")
     assert sha256(TRAINING) in said
     assert sha256(changed) in said
-    assert "--again" in said
+    assert "--force" in said
     assert len(server.gets(TRAIN)) == 1
     fetch(server, tmp_path, again=True)
     assert (tmp_path / TRAIN).read_bytes() == TRAINING

@@ -302,7 +302,7 @@ def test_units_do_not_hide_what_hardly_varies(kind, keys, capsys):
     source, _ = in_policy_units(raw, Corner, settings_of("npz:mine", **keys), environment())
     (finding,) = (one for one in inspected(source).findings if one.id == kind)
     assert (finding.level, finding.where) == ("warn", "shard 0")
-    assert "; entry " in finding.found
+    assert "; dimension " in finding.found
     ValidatedData(source, "mine:x", HORIZON).load(0)
     assert f"warning: mine:x, shard 0: {finding.found}; " in capsys.readouterr().err
 

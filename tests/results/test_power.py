@@ -89,7 +89,7 @@ def test_a_plan_says_seeds_and_cost(capsys):
     assert main(["plan", "qam", "fql", "--domain", "c2", "--episodes", "30"]) == 0
     told = capsys.readouterr().out
     assert "which method is better is not known" not in told
-    assert "12 seeds and 30 episodes find differences from" in told
+    assert "12 seeds x 30 episodes detect differences >=" in told
 
 
 @pytest.mark.parametrize(

@@ -121,13 +121,13 @@ def test_hours_are_the_paper_s_scaled_by_steps_or_those_measured_here(suite, tmp
     processes = pack(scheduled_runs(load_suite(suite).runs(), tmp_path), 3)
     stated = cost_of(processes[0], measured_rates(processes))
     assert stated.hours == pytest.approx(3 * 1000 / 1_500_000 * 3)
-    assert "3 hours that the paper's authors state" in explain_costs([stated])
+    assert "authors' 3 h per 1.5M steps (A5000), scaled; not measured" in explain_costs([stated])
     for seed in (1, 2, 3):
         fake_run(run_of(tmp_path, seed), saved={100: 50.0, 200: 100.0})
     processes = pack(scheduled_runs(load_suite(suite).runs(), tmp_path), 3)
     measured = cost_of(processes[0], measured_rates(processes))
     assert measured.hours == pytest.approx(800 / 2.0 / 3600)
-    assert explain_costs([measured]) == "processes: 1 at the rates measured here"
+    assert explain_costs([measured]) == "Estimate: rates measured here (1 processes)"
 
 
 # Cluster files

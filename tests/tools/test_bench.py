@@ -65,7 +65,7 @@ def test_it_runs_without_simulators_and_checkpoints(tmp_path):
         env={"PATH": ""} | {k: v for k, v in os.environ.items() if k.startswith(("JAX_", "XLA_"))},
     )
     assert done.returncode == 0, done.stderr
-    assert "over a host loop" in done.stdout
+    assert "speed-up over a host loop" in done.stdout
     report = json.loads((tmp_path / "b.json").read_text())
     (figures,) = report["methods"]
     assert (report["backend"], report["size"], figures["method"]) == ("cpu", "tiny", "rebrac")

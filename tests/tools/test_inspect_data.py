@@ -173,7 +173,7 @@ def test_a_terminal_gets_tables(folder, monkeypatch, capsys):
     run(folder)
     printed = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
     assert "│ warning │ actions-saturated" in printed
-    assert "a run starts with warnings" in printed
+    assert "usable, with warnings" in printed
 
 
 # --- sources of any scheme that is registered ---

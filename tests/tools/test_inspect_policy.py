@@ -410,7 +410,7 @@ def test_a_run_is_looked_at_while_it_is_held_and_left_as_it_is(run_folder, tmp_p
     with locked(run_folder):
         before = contents(run_folder)
         file, out = tmp_path / "numbers.json", tmp_path / "page"
-        assert look(run_folder, "--flow", "--out", str(out), "--json", str(file)) == 0
+        assert look(run_folder, "--html", "--out", str(out), "--json", str(file)) == 0
         assert contents(run_folder) == before
     said = capsys.readouterr().out
     assert "qam on pointmaze-medium-navigate task1" in said
@@ -527,5 +527,5 @@ def test_without_data_or_checkpoint(run_folder, tmp_path, capsys):
 
 def test_figures_without_matplotlib_name_the_extra(run_folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert look(run_folder, "--flow") == 2
+    assert look(run_folder, "--html") == 2
     assert 'pip install -e ".[plot]"' in capsys.readouterr().err

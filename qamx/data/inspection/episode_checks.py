@@ -162,7 +162,7 @@ def _check_shuffled(data: DatasetStatistics) -> Iterator[Finding]:
             "warn",
             f"observations: from one row to the next they change by {steps / apart:.0%} of the "
             "difference between any two rows",
-            "if rows are shuffled, steps and chunks belong to no episode that was ever played",
+            "if rows are shuffled, transitions and chunks are invalid",
             "keep the rows of an episode together, in the order of time",
         )
 

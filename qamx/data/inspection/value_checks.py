@@ -37,9 +37,9 @@ def at_bound(actions: Float[np.ndarray, "rows act"]) -> Bool[np.ndarray, "rows a
 
 
 def _entries(marked: Marked) -> str:
-    """`in 2 of 7 entries (0, 3)`."""
+    """`in 2 of 7 dimensions (0, 3)`."""
     entries = np.flatnonzero(marked)
-    return f"in {len(entries)} of {len(marked)} entries ({listed(entries)})"
+    return f"in {len(entries)} of {len(marked)} dimensions ({listed(entries)})"
 
 
 # --- observations ---
@@ -85,8 +85,8 @@ def find_nearly_constant(
             "leave them out, or store them without their offset or in a smaller unit, in the data "
             "and the environment"
         )
-    found = f"{name}: nearly constant {_entries(marked)}; entry {first} deviates by "
-    found += f"{deviation[first]:.2g} from {middle[first]:.4g}"
+    found = f"{name}: nearly constant {_entries(marked)}; dimension {first} has a std of "
+    found += f"{deviation[first]:.2g} around {middle[first]:.4g}"
     yield Finding(f"{name}-nearly-constant", "warn", found, effect, remedy)
 
 
@@ -106,9 +106,9 @@ def check_scales(data: DatasetStatistics) -> Iterator[Finding]:
     yield Finding(
         "observations-unscaled",
         "warn",
-        f"observations: far larger than 1 or than the others {_entries(large)}; entry {most} is "
-        f"typically {typical[most]:.3g}",
-        "large entries dominate the small ones, and networks learn slowly or diverge",
+        f"observations: far larger than 1 or than the others {_entries(large)}; dimension {most} "
+        f"is typically {typical[most]:.3g}",
+        "large dimensions dominate the small ones, and networks learn slowly or diverge",
         "write data.normalise_observations = true",
     )
 
@@ -131,11 +131,11 @@ def check_outliers(data: DatasetStatistics) -> Iterator[Finding]:
     yield Finding(
         "observations-outliers",
         "warn",
-        f"observations: {value:.4g} in row {row:,}, entry {entry}, where 99% lie between "
+        f"observations: {value:.4g} in row {row:,}, dimension {entry}, where 99% lie between "
         f"{low[entry]:.4g} and {high[entry]:.4g}"
-        + (f"; {more} more entries have such values" if more else ""),
+        + (f"; {more} more dimensions have such values" if more else ""),
         "one such row makes a step of the optimiser that undoes many, and spoils the mean and "
-        "deviation of normalisation",
+        "standard deviation of normalisation",
         "correct the row or remove the episode",
     )
 
@@ -176,7 +176,7 @@ def check_jumps(data: DatasetStatistics) -> Iterator[Finding]:
         "warn",
         f"observations: {counted(count, 'jump')} in mid-episode, the largest in row {row:,}: "
         f"{leap[row]:.1f} times the change that 99% of the rows stay below, on average over the "
-        "entries",
+        "dimensions",
         "the critic learns values across steps that no action can make: rows are missing, or an "
         "episode's end is not marked",
         "mark an end before each jump, or restore the rows",

@@ -109,7 +109,7 @@ def check_recorded(directory: Path, files: Sequence[str]) -> None:
         file: Record(checksum, path.stat().st_size, "")
         for (file, path), checksum in zip(paths.items(), checksums, strict=True)
     }
-    _refuse_changed(directory, records, now, "qamx data download NAME --again")
+    _refuse_changed(directory, records, now, "qamx data download NAME --force")
 
 
 def _refuse_changed(
@@ -398,7 +398,7 @@ def _fetch_verified(transfer: http.Transfer, url: str, expected: Record | None) 
         else:
             problem = (
                 f"twice not the file that was recorded (expected {expected.sha256} but got "
-                f"{record.sha256}); if it may have changed there, --again takes it as it is now"
+                f"{record.sha256}); if it may have changed there, --force takes it as it is now"
             )
         transfer.part.discard()
     raise http.ServerError(f"{url}: {problem}")
@@ -490,7 +490,7 @@ def _verify(job: DownloadJob, files: Sequence[str]) -> None:
         record = Record.of(path, "found in the data directory")
         if file not in records:
             if (damage := find_damage(path)) is not None:
-                raise UserError(f"{path}: {damage}; remove it, or fetch the set again with --again")
+                raise UserError(f"{path}: {damage}; remove it, or fetch the set again with --force")
             add_record(directory, file, record)
             job.log(f"{path}: recorded as it is, {record}")
         elif record == records[file]:
@@ -498,7 +498,7 @@ def _verify(job: DownloadJob, files: Sequence[str]) -> None:
         return record
 
     now = dict(zip(files, map_in_threads(verify, files, job.jobs, job.stop), strict=True))
-    _refuse_changed(directory, records, now, "--again")
+    _refuse_changed(directory, records, now, "--force")
 
 
 @contextlib.contextmanager

@@ -189,7 +189,7 @@ class DataReport:
             "source": self.name,
             "horizon": self.horizon,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
-            "shards": {"looked_at": self.shards[0], "of": self.shards[1]},
+            "shards": {"inspected": self.shards[0], "of": self.shards[1]},
             "data": self.summary.to_dict() if self.summary else None,
             "tasks": {name: rewards.to_dict() for name, rewards in self.rewards.items()},
             "validation_rows": self.validation_rows,
@@ -318,12 +318,12 @@ def _unsolved(rewards: dict[str, RewardSummary]) -> Iterator[Finding]:
 
 
 def _unreadable(error: UserError, where: str) -> Finding:
-    effect = "a run ends when it comes to this data"
+    effect = "training will stop when it reaches this data"
     return Finding("unreadable", "refuse", str(error), effect, where=where)
 
 
 def _other_sizes(sizes: tuple[int, int], expected: tuple[int, int], owner: str) -> Finding:
-    found = f"observations of {sizes[0]} and actions of {sizes[1]} entries, and {owner} has "
+    found = f"observations of {sizes[0]} and actions of {sizes[1]} dimensions, and {owner} has "
     found += f"{expected[0]} and {expected[1]}"
     effect = "a policy cannot act with other sizes than it learned with"
     remedy = "name data of this environment in data.source"

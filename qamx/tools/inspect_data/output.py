@@ -108,7 +108,7 @@ def page(report: DataReport) -> str:
 def verdict(report: DataReport) -> str:
     """The effect on a run, in one line."""
     refused, warnings, notes = map(report.count, LEVELS)
-    effect = "a run starts with warnings" if warnings else "sound"
+    effect = "usable, with warnings" if warnings else "OK, no problems"
     if refused:
         effect = "a run refuses this data"
     return f"{effect} (refused: {refused}, warnings: {warnings}, notes: {notes})"
@@ -117,7 +117,7 @@ def verdict(report: DataReport) -> str:
 def size_rows(report: DataReport) -> list[tuple[str, str]]:
     """Sizes and ranges: a name and a text each."""
     inspected, total = report.shards
-    rows = [("shards", f"{inspected:,} of {total:,} looked at")] if total > 1 else []
+    rows = [("shards", f"{inspected:,} of {total:,} inspected")] if total > 1 else []
     if (summary := report.summary) is not None:
         (low, high), (least, most) = summary.observation_range, summary.action_range
         share = f"{summary.window_share:.1%}" if summary.window_share < 1 else "all"
@@ -131,8 +131,8 @@ def size_rows(report: DataReport) -> list[tuple[str, str]]:
             ("transitions", f"{summary.rows:,}"),
             ("episodes", f"{len(summary.lengths):,} of {lengths}"),
             ("windows", f"of {report.horizon} steps: {share} lie inside an episode"),
-            ("observations", f"{len(low)} entries, from {low.min():.4g} to {high.max():.4g}"),
-            ("actions", f"{len(least)} entries, from {least.min():.4g} to {most.max():.4g}"),
+            ("observations", f"{len(low)} dimensions, from {low.min():.4g} to {high.max():.4g}"),
+            ("actions", f"{len(least)} dimensions, from {least.min():.4g} to {most.max():.4g}"),
             ("at ±1", f"{bound} of the rows"),
         ]
     if report.validation_rows is not None:
@@ -177,14 +177,14 @@ def figures(report: DataReport, summary: DatasetSummary) -> list[str]:
             lambda figure: _draw_lengths(figure, summary, report.horizon),
         ),
         svg_figure(
-            "Observations, entry by entry",
+            "Observations by dimension",
             "Blue bars hold the middle 99% of the values, dots are medians, thin lines reach "
             "from the smallest value to the largest.",
             3.2,
             lambda figure: _draw_ranges(figure, summary),
         ),
         svg_figure(
-            "Actions, entry by entry",
+            "Actions by dimension",
             "Share of the rows by value; orange: at ±1, where actions are cut off.",
             1.7 * lines + 0.3,
             lambda figure: _draw_actions(figure, summary, lines),
@@ -225,7 +225,7 @@ def _draw_ranges(figure: "Figure", summary: DatasetSummary) -> None:
     if reach.max() > 50 * max(typical, 1e-9):
         axes.set_yscale("symlog", linthresh=max(typical, 1e-6))
         axes.set_ylabel("value, logarithmic")
-    axes.set(xlabel="entry", xlim=(-0.7, len(low) - 0.3))
+    axes.set(xlabel="dimension", xlim=(-0.7, len(low) - 0.3))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -71,7 +71,7 @@ FAULTS = {
         "the base flow is too steep: train it longer, or take more agent.flow_steps",
     ),
     "gradient-blocked": (
-        "entries without a gradient are outside the box; only the base brings them back",
+        "dimensions without a gradient are outside the box; only the base brings them back",
         "lower agent.inverse_temperature",
     ),
     "not-matched": (
@@ -178,7 +178,7 @@ def _tilt(report: PolicyReport) -> CheckResult | None:
     tilt = tau * deviation
     return _result(
         "tilt, tau x spread of Q",
-        f"{tilt:.3g} (tau {tau:.3g}, deviation of Q {deviation:.3g})",
+        f"{tilt:.3g} (tau {tau:.3g}, std of Q {deviation:.3g})",
         f"{WEAK_TILT:g} to {STRONG_TILT:g}, best 1 to 30",
         {"tilt-weak": tilt < WEAK_TILT, "tilt-strong": tilt > STRONG_TILT},
     )
@@ -191,7 +191,7 @@ def _path_kl(report: PolicyReport) -> CheckResult | None:
     per_step, per_entry = total / report.horizon, total / report.acting.actions.shape[-1]
     return _result(
         "path KL",
-        f"{total:.3g} nats a chunk, {per_step:.3g} a step, {per_entry:.3g} an entry",
+        f"{total:.3g} nats a chunk, {per_step:.3g} a step, {per_entry:.3g} a dimension",
         f"above 0, below {DEAR:g} tau x gain ({tau_gain:.3g})",
         {
             "unchanged": report.is_unchanged,
@@ -240,7 +240,7 @@ def _adjoint(report: PolicyReport) -> CheckResult | None:
     start, end = sizes[0], sizes[-1]
     return _result(
         "adjoint |g|",
-        f"{end:.3g} at t = 1, {start:.2g} at t = 0; none in {blocked:.0%} of entries",
+        f"{end:.3g} at t = 1, {start:.2g} at t = 0; zero in {blocked:.0%} of dimensions",
         "not 0, largest near t = 1",
         {
             "adjoint-zero": end == 0.0,
@@ -259,8 +259,8 @@ def _residual(report: PolicyReport) -> CheckResult | None:
     if target == 0.0:
         return None
     return _result(
-        "adjoint matching leaves",
-        f"{residual / target:.3g} of |sigma g|² = {target:.3g}",
+        "unexplained adjoint target",
+        f"{residual / target:.2f} of |sigma g|² = {target:.3g}",
         f"up to {UNMATCHED:g}, the noise of the paths",
         {"not-matched": residual / target > UNMATCHED},
     )

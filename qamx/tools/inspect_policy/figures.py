@@ -69,7 +69,7 @@ def action_figure(report: PolicyReport) -> tuple[str, Draw, float]:
         return caption, _draw_landscapes, 3.5
     names = " and ".join(dict.fromkeys(_name(report, entry) for entry in _entries(report)))
     caption = (
-        f"Sampled chunks in the two entries of the action that vary most ({names}), "
+        f"Sampled chunks in the two dimensions of the action that vary most ({names}), "
         "coloured by the pessimistic critic, bright is good; a row a policy. Grey crosses: the "
         "data's actions at the nearest states. Healthy: below, points are brighter than above and "
         "still among the data's."
@@ -90,7 +90,7 @@ def _entries(report: PolicyReport) -> np.ndarray:
 def _name(report: PolicyReport, entry: int) -> str:
     size = report.acting.actions.shape[-1] // report.horizon
     step, inside = divmod(int(entry), size)
-    return f"action {step}, entry {inside}"
+    return f"action {step}, dimension {inside}"
 
 
 def _frame(axes: "Axes", title: str) -> None:
@@ -124,8 +124,8 @@ def _draw_landscapes(figure: "Figure", report: PolicyReport) -> None:
             x, y = stage.actions[state][:, first].T
             panel.plot(x, y, "o", color=colour, mec="white", mew=0.5, ms=4.5, label=name)
         _frame(panel, report.states.names[state])
-        panel.set_xlabel("first action, entry 0")
-    axes[0].set_ylabel("first action, entry 1")
+        panel.set_xlabel("first action, dimension 0")
+    axes[0].set_ylabel("first action, dimension 1")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
 
 
@@ -191,7 +191,7 @@ def draw_critic(figure: "Figure", report: PolicyReport) -> None:
     gains = np.sort(report.gains)
     axes[1].bar(np.arange(len(gains)), gains, color=[ACTING if g > 0 else BASE for g in gains])
     axes[1].axhline(0, color="black", lw=0.8)
-    axes[1].set(xlabel="states, in order", ylabel="critic's gain, acting less base", xticks=[])
+    axes[1].set(xlabel="states, in order", ylabel="Q(policy) - Q(base)", xticks=[])
 
 
 def draw_costs(figure: "Figure", report: PolicyReport) -> None:
@@ -246,7 +246,9 @@ def draw_calibration(figure: "Figure", report: PolicyReport) -> None:
         axes[0].plot(ends, ends, color="black", lw=1, label="value = return")
         axes[0].legend(loc="best")
     axes[0].set(xlabel="return in the data", ylabel="pessimistic critic there")
-    axes[0].set_title(f"{np.mean(known):.0%} of {len(known)} windows: the others end too early")
+    axes[0].set_title(
+        f"{np.sum(known)} of {len(known)} windows; the rest end before their return is known"
+    )
     _draw_values(axes[1], report, values)
 
 

@@ -35,7 +35,7 @@ CHECK_HEADER = ("", "found", "healthy", "")
 def inspect_run(
     directory: Path,
     *,
-    flow: bool,
+    html: bool,
     where: Sequence[str],
     states: int,
     samples: int,
@@ -43,7 +43,7 @@ def inspect_run(
     out: Path | None,
     file: Path | None,
 ) -> None:
-    """Prints a report on a run's policy, and with `flow` writes its figures as a page.
+    """Prints a report on a run's policy, and with `html` writes its figures as a page.
 
     **Arguments:** `where` names the states, or is empty for `states` of them; `out` is the
     page's folder, by default next to the run's; `file` takes all numbers as JSON.
@@ -54,16 +54,16 @@ def inspect_run(
     for name, number, least in (("--states", states, 1), ("--samples", samples, 2)):
         if number < least:
             raise UserError(f"{name}: found {number}; write an integer of at least {least}")
-    if flow:
-        require_matplotlib("--flow")
+    if html:
+        require_matplotlib("--html")
     elif out is not None:
-        raise UserError("--out: there are no figures to write without --flow")
+        raise UserError("--out: there are no figures to write without --html")
     use_cpu()
     report = inspect(load_run(directory), where, states, samples, seed)
     print_report(report)
     if file is not None:
         write_text("--json", file, json.dumps(to_json(report)) + "\n")
-    if flow:
+    if html:
         folder = directory.resolve()
         folder = out or folder.with_name(f"{folder.name}-inspect")
         print(f"figures: {write_page(report, folder)}")
@@ -157,9 +157,9 @@ def stage_table(report: PolicyReport) -> tuple[tuple[str, ...], list[tuple[str, 
     names, values, actions, deviations = zip(*columns, strict=True)
     rows = [
         ("critic, pessimistic", *(f"{np.mean(report.lower(each)):.4g}" for each in values)),
-        ("deviation of the critics", *(f"{np.mean(np.std(each, 0)):.3g}" for each in values)),
-        ("entries at the bounds", *(f"{share_at_bound(each):.0%}" for each in actions)),
-        ("deviation of the samples", *deviations),
+        ("std of the critics", *(f"{np.mean(np.std(each, 0)):.3g}" for each in values)),
+        ("actions at the bounds", *(f"{share_at_bound(each):.0%}" for each in actions)),
+        ("std of the samples", *deviations),
     ]
     return ("", *names), rows
 

@@ -128,7 +128,7 @@ def plan(
     _print_deviations(sides)
     gap = first.mean - second.mean
     print_table(
-        f"seeds of each method on each task that find {points(gap, '+.1f')} with power {power:g}",
+        f"Seeds per method and task to detect {points(gap, '+.1f')} points ({power:.0%} power)",
         ("episodes", "seeds", "runs", "GPU hours"),
         [row(gap, choice) for choice in sorted({*EPISODE_CHOICES, episodes})],
     )
@@ -147,7 +147,7 @@ def plan(
     interval = f"95% interval {points(low, '+.1f')} to {points(high, '+.1f')}"
     print(f"the published difference is {points(gap, '+.1f')}, {interval}; {advice}")
     least = points(gap_found(first, second, SEEDS, power, episodes), ".1f")
-    print(f"{SEEDS} seeds and {episodes} episodes find differences from {least} points on")
+    print(f"{SEEDS} seeds x {episodes} episodes detect differences >= {least} points")
 
 
 def _check(power: float, episodes: int, hours: float) -> None:
@@ -191,4 +191,6 @@ def _print_deviations(sides: Sequence[tuple[str, VarianceComponents]]) -> None:
         variances = side.between.sum(), side.chance.sum() / EPISODES, side.variances(EPISODES).sum()
         rows.append((method, *(points(np.sqrt(variance), ".1f") for variance in variances)))
     header = ("method", "between seeds", f"by {EPISODES} episodes", "together")
-    print_table("deviation of one seed's mean over the tasks, in points", header, rows)
+    print_table(
+        "Standard deviation between seeds, of the mean over tasks (percentage points)", header, rows
+    )

@@ -22,8 +22,8 @@ ABSENT = "-"
 """The entry of a method without runs."""
 
 RULE = (
-    "Success in per cent, mean [95% stratified bootstrap interval over runs]. {}: the largest "
-    "of a column, and all whose interval overlaps its interval."
+    "Success in %, mean [95% stratified bootstrap interval over runs]. {}: best, or overlapping "
+    "with the best."
 )
 """The caption of the tables, a format of the word for the marking."""
 

@@ -1,1 +1,1 @@
-"""Suites carried out: their runs in processes, here or on Slurm, and how far each of them is."""
+"""Suites: their runs in processes, locally or on Slurm, and their progress."""

@@ -53,12 +53,10 @@ def cost_of(process: Process, rates: Mapping[str, float]) -> Cost:
 def explain_costs(costs: Sequence[Cost]) -> str:
     """The sources of the processes' hours."""
     measured = sum(cost.measured for cost in costs)
-    paper = (
-        f"at the {PAPER_HOURS:g} hours that the paper's authors state for {PAPER_STEPS:,} steps on "
-        "an RTX A5000, scaled by the steps that are left and not measured here"
-    )
-    parts = {"at the rates measured here": measured, paper: len(costs) - measured}
-    return f"processes: {'; '.join(f'{n} {source}' for source, n in parts.items() if n)}"
+    paper = f"authors' {PAPER_HOURS:g} h per {PAPER_STEPS / 1e6:g}M steps (A5000), scaled"
+    parts = {"rates measured here": measured, f"{paper}; not measured": len(costs) - measured}
+    sources = [f"{source} ({count:,} processes)" for source, count in parts.items() if count]
+    return f"Estimate: {'; '.join(sources)}"
 
 
 def sweep(
@@ -88,7 +86,7 @@ def sweep(
         )
     if on == "slurm" and cluster is None:
         raise UserError(
-            "--on slurm: what the cluster grants is missing; write --cluster FILE (docs/sweeps.md)"
+            "--on slurm: needs --cluster FILE, the Slurm resources of a job; qamx sweep --help"
         )
     suite = load_suite(file, overrides)
     directory = out or Path("runs") / suite.file.stem
@@ -200,7 +198,7 @@ def _submit(sweep: Sweep, cluster: ClusterSettings) -> int:
     numbers = slurm.submit(jobs, executor, cluster)
     sweep.folder.submitted(numbers)
     print(f"submitted {', '.join(dict.fromkeys(numbers.values()))}")
-    print(f"qamx status {sweep.folder.directory} shows how far they are")
+    print(f"qamx status {sweep.folder.directory} shows their progress")
     return ExitCode.DONE
 
 
