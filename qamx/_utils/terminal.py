@@ -1,17 +1,21 @@
 """Terminal output: tables, findings and the progress of a run."""
 
 import logging
+import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from textwrap import indent
+from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
+from pathlib import PurePath
+from string import ascii_uppercase
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any
 
 from qamx._utils.finding import LEVEL_WORDS, Finding
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
 _LOG = logging.getLogger("qamx")
 
@@ -22,53 +26,113 @@ LEVEL_STYLES = {"refuse": "bold red", "warn": "bold yellow", "note": "bold blue"
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a titled table; a header of empty names is left out."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.text import Text
+    """Prints a titled table; a header of empty names is left out, as are columns without texts.
 
-        table = _rich_table(title, header, show_header=any(header))
-        for row in rows:
-            table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
-        Console().print(table)
-        return
-    lines = [tuple(header), *map(tuple, rows)] if any(header) else [*map(tuple, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    sys.stdout.write(f"{title}\n")
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        sys.stdout.write(f"  {'  '.join(cells)}".rstrip() + "\n")
+    A terminal gets the same columns as a pipe, with colours; where they do not fit, texts are
+    wrapped between words, and rows that do not fit even so are printed column by column.
+    """
+    console = _terminal()
+    columns = [column for column in zip(header, *rows, strict=True) if any(column[1:]) or not rows]
+    header, *rows = zip(*columns, strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    if console is not None and sum(widths) + 2 * len(widths) > console.width:
+        least = [max(len(word) for text in column for word in _wrap(text, 1)) for column in columns]
+        if sum(least) + 2 * len(least) > console.width:
+            return print_records(title, header, rows)
+        widths = _shrunk(widths, least, console.width - 2 * len(widths))
+    _paragraph(console, title, "bold")
+    for line in (header, *rows) if any(header) else rows:
+        wrapped = [_wrap(cell, width) for cell, width in zip(line, widths, strict=True)]
+        for cells in zip_longest(*wrapped, fillvalue=""):
+            texts = zip(line, cells, widths, strict=True)
+            _write(console, [(f"  {c.ljust(w)}", STYLES.get(whole, "")) for whole, c, w in texts])
 
 
-def print_findings(findings: Sequence[Finding], header: str) -> None:
-    """Prints findings; `header` is the title of a terminal's column."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.text import Text
+def print_records(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table with each entry on lines of its own, after the name of its column."""
+    console, width = _terminal(), max(map(len, header))
+    _paragraph(console, title, "bold")
+    for row in rows:
+        for name, text in zip(header, row, strict=True):
+            words = f"{name.ljust(width)}  {text}"
+            _paragraph(console, words, STYLES.get(text, ""), indent="  ")
 
-        table = _rich_table("findings", ("level", header), show_lines=True)
-        for finding in findings:
-            text = Text().append(finding.id, "bold")
-            for label, words in finding.paragraphs():
-                text.append("\n").append(f"{label}: " if label else "", "dim").append(words)
-            table.add_row(Text(LEVEL_WORDS[finding.level], LEVEL_STYLES[finding.level]), text)
-        Console().print(table)
-        return
-    lines = ["findings"]
+
+def _shrunk(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Widths of columns that fit: the widest are narrowed, none below its longest word."""
+    widths = list(widths)
+    while sum(widths) > room:
+        widest = max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]))
+        widths[widest] -= 1
+    return widths
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Prints findings, each with its effect and remedy."""
+    console = _terminal()
+    _write(console, (("findings", "bold"),))
     for finding in findings:
-        lines.append(f"  {LEVEL_WORDS[finding.level]}: {finding.id}")
+        level = f"  {LEVEL_WORDS[finding.level]}: "
+        _write(console, ((level, LEVEL_STYLES[finding.level]), (finding.id, "bold")))
         for label, words in finding.paragraphs():
-            lines.append(indent(f"{label}: {words}" if label else words, "    "))
-    sys.stdout.write("\n".join(lines) + "\n")
+            text = f"{label}: {words}" if label else words
+            _paragraph(console, text, indent="    ")
 
 
-def _rich_table(title: str, header: Sequence[str], **options: Any) -> "Table":
-    from rich.table import Table
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Short names of folders: their last part, or a letter where these are long or not unique."""
+    names = list(dict.fromkeys(names))
+    short = [PurePath(name).name or name for name in names]
+    if len(set(short)) == len(short) and max(map(len, short)) <= LONGEST_NAME:
+        return dict(zip(names, short, strict=True))
+    return letters(names)
 
-    table = Table(title=title, title_justify="left", title_style="bold", **options)
-    for name in header:
-        table.add_column(name, overflow="fold", no_wrap=name == "level")
-    return table
+
+def letters(names: Sequence[str]) -> dict[str, str]:
+    """Letters for folders, explained in a legend, which is printed."""
+    short = dict(zip(names, ascii_uppercase, strict=False))
+    short |= {name: str(number) for number, name in enumerate(names, 1) if name not in short}
+    for name, letter in short.items():
+        _write(_terminal(), ((f"{letter}: {name}", ""),))
+    return short
+
+
+LONGEST_NAME = 28
+"""The length of a run's name in a table of 80 columns."""
+
+
+def _terminal() -> "Console | None":
+    """The console of the standard output, or None if it is no terminal."""
+    if not sys.stdout.isatty():
+        return None
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """The lines of a text, broken between words and not inside an interval."""
+    text = re.sub(r"\[[^]]*\]", lambda found: found[0].replace(" ", "\xa0"), text)
+    wrapper = TextWrapper(max(width, 1), break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\xa0", " ") for line in wrapper.wrap(text)] or [""]
+
+
+def _paragraph(console: "Console | None", text: str, style: str = "", indent: str = "") -> None:
+    """Writes a text, on as many lines as a terminal needs for it."""
+    for line in [text] if console is None else _wrap(text, console.width - len(indent)):
+        _write(console, ((indent + line, style),))
+
+
+def _write(console: "Console | None", parts: Iterable[tuple[str, str]]) -> None:
+    """Writes a line, as texts with styles."""
+    if console is None:
+        sys.stdout.write("".join(text for text, _ in parts).rstrip() + "\n")
+        return
+    from rich.text import Text
+
+    line = Text.assemble(*parts)
+    line.rstrip()
+    console.print(line)
 
 
 LINE = "{label}: {done} of {total}, {rate}, {left:.0f} min left"

@@ -3,8 +3,9 @@
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from qamx._utils.defaults import check_seed
 from qamx._utils.html import write_text
 from qamx._utils.hub import local_folder
 from qamx._utils.machine import use_cpu
-from qamx._utils.terminal import print_table
+from qamx._utils.terminal import letters, print_table, short_names
 from qamx.config import EnvironmentSettings, Experiment, load
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
 from qamx.envs import close_envs
@@ -109,7 +110,7 @@ def evaluate(directories: Sequence[Path], options: EvaluationOptions, file: Path
                 write_json(file, results)  # after each, so that an interruption loses one at most
     finally:
         if results:
-            show(results)
+            show(results, short_names([result.source.name for result in results]))
     return 0
 
 
@@ -146,7 +147,7 @@ def evaluate_paired(
                 write_json(file, results, pairings=[pair.to_dict() for pair in pairs])
     finally:
         if results:
-            show(results)
+            show(results, letters([first.name, second.name]))
         for pair in pairs:
             pair.show()
     return 0
@@ -199,27 +200,47 @@ def experiment_of(folder: Path) -> Experiment:
     return load(folder / EXPERIMENT) if exported else load_experiment(folder)
 
 
-HEADER = ("run", "step", "task", "policy", "success", "95%", "return", "length", "seconds")
+HEADER = ("run", "task", "policy", "step", "success", "95%", "return", "length", "seconds")
+"""Columns of a table; the first four are left out, or in the title, where they do not vary."""
 
 
-def show(results: Sequence[EvaluationResult]) -> None:
-    """Prints a line for each result."""
-    settings = {(len(result.episodes), result.environment.id, result.seed) for result in results}
-    title = "evaluations"
-    if len(settings) == 1:
-        title = "{} episodes in {}, seed {}".format(*settings.pop())
-    print_table(title, HEADER, [_row(result) for result in results])
+def show(results: Sequence[EvaluationResult], names: Mapping[str, str]) -> None:
+    """Prints a line for each result; `names` are short ones of the runs."""
+    rows = [_row(result, names) for result in results]
+    settings = {_settings(result) for result in results}
+    title = settings.pop() if len(settings) == 1 else "evaluations"
+    shown = [True, *(len({row[i] for row in rows}) > 1 for i in (1, 2, 3))]
+    shared = [
+        text for text, varies in zip(_shared(results[0]), shown[1:], strict=True) if not varies
+    ]
+    shown += [True] * (len(HEADER) - 4)
+    table = [tuple(compress(row, shown)) for row in (HEADER, *rows)]
+    print_table(", ".join(filter(None, (title, *shared))), table[0], table[1:])
 
 
-def _row(result: EvaluationResult) -> tuple[str, ...]:
-    means, trained = summarise(result.episodes), result.source.trained_task
-    low, high = success_interval(result.solved, len(result.episodes))
+def _settings(result: EvaluationResult) -> str:
+    return f"{len(result.episodes)} episodes in {result.environment.id}, seed {result.seed}"
+
+
+def _shared(result: EvaluationResult) -> tuple[str, str, str]:
+    task = _task(result)
+    return task and f"task {task}", result.policy, f"step {result.source.step:,}"
+
+
+def _task(result: EvaluationResult) -> str:
+    trained = result.source.trained_task
     task = "" if result.task is None else str(result.task)
+    return task if result.task == trained else f"{task} (trained for {trained})"
+
+
+def _row(result: EvaluationResult, names: Mapping[str, str]) -> tuple[str, ...]:
+    means = summarise(result.episodes)
+    low, high = success_interval(result.solved, len(result.episodes))
     return (
-        result.source.name,
-        f"{result.source.step:,}",
-        task if result.task == trained else f"{task} (trained for {trained})",
+        names[result.source.name],
+        _task(result),
         result.policy,
+        f"{result.source.step:,}",
         f"{means['success']:.0%} ({result.solved}/{len(result.episodes)})",
         f"[{low:.0%}, {high:.0%}]",
         f"{means['return']:.1f}",
@@ -250,11 +271,10 @@ class PairedResult:
             ("return", f"{gained.mean():+.2f}", f"[{least:+.2f}, {most:+.2f}]"),
         ]
         task = "" if self.first.task is None else f", task {self.first.task}"
-        title = f"{self.second.source.name} less {self.first.source.name}{task}"
-        print_table(title, ("", "difference", "95%"), rows)
+        print_table(f"B - A{task}", ("", "difference", "95%"), rows)
         logging.getLogger("qamx").info(
-            f"seeds solved by both {pairing.both}, by the first only {pairing.first}, by the "
-            f"second only {pairing.second}, by neither {pairing.neither}; McNemar's exact test: "
+            f"seeds solved by both {pairing.both}, by A only {pairing.first}, by "
+            f"B only {pairing.second}, by neither {pairing.neither}; McNemar's exact test: "
             f"p = {pairing.p_value():.3g}"
         )
 

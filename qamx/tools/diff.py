@@ -1,4 +1,4 @@
-"""`qamx diff`: the differing settings of two runs, and the first difference of their records."""
+"""`qamx diff`: the differing settings of two runs, and the first difference of their logs."""
 
 import itertools
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qamx._utils.files import read_json_lines
-from qamx._utils.terminal import print_table
+from qamx._utils.terminal import letters, print_table
 from qamx.config.experiment import flat
 from qamx.provenance import read
 
@@ -40,17 +40,18 @@ def diff(one: Path, other: Path) -> int:
     **Raises:** `UserError` if a folder holds no run.
     """
     facts = differences(one, other)
+    names = letters([str(one), str(other)]).values()
     if facts:
-        print_table("what the runs were given", ("", "", str(one), str(other)), facts)
+        print_table("different settings, data and versions", ("", "", *names), facts)
     firsts = {name: first_difference(one / name, other / name) for name in RECORDS}
     rows = [_difference_row(name, first) for name, first in firsts.items() if first]
     if rows:
-        print_table("first difference of their records", ("", "at", str(one), str(other)), rows)
+        print_table("first difference of their logs", ("", "at", *names), rows)
     files = [directory / "evaluations.jsonl" for directory in (one, other)]
     mine, theirs = ((read_json_lines(file) or [{}])[-1] for file in files)
     last = [(k, str(mine.get(k, ABSENT)), str(theirs.get(k, ABSENT))) for k in mine | theirs]
     if last and firsts["evaluations.jsonl"]:
-        print_table("their last evaluations", ("", str(one), str(other)), last)
+        print_table("their last evaluations", ("", *names), last)
     print(VERDICTS[bool(facts), bool(rows)])
     return 1 if facts or rows else 0
 

@@ -302,14 +302,6 @@ def test_the_name_of_a_method_or_a_domain_shows_its_experiments(capsys, name, sa
     )
 
 
-def test_list_draws_tables_on_a_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert main(["list"]) == 0
-    table = capsys.readouterr().out
-    assert "─┬─" in table
-    assert "qam_edit" in table
-
-
 @pytest.fixture
 def runner(monkeypatch):
     """A stand-in for the runner that notes what it is given."""

@@ -105,7 +105,8 @@ def test_a_pair_is_played_on_the_same_seeds(trained, copy, tmp_path, capsys):
     assert sum(pairing[name] for name in ("both", "first", "second", "neither")) == 3
     said = capsys.readouterr().out
     assert "McNemar's exact test: p = " in said
-    assert f"{copy} less {trained}, task 1" in said.replace("\n", "")
+    assert f"B: {copy}\n" in said
+    assert "B - A, task 1\n" in said
 
 
 def test_what_was_played_is_kept_when_a_pair_is_interrupted(
@@ -126,9 +127,9 @@ def test_what_was_played_is_kept_when_a_pair_is_interrupted(
     report = json.loads(file.read_text())
     assert [found["task"] for found in report["evaluations"]] == [1, 1, 2]
     assert [pairing["task"] for pairing in report["pairings"]] == [1]
-    said = capsys.readouterr().out.replace("\n", "")
-    assert f"{copy} less {trained}, task 1" in said
-    assert f"less {trained}, task 2" not in said
+    said = capsys.readouterr().out
+    assert "B - A, task 1\n" in said
+    assert "B - A, task 2" not in said
 
 
 # --- mistakes ---

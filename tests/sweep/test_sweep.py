@@ -127,7 +127,7 @@ def test_hours_are_the_paper_s_scaled_by_steps_or_those_measured_here(suite, tmp
     processes = pack(scheduled_runs(load_suite(suite).runs(), tmp_path), 3)
     measured = cost_of(processes[0], measured_rates(processes))
     assert measured.hours == pytest.approx(800 / 2.0 / 3600)
-    assert explain_costs([measured]) == "Estimate: rates measured here (1 processes)"
+    assert explain_costs([measured]) == "Estimate: rates measured here (1 of 1 processes)"
 
 
 # Cluster files

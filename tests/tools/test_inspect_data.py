@@ -172,7 +172,7 @@ def test_a_terminal_gets_tables(folder, monkeypatch, capsys):
     save(folder, actions=np.sign(ARRAYS["actions"]))
     run(folder)
     printed = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
-    assert "│ warning │ actions-saturated" in printed
+    assert "  warning: actions-saturated\n" in printed
     assert "usable, with warnings" in printed
 
 

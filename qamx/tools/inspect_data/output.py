@@ -81,7 +81,7 @@ def print_report(report: DataReport) -> None:
         print_table("rewards", TASK_HEADER, task_rows(report))
     if report.findings:
         print()
-        print_findings(report.findings, "what it is, what it does to training, what to do")
+        print_findings(report.findings)
     print()
     print(verdict(report))
 

@@ -78,7 +78,7 @@ def print_report(report: PolicyReport) -> None:
     print_table("policy and critic", CHECK_HEADER, check_rows(report))
     print()
     if found := findings(report):
-        print_findings(found, "what it is, what it does, what to do")
+        print_findings(found)
         print()
     print(verdict(report))
 

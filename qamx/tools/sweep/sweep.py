@@ -55,7 +55,11 @@ def explain_costs(costs: Sequence[Cost]) -> str:
     measured = sum(cost.measured for cost in costs)
     paper = f"authors' {PAPER_HOURS:g} h per {PAPER_STEPS / 1e6:g}M steps (A5000), scaled"
     parts = {"rates measured here": measured, f"{paper}; not measured": len(costs) - measured}
-    sources = [f"{source} ({count:,} processes)" for source, count in parts.items() if count]
+    sources = [
+        f"{source} ({count:,} of {len(costs):,} processes)"
+        for source, count in parts.items()
+        if count
+    ]
     return f"Estimate: {'; '.join(sources)}"
 
 
