@@ -1,6 +1,7 @@
 """`qamx report`: runs are found and named, tables are the published ones, the page is complete."""
 
 import csv
+import math
 import re
 from html.parser import HTMLParser
 
@@ -12,7 +13,7 @@ from qamx.cli import main
 from qamx.tools.results import statistics
 from qamx.tools.results.figures import curve, curves
 from qamx.tools.results.published_results import EPISODES, SEEDS, published
-from qamx.tools.results.report import Cell, Table, bold, latex, markdown
+from qamx.tools.results.report import Cell, Table, bold, latex, markdown, percent
 from qamx.tools.results.runs import PhaseEnd, Task, phase_ends, read_run, read_runs
 from qamx.tools.results.statistics import Estimate, summarise
 
@@ -164,7 +165,7 @@ def test_labels_and_domains_come_from_the_configuration(tmp_path):
     [
         (
             [],
-            "none of the 1 runs has ended a phase; name a step that they have reached with --step",
+            "1 run, none at the end of a phase; name a step that they have reached with --step",
         ),
         (
             ["--step", "60000"],
@@ -182,7 +183,11 @@ def test_a_step_can_be_named(tmp_path, capsys):
     write_run(tmp_path / "a", {50_000: 0.1, 100_000: 0.3})
     assert main(["report", str(tmp_path), "--step", "100000"]) == 0
     told = capsys.readouterr().out
-    assert "30 [30, 30]" in told
+    # The exact interval of 15 successes in 50 episodes: 0.179 to 0.446.
+    assert "30 (1 run; episodes alone: 18-45)" in told
+    assert "1 run of 1 method on 1 task\n" in told
+    assert "30 (1 run; episodes alone: 18-45) *" not in told
+    assert "Fewer than 5 runs a task" in told
     assert "not complete" not in told
 
 
@@ -210,6 +215,20 @@ def test_bold_are_those_whose_intervals_reach_the_best():
     best = Estimate(0.8, 0.7, 0.9, 12)
     near, far = Estimate(0.65, 0.6, 0.7, 12), Estimate(0.65, 0.6, 0.69, 12)
     assert bold([far, None, best, near]) == [False, False, True, True]
+
+
+def test_marks_agree_with_the_numbers_that_are_shown():
+    best, near = Estimate(0.999, 0.997, 1.0, 12), Estimate(0.99, 0.98, 0.996, 12)
+    assert (percent(best), percent(near)) == ("100 [100, 100]", "99 [98, 100]")
+    assert bold([best, near]) == [True, True]
+
+
+def test_a_single_run_has_neither_interval_nor_mark():
+    alone = Estimate(0.8, math.nan, math.nan, 1, episodes=50)
+    several = Estimate(0.8, math.nan, math.nan, 5)
+    assert percent(alone) == "80 (1 run; episodes alone: 66-90)"  # Clopper and Pearson, 40 of 50
+    assert percent(several) == "80 (1 run a task)"
+    assert bold([alone, several, Estimate(0.5, 0.4, 0.6, 12)]) == [False, False, False]
 
 
 def test_tables_are_text_for_markdown_and_latex():

@@ -156,7 +156,8 @@ def _sample(group: TaskGroup, scores: Scores) -> significance.SampleSummary:
 
 def _mean(name: str, scores: Scores) -> Estimate:
     rates = list(scores.values())
-    return Estimate.of(mean(rates), mean(resample(name, scores)), min(map(len, rates)))
+    found = Estimate.of(mean(rates), mean(resample(name, scores)), rates)
+    return replace(found, runs=min(map(len, rates)))
 
 
 def _gap(test: significance.Difference) -> Estimate:

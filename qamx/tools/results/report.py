@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from qamx._utils.finding import counted
 from qamx._utils.html import Markup
 from qamx._utils.terminal import print_table
 from qamx.errors import UserError
+from qamx.evaluation.intervals import success_interval
 from qamx.tools.results.figures import curves
 from qamx.tools.results.runs import ALL, Run, phase_ends, read_runs
 from qamx.tools.results.statistics import Estimate, Summary, points, summarise
@@ -26,6 +28,9 @@ RULE = (
     "with the best."
 )
 """The caption of the tables, a format of the word for the marking."""
+
+FEW_RUNS, FEW_FOR_FIGURES = 5, 3
+"""Runs a task below which intervals get a warning, and aggregate figures are left out."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def report(
     if out is not None:
         with output_folder(out):
             _write(out, runs, summaries, notes, figures)
-    print(f"{headline(runs)}\n{RULE.format('Starred')}")
+    print(f"{headline(runs)}\n{caption('*', summaries)}")
     for note in notes:
         print(f"not complete: {note}")
     for summary in summaries:
@@ -103,17 +108,38 @@ def tables(summary: Summary) -> list[Table]:
 
 
 def percent(estimate: Estimate, form: str = ".0f") -> str:
-    """A rate in per cent, with its interval."""
+    """A rate in per cent, with its interval, or with that of its episodes for a single run."""
     ends = estimate.value, estimate.low, estimate.high
-    value, low, high = (points(end, form) for end in ends)
-    return f"{value} [{low}, {high}]"
+    if not math.isnan(estimate.low):
+        value, low, high = (points(end, form) for end in ends)
+        return f"{value} [{low}, {high}]"
+    alone = "1 run" if estimate.runs == 1 else "1 run a task"
+    if estimate.runs == 1 and (count := estimate.episodes):
+        low, high = map(points, success_interval(round(estimate.value * count), count))
+        alone += f"; episodes alone: {low}-{high}"
+    return f"{points(estimate.value, form)} ({alone})"
+
+
+def caption(mark: str, summaries: Sequence[Summary]) -> str:
+    """The caption of the tables, with a warning of few runs."""
+    few = min(map(_fewest_runs, summaries)) < FEW_RUNS
+    advice = f" Fewer than {FEW_RUNS} runs a task: intervals are too narrow to rely on."
+    return RULE.format(mark) + (advice if few else "")
+
+
+def _fewest_runs(summary: Summary) -> int:
+    return min(len(rates) for of in summary.phase_end.scores.values() for rates in of.values())
 
 
 def bold(estimates: Sequence[Estimate | None]) -> list[bool]:
-    """Marks the largest, and those with an interval that overlaps the largest's."""
+    """Marks the largest, and those with an interval that overlaps the largest's, as both are shown:
+    in whole per cent."""
     known = [estimate for estimate in estimates if estimate is not None]
     best = max(known, key=lambda estimate: estimate.value, default=None)
-    return [best is not None and e is not None and e.high >= best.low for e in estimates]
+    return [
+        best is not None and e is not None and float(points(e.high)) >= float(points(best.low))
+        for e in estimates
+    ]
 
 
 def _means(summary: Summary, title: str, names: Mapping[str, str]) -> Table:
@@ -258,7 +284,7 @@ def page(
     parts = [
         f'<p class="soft">{escape(headline)}</p>',
         f"<nav>{''.join(links)}</nav>",
-        f'<p class="soft">{escape(RULE.format("Bold"))}</p>',
+        f'<p class="soft">{escape(caption("Bold", summaries))}</p>',
         _notes(notes),
         *(_section(i, summary, figures) for i, summary in enumerate(summaries)),
         *last,
@@ -270,7 +296,7 @@ def _notes(notes: Sequence[str]) -> str:
     if not notes:
         return '<p class="soft">Every run is complete.</p>'
     lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return _folded(f"{len(notes)} runs are not complete", f"<ul>{lines}</ul>")
+    return _folded(f"{counted(len(notes), 'run')} not complete", f"<ul>{lines}</ul>")
 
 
 def _folded(summary: str, content: str) -> str:
@@ -314,7 +340,8 @@ def _grid(table: Table) -> str:
 def headline(runs: Sequence[Run]) -> str:
     """The numbers of runs, methods and tasks."""
     labels, tasks = {run.label for run in runs}, {run.task for run in runs}
-    return f"{len(runs):,} runs of {len(labels)} methods on {len(tasks)} tasks"
+    sizes = (len(runs), "run"), (len(labels), "method"), (len(tasks), "task")
+    return "{} of {} on {}".format(*(counted(*size) for size in sizes))
 
 
 def left_out(runs: Sequence[Run], summaries: Sequence[Summary], step: int | None) -> list[str]:
@@ -334,9 +361,9 @@ def left_out(runs: Sequence[Run], summaries: Sequence[Summary], step: int | None
 def _nothing(runs: Sequence[Run], step: int | None) -> str:
     steps = sorted({row.step for run in runs for row in run.evaluations})
     if not steps:
-        return f"none of the {len(runs)} runs has been evaluated yet"
+        return f"{counted(len(runs), 'run')}, none evaluated yet"
     if step is None:
-        found = f"none of the {len(runs)} runs has ended a phase"
+        found = f"{counted(len(runs), 'run')}, none at the end of a phase"
         return f"{found}; name a step that they have reached with --step, up to {steps[-1]:,}"
     nearest = min(steps, key=lambda known: abs(known - step))
     return f"--step: found {step:,}, at which no run was evaluated; the nearest is {nearest:,}"
@@ -374,7 +401,7 @@ def _write(
 
 
 def _markdown(runs: Sequence[Run], summaries: Sequence[Summary], notes: Sequence[str]) -> str:
-    parts = [f"# Report\n\n{headline(runs)}.\n\n{RULE.format('Bold')}\n"]
+    parts = [f"# Report\n\n{headline(runs)}.\n\n{caption('Bold', summaries)}\n"]
     if notes:
         parts.append("Not complete:\n\n" + "".join(f"- {note}\n" for note in notes))
     for summary in summaries:
@@ -391,7 +418,7 @@ def _figures(folder: Path, runs: Sequence[Run], summaries: Sequence[Summary]) ->
     borders = ends.pop() if len(ends) == 1 else ()  # no border for runs with several schedules
     drawn = {"curves": figures.learning_curves(curves(runs), style, borders)}
     for index, summary in enumerate(summaries):
-        if summary.complete:
+        if summary.complete and _fewest_runs(summary) >= FEW_FOR_FIGURES:
             drawn[f"aggregates-{index}"] = figures.aggregates(summary)
             drawn[f"profiles-{index}"] = figures.profiles(summary, style)
         if len(summary.complete) > 1:

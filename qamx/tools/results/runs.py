@@ -185,13 +185,14 @@ class PhaseEnd:
     """The success rates at the end of a phase, or at a step.
 
     `scores` are the rates of each label, task by task in the tasks' order; `steps` those of the
-    evaluations; `missing` the runs without one.
+    evaluations; `missing` the runs without one; `episodes` the fewest of an evaluation.
     """
 
     name: str
     steps: tuple[int, ...]
     scores: Mapping[str, Scores]
     missing: tuple[Run, ...]
+    episodes: int = 0
 
     @property
     def title(self) -> str:
@@ -238,7 +239,9 @@ def _phase_end(name: str, rows: Sequence[tuple[Run, EvaluationRow | None]]) -> P
         label: _rates((run, row) for run, row in found if run.label == label) for label in labels
     }
     missing = tuple(run for run, row in rows if row is None)
-    return PhaseEnd(name, tuple(sorted({row.step for _, row in found})), scores, missing)
+    steps = tuple(sorted({row.step for _, row in found}))
+    episodes = min((run.episodes for run, _ in found), default=0)
+    return PhaseEnd(name, steps, scores, missing, episodes)
 
 
 def _rates(rows: Iterable[tuple[Run, EvaluationRow]]) -> Scores:

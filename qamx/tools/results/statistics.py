@@ -87,20 +87,30 @@ def points(rate: float, form: str = ".0f") -> str:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval and its number of runs."""
+    """A number with its interval and its number of runs.
+
+    `low` and `high` are NaN where every task has a single run, which does not show how much runs
+    differ; `episodes` are those of each run's evaluation, 0 if that is not known.
+    """
 
     value: float
     low: float
     high: float
     runs: int
+    episodes: int = 0
 
     @classmethod
     def of(
-        cls, value: Float[np.ndarray, ""], draws: Float[np.ndarray, " resamples"], runs: int
+        cls,
+        value: Float[np.ndarray, ""],
+        draws: Float[np.ndarray, " resamples"],
+        parts: Parts,
+        episodes: int = 0,
     ) -> "Estimate":
-        """An estimate with the interval of its resamples."""
-        low, high = interval(draws)
-        return cls(float(value), float(low), float(high), runs)
+        """An estimate from the rates of each task, with the interval of its resamples."""
+        counts = [len(rates) for rates in parts]
+        low, high = interval(draws) if max(counts) > 1 else (np.nan, np.nan)
+        return cls(float(value), float(low), float(high), sum(counts), episodes)
 
 
 @dataclass(frozen=True)
@@ -146,9 +156,10 @@ def summarise(phase_end: PhaseEnd) -> Summary:
         for name, tasks in phase_end.groups.items():
             if not all(task in scores for task in tasks):
                 continue
-            means[label, name] = _estimate(mean, scores, draws, tasks)
+            known = scores, draws, tasks, phase_end.episodes
+            means[label, name] = _estimate(mean, *known)
             if name in (*phase_end.domains, ALL):
-                interquartile[label, name] = _estimate(interquartile_mean, scores, draws, tasks)
+                interquartile[label, name] = _estimate(interquartile_mean, *known)
         if (label, ALL) in means:
             bands = interval(profile(list(draws.values())))
             profiles[label] = Profile(profile(list(scores.values())), *bands)
@@ -172,8 +183,7 @@ def improvement_estimate(names: Sequence[str], sides: Sequence[Scores]) -> Estim
     """
     parts = [list(scores.values()) for scores in sides]
     draws = [resample(name, scores) for name, scores in zip(names, sides, strict=True)]
-    count = sum(len(rates) for part in parts for rates in part)
-    return Estimate.of(improvement(*parts), improvement(*draws), count)
+    return Estimate.of(improvement(*parts), improvement(*draws), [*parts[0], *parts[1]])
 
 
 Draws = Mapping[Task, Float[np.ndarray, "... runs"]]
@@ -185,6 +195,7 @@ def _estimate(
     scores: Draws,
     draws: Draws,
     tasks: Sequence[Task],
+    episodes: int,
 ) -> Estimate:
     parts, drawn = ([rates[task] for task in tasks] for rates in (scores, draws))
-    return Estimate.of(statistic(parts), statistic(drawn), sum(len(rates) for rates in parts))
+    return Estimate.of(statistic(parts), statistic(drawn), parts, episodes)
