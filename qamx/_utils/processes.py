@@ -244,7 +244,11 @@ def output_of(
 
 
 SECONDS = 20.0
-"""Timeout of a check: they run in parallel, and the command should end within 30 s."""
+"""Timeout of a check on a machine that is not overloaded: they run in parallel, and the command
+should end within 30 s there."""
+
+SLOW = "slow"
+"""The first word on a check that had no answer on an overloaded machine."""
 
 DEVICE = """
 import os
@@ -357,9 +361,12 @@ def canonical(value: str) -> str:
 
 def probe(code: str, **variables: str) -> tuple[bool, str]:
     """Runs Python code in a process; returns its success and its last line of output."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    seconds = SECONDS * max(1.0, load / cores)  # a busy machine is slow, and not broken
     try:
-        done = output_of([sys.executable, "-c", code], SECONDS, **variables)
+        done = output_of([sys.executable, "-c", code], seconds, **variables)
     except subprocess.TimeoutExpired:
-        return False, f"no answer within {SECONDS:.0f} s"
+        text = f"no answer within {seconds:.0f} s"
+        return False, f"{SLOW}: {text} (load {load:.0f}, {cores} cores)" if load > cores else text
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
     return done.returncode == 0, lines[-1] if lines else f"exit status {done.returncode}"

@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 
 from qamx._utils.files import package_version
 from qamx._utils.machine import find_gpus
-from qamx._utils.processes import DEVICE, ENVIRONMENT, find_renderer, probe
+from qamx._utils.processes import DEVICE, ENVIRONMENT, SLOW, find_renderer, probe
 from qamx._utils.terminal import print_table
 from qamx.data.ogbench.catalogue import default_directory
 from qamx.errors import install_extra
@@ -22,6 +22,8 @@ FEW_FILES = 1024
 """Open files below which a run with wandb and many environments may hit the limit."""
 
 NETWORK_SECONDS = 3.0
+
+TRY_AGAIN = "try again when the machine is less busy; this tells nothing of the installation"
 
 
 class Diagnosis(NamedTuple):
@@ -47,6 +49,8 @@ def doctor() -> int:
 def device() -> Diagnosis:
     """JAX's device, tried with a sum."""
     works, text = probe(DEVICE)
+    if text.startswith(SLOW):
+        return Diagnosis("device", "warning", text, TRY_AGAIN)
     if not works:
         found, _, remedy = text.partition("; ")
         remedy = remedy or "see that jax and jaxlib fit each other and the driver"
@@ -77,6 +81,8 @@ def environment() -> Diagnosis:
     works, text = probe(ENVIRONMENT)
     if works:
         return Diagnosis("environment", "ok", text)
+    if text.startswith(SLOW):
+        return Diagnosis("environment", "warning", text, TRY_AGAIN)
     remedy = (
         "see that ogbench, gymnasium and mujoco are whole: pip install --force-reinstall ogbench"
     )

@@ -1,5 +1,7 @@
 """Doctor and verify-resume: their verdicts, also when there is something to find."""
 
+import subprocess
+
 import numpy as np
 import pytest
 from short_run import QUICKSTART, SIZES, maze_data
@@ -70,11 +72,30 @@ def test_the_doctor_s_exit_status(monkeypatch, capsys, verdict, status, count):
 
 
 def test_a_probe_that_hangs_or_fails_is_reported(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1000)
     monkeypatch.setattr(processes, "SECONDS", 0.5)
     assert processes.probe("import time; time.sleep(60)") == (False, "no answer within 0 s")
-    monkeypatch.setattr(processes, "SECONDS", 20.0)
+    monkeypatch.setattr(processes, "SECONDS", 60.0)
     assert processes.probe("raise OSError('no device')") == (False, "OSError: no device")
     assert processes.probe("print('fine')") == (True, "fine")
+
+
+def test_a_busy_machine_is_not_taken_for_a_broken_installation(monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (20.0, 10.0, 5.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    waited = []
+
+    def hangs(command, seconds, **variables):
+        waited.append(seconds)
+        raise subprocess.TimeoutExpired(command, seconds)
+
+    monkeypatch.setattr(processes, "output_of", hangs)
+    for found in (clinic.environment(), clinic.device()):
+        assert (found.verdict, found.remedy) == ("warning", clinic.TRY_AGAIN)
+        assert found.found == "slow: no answer within 200 s (load 20, 2 cores)"
+    assert waited == [200.0, 200.0]
+    monkeypatch.setattr("os.getloadavg", lambda: (1.0, 1.0, 1.0))
+    assert clinic.environment().verdict == "problem"
 
 
 def test_rendering_without_its_backend_is_a_warning(monkeypatch):
