@@ -50,6 +50,14 @@ def test_a_last_step_without_a_next_observation_is_kept_only_if_it_terminated(te
     assert found.masks[-1] == (not terminated)
 
 
+def test_steps_that_give_no_transition_are_told(capsys):
+    read(episode(3, terminations=LAST & False), episode())
+    told = "data: 6 steps give 5 transitions: no observation follows the last step of 1 episode\n"
+    assert capsys.readouterr().err == f"note: {told}"
+    read(episode())
+    assert capsys.readouterr().err == ""
+
+
 def test_next_observations_that_are_stored_are_used():
     following = np.array([[1.5], [2.5], [3.5]])
     found = read(episode(3, next_observations=following, terminations=LAST & False))

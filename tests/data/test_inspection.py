@@ -11,6 +11,7 @@ from samples import environment, settings_of
 
 from qamx._utils.finding import Finding, listed, ranked
 from qamx.building import in_policy_units
+from qamx.data.inspection.episode_checks import check_finite
 from qamx.data.inspection.statistics import (
     DatasetStatistics,
     episode_hashes,
@@ -237,6 +238,18 @@ def loads(source):
     data = ValidatedData(source, "mine:x", HORIZON)
     for shard in range(source.shards):
         data.load(shard)
+
+
+def test_an_observation_that_is_not_finite_is_refused_once():
+    """Row 7 is the next observation of row 6; that of another row is a fault of its own."""
+    observations, following = np.array(SOUND.observations), np.array(SOUND.next_observations)
+    observations[7, 1] = following[6, 1] = np.nan
+    broken = replace(SOUND, observations=observations, next_observations=following)
+    (finding,) = check_finite(broken)
+    assert finding.id == "observations-not-finite"
+    following[20, 0] = np.inf
+    found = {finding.id: finding.found for finding in check_finite(broken)}
+    assert "found inf in row 20 (1 row in all)" in found["next-observations-not-finite"]
 
 
 def test_a_sound_set_is_sound(capsys):

@@ -1,6 +1,7 @@
 """Doctor and verify-resume: their verdicts, also when there is something to find."""
 
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest

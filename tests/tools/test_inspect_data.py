@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -235,6 +236,22 @@ def test_an_environment_brings_its_bounds_and_sizes(tmp_path, scheme):
     assert report["data"]["action_high"][0] == pytest.approx(1.0, abs=0.01)
     code, report = run(tmp_path, *pendulum, source="pendulums:four")
     assert (code, ids(report)) == (1, {"sizes": "refuse"})
+
+
+def test_actions_beyond_the_bounds_name_their_units(tmp_path, scheme, monkeypatch, capsys):
+    load = Pendulums.load
+
+    def wide(self, shard):
+        transitions = load(self, shard)
+        return replace(transitions, actions=2 * transitions.actions)
+
+    monkeypatch.setattr(Pendulums, "load", wide)
+    pendulum = ("--environment", "gymnasium:Pendulum-v1")
+    _, report = run(tmp_path, *pendulum, source="pendulums:three")
+    (finding,) = report["findings"]
+    assert finding["id"] == "actions-outside"
+    assert finding["found"].endswith("; -2 to 2 are scaled to [-1, 1]")
+    assert "; -2 to 2 are scaled to [-1, 1]\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

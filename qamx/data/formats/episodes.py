@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
-from qamx._utils.finding import joined
+from qamx._utils.finding import counted, joined
 from qamx.data.transitions import Transitions
 from qamx.data.validation import is_numeric, require_column, require_flags, require_rows, warn_once
 from qamx.envs.spaces import PLAIN, concat, is_image, named_leaves, select_keys
@@ -77,12 +77,14 @@ class EpisodeReader:
         successes, arrays of unequal length, a missing observation, a solved step that would be
         left out in every episode.
         """
-        read, empty = [], []
+        read, empty, cut, steps = [], [], 0, 0
         for index, episode in enumerate(episodes):
             name = episode.name or f"episode {index}"
             part = self._read(f"{where}, {name}", episode) if len(episode.actions) else ()
             if len(part):
                 read.append(part)
+                steps += len(episode.actions)
+                cut += len(part) < len(episode.actions)
             else:
                 empty.append(name)
         if empty:
@@ -96,7 +98,13 @@ class EpisodeReader:
                 f"{', '.join(map(str, sorted(sizes)))}; name the entries that all of them have in "
                 "data.observation_keys"
             )
-        return jax.tree.map(lambda *columns: np.concatenate(columns), *read)
+        transitions = jax.tree.map(lambda *columns: np.concatenate(columns), *read)
+        if cut:
+            warn_once(
+                f"note: {where}: {steps:,} steps give {len(transitions):,} transitions: no "
+                f"observation follows the last step of {counted(cut, 'episode')}"
+            )
+        return transitions
 
     @np.errstate(over="ignore")  # infinities are found where the transitions are checked
     def _read(self, where: str, episode: StoredEpisode) -> Transitions:

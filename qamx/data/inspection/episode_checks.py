@@ -46,9 +46,15 @@ def _shape_problem(arrays: dict[str, np.ndarray]) -> str | None:
 
 
 def check_finite(transitions: Transitions) -> Iterator[Finding]:
-    """Every number is finite."""
-    for name, array in vars(transitions).items():
-        yield from validation.find_nonfinite(name, np.asarray(array))
+    """Every number is finite; an observation that the next row repeats is reported once."""
+    arrays = {name: np.asarray(array) for name, array in vars(transitions).items()}
+    following = arrays.pop("next_observations")
+    for name, array in arrays.items():
+        yield from validation.find_nonfinite(name, array)
+    if validation.first_nonfinite(following) is not None:
+        finite = np.isfinite(arrays["observations"]).all(axis=1)
+        rows = np.flatnonzero(np.append(finite[1:], True))
+        yield from validation.find_nonfinite("next_observations", following[rows], rows)
 
 
 def fill_nonfinite(transitions: Transitions) -> Transitions:

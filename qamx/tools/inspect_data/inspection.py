@@ -46,6 +46,7 @@ class InspectionTarget:
     - `raw` is the source in its own units, `source` in a policy's.
     - `task` is the one that a run would learn, None for all of them.
     - `make_environment` is None if the environment is not known.
+    - `units` describes the actions' units, where they are scaled.
     - `findings` were made on the way.
     - `from_file`: an experiment file describes it, which has room for every key.
     """
@@ -57,6 +58,7 @@ class InspectionTarget:
     task: int | None = None
     make_environment: Callable[[], Environment] | None = None
     findings: tuple[Finding, ...] = ()
+    units: str = ""
     from_file: bool = True
 
 
@@ -93,13 +95,16 @@ def _target(
     raw = build_data(data, environment)
     if environment is NO_ENVIRONMENT:
         return InspectionTarget(data.source, horizon, raw, raw)
-    make, findings = build_environment(environment), ()
+    make, findings, units = build_environment(environment), (), ""
     try:
-        source, _ = in_policy_units(raw, make, data, environment)
+        source, scaling = in_policy_units(raw, make, data, environment)
+        if (low := scaling.action_low).size:
+            bounds = f"{low.min():g} to {scaling.action_high.max():g}"
+            units = f"{bounds} are scaled to [-1, 1]"
     except UserError as error:
         effect = "the data cannot be brought to [-1, 1]"
         source, findings = raw, (Finding("units-unknown", "refuse", str(error), effect),)
-    return InspectionTarget(data.source, horizon, raw, source, task, make, findings)
+    return InspectionTarget(data.source, horizon, raw, source, task, make, findings, units)
 
 
 def _data_settings(source: str, directory: Path | None) -> DataSettings:
@@ -179,6 +184,7 @@ class DataReport:
     rewards: dict[str, RewardSummary]
     shards: tuple[int, int]
     validation_rows: int | None
+    units: str = ""
 
     def count(self, level: Level) -> int:
         """The number of findings of a level."""
@@ -238,6 +244,7 @@ class _Inspection:
             rewards,
             (self.shards, self.target.source.shards),
             None if self.validation is None else len(self.validation),
+            self.target.units,
         )
 
     def add(self, shard: int) -> None:
@@ -293,9 +300,11 @@ class _Inspection:
                     yield from (replace(finding, where=place) for finding in check(task))
 
     def _without_bounds(self, finding: Finding) -> Finding:
-        """Only warns of actions outside [-1, 1] if the environment's bounds are not known."""
+        """Only warns of actions outside [-1, 1] if the environment's bounds are not known; tells
+        the units of those that are."""
         if finding.id != "actions-outside" or self.target.make_environment is not None:
-            return finding
+            scaled = finding.id == "actions-outside" and self.target.units
+            return replace(finding, found=f"{finding.found}; {scaled}") if scaled else finding
         remedy = "name the --environment: a run scales actions by its bounds"
         return replace(finding, level="warn", remedy=remedy)
 

@@ -132,12 +132,17 @@ def size_rows(report: DataReport) -> list[tuple[str, str]]:
             ("episodes", f"{len(summary.lengths):,} of {lengths}"),
             ("windows", f"of {report.horizon} steps: {share} lie inside an episode"),
             ("observations", f"{len(low)} dimensions, from {low.min():.4g} to {high.max():.4g}"),
-            ("actions", f"{len(least)} dimensions, from {least.min():.4g} to {most.max():.4g}"),
+            ("actions", _actions(report, least, most)),
             ("at ±1", f"{bound} of the rows"),
         ]
     if report.validation_rows is not None:
         rows.append(("validation", counted(report.validation_rows, "transition")))
     return rows
+
+
+def _actions(report: DataReport, least: np.ndarray, most: np.ndarray) -> str:
+    text = f"{len(least)} dimensions, from {least.min():.4g} to {most.max():.4g}"
+    return f"{text}; {report.units}" if report.units else text
 
 
 def task_rows(report: DataReport) -> list[tuple[str, str, str, str]]:
