@@ -2,11 +2,16 @@
 script for a shell."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from qamx._utils.finding import counted
 from qamx.cli.options import Subparsers, add_command
 from qamx.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from qamx.config import Experiment
 
 
 def add_run(commands: Subparsers) -> None:
@@ -50,9 +55,10 @@ def _run(
 def add_check(commands: Subparsers) -> None:
     parser = add_command(commands, "check", "validate experiment and suite files", _check)
     parser.path("files", "FILE", "TOML, or a name as in qamx list", nargs="+")
+    parser.flag("--deep", "also make and reset each file's environments")
 
 
-def _check(files: Sequence[Path]) -> int:
+def _check(files: Sequence[Path], deep: bool) -> int:
     from qamx.config import find_experiment, is_suite_file, load, load_suite
 
     status = ExitCode.DONE
@@ -60,15 +66,40 @@ def _check(files: Sequence[Path]) -> int:
         try:
             if is_suite_file(file):
                 suite = load_suite(file)
-                suite.runs()
-                print(f"ok {file} ({len(suite)} runs)")
+                runs = suite.runs()
+                tried = try_environments(run.load() for run in runs) if deep else ""
+                print(f"ok {file} ({counted(len(suite), 'run')}{tried and f', {tried}'})")
             else:
-                load(file)
-                print(f"ok {file}")
+                experiment = load(file)
+                tried = try_environments([experiment]) if deep else untried(experiment)
+                print(f"ok {file}{tried and f' ({tried})'}")
         except UserError as error:
             print(error, file=sys.stderr)
             status = ExitCode.USER_ERROR
     return status
+
+
+def try_environments(experiments: Iterable["Experiment"]) -> str:
+    """Makes and resets each environment of some experiments; returns what was tried.
+
+    **Raises:** `UserError` from the environment.
+    """
+    from qamx.building import build_environment
+    from qamx.envs import opened
+
+    found = {str(e.environment): e.environment for e in experiments}
+    for settings in found.values():
+        with opened(build_environment(settings)) as environment:
+            environment.reset(0)
+    return f"{counted(len(found), 'environment')} tried"
+
+
+def untried(experiment: "Experiment") -> str:
+    """A note on an environment of the user's own, which is not imported to check a file."""
+    from qamx.config.environments import OGBenchEnvironmentSettings
+
+    known = isinstance(experiment.environment, OGBenchEnvironmentSettings)
+    return "" if known else "environment not tried; --deep tries it"
 
 
 def add_show(commands: Subparsers) -> None:

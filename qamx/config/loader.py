@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from qamx import registry
+from qamx._utils.finding import joined
 from qamx.config import experiment as sections
 from qamx.config.agents import AgentSettings
 from qamx.config.experiment import DEFAULT_SCHEME, Experiment, scheme_of
@@ -45,6 +46,7 @@ def resolve(tree: ConfigTree) -> Experiment:
         raise ConfigError([ConfigProblem(str(tree.file), "", f"{text} instead")])
     _load_plugins(tree)
     parts = _Reader(tree).parts()
+    _join_foreign_keys(tree)
     if tree.problems:
         raise ConfigError(tree.problems)
     return Experiment(**parts)
@@ -101,6 +103,31 @@ _FIXED: dict[str, type[BaseModel]] = {
     "logging": sections.LoggingSettings,
     "compute": sections.ComputeSettings,
 }
+
+
+def _join_foreign_keys(tree: ConfigTree) -> None:
+    """Joins complaints about keys of an extended file that do not apply to the file's own choice,
+    such as the tasks of a maze where the file names another environment."""
+    for section, choice in _CHOICES.items():
+        selector, value = (section, choice.key), tree.values.get(section, {})
+        origin = tree.origin(selector)
+        foreign: dict[str, list[ConfigProblem]] = {}
+        for problem in tree.problems:
+            unknown = problem.text.startswith("unknown") and problem.key.startswith(f"{section}.")
+            if unknown and problem.origin in tree.bases and problem.origin != origin:
+                foreign.setdefault(problem.origin, []).append(problem)
+        for base, problems in foreign.items():
+            tree.problems = [problem for problem in tree.problems if problem not in problems]
+            keys = joined([problem.key.partition(".")[2] for problem in problems])
+            chosen = value.get(choice.key) if isinstance(value, dict) else None
+            text = (
+                f"its keys {keys} do not apply"
+                if len(problems) > 1
+                else f"its {keys} does not apply"
+            )
+            text += f" to {choice.key} = {show(chosen)}" if chosen is not None else " here"
+            advice = "leave extends out and copy what you need: qamx show prints all of it"
+            tree.complain(origin, section, f"{base} is extended, and {text}; {advice}")
 
 
 class _Reader:
@@ -164,7 +191,25 @@ class _Reader:
         fields = choice.base.model_fields.keys() - {choice.key}
         shared = {key: table[key] for key in table if key in fields}
         self._validate(choice.base, (section,), shared)
+        self._check_others(section, choice, table)
         return None
+
+    def _check_others(self, section: str, choice: _Choice, table: dict[str, Any]) -> None:
+        """Checks the keys that only settings with a name have, where no name is known: each as
+        the first settings that have it do."""
+        models = [entry.load_settings() for entry in choice.registry]
+        known = {name for model in models for name in model.model_fields}
+        for key in (key for key in table if key not in choice.base.model_fields):
+            model = next((model for model in models if key in model.model_fields), None)
+            if model is None:
+                self._complain((section, key), f"unknown key; {suggestion(key, known)}")
+                continue
+            try:
+                model.model_validate({key: table[key]})
+            except ValidationError as error:
+                for problem in field_errors(error, model, {key: table[key]}):
+                    if problem.key[:1] == (key,):
+                        self._complain((section, *problem.key), problem.text)
 
     def _validate(
         self, model: type[BaseModel], section: Key, table: dict[str, Any] | None

@@ -121,13 +121,15 @@ class Override(NamedTuple):
 class ConfigTree:
     """Values by section, the origin of each key, and the problems so far.
 
-    `partial` is set if a file of the experiment could not be read: a missing key may be there.
+    `bases` are the extended files. `partial` is set if a file of the experiment could not be read:
+    a missing key may be there.
     """
 
     file: Path
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Key, str] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
+    bases: set[str] = field(default_factory=set)
     partial: bool = False
 
     def origin(self, key: Key) -> str:
@@ -249,6 +251,7 @@ def _put_base(tree: ConfigTree, path: Path) -> None:
         tree.complain(str(path), "extends", f"only one level: {origin} extends this file already")
         tree.partial = True
         del base["extends"]
+    tree.bases.add(str(path))
     for name, value in base.items():
         tree.put((name,), value, str(path))
 

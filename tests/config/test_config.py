@@ -4,6 +4,7 @@ import csv
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 from codecs import BOM_UTF8
@@ -873,3 +874,68 @@ def test_shards_are_not_generated_on_the_way(tmp_path):
     (found,) = problems(write(tmp_path, f"{VALID}\n[data]\n{source}\ngenerate_episodes = 3\n"))
     assert "data.generate_episodes: found 3" in found
     assert "qamx data generate" in found
+
+
+# Several mistakes at once
+
+
+def test_a_method_that_is_unknown_hides_no_other_mistake(tmp_path):
+    text = """
+[environment]
+id = "pointmaze-medium-navigate"
+task = 1
+[agent]
+method = "qqam"
+horizon = 5
+discount = 0.99
+horizn = 5
+edit_scale = -1.0
+[schedule]
+kind = "offlin"
+offline_steps = -5
+"""
+    assert problems(write(tmp_path, text)) == [
+        'mine.toml: agent.method: unknown method "qqam"; did you mean "qam"?',
+        'mine.toml: agent.horizn: unknown key; did you mean "horizon"?',
+        "mine.toml: agent.edit_scale: found -1.0; write a number above 0, at most 2, e.g. 0.1",
+        'mine.toml: schedule.kind: unknown schedule "offlin"; did you mean "offline"?',
+        "mine.toml: schedule.offline_steps: found -5; write a positive integer, e.g. 1000000",
+    ]
+
+
+def test_keys_of_a_base_that_do_not_apply_are_told_of_the_file_that_extends_it(tmp_path):
+    text = 'extends = "quickstart.toml"\n[environment]\nid = "gymnasium:robot:Reach"\n'
+    (found,) = problems(write(tmp_path, text))
+    assert found.startswith("mine.toml: environment: ")
+    assert 'its task does not apply to id = "gymnasium:robot:Reach"; leave extends out' in found
+    change = VALID.replace('method = "qam"', 'method = "qam_edit"\nedit_scale = 0.1')
+    write(tmp_path, change, "base.toml")
+    own = 'extends = "base.toml"\n[agent]\nmethod = "qam"\nqam = 1\n'
+    mine, joined = problems(write(tmp_path, own))
+    assert mine.startswith("mine.toml: agent.qam: unknown key; ")
+    assert "base.toml is extended, and its edit_scale does not apply to method" in joined
+
+
+def test_the_example_of_a_method_works_in_any_folder(tmp_path):
+    for name in ("own_method.py", "own_method.toml"):
+        shutil.copy(ROOT / "docs" / "examples" / name, tmp_path)
+    assert load(tmp_path / "own_method.toml").environment.id == "pointmaze-medium-navigate"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("", "ok {} (1 environment tried)\n"),
+        ("environment.id=gymnasium:no_such_module:Reach", ""),
+        ("environment.observation_keys=['arm']", ""),
+    ],
+)
+def test_a_deep_check_makes_the_environment(tmp_path, capsys, change, expected):
+    lines = load(ROOT / "docs/examples/own_data.toml", [change] if change else []).to_toml()
+    file = write(tmp_path, lines)
+    assert main(["check", str(file)]) == 0
+    assert capsys.readouterr().out == f"ok {file} (environment not tried; --deep tries it)\n"
+    assert main(["check", "--deep", str(file)]) == (0 if expected else 2)
+    told = capsys.readouterr()
+    assert told.out == expected.format(file)
+    assert bool(told.err) != bool(expected)
