@@ -17,6 +17,7 @@ def add_sweep(commands: Subparsers) -> None:
     parser.path("--cluster", "FILE", "Slurm resources of a job, TOML", dest="cluster_file")
     parser.integers(("--jobs", None, "local processes at a time (default: one a GPU)"))
     parser.flag("--dry-run", "print jobs and estimated GPU hours, start nothing", dest="dry")
+    parser.flag("--verbose", "with --dry-run: every job, not the first three alone")
     select = "of a complete tuning suite, write the suite of the best settings to FILE"
     parser.path("--select", "FILE", select, dest="selected")
 

@@ -113,6 +113,22 @@ def test_a_dry_run_shows_what_is_left_and_starts_nothing(suite, tmp_path, capsys
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_dry_run_is_a_summary_and_shows_a_batch_script(suite, tmp_path, capsys):
+    suite.write_text(suite.read_text().replace("[1, 2, 3, 4]", "[1, 2, 3, 4, 5]"))
+    (tmp_path / "cluster.toml").write_text('gpus = 1\ntime = "12:00:00"\n')
+    cluster = ["--on", "slurm", "--cluster", str(tmp_path / "cluster.toml")]
+    command = ["sweep", str(suite), "--out", str(tmp_path / "out"), *cluster, "--dry-run"]
+    assert main(command) == 0
+    short = capsys.readouterr().out
+    assert "by method\n  method  runs  GPU hours\n  qam     5     0\n" in short
+    assert "... and 2 more jobs (--verbose lists them)\n" in short
+    assert short.count("\njob ") == 3
+    assert "#SBATCH --time=720\n" in short
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "--verbose"]) == 0
+    assert capsys.readouterr().out.count("\njob ") == 5
+
+
 # What it costs
 
 
@@ -524,6 +540,7 @@ def test_a_failed_submission_forgets_nothing(suite, tmp_path, monkeypatch):
             cluster_file=tmp_path / "cluster.toml",
             jobs=None,
             dry=False,
+            verbose=False,
             selected=None,
         )
 
@@ -533,7 +550,7 @@ def test_a_failed_submission_forgets_nothing(suite, tmp_path, monkeypatch):
     [
         (["--jobs", "0"], "--jobs: found 0; write a positive integer, e.g. 4"),
         (["--on", "slurm", "--jobs", "2"], "--jobs: is for --on local; on Slurm write jobs_at_"),
-        (["--on", "slurm"], "--on slurm: what the cluster grants is missing; write --cluster FILE"),
+        (["--on", "slurm"], "--on slurm: needs --cluster FILE, the Slurm resources of a job"),
         (["--cluster", "none.toml"], "none.toml: "),
         (["--set", "agent.flow_step=3"], '--set: agent.flow_step: unknown key; did you mean "flow'),
         (["--select", "x.toml"], 'suite.kind: selects nothing; write kind = "tuning" in [suite]'),

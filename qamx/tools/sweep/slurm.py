@@ -291,6 +291,20 @@ def make_executor(directory: Path, name: str, cluster: ClusterSettings) -> "Slur
     return executor
 
 
+def batch_script(directory: Path, name: str, cluster: ClusterSettings) -> str:
+    """The batch script of a job, as submitit writes it; its last line starts the job's processes.
+
+    **Raises:** `UserError` without submitit.
+    """
+    try:
+        from submitit.slurm.slurm import _make_sbatch_string
+    except ImportError as error:
+        raise UserError('--on slurm: submitit is missing; pip install "qamx[slurm]"') from error
+    folder = directory / "_sweep" / "slurm"
+    command = f"python -m submitit.core._submit {folder}"
+    return _make_sbatch_string(command, folder, **_parameters(name, cluster))
+
+
 def _parameters(name: str, cluster: ClusterSettings) -> dict[str, Any]:
     """A cluster's settings by submitit's names."""
     named = {"partition", "account", "qos", "constraint"}

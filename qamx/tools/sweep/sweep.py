@@ -1,11 +1,13 @@
 """`qamx sweep`: the runs of a suite, and what they cost."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from qamx._utils.machine import visible_gpus
+from qamx._utils.terminal import print_table
 from qamx.config import Suite, load_suite
 from qamx.errors import ExitCode, UserError
 from qamx.tools.sweep import slurm
@@ -72,6 +74,7 @@ def sweep(
     cluster_file: Path | None,
     jobs: int | None,
     dry: bool,
+    verbose: bool,
     selected: Path | None,
 ) -> int:
     """Runs, submits or prints the runs of a suite; returns an exit code.
@@ -101,7 +104,7 @@ def sweep(
     if selected is not None:
         return select_best(plan.suite, plan.runs, selected)
     if dry:
-        return _show(plan, cluster, on)
+        return _show(plan, cluster, on, verbose)
     print(_summary(plan), flush=True)
     plan.plan()
     if on == "slurm" and cluster is not None:
@@ -196,7 +199,7 @@ def _submit(sweep: Sweep, cluster: ClusterSettings) -> int:
         slurm.SweepJob(directory, tuple(names[first : first + width]), width)
         for first in range(0, len(names), width)
     ]
-    executor = slurm.make_executor(directory, f"qamx-{sweep.suite.file.stem}", cluster)
+    executor = slurm.make_executor(directory, _job_name(sweep), cluster)
     for name in names:
         sweep.folder.clear_exit_code(name)
     numbers = slurm.submit(jobs, executor, cluster)
@@ -221,22 +224,54 @@ def _summary(sweep: Sweep) -> str:
     return f"{sweep.suite.file}: {len(runs):,} runs: {counted}"
 
 
-def _show(sweep: Sweep, cluster: ClusterSettings | None, on: str) -> int:
-    """Prints the jobs and their estimated cost."""
+SHOWN_JOBS = 3
+"""Jobs that a dry run lists without --verbose."""
+
+
+def _show(sweep: Sweep, cluster: ClusterSettings | None, on: str, verbose: bool) -> int:
+    """Prints the jobs and their estimated cost: a summary, and the first jobs or all of them."""
     waiting, rates = sweep.waiting, measured_rates(sweep.processes)
     costs = [cost_of(process, rates) for process in waiting]
     print(_summary(sweep))
-    width = cluster.processes if cluster is not None and on == "slurm" else 1
-    for number, first in enumerate(range(0, len(waiting), width), start=1):
+    if not waiting:
+        return ExitCode.DONE
+    slurm_cluster = cluster if on == "slurm" else None
+    width = slurm_cluster.processes if slurm_cluster else 1
+    sharing = 1 if cluster is None else cluster.processes_per_gpu
+    hours = [cost.hours / (sharing if cost.measured else 1) for cost in costs]
+    jobs = -(-len(waiting) // width)
+    print(f"{len(waiting):,} processes in {jobs:,} jobs, about {sum(hours):,.1f} GPU hours")
+    print(explain_costs(costs))
+    for title in ("method", "environment"):
+        print_table(f"by {title}", (title, "runs", "GPU hours"), _totals(title, waiting, hours))
+    known = list(zip(waiting, costs, strict=True))
+    for number, first in enumerate(range(0, len(known), width), start=1):
+        if number > SHOWN_JOBS and not verbose:
+            print(f"... and {jobs - SHOWN_JOBS:,} more jobs (--verbose lists them)")
+            break
         print(f"job {number}:")
-        for process, cost in list(zip(waiting, costs, strict=True))[first : first + width]:
+        for process, cost in known[first : first + width]:
             seeds = ", ".join(str(run.run.seed) for run in process.runs)
             about = f"{process.left:,} steps left, {cost.hours:.2g} GPU hours"
             print(f"  {process.name} (seeds {seeds}): {about}")
-    if waiting:
-        sharing = 1 if cluster is None else cluster.processes_per_gpu
-        hours = sum(cost.hours / (sharing if cost.measured else 1) for cost in costs)
-        jobs = -(-len(waiting) // width)
-        print(f"{len(waiting):,} processes in {jobs:,} jobs, about {hours:,.1f} GPU hours")
-        print(explain_costs(costs))
+    if slurm_cluster:
+        script = slurm.batch_script(sweep.folder.directory, _job_name(sweep), slurm_cluster)
+        print(f"sbatch script of a job:\n{script}")
     return ExitCode.DONE
+
+
+def _job_name(sweep: Sweep) -> str:
+    return f"qamx-{sweep.suite.file.stem}"
+
+
+def _totals(
+    title: str, processes: Sequence[Process], hours: Sequence[float]
+) -> list[tuple[str, str, str]]:
+    """Runs and GPU hours by method or environment."""
+    runs, cost = Counter[str](), defaultdict[str, float](float)
+    for process, each in zip(processes, hours, strict=True):
+        experiment = process.runs[0].experiment
+        name = experiment.agent.method if title == "method" else experiment.environment.id
+        runs[name] += len(process.runs)
+        cost[name] += each
+    return [(name, f"{count:,}", f"{cost[name]:,.0f}") for name, count in runs.items()]
