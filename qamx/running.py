@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import socket
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ import jax
 
 from qamx import building
 from qamx._utils.backend import check_jax, keep_programs, reserve_devices
-from qamx._utils.files import atomic_write, read_json_lines
+from qamx._utils.files import atomic_write, package_version, read_json_lines
 from qamx.agents import AbstractAgent
 from qamx.callbacks import Callback, Callbacks
 from qamx.config import Experiment, load
@@ -150,6 +151,7 @@ def run_together(
     if experiments[0].compute.cache:
         keep_programs()
     check_jax()
+    LOGGER.info(header(experiments, directories))
     with contextlib.ExitStack() as stack:
         for experiment, directory in zip(experiments, directories, strict=True):
             _lock_run_directory(experiment, directory, stack)
@@ -171,6 +173,19 @@ def run_together(
         if directory not in diverged:
             _log_result(code, evaluations, directory)
     return code
+
+
+def header(experiments: Sequence[Experiment], directories: Sequence[Path]) -> str:
+    """What starts, in a line: method, environment, seeds, device, versions and folder."""
+    first, device = experiments[0], jax.devices()[0]
+    environment = f"{first.environment.id} {first.environment.label}".rstrip()
+    word = "seed" if len(experiments) == 1 else "seeds"
+    seeds = ", ".join(str(experiment.seed) for experiment in experiments)
+    machine = device.platform if device.platform == "cpu" else device.device_kind
+    versions = f"qamx {package_version('qamx') or '(source tree)'}, JAX {jax.__version__}"
+    place = directories[0] if len(directories) == 1 else directories[0].parent
+    what = f"{first.agent.method} on {environment}, {word} {seeds}"
+    return f"{what}; {machine} on {socket.gethostname()}; {versions}; {place}"
 
 
 def _members(

@@ -190,6 +190,8 @@ def _after_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
+    if _replaced:  # signals of the child must not be heard by the parent's listener
+        signal.set_wakeup_fd(-1)
     while _replaced:
         _put_back(_replaced.pop())
     _after_fork()

@@ -1,11 +1,12 @@
 """Terminal output: tables, findings and the progress of a run."""
 
+import contextlib
 import logging
 import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import PurePath
 from string import ascii_uppercase
@@ -135,7 +136,7 @@ def _write(console: "Console | None", parts: Iterable[tuple[str, str]]) -> None:
     console.print(line)
 
 
-LINE = "{label}: {done} of {total}, {rate}, {left:.0f} min left"
+LINE = "{label}: {done} of {total}, {rate}, {left} left"
 
 
 class Progress:
@@ -145,8 +146,11 @@ class Progress:
 
     **Arguments:** `total` counts what there is to do, None if that is not known, `first` what was
     done before; `show` writes a number of it, and `unit` is the plural of what is counted, empty
-    where `show` writes it too; `line` is the template of a line.
+    where `show` writes it too; `line` is the template of a line, `label` the bar's at first.
     """
+
+    rate: float
+    """The number a second, over the last half minute."""
 
     SECONDS = 30.0
     """Time between two lines, and the window of the rate."""
@@ -159,21 +163,27 @@ class Progress:
         unit: str,
         line: str = LINE,
         show: Callable[[float], str] = "{:,.0f}".format,
+        label: str = "start",
     ):
         self._total, self._unit, self._line, self._show = total, unit, line, show
+        self._label = label
         self._reached = deque([(time.monotonic(), first)])
         self._shown = time.monotonic()
+        self.rate = 0.0
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> "Progress":
         from rich.console import Console
 
-        if (console := Console(soft_wrap=True)).is_terminal:  # whole log lines above the bar
+        console = Console(soft_wrap=True)  # whole log lines above the bar
+        if console.is_terminal or console.is_jupyter:
             self._bar = _bar(console)
             fields = {"amounts": "", "rate": "", "note": ""}
             first = self._reached[0][1]
-            self._task = self._bar.add_task("start", total=self._total, completed=first, **fields)
+            self._task = self._bar.add_task(
+                self._label, total=self._total, completed=first, **fields
+            )
             self._bar.start()
         return self
 
@@ -184,6 +194,7 @@ class Progress:
     def advance(self, done: float, label: str = "") -> None:
         """Shows that `done` of the total are done."""
         now, rate = time.monotonic(), self._rate(done)
+        self.rate = rate
         shown, total = f"{self._show(rate)} {self._unit}".rstrip() + "/s", self._total
         amounts = {"done": self._show(done), "total": "?" if total is None else self._show(total)}
         if self._bar is not None:
@@ -191,8 +202,15 @@ class Progress:
             self._bar.update(self._task, completed=done, description=label, **fields)
         elif now - self._shown >= self.SECONDS:
             self._shown = now
-            left = (total - done) / rate / 60 if rate and total is not None else float("inf")
+            left = duration((total - done) / rate) if rate and total is not None else "?"
             _LOG.info(self._line.format(label=label, rate=shown, left=left, **amounts))
+
+    def announce(self, text: str) -> None:
+        """Shows what is done before the first step, as the bar's label or as a line."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+        else:
+            _LOG.info(text)
 
     def note(self, text: str) -> None:
         """Shows a short text behind the bar."""
@@ -207,6 +225,31 @@ class Progress:
             self._reached.popleft()
         then, before = self._reached[0]
         return (done - before) / (now - then) if now > then else 0.0
+
+
+@contextlib.contextmanager
+def working(text: str) -> Iterator[None]:
+    """Shows the elapsed time of a task of unknown length in a terminal or a notebook."""
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not (console.is_terminal or console.is_jupyter):
+        yield
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with RichProgress(*columns, console=console, transient=True) as shown:
+        shown.add_task(text, total=None)
+        yield
+
+
+def duration(seconds: float) -> str:
+    """A time in minutes, or hours and minutes."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "under 1 min"
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _bar(console: Any) -> Any:

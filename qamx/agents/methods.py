@@ -78,8 +78,10 @@ __all__ = [
 
 
 class QAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
-    """TD critic x adjoint-matched flow; acts and backs up with the fine-tuned flow's ODE
-    (Li and Levine, arXiv 2601.14234)."""
+    """TD critic x adjoint-matched flow; acts and backs up with the fine-tuned flow's ODE.
+
+    **Source:** Li and Levine, arXiv 2601.14234.
+    """
 
     def __init__(
         self, parts: Parts, *, inverse_temperature: AbstractInverseTemperature | float, key: Key
@@ -125,8 +127,11 @@ class QAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
 
 
 class TRQAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
-    """QAM whose inverse temperature keeps the policy within a trust region of the behaviour; its
-    protocol starts with a behaviour-cloning phase (Dong et al., arXiv 2605.27079)."""
+    """QAM whose inverse temperature keeps the policy within a trust region of the behaviour.
+
+    Its protocol starts with a behaviour-cloning phase.
+
+    **Source:** Dong et al., arXiv 2605.27079."""
 
     def __init__(self, parts: Parts, *, kl_budget: float, kl_scale: float = KL_SCALE, key: Key):
         qam = QAM(parts, inverse_temperature=TrustRegion(kl_budget, kl_scale), key=key)
@@ -148,8 +153,10 @@ class BAM(AbstractAgent[TemporalDifference, BackpropagatedFlow]):
 
 
 class FQL(AbstractAgent[TemporalDifference, OneStepPolicy]):
-    """TD critic x a one-step policy distilled from the behaviour flow (Park et al.,
-    arXiv 2502.02538)."""
+    """TD critic x a one-step policy distilled from the behaviour flow.
+
+    **Source:** Park et al., arXiv 2502.02538.
+    """
 
     def __init__(self, parts: Parts, *, bc_weight: float, key: Key):
         critic_key, flow_key, policy_key = jax.random.split(key, 3)
@@ -158,8 +165,10 @@ class FQL(AbstractAgent[TemporalDifference, OneStepPolicy]):
 
 
 class FEdit(AbstractAgent[TemporalDifference, EditPolicy]):
-    """TD critic x a Gaussian edit of the behaviour flow's actions (after EXPO, Dong et al.,
-    arXiv 2507.07986)."""
+    """TD critic x a Gaussian edit of the behaviour flow's actions.
+
+    **Source:** after EXPO, Dong et al., arXiv 2507.07986.
+    """
 
     def __init__(
         self,
@@ -176,8 +185,10 @@ class FEdit(AbstractAgent[TemporalDifference, EditPolicy]):
 
 
 class FBRAC(AbstractAgent[TemporalDifference, FlowActor]):
-    """TD critic x a flow that maximises it through all steps of its ODE (Park et al.,
-    arXiv 2502.02538)."""
+    """TD critic x a flow that maximises it through all steps of its ODE.
+
+    **Source:** Park et al., arXiv 2502.02538.
+    """
 
     def __init__(self, parts: Parts, *, bc_weight: float, key: Key):
         critic_key, flow_key = jax.random.split(key)
@@ -186,8 +197,9 @@ class FBRAC(AbstractAgent[TemporalDifference, FlowActor]):
 
 
 class FAWAC(AbstractAgent[AdvantageLearning, AdvantageWeightedFlow]):
-    """TD critic with a state value x advantage-weighted flow matching (Park et al.,
-    arXiv 2502.02538).
+    """TD critic with a state value x advantage-weighted flow matching.
+
+    **Source:** Park et al., arXiv 2502.02538.
 
     **Arguments:** `value_target` is the regression target of V: the critics' TD target ("td", the
     paper) or the target critics at the data's chunks ("critic", the release).
@@ -212,8 +224,10 @@ class FAWAC(AbstractAgent[AdvantageLearning, AdvantageWeightedFlow]):
 
 
 class DSRL(AbstractAgent[TemporalDifference, LatentPolicy]):
-    """TD critic x a policy over the noise of the behaviour flow's target (Wagenmaker et al.,
-    arXiv 2506.15799)."""
+    """TD critic x a policy over the noise of the behaviour flow's target.
+
+    **Source:** Wagenmaker et al., arXiv 2506.15799.
+    """
 
     def __init__(
         self,
@@ -235,8 +249,10 @@ class DSRL(AbstractAgent[TemporalDifference, LatentPolicy]):
 
 
 class IFQL(AbstractAgent[ImplicitQLearning, BestOfN]):
-    """Implicit Q-learning x the best of N samples of the behaviour flow (Park et al.,
-    arXiv 2502.02538)."""
+    """Implicit Q-learning x the best of N samples of the behaviour flow.
+
+    **Source:** Park et al., arXiv 2502.02538.
+    """
 
     def __init__(self, parts: Parts, *, expectile: float, best_of_n: int = BEST_OF_N, key: Key):
         critic_key, value_key, flow_key = jax.random.split(key, 3)
@@ -281,8 +297,10 @@ class CGQLMSE(AbstractAgent[NoisyTemporalDifference, GuidedFlow]):
 
 
 class CGQLLinex(AbstractAgent[NoisyTemporalDifference, GuidedFlow]):
-    """A critic that also regresses noised actions' values to the soft maximum of the clean ones'
-    (the energy of Lu et al., arXiv 2304.12824)."""
+    """A critic that also regresses noised actions' values to the soft maximum of the clean ones'.
+
+    **Source:** the energy of Lu et al., arXiv 2304.12824.
+    """
 
     def __init__(
         self,
@@ -314,8 +332,9 @@ def _same_time(t: jax.Array) -> jax.Array:
 
 
 class QSM(AbstractAgent[TemporalDifference, ScoreMatchedDiffusion]):
-    """TD critic x a diffusion policy whose score is the critic's gradient (Psenka et al.,
-    arXiv 2312.11752).
+    """TD critic x a diffusion policy whose score is the critic's gradient.
+
+    **Source:** Psenka et al., arXiv 2312.11752.
 
     **Arguments:** `sampler` is the reverse process: the standard one ("ddpm", the paper), or a jump
     to the predicted clean action at each step ("clean", the release).
@@ -344,8 +363,10 @@ class QSM(AbstractAgent[TemporalDifference, ScoreMatchedDiffusion]):
 
 
 class DAC(AbstractAgent[TemporalDifference, CriticGuidedDiffusion]):
-    """TD critic x a diffusion policy pushed along the critic's gradient (Fang et al.,
-    arXiv 2405.20555)."""
+    """TD critic x a diffusion policy pushed along the critic's gradient.
+
+    **Source:** Fang et al., arXiv 2405.20555.
+    """
 
     def __init__(
         self, parts: Parts, *, bc_weight: float, diffusion_steps: int = DIFFUSION_STEPS, key: Key
@@ -362,8 +383,9 @@ class DAC(AbstractAgent[TemporalDifference, CriticGuidedDiffusion]):
 
 
 class ReBRAC(AbstractAgent[TemporalDifference, DeterministicPolicy]):
-    """TD critic x a deterministic policy with a cloning penalty (Tarasov et al.,
-    arXiv 2305.09836).
+    """TD critic x a deterministic policy with a cloning penalty.
+
+    **Source:** Tarasov et al., arXiv 2305.09836.
 
     **Arguments:** every `policy_delay`-th update moves the targets and, with `delayed` "actor"
     (the paper), the actor; with "targets" (the release) the actor is trained at every update.
@@ -393,8 +415,10 @@ class ReBRAC(AbstractAgent[TemporalDifference, DeterministicPolicy]):
 
 
 class RLPD(AbstractAgent[TemporalDifference, GaussianPolicy]):
-    """TD critic without an entropy term in its backup x SAC's policy with a cloning term
-    (Ball et al., arXiv 2302.02948)."""
+    """TD critic without an entropy term in its backup x SAC's policy with a cloning term.
+
+    **Source:** Ball et al., arXiv 2302.02948.
+    """
 
     def __init__(
         self,

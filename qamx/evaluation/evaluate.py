@@ -5,8 +5,9 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import compress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from qamx._utils.defaults import check_seed
 from qamx._utils.html import write_text
 from qamx._utils.hub import local_folder
 from qamx._utils.machine import use_cpu
-from qamx._utils.terminal import letters, print_table, short_names
+from qamx._utils.terminal import Progress, letters, print_table, short_names
 from qamx.config import EnvironmentSettings, Experiment, load
 from qamx.deploy.metadata import EXPERIMENT, FILE_NAME
 from qamx.envs import close_envs
@@ -182,12 +183,21 @@ def play(
     try:
         for role in roles:
             began = time.monotonic()
-            episodes = Evaluator(players).play(source.act_for(seed, role), seeds)
+            act = source.act_for(seed, role)
+            label = f"{PurePath(source.name).name}: evaluating"
+            with Progress(len(seeds), unit="episodes", label="compiling the policy") as progress:
+                # Of the episodes before the one that begins, all but those at play are over.
+                begun = partial(_show_begun, progress, count, label)
+                episodes = Evaluator(players).play(act, seeds, begun)
             seconds = time.monotonic() - began
             yield EvaluationResult(source, environment, role, seed, episodes, seconds)
     finally:
         close_envs(players)
         watchdog.close()
+
+
+def _show_begun(progress: Progress, playing: int, label: str, index: int) -> None:
+    progress.advance(max(0, index + 1 - playing), label)
 
 
 def experiment_of(folder: Path) -> Experiment:

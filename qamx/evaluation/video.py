@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qamx._utils.machine import use_cpu
+from qamx._utils.terminal import Progress
 from qamx.config.environments import GymnasiumEnvironmentSettings
 from qamx.envs.rendering import Image
 from qamx.errors import UserError
@@ -136,7 +137,9 @@ def write_videos(
             unfinished.callback(encoder.discard)
             encoders[file] = encoder
         every = min(encoder.every for encoder in encoders.values())
+        progress = unfinished.enter_context(Progress(steps, unit="steps"))
         for step, image in _lockstep(cells, grid, every):
+            progress.advance(step, "drawing")
             for file, encoder in encoders.items():
                 with _writing(file):
                     encoder.add(step, image)

@@ -16,6 +16,7 @@ from qamx._types import Key
 from qamx._utils.files import describe_write_error, package_version, read_json_lines, sha256
 from qamx._utils.flops import MatmulLowerBound, count
 from qamx._utils.machine import use_cpu
+from qamx._utils.terminal import working
 from qamx.building import build_environment
 from qamx.config import Experiment
 from qamx.deploy import metadata as files
@@ -233,15 +234,16 @@ def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) 
     folder = out or directory.resolve().with_name(f"{name}-{kind}")
     require_free(folder)
     source = ExportSource.of_run(directory, step)
-    result = write_bundle(source, kind, folder)
+    with working("exporting and checking the policy"):
+        result = write_bundle(source, kind, folder)
     metadata = read_metadata(folder)
     same = "bitwise" if result.bitwise else f"within {result.difference:.0e}"
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     latency = metadata.latency
     lines = {
         "policy": f"{metadata.policy['method']} of {name}, step {source.step:,}",
-        "observations": f"{metadata.observation_size} entries",
-        "actions": f"chunks of {metadata.horizon} x {metadata.action_size} entries",
+        "observations": f"{metadata.observation_size} dimensions",
+        "actions": f"chunks of {metadata.horizon} x {metadata.action_size}, steps by dimensions",
         "runs on": ", ".join(metadata.platforms),
         "check": f"{same} the training code's actions, on {result.rows} observations",
         "a chunk": (

@@ -8,7 +8,7 @@ import jax
 
 from qamx import registry
 from qamx._utils.backend import check_jax, reserve_devices, use_device
-from qamx._utils.terminal import print_table
+from qamx._utils.terminal import print_table, working
 from qamx.errors import UserError
 from qamx.nn import Precision
 from qamx.tools.bench_measure import (
@@ -91,7 +91,8 @@ def _time(
     results: list[Figures] = []
     for method, problem in problems.items():
         print(f"{method}: compiling and measuring", flush=True)
-        results.append(measure(method, problem, tuple(seeds), **how))
+        with working(method):
+            results.append(measure(method, problem, tuple(seeds), **how))
         write_results(file, settings, results)
     _print(settings, results)
     return 0

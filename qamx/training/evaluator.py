@@ -43,6 +43,14 @@ class PlayedEpisode:
         return f"evaluation episode {self.index}, step {len(self.observations)}", self.seed
 
 
+def _announced(
+    episodes: Sequence[PlayedEpisode], begun: Callable[[int], object]
+) -> Iterator[PlayedEpisode]:
+    for episode in episodes:
+        begun(episode.index)
+        yield episode
+
+
 class Evaluator:
     """Plays an episode from each reset seed, as many at a time as there are environments.
 
@@ -57,10 +65,15 @@ class Evaluator:
         # The compiled policy has one batch shape: rows without an episode are padding.
         self._rows = -(-len(environments) // 2)
 
-    def play(self, act: Act, seeds: Sequence[int]) -> list[PlayedEpisode]:
-        """One episode for each seed, in their order."""
+    def play(
+        self, act: Act, seeds: Sequence[int], begun: Callable[[int], object] = lambda index: None
+    ) -> list[PlayedEpisode]:
+        """One episode for each seed, in their order.
+
+        **Arguments:** `begun` is called with the index of each episode when it begins.
+        """
         episodes = [PlayedEpisode(index, seed) for index, seed in enumerate(seeds)]
-        waiting, calls = iter(episodes), itertools.count()
+        waiting, calls = _announced(episodes, begun), itertools.count()
         halves = self._environments[: self._rows], self._environments[self._rows :]
         turns = deque(self._turns(half, act, waiting, calls) for half in halves if half)
         while turns:

@@ -58,6 +58,50 @@ class StopRequest:
         return handle_signals((signal.SIGINT, *SCHEDULER), self.make)
 
 
+ACKNOWLEDGED = "stopping after this update; Ctrl-C again to quit"
+
+QUIT_SECONDS = 2.0
+"""Time that a second Ctrl-C leaves to Python's handler, before the process ends without it."""
+
+
+@contextlib.contextmanager
+def acknowledge_interrupts() -> Iterator[None]:
+    """Answers Ctrl-C at once, also during a compilation, in which Python's handlers have to wait.
+
+    A thread reads the numbers of signals, which Python's own C handler writes to a socket. After a
+    second Ctrl-C the process ends within seconds; its checkpoints stay.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    left = threading.Event()
+
+    def answer() -> None:
+        heard = 0
+        while number := reader.recv(1):
+            if number[0] == signal.SIGINT:
+                heard += 1
+                if heard == 1:
+                    logging.getLogger("qamx").info(ACKNOWLEDGED)
+                elif not left.wait(QUIT_SECONDS):
+                    end_all_children()
+                    os._exit(128 + signal.SIGINT)
+
+    thread = threading.Thread(target=answer, name="interrupts", daemon=True)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        signal.set_wakeup_fd(before)
+        writer.close()
+        thread.join()
+        reader.close()
+
+
 @contextlib.contextmanager
 def stop_immediately() -> Iterator[None]:
     """Raises `Stopped` at a scheduler's signals, before there is anything to save."""

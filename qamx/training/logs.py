@@ -14,13 +14,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from qamx._utils.files import describe_write_error, read_json_lines
+from qamx._utils.files import atomic_write, describe_write_error, read_json_lines
 from qamx.errors import RunError, UserError
 
 _LOG = logging.getLogger("qamx")
 
 DIVERGED = "diverged.json"
 """The file, in a run's folder, with the reason for which the run left its group."""
+
+RATE = "rate.json"
+"""The file with the steps a second of a run that works, over the last half minute."""
 
 LONGEST_ROW = 2**14
 """The most bytes of the last row of a file."""
@@ -88,6 +91,18 @@ def last_row(path: Path) -> dict[str, Any]:
         if len(lines) > 1:
             return json.loads(lines[-2])
     return {}
+
+
+def write_rate(directory: Path, rate: float) -> None:
+    """Writes the rate of a run that works."""
+    atomic_write(directory / RATE, json.dumps({"steps_per_second": rate}))
+
+
+def read_rate(directory: Path) -> float | None:
+    """The rate that a run has written, None without one."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return float(json.loads((directory / RATE).read_bytes())["steps_per_second"])
+    return None
 
 
 class Sink(Protocol):

@@ -29,10 +29,12 @@ from qamx.training.guards import (
     Stopped,
     StopRequest,
     Watchdog,
+    acknowledge_interrupts,
     explain_oom,
     open_watched_envs,
     replay_size,
 )
+from qamx.training.logs import RATE, write_rate
 from qamx.training.plan import Event, events, validate_agent, validate_problem
 from qamx.training.seed_group import SeedGroup, SeedRun
 from qamx.training.state import REPLAY, SHARED, Trainer, Training
@@ -42,7 +44,9 @@ _LOG = logging.getLogger("qamx")
 DISPATCH_SECONDS = 0.25
 """Updates go to the device in dispatches of about this length, so that progress stays live."""
 
-PROGRESS_LINE = "{label}: step {done} of {total}, {rate}, {left:.0f} min left"
+COMPILING = "compiling (about 30 s, less once this program is kept)"
+
+PROGRESS_LINE = "{label}: step {done} of {total}, {rate}, {left} left"
 
 
 RowKind: TypeAlias = Literal["metrics", "evaluation"]
@@ -138,7 +142,8 @@ class Runner:
 
     def run(self) -> ExitCode:
         """Runs all phases from the present step on; returns an exit code."""
-        with self.stop.listening(), contextlib.ExitStack() as stack:
+        stack = contextlib.ExitStack()
+        with acknowledge_interrupts(), self.stop.listening(), stack:
             stack.callback(self._close)
             if self._saved:
                 self._restore(self._saved)
@@ -147,6 +152,7 @@ class Runner:
                 for run in self._group.active:
                     run.clear()
             stack.enter_context(self._progress)
+            self._progress.announce(COMPILING)
             with explain_oom(self._memory):
                 with contextlib.suppress(Stopped):
                     self._run_phases()
@@ -154,6 +160,7 @@ class Runner:
                     self._save()
             for run in self._group.runs:
                 run.checkpoints.wait()
+                (run.directory / RATE).unlink(missing_ok=True)
             stopped = self.stop.made
         if stopped:
             return ExitCode.INTERRUPTED
@@ -277,19 +284,26 @@ class Runner:
             row = {"step": self._step, "phase": phase, **means[run.index]}
             run.logs.write_metrics(row)
             self._notify(run, "metrics", row)
+        self._report_rate()
         self.training = self.training.cleared()
         self._finite.restart(self._step, self.training)
+
+    def _report_rate(self) -> None:
+        """Leaves the bar's rate to `qamx status` while the run works."""
+        with contextlib.suppress(OSError):  # a full disk is met by what matters
+            for run in self._group.active:
+                write_rate(run.directory, self._progress.rate)
 
     def _record(self, results: list[Result]) -> None:
         for run, row in results:
             run.logs.write_evaluation(row)
             self._notify(run, "evaluation", row)
-            line = f"step {row['step']:>9,}  {row['phase']:<7}  success {row['success']:.2f}"
+            line = f"step {row['step']:>9,}  {row['phase']:<7}  success {row['success']:4.0%}"
             if "behaviour_success" in row:
-                line += f"  (behaviour cloning {row['behaviour_success']:.2f})"
+                line += f"  (behaviour cloning {row['behaviour_success']:.0%})"
             line += f"  return {row['return']:.1f}"
             _LOG.info(self._group.stacking.label(run.seed, line))
-            self._progress.note(f"success {row['success']:.2f}")
+            self._progress.note(f"success {row['success']:.0%}")
 
     def _notify(self, run: SeedRun, kind: "RowKind", row: dict[str, Any]) -> None:
         if self._on_row is not None:

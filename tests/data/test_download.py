@@ -916,7 +916,7 @@ def test_a_run_completes_a_folder_that_was_left_unfinished(tmp_path, server, mon
 
 @pytest.mark.parametrize(
     ("total", "said"),
-    [(1_000_000, "1.6 MB of 4.0 MB, 3.9 kB/s, 10.2 min left"), (None, "1.6 MB, 3.9 kB/s")],
+    [(1_000_000, "1.6 MB of 4.0 MB, 3.9 kB/s, 10 min left"), (None, "1.6 MB, 3.9 kB/s")],
     ids=["known", "unknown"],
 )
 def test_lines_say_how_far_it_is(monkeypatch, caplog, total, said):

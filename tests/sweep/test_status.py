@@ -10,6 +10,7 @@ from qamx.cli import main
 from qamx.tools.sweep import status
 from qamx.tools.sweep.jobs import PlanEntry, SweepFolder, progress_of, steps_of
 from qamx.training.guards import locked
+from qamx.training.logs import write_rate
 
 
 def shown(directory, capsys):
@@ -100,8 +101,13 @@ def test_each_state(tmp_path, capsys):
     folder.record_exit_code("killed", -9)
     folder.log_path("broken").parent.mkdir()
     folder.log_path("broken").write_text("".join(f"line {n}\n" for n in range(9)))
+    write_rate(tmp_path / "done", 7.0)
     with locked(tmp_path / "going"):
         found = shown(tmp_path, capsys)
+        write_rate(tmp_path / "going", 50.0)  # what the run's own bar shows
+        going = shown(tmp_path, capsys)["going"]
+    assert (going["rate"], going["left"]) == (50.0, 10.0)
+    assert found["done"]["rate"] is None
     assert {name: run["state"] for name, run in found.items()} == {
         "new": "queued",
         "going": "running",
@@ -162,7 +168,7 @@ def test_the_table_is_plain_where_it_is_piped_and_shows_failures(tmp_path, capsy
     folder.log_path("run").write_text("agent.discount: found 2\n")
     assert main(["status", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split() == ["run", "failed", "500", "1,000", "500.0/s"]
+    assert lines[2].split() == ["run", "failed", "500", "1,000"]
     assert lines[-3:] == [
         f"run: the end of {folder.log_path('run')}:",
         "    agent.discount: found 2",

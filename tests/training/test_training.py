@@ -161,7 +161,7 @@ def test_progress_is_a_line_every_half_minute(caplog, monkeypatch):
             progress.advance(step, "offline")
     assert [record.getMessage() for record in caplog.records] == [
         "offline: step 400 of 1,000, 10 steps/s, 1 min left",
-        "offline: step 400 of 1,000, 0 steps/s, inf min left",
+        "offline: step 400 of 1,000, 0 steps/s, ? left",
     ]
 
 

@@ -30,7 +30,7 @@ JOBS = 4
 """Files at a time."""
 
 _ATTEMPTS_BEFORE_NEXT_SERVER = 3
-_LINE = "{done} of {total}, {rate}, {left:.1f} min left"
+_LINE = "{done} of {total}, {rate}, {left} left"
 _LINE_WITHOUT_TOTAL = "{done}, {rate}"
 
 _LOG = logging.getLogger("qamx")

@@ -22,7 +22,7 @@ from qamx._utils.html import (
     write_text,
 )
 from qamx._utils.machine import use_cpu
-from qamx._utils.terminal import print_findings, print_table
+from qamx._utils.terminal import print_findings, print_table, working
 from qamx.errors import UserError
 from qamx.tools.inspect_policy import figures
 from qamx.tools.inspect_policy.checks import check_results, findings, share_at_bound
@@ -59,14 +59,17 @@ def inspect_run(
     elif out is not None:
         raise UserError("--out: there are no figures to write without --html")
     use_cpu()
-    report = inspect(load_run(directory), where, states, samples, seed)
+    with working("compiling and measuring the policy"):
+        report = inspect(load_run(directory), where, states, samples, seed)
     print_report(report)
     if file is not None:
         write_text("--json", file, json.dumps(to_json(report)) + "\n")
     if html:
         folder = directory.resolve()
         folder = out or folder.with_name(f"{folder.name}-inspect")
-        print(f"figures: {write_page(report, folder)}")
+        with working("drawing the figures"):
+            page = write_page(report, folder)
+        print(f"figures: {page}")
 
 
 def print_report(report: PolicyReport) -> None:

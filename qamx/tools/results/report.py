@@ -13,7 +13,7 @@ from pathlib import Path
 from qamx._utils import html
 from qamx._utils.finding import counted
 from qamx._utils.html import Markup
-from qamx._utils.terminal import print_table
+from qamx._utils.terminal import print_table, working
 from qamx.errors import UserError
 from qamx.evaluation.intervals import success_interval
 from qamx.tools.results.figures import curves
@@ -73,14 +73,15 @@ def report(
         html.write_text("--csv", csv_file, evaluations_csv(runs))
         count = sum(len(run.evaluations) for run in runs)
         print(f"{counted(count, 'evaluation')} of {counted(len(runs), 'run')} in {csv_file}")
-    summaries = [summarise(phase_end) for phase_end in phase_ends(runs, step)]
+    with working(f"computing intervals of {counted(len(runs), 'run')}"):
+        summaries = [summarise(phase_end) for phase_end in phase_ends(runs, step)]
     if not summaries and csv_file is not None and step is None:
         return
     if not summaries:
         raise UserError(_nothing(runs, step))
     notes = left_out(runs, summaries, step)
     if out is not None:
-        with output_folder(out):
+        with output_folder(out), working("drawing the figures"):
             _write(out, runs, summaries, notes, figures)
     print(f"{headline(runs)}\n{caption('*', summaries)}")
     for note in notes:

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from qamx._utils.terminal import print_table
+from qamx._utils.terminal import duration, print_table
 from qamx.errors import ExitCode, UserError
 from qamx.tools.sweep.jobs import PlanEntry, RunProgress, SweepFolder, planned_steps, progress_of
 from qamx.tools.sweep.slurm import active_jobs
+from qamx.training.logs import read_rate
 
 State = Literal["queued", "running", "stopped", "failed", "complete", "diverged", "pruned"]
 
@@ -130,14 +131,14 @@ def _status(
     code = plan.exit_code_of(entry.process) if entry and plan else None
     state = _state(progress, total, code, word)
     log = plan.log_path(entry.process) if entry and plan else None
-    rate = progress.rate
+    rate = (read_rate(directory) or progress.rate) if state == "running" else None
     return RunStatus(
         run=directory.name,
         state=state,
         step=progress.step,
         total=total,
         rate=rate,
-        left=(total - progress.step) / rate if state == "running" and rate else None,
+        left=(total - progress.step) / rate if rate else None,
         success=progress.success,
         job=f"{job} {word or ''}".rstrip() if job else None,
         why=progress.diverged if state == "diverged" else "",
@@ -180,12 +181,7 @@ def row_of(status: RunStatus) -> tuple[str, ...]:
         f"{status.step:,}",
         f"{status.total:,}",
         "" if status.rate is None else f"{status.rate:,.1f}/s",
-        "" if status.left is None else _duration(status.left),
+        "" if status.left is None else duration(status.left),
         "" if status.success is None else f"{status.success:.0%}",
         status.job or "",
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
