@@ -52,9 +52,10 @@ def build_agent(
 ) -> AbstractAgent:
     """A fresh agent of the registered method, in the sizes of a problem."""
     parts = build_parts(settings, observation_size, action_size)
-    builder = registry.agents[settings.method].load_builder()
+    entry = registry.agents[settings.method]
+    builder = entry.load_builder()
     if not isinstance(builder, type):
-        return settings.with_best_of_n(builder(settings, parts, key))
+        return settings.with_best_of_n(entry.build(settings, parts, key))
     # The class of a plugin: each argument is the value of the key of its name.
     names = inspect.signature(builder).parameters.keys() - {"parts", "key"}
     agent = builder(parts, **settings.arguments(names), key=key)

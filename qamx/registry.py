@@ -6,9 +6,11 @@ by calling the `register_*` functions when it is imported, as an entry point of 
 `qamx.plugins` or named by `plugins` in a file. Listing and checking names imports no JAX.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -67,6 +69,23 @@ class RegistryEntry:
                 "a builder"
             )
         return settings.build
+
+    def build(self, settings: "BaseModel", *arguments: Any) -> Any:
+        """The object that the builder makes.
+
+        **Raises:** `RegistryError` if the builder does not take these arguments.
+        """
+        builder = self.load_builder()
+        with contextlib.suppress(ValueError):  # of a callable without a signature
+            try:
+                inspect.signature(builder).bind(settings, *arguments)
+            except TypeError as error:
+                given = ", ".join(["its settings", *(type(each).__name__ for each in arguments)])
+                raise RegistryError(
+                    f'"{self.name}": the builder {getattr(builder, "__qualname__", builder)} is '
+                    f"called with {given}, and does not take that: {error}"
+                ) from error
+        return builder(settings, *arguments)
 
 
 class Registry:
@@ -135,8 +154,11 @@ class Registry:
         return tuple(self._entries)
 
     def build(self, name: str, settings: "BaseModel", *arguments: Any) -> Any:
-        """The object that an entry builds from its settings."""
-        return self[name].load_builder()(settings, *arguments)
+        """The object that an entry builds from its settings.
+
+        **Raises:** `RegistryError` as `RegistryEntry.build`.
+        """
+        return self[name].build(settings, *arguments)
 
 
 agents = Registry("method", BUILT_IN)

@@ -51,9 +51,10 @@ def select_keys(leaves: Mapping[str, Any], keys: Sequence[str] | None, named_by:
                 "the key out"
             )
         if key not in leaves:
+            advice = suggestion(key, tuple(leaves))
+            every = f" (there are: {', '.join(leaves)})" if advice.startswith("did") else ""
             raise UserError(
-                f"{named_by}: found {key!r}, which the observations do not have; "
-                f"{suggestion(key, tuple(leaves))} (there are: {', '.join(leaves)})"
+                f"{named_by}: found {key!r}, which the observations do not have; {advice}{every}"
             )
     return list(keys)
 

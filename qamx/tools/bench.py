@@ -112,6 +112,8 @@ def _check(
 
 def _print(settings: dict[str, Any], results: list[Figures]) -> None:
     title = "{size} size on {device} ({backend}, JAX {jax}), {precision}".format(**settings)
+    if settings["backend"] == "cpu" and settings["precision"] == "tf32":
+        title = title.replace("tf32", "float32 (a CPU has no TF32)")
     names = [result.method for result in results]
     lines = [
         (label, *(format(getattr(result, name), form) for result in results))

@@ -939,3 +939,12 @@ def test_a_deep_check_makes_the_environment(tmp_path, capsys, change, expected):
     told = capsys.readouterr()
     assert told.out == expected.format(file)
     assert bool(told.err) != bool(expected)
+
+
+def test_a_builder_with_another_signature_is_one_message():
+    mine = entries()
+    mine.register("narrow", settings=QAMSettings, builder=lambda settings: None, summary="")
+    own = load(ROOT / "experiments" / "c4_qam.toml").agent
+    with pytest.raises(RegistryError, match=r'"narrow": the builder .* is called with its setti'):
+        mine.build("narrow", own, 3, "x")
+    assert mine.build("narrow", own) is None

@@ -52,7 +52,7 @@ def check_finite(transitions: Transitions) -> Iterator[Finding]:
     for name, array in arrays.items():
         yield from validation.find_nonfinite(name, array)
     if validation.first_nonfinite(following) is not None:
-        finite = np.isfinite(arrays["observations"]).all(axis=1)
+        finite = np.all(np.isfinite(arrays["observations"]), axis=1)
         rows = np.flatnonzero(np.append(finite[1:], True))
         yield from validation.find_nonfinite("next_observations", following[rows], rows)
 
