@@ -123,7 +123,7 @@ def find_out_of_range(
         "actions-outside",
         "refuse",
         f"actions: {np.sum(reach > LARGEST_ACTION):,} of {len(actions):,} rows lie outside "
-        f"[-1, 1], the farthest by an entry of {largest:.4g} in row {row:,}",
+        f"[-1, 1], the farthest is {largest:.4g} in row {row:,}",
         "policies act in [-1, 1], and can neither imitate nor evaluate such actions",
         'scale the actions to [-1, 1], or have their range scaled: data.scale_actions = "data"',
     )

@@ -63,9 +63,7 @@ def test_the_last_observation_of_an_episode_is_looked_at_too(arrays, tmp_path):
 def test_actions_outside_their_range_are_counted(arrays, tmp_path):
     wild = changed(changed(arrays["actions"], 7, 1.5), 11, -3.0)
     message = refusal(tmp_path, arrays, actions=wild)
-    assert message.startswith(
-        "actions: 2 of 2,000 rows lie outside [-1, 1], the farthest by an entry"
-    )
+    assert message.startswith("actions: 2 of 2,000 rows lie outside [-1, 1], the farthest is ")
     assert "-3 in row 11; scale the actions" in message
 
 

@@ -1,0 +1,151 @@
+"""A newcomer's first hour: the words of help and messages, a terminal of 80 columns, a run's header."""
+
+import argparse
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from fake_runs import complete_run, fake_run
+
+from qamx.agents import methods
+from qamx.cli import build_parser, main
+from qamx.config import load
+from qamx.running import header
+
+ROOT = Path(__file__).parents[2]
+
+PLAIN = {
+    "sweep": "run a suite locally or on Slurm; run again to resume",
+    "status": "show progress, and the last log lines of failed runs",
+    "eval": "evaluate a run's latest checkpoint (safe during training)",
+    "diff": "compare config, data and versions of two runs, and find where their logs diverge",
+    "verify-resume": "test that an interrupted run resumes exactly",
+    "doctor": "check this machine's setup, and suggest fixes",
+    "bench": "benchmark training speed on this machine",
+    "plan": "power analysis: seeds and GPU hours to tell two published methods apart",
+}
+"""Summaries of commands."""
+
+OBSCURE = (
+    "carry out every run",
+    "who walks",
+    "take the place of the file's seed",
+    "what a job gets and holds",
+    "what the cluster grants",
+    "learn them by heart",
+    "are of no episode that was ever played",
+    "comes to these data",
+    "acting less base",
+    "the others end too early",
+    "adjoint matching leaves",
+    "over a host loop",
+    "floor of its products",
+    "agree in law",
+    "looked at",
+    "says nothing of how much",
+    "A result in this field is",
+)
+"""Wordings that a newcomer had to read twice."""
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """The parsers of all commands."""
+    choices = (action.choices for action in build_parser()._actions)
+    return next(known for known in choices if isinstance(known, dict))
+
+
+def texts(file: Path) -> list[str]:
+    """The strings of a module, without its docstrings."""
+    tree = ast.parse(file.read_text())
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    docstrings = {id(node.value) for node in nodes if isinstance(node.value, ast.Constant)}
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return [n.value for n in constants if isinstance(n.value, str) and id(n) not in docstrings]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_command_s_summary_is_in_the_field_s_words(name):
+    summary = " ".join(commands()[name].format_help().split())
+    assert PLAIN[name][1:] in summary
+
+
+def test_options_are_named_as_elsewhere():
+    assert "override the seed" in commands()["run"].format_help()
+    assert "also evaluate behaviour cloning" in commands()["eval"].format_help()
+    for name, old in (("inspect", "--flow"), ("data", "--again")):
+        assert old not in commands()[name].format_help()
+
+
+@pytest.mark.parametrize("folder", ["cli", "tools", "evaluation", "data", "config", "training"])
+def test_obscure_wordings_do_not_come_back(folder):
+    for file in (ROOT / "qamx" / folder).rglob("*.py"):
+        said = "\n".join(texts(file))
+        assert not [words for words in OBSCURE if re.search(rf"(?<!-up ){words}", said)], file
+
+
+def test_pages_open_with_a_sentence():
+    """Neither in mid-sentence below a command, nor with a command."""
+    for page in (ROOT / "docs").glob("*.md"):
+        text = re.sub(r"\A---\n.*?\n---\n", "", page.read_text(), flags=re.S)
+        first = next(line for line in text.splitlines() if line and not line.startswith("#"))
+        assert re.match(r"[A-Z`*\[!|]", first), page
+        assert not first.startswith("```"), page
+
+
+def test_summaries_of_methods_are_whole():
+    for name in methods.__all__:
+        summary = (getattr(methods, name).__doc__ or "").partition("\n")[0]
+        assert re.search(r"[^.]\.$", summary), name
+        assert "et al" not in summary
+
+
+def test_the_example_of_a_method_can_be_copied():
+    assert "../" not in (ROOT / "docs/examples/own_method.toml").read_text()
+
+
+# A terminal of 80 columns
+
+
+@pytest.fixture
+def terminal(monkeypatch, capsys):
+    """Runs a command in such a terminal; returns its lines without colours."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def lines(*command: str) -> list[str]:
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        assert main(command) == 0
+        return re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+
+    return lines
+
+
+def test_status_fits_a_terminal(tmp_path, terminal):
+    runs = tmp_path / "runs"
+    complete_run(runs / "pointmaze-medium-navigate-task1-seed10001")
+    fake_run(runs / "quickstart-task1-seed10001", saved={500: 100.0}, evaluated={500: 0.5})
+    printed = terminal("status", str(runs))[1:]  # the first line is the folder
+    assert max(map(len, printed)) <= 80
+    words = " ".join(printed).split()
+    assert {"pointmaze-medium-navigate-task1-seed10001", "success", "100%", "stopped"} <= {*words}
+
+
+def test_the_list_fits_a_terminal(terminal, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = terminal("list")
+    assert max(map(len, printed)) <= 80
+    assert {"c4_qam_edit", "cube-quadruple-play,"} <= {*" ".join(printed).split()}
+
+
+def test_check_tells_of_an_environment_that_was_not_made(capsys):
+    assert main(["check", str(ROOT / "docs/examples/own_data.toml")]) == 0
+    assert "(environment not tried" in capsys.readouterr().out
+
+
+def test_a_run_says_at_once_what_runs_where():
+    experiments = load("quickstart").with_seeds(2)
+    folders = [Path("runs/a/seed10001"), Path("runs/a/seed20002")]
+    line = header(experiments, folders)
+    assert line.startswith("qam on pointmaze-medium-navigate task1, seeds 10001, 20002; cpu on ")
+    assert re.search(r"; qamx \S.*, JAX \d\S*; runs/a$", line)
+    assert header(experiments[:1], folders[:1]).endswith("; runs/a/seed10001")
