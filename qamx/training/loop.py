@@ -44,7 +44,7 @@ _LOG = logging.getLogger("qamx")
 DISPATCH_SECONDS = 0.25
 """Updates go to the device in dispatches of about this length, so that progress stays live."""
 
-COMPILING = "compiling (about 30 s, less once this program is kept)"
+COMPILING = "compiling (about 30 s)"
 
 PROGRESS_LINE = "{label}: step {done} of {total}, {rate}, {left} left"
 

@@ -1,4 +1,4 @@
-"""A newcomer's first hour: the words of help and messages, a terminal of 80 columns, a run's header."""
+"""A newcomer's first hour: help's words, a terminal of 80 columns, the header of a run."""
 
 import argparse
 import ast
