@@ -1,7 +1,6 @@
 """Doctor and verify-resume: their verdicts, also when there is something to find."""
 
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
