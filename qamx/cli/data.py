@@ -41,7 +41,7 @@ def _add_download(actions: Subparsers) -> None:
     parser.add_argument("--jobs", **jobs, help="files at a time (default: 4)")
     mirror = "fetch from here alone (default: $QAMX_MIRROR, else OGBench's, then a public copy)"
     parser.add_argument("--mirror", metavar="URL", help=mirror)
-    parser.flag("--force", "download existing files again")
+    parser.flag("--force", "download existing files again", dest="again")
 
 
 def _add_inspect(actions: Subparsers) -> None:

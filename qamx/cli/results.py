@@ -60,7 +60,7 @@ def add_compare(commands: Subparsers) -> None:
 
 
 def add_plan(commands: Subparsers) -> None:
-    summary = "power analysis: seeds and GPU hours to tell two published methods apart"
+    summary = "power analysis: seeds and GPU hours of a comparison"
     parser = add_command(commands, "plan", summary, "qamx.tools.results.power:plan")
     parser.add_argument("methods", nargs=2, metavar="METHOD", help="such as qam_edit fql")
     domain = "such as cube-double-play or its code c2, or all"
@@ -76,7 +76,7 @@ def add_plan(commands: Subparsers) -> None:
 
 
 def add_diff(commands: Subparsers) -> None:
-    summary = "compare config, data and versions of two runs, and find where their logs diverge"
+    summary = "compare config, data and logs of two runs: where they diverge"
     add_command(commands, "diff", summary, "qamx.tools.diff:diff").run_folders("one", "other")
 
 

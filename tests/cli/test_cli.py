@@ -133,8 +133,8 @@ def test_help_shows_each_command_and_examples(capsys):
         "list list what an experiment file can name, and experiments",
         "data make, download and inspect data sets",
         "inspect inspect a run's policy, and report what is unhealthy",
-        "diff explain why two runs differ, and since which step",
-        "doctor report what this machine lacks, with remedies",
+        "eval evaluate a run's latest checkpoint (safe during training)",
+        "doctor check this machine's setup, and suggest fixes",
         "qamx run quickstart",
     ):
         assert line in lines

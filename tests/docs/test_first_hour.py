@@ -19,11 +19,11 @@ PLAIN = {
     "sweep": "run a suite locally or on Slurm; run again to resume",
     "status": "show progress, and the last log lines of failed runs",
     "eval": "evaluate a run's latest checkpoint (safe during training)",
-    "diff": "compare config, data and versions of two runs, and find where their logs diverge",
+    "diff": "compare config, data and logs of two runs: where they diverge",
     "verify-resume": "test that an interrupted run resumes exactly",
     "doctor": "check this machine's setup, and suggest fixes",
     "bench": "benchmark training speed on this machine",
-    "plan": "power analysis: seeds and GPU hours to tell two published methods apart",
+    "plan": "power analysis: seeds and GPU hours of a comparison",
 }
 """Summaries of commands."""
 
