@@ -916,7 +916,10 @@ def test_keys_of_a_base_that_do_not_apply_are_told_of_the_file_that_extends_it(t
     assert "base.toml is extended, and its edit_scale does not apply to method" in joined
 
 
-def test_the_example_of_a_method_works_in_any_folder(tmp_path):
+def test_the_example_of_a_method_works_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry.agents, "_own", dict(registry.agents._entries))
+    monkeypatch.setitem(sys.modules, "own_method", sys)  # restored, that is removed, at the end
+    del sys.modules["own_method"]
     for name in ("own_method.py", "own_method.toml"):
         shutil.copy(ROOT / "docs" / "examples" / name, tmp_path)
     assert load(tmp_path / "own_method.toml").environment.id == "pointmaze-medium-navigate"
