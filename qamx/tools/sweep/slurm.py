@@ -299,7 +299,7 @@ def batch_script(directory: Path, name: str, cluster: ClusterSettings) -> str:
     try:
         from submitit.slurm.slurm import _make_sbatch_string
     except ImportError as error:
-        raise UserError('--on slurm: submitit is missing; pip install "qamx[slurm]"') from error
+        raise UserError('--on slurm: submitit is missing; pip install -e ".[slurm]"') from error
     folder = directory / "_sweep" / "slurm"
     command = f"python -m submitit.core._submit {folder}"
     return _make_sbatch_string(command, folder, **_parameters(name, cluster))
