@@ -42,6 +42,7 @@ def _add_download(actions: Subparsers) -> None:
     mirror = "fetch from here alone (default: $QAMX_MIRROR, else OGBench's, then a public copy)"
     parser.add_argument("--mirror", metavar="URL", help=mirror)
     parser.flag("--force", "download existing files again", dest="again")
+    parser.flag("--again", argparse.SUPPRESS)  # its former name
 
 
 def _add_inspect(actions: Subparsers) -> None:

@@ -1,5 +1,6 @@
 """Commands on trained policies: eval, video, inspect and export."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def add_inspect(commands: Subparsers) -> None:
     parser = add_command(commands, "inspect", summary, function)
     parser.run_folders("directory")
     parser.flag("--html", "also write a page with figures")
+    parser.flag("--flow", argparse.SUPPRESS, dest="html")  # its former name
     states = "rows of the data by number, or resets, or FILE.npz with observations"
     parser.several("--state", "WHERE", states, dest="where")
     parser.integers(

@@ -195,7 +195,7 @@ class DataReport:
             "source": self.name,
             "horizon": self.horizon,
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
-            "shards": {"inspected": self.shards[0], "of": self.shards[1]},
+            "shards": {"looked_at": self.shards[0], "of": self.shards[1]},
             "data": self.summary.to_dict() if self.summary else None,
             "tasks": {name: rewards.to_dict() for name, rewards in self.rewards.items()},
             "validation_rows": self.validation_rows,
