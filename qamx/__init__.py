@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from qamx.agents import CGQLLinex as CGQLLinex
     from qamx.agents import FEdit as FEdit
     from qamx.agents import Parts as Parts
+    from qamx.agents import PReFlow as PReFlow
     from qamx.agents import QAMEdit as QAMEdit
     from qamx.agents import ReBRAC as ReBRAC
     from qamx.agents import TrainState as TrainState

@@ -61,6 +61,7 @@ REFERENCES = {
     "second sample": ("a second sample", "#888888", "dotted"),
 }
 NAMES = {"qam": "QAM", "bam": "BAM", "trqam": "TRQAM", "fawac": "FAWAC", "fbrac": "FBRAC"} | {
+    "preflow": "PReFlow",
     "cgql": "CGQL",
     "cgql_mse": "CGQL-MSE",
     "cgql_linex": "CGQL-Linex",

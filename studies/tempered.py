@@ -10,14 +10,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from qamx._types import Key
 from qamx.flow import Integrator
-from qamx.nn import MLP, AbstractVelocityField
+from qamx.nn import MLP, AbstractVelocityField, Networks
 from qamx.policies import (
     AdjointMatchedFlow,
     AdvantageWeightedFlow,
     BackpropagatedFlow,
     BehaviourFlow,
     FlowActor,
+    RefinementFlow,
 )
 from qamx.rl import AdvantageLearning, Backup, WithTarget, data_value
 from qamx.schedules import Constant, TrustRegion
@@ -26,6 +28,7 @@ from studies.problem import (
     BASE,
     BETAS,
     DIM,
+    behaviour_flow,
     divergence,
     mean_q,
     quadratic_critic,
@@ -75,6 +78,23 @@ def bam(form: str, start: AbstractVelocityField, steps: int, settings: Settings)
         lambda key: BackpropagatedFlow(slow_behaviour_flow(steps), start, 1.0, 0.0),
         lambda policy, beta: eqx.tree_at(lambda p: p.inverse_temperature, policy, steps * beta),
         runs(),
+        settings,
+    )
+
+
+def preflow(networks: Networks, scale: float, proposals: int, settings: Settings) -> Variant:
+    """tau is beta."""
+
+    def build(key: Key) -> RefinementFlow:
+        flow, refinement = behaviour_flow(10), networks.refinement(key)
+        return RefinementFlow(flow, refinement, Integrator(10), 1.0, scale, proposals)
+
+    return Variant(
+        "preflow",
+        f"network, delta = {scale:g}, P = {proposals}",
+        build,
+        lambda policy, beta: eqx.tree_at(lambda p: p.inverse_temperature, policy, beta),
+        runs(WIDE),
         settings,
     )
 

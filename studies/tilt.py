@@ -58,6 +58,8 @@ def variants() -> Iterator[Variant]:
     yield tempered.trqam(Settings(2500, 1e-2))
     yield from (tempered.bam(f"family, T = {t}", exact, t, Settings(800, 2e-2)) for t in (10, 50))
     yield tempered.bam("network, T = 10", clone, 10, Settings(1200, 1e-3))
+    for proposals in (1, 4, 32):
+        yield tempered.preflow(NETWORKS, 0.1, proposals, Settings(2000, 3e-3, 512))
     yield tempered.fawac("family, T = 10", exact, 10, Settings(1000, 1e-2, 1024))
     yield tempered.fawac("family, T = 50", exact, 50, Settings(1000, 1e-2, 1024))
     for steps in (10, 200):

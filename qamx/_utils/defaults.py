@@ -9,6 +9,8 @@ LEARNING_RATE = 3e-4
 FLOW_STEPS = 10
 DIFFUSION_STEPS = 10
 BEST_OF_N = 32
+PROPOSALS = 4
+"""Of PReFlow: proposals that an action is chosen from before it is refined."""
 TARGET_ENTROPY_SCALE = 0.5
 POLICY_DELAY = 2
 ACTOR_TARGET_RATE = 0.001

@@ -13,6 +13,7 @@ from qamx._utils.defaults import (
     DIFFUSION_STEPS,
     KL_SCALE,
     POLICY_DELAY,
+    PROPOSALS,
     TARGET_ENTROPY_SCALE,
 )
 from qamx.agents.agent import AbstractAgent
@@ -30,6 +31,7 @@ from qamx.policies import (
     GuidedFlow,
     LatentPolicy,
     OneStepPolicy,
+    RefinementFlow,
     ReversalFlow,
     ScoreMatchedDiffusion,
     TargetBehaviourFlow,
@@ -72,6 +74,7 @@ __all__ = [
     "TRQAM",
     "CGQLLinex",
     "FEdit",
+    "PReFlow",
     "QAMEdit",
     "ReBRAC",
 ]
@@ -136,6 +139,31 @@ class TRQAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
     def __init__(self, parts: Parts, *, kl_budget: float, kl_scale: float = KL_SCALE, key: Key):
         qam = QAM(parts, inverse_temperature=TrustRegion(kl_budget, kl_scale), key=key)
         self.critic, self.policy = qam.critic, qam.policy
+
+
+class PReFlow(AbstractAgent[TemporalDifference, RefinementFlow]):
+    """TD critic x a flow that refines the behaviour flow's proposals (Ha, Lee and Park,
+    arXiv 2609.36812)."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        inverse_temperature: float,
+        refinement_scale: float,
+        proposals: int = PROPOSALS,
+        key: Key,
+    ):
+        critic_key, flow_key, refinement_key = jax.random.split(key, 3)
+        self.critic = parts.temporal_difference(critic_key)
+        self.policy = RefinementFlow(
+            parts.behaviour_flow(flow_key),
+            parts.networks.refinement(refinement_key),
+            parts.integrator,
+            inverse_temperature,
+            refinement_scale,
+            proposals,
+        )
 
 
 class BAM(AbstractAgent[TemporalDifference, BackpropagatedFlow]):

@@ -223,6 +223,26 @@ class TRQAMSettings(AgentSettings):
         return TRQAM(parts, **self.own_arguments(), key=key)
 
 
+@registry.agents.add("preflow", "a flow that refines the behaviour flow's proposals")
+class PReFlowSettings(AgentSettings):
+    """Proposals of the behaviour flow, refined by a second one (Ha et al., arXiv 2609.36812)."""
+
+    method: str = "preflow"
+    gradient_clip: GradientClip = CLIP
+    inverse_temperature: PositiveFloat = Field(examples=[3.0])
+    """τ in π(Δ|s, a) ∝ exp(τ Q(s, a + Δ) − |Δ|²/2δ²), for each proposal a"""
+    refinement_scale: PositiveFloat = Field(examples=[0.1])
+    """δ, the standard deviation of a refinement Δ at τ = 0, for actions in [−1, 1]"""
+    proposals: PositiveInt = defaults.PROPOSALS
+    """play the refinement of the best of this many proposals, by the smallest of the K critics;
+    the backup refines one"""
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import PReFlow
+
+        return PReFlow(parts, **self.own_arguments(), key=key)
+
+
 @registry.agents.add("bam", "a flow fine-tuned by backpropagation through its memoryless SDE")
 class BAMSettings(AgentSettings):
     """Backpropagation through the whole memoryless SDE (Li and Levine, arXiv 2601.14234)."""

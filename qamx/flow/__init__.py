@@ -2,6 +2,7 @@
 
 from qamx.flow.adjoint import (
     adjoint_matching_loss,
+    gaussian_adjoint_target,
     lean_adjoint,
     lean_adjoint_term,
     matching_residuals,
@@ -25,6 +26,7 @@ __all__ = [
     "MemorylessSchedule",
     "adjoint_matching_loss",
     "flow_matching_loss",
+    "gaussian_adjoint_target",
     "interpolate",
     "lean_adjoint",
     "lean_adjoint_term",

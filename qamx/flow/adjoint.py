@@ -62,6 +62,30 @@ def lean_adjoint(
     return backward[:0:-1]
 
 
+def gaussian_adjoint_target(
+    x_t: Float[Array, "batch dim"],
+    boundary: Float[Array, "batch dim"],
+    t: Float[Array, " batch"],
+) -> Float[Array, "batch dim"]:
+    r"""The velocity that adjoint matching regresses to where the base generates N(0, I).
+
+    The base's velocity is linear, \(v_{base}=\frac{2t-1}dx\) with \(d=t^2+(1-t)^2\). The lean
+    adjoint is then \(g_t=\frac tdg_1\) on every path, and
+
+    $$v_{base}(x_t, t)-\frac{\sigma_t^2}2g_t=\frac{(2t-1)\,x_t-(1-t)\,g_1}d,
+      \qquad\sigma_t^2=\frac{2(1-t)}t$$
+
+    (in continuous time: no grid, no shift).
+
+    **Arguments:** `x_t` is a point on the line from noise to the end of a path, `boundary` the
+    gradient g_1 of the terminal cost (minus the reward) at that end.
+
+    **Source:** Ha, Lee and Park, arXiv 2609.36812; `docs/method.md` derives it.
+    """
+    t = t[:, None]
+    return ((2.0 * t - 1.0) * x_t - (1.0 - t) * boundary) / (t**2 + (1.0 - t) ** 2)
+
+
 def velocity_change(
     velocity: AbstractVelocityField,
     base: AbstractVelocityField,

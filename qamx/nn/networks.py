@@ -74,6 +74,16 @@ class Networks:
             key=key,
         )
 
+    def refinement(self, key: Key) -> VelocityField:
+        """A velocity on [s, a, y, t]."""
+        return VelocityField(
+            self.observation_size + self.action_dim,
+            self.action_dim,
+            self.actor_hidden,
+            layer_norm=self.actor_layer_norm,
+            key=key,
+        )
+
     def noise_predictor(self, key: Key) -> NoisePredictor:
         """A noise predictor on [x, s, k]."""
         return NoisePredictor(

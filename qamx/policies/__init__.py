@@ -35,6 +35,7 @@ from qamx.policies.gaussian import GaussianPolicy
 from qamx.policies.guided import GuidedFlow, GuidedVelocity
 from qamx.policies.latent import LatentPolicy
 from qamx.policies.one_step import OneStepMetrics, OneStepPolicy
+from qamx.policies.refinement import RefinementFlow, RefinementMetrics
 from qamx.policies.reversal import ReversalFlow
 
 __all__ = [
@@ -67,6 +68,8 @@ __all__ = [
     "OneStepMetrics",
     "OneStepPolicy",
     "PolicyStage",
+    "RefinementFlow",
+    "RefinementMetrics",
     "ReversalFlow",
     "ScoreMatchedDiffusion",
     "TargetBehaviourFlow",

@@ -25,6 +25,9 @@ METHODS = {
         qamx.QAMEdit, PARTS, inverse_temperature=TAU, edit_scale=0.2, target_entropy_scale=0.5
     ),
     "trqam": functools.partial(qamx.TRQAM, PARTS, kl_budget=1.0, kl_scale=3.0),
+    "preflow": functools.partial(
+        qamx.PReFlow, PARTS, inverse_temperature=2.0, refinement_scale=0.2, proposals=3
+    ),
     "bam": functools.partial(qamx.BAM, PARTS, inverse_temperature=2.0),
     "fbrac": functools.partial(qamx.FBRAC, PARTS, bc_weight=3.0),
     "fql": functools.partial(qamx.FQL, PARTS, bc_weight=3.0),

@@ -19,7 +19,7 @@ WALKS = RandomWalks().load(0)
 UPDATES = 2
 
 # Between them they have every kind of draw: ensembles' backups, paths of the SDE, edits and other
-# Gaussian actors, diffusion chains, batches of two parts, several draws an action.
+# Gaussian actors, diffusion chains, refinements, batches of two parts, several draws an action.
 METHODS = {
     "QAMEdit": {
         "inverse_temperature": Constant(1.0),
@@ -28,6 +28,7 @@ METHODS = {
     },
     "DAC": {"bc_weight": 1.0, "diffusion_steps": 3},
     "IFQL": {"expectile": 0.9, "best_of_n": 4},
+    "PReFlow": {"inverse_temperature": 1.0, "refinement_scale": 0.2, "proposals": 3},
     "RLPD": {"bc_weight": 1.0, "target_entropy_scale": 0.5},
 }
 
