@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from qamx.agents import IFQL as IFQL
     from qamx.agents import QAM as QAM
     from qamx.agents import QAMFQL as QAMFQL
+    from qamx.agents import QGF as QGF
     from qamx.agents import QSM as QSM
     from qamx.agents import RLPD as RLPD
     from qamx.agents import RQL as RQL

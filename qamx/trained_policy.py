@@ -1,6 +1,7 @@
 """The trained policy of a run, loaded from its folder."""
 
 import functools
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -112,6 +113,26 @@ def load_snapshot(directory: Path | str, step: int | None = None) -> Snapshot:
     shapes, static = eqx.partition(template, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     fitted = saved.fit(shapes, prefix=".state.agent")
     return Snapshot(saved.step, eqx.combine(fitted, static))
+
+
+def with_strength(agent: AbstractAgent, strength: float | None, name: str) -> AbstractAgent:
+    """The agent whose policy samples at another strength in evaluations; None leaves its own.
+
+    **Arguments:** `name` is that of the policy's folder.
+
+    **Raises:** `UserError` for a number that cannot be, or if its sampler has no strength.
+    """
+    if strength is None:
+        return agent
+    if not 0.0 <= strength < math.inf:
+        raise UserError(f"--strength: found {strength}; write a number of at least 0, e.g. 0.02")
+    if agent.policy.strength is None:
+        raise UserError(
+            f"--strength: the policy of {name} samples without guidance, so it has none; leave "
+            "it out"
+        )
+    policy = agent.policy.with_strength(strength)
+    return eqx.tree_at(lambda agent: agent.policy, agent, policy)
 
 
 def load_experiment(directory: Path) -> Experiment:

@@ -18,17 +18,22 @@ from qamx.policies import (
     GaussianPolicy,
     LatentPolicy,
     OneStepPolicy,
+    PredictionGuidedFlow,
     ReversalFlow,
     TargetBehaviourFlow,
 )
+from qamx.policies.guided import Chain
 from qamx.rl import EntropyTarget, WithTarget
-from qamx.schedules import Constant
+from qamx.schedules import Constant, TrustRegion
+from studies.mixture import MixtureVelocity
 from studies.problem import (
+    BASE,
     BETAS,
     DIM,
     KnownCritic,
     KnownVelocity,
     behaviour_flow,
+    divergence,
     on_flow_time,
     quadratic_critic,
     slow_behaviour_flow,
@@ -40,10 +45,11 @@ WEIGHTS = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 EDITS = (0.05, 0.1, 0.2, 0.4, 0.8)
 NOISES = (0.5, 0.8, 1.0, 1.25, 1.5, 2.0)
 DRAWS = (1, 2, 4, 8, 32, 128)
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 def _over(name: str, strengths: Sequence[float]) -> tuple[Run, ...]:
-    return tuple(Run(f"{name} {s:g}", s, None) for s in strengths)
+    return tuple(Run(f"{name} {s:.3g}", s, None) for s in strengths)
 
 
 def _over_flows(name: str, strengths: Sequence[float]) -> tuple[Run, ...]:
@@ -126,6 +132,22 @@ def qam_edit(networks: Networks, settings: Settings) -> Variant:
     )
 
 
+def trqam_edit(networks: Networks, scale: float, settings: Settings) -> Variant:
+    """As QAM-EDIT, over a flow within the budget that is the divergence of the tilted law."""
+
+    def build(key: Any) -> EditPolicy:
+        region = TrustRegion(1.0, scale=3.0)
+        flow = AdjointMatchedFlow(slow_behaviour_flow(10), MixtureVelocity(BASE), region)
+        return EditPolicy(flow, networks.edit(key), _entropy(), scale)
+
+    def place(policy: Any, budget: Any) -> Any:
+        return eqx.tree_at(lambda p: p.base.inverse_temperature.kl_budget, policy, budget)
+
+    budgets = [divergence(beta) for beta in BETAS]
+    form = f"family and network, T = 10, edit_scale {scale:g}"
+    return Variant("trqam_edit", form, build, place, _over("budget", budgets), settings)
+
+
 def dsrl(networks: Networks, settings: Settings) -> Variant:
     """The strength is the scale of the noise that the policy chooses."""
 
@@ -148,6 +170,17 @@ def ifql() -> Variant:
         lambda key: BestOfN(behaviour_flow(10), 1),
         lambda policy, draws: BestOfN(policy.base, int(draws)),
         _over("draws", DRAWS),
+    )
+
+
+def qgf(form: str, chain: Chain) -> Variant:
+    """The strength is the guidance's; nothing is learned where Q and the flow are known."""
+    return Variant(
+        "qgf",
+        form,
+        lambda key: PredictionGuidedFlow(behaviour_flow(10), 0.0, 0.0, 0.0, chain),
+        lambda policy, strength: policy.with_strength(strength),
+        _over("strength", STRENGTHS),
     )
 
 

@@ -17,7 +17,14 @@ from jaxtyping import Array, Float
 from qamx._types import Key
 from qamx.flow import Integrator, sample_ode
 from qamx.nn import Networks, VelocityField
-from qamx.policies import BehaviourFlow, CriticGuidedDiffusion, VariancePreserving, posterior_step
+from qamx.policies import (
+    BehaviourFlow,
+    CriticGuidedDiffusion,
+    VariancePreserving,
+    exact_jacobian,
+    identity_jacobian,
+    posterior_step,
+)
 from qamx.policies.flow_actor import MAX_WEIGHT
 from qamx.rl import trainable
 from studies import guided, others, tempered
@@ -76,8 +83,11 @@ def variants() -> Iterator[Variant]:
     yield others.qam_fql(NETWORKS, Settings(1500, 1e-3))
     yield others.fedit(NETWORKS, Settings(1000, 1e-3))
     yield others.qam_edit(NETWORKS, Settings(1500, 1e-3))
+    yield others.trqam_edit(NETWORKS, 0.1, Settings(1500, 3e-3))
     yield others.dsrl(NETWORKS, Settings(1500, 1e-3))
     yield others.ifql()
+    yield others.qgf("exact flow, plain", identity_jacobian)
+    yield others.qgf("exact flow, jacobian", exact_jacobian)
     yield others.rebrac(NETWORKS, 0.2, Settings(1000, 1e-3))
     yield others.rlpd(NETWORKS, Settings(1500, 1e-3))
     yield others.rql(clone, Settings(1000, 1e-3))

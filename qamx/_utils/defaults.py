@@ -11,6 +11,8 @@ DIFFUSION_STEPS = 10
 BEST_OF_N = 32
 PROPOSALS = 4
 """Of PReFlow: proposals that an action is chosen from before it is refined."""
+GUIDANCE_STRENGTH = 0.04
+"""Of QGF: w, the weight of the critic's gradient in the velocity."""
 TARGET_ENTROPY_SCALE = 0.5
 POLICY_DELAY = 2
 ACTOR_TARGET_RATE = 0.001

@@ -11,6 +11,7 @@ from qamx._utils.defaults import (
     ACTOR_TARGET_RATE,
     BEST_OF_N,
     DIFFUSION_STEPS,
+    GUIDANCE_STRENGTH,
     KL_SCALE,
     POLICY_DELAY,
     PROPOSALS,
@@ -31,6 +32,7 @@ from qamx.policies import (
     GuidedFlow,
     LatentPolicy,
     OneStepPolicy,
+    PredictionGuidedFlow,
     RefinementFlow,
     ReversalFlow,
     ScoreMatchedDiffusion,
@@ -38,6 +40,8 @@ from qamx.policies import (
     VariancePreserving,
     clean_step,
     clipped_step,
+    exact_jacobian,
+    identity_jacobian,
     posterior_step,
 )
 from qamx.rl import (
@@ -68,6 +72,7 @@ __all__ = [
     "IFQL",
     "QAM",
     "QAMFQL",
+    "QGF",
     "QSM",
     "RLPD",
     "RQL",
@@ -284,13 +289,37 @@ class IFQL(AbstractAgent[ImplicitQLearning, BestOfN]):
 
     def __init__(self, parts: Parts, *, expectile: float, best_of_n: int = BEST_OF_N, key: Key):
         critic_key, value_key, flow_key = jax.random.split(key, 3)
-        self.critic = ImplicitQLearning(
-            parts.with_target(parts.networks.critic(critic_key)),
-            parts.networks.value(value_key),
-            parts.backup,
-            expectile,
-        )
+        self.critic = parts.implicit_q_learning(expectile, critic_key, value_key)
         self.policy = BestOfN(parts.behaviour_flow(flow_key), best_of_n)
+
+
+class QGF(AbstractAgent[ImplicitQLearning, PredictionGuidedFlow]):
+    """Implicit Q-learning x the behaviour flow, guided when it samples (Zhou et al.,
+    arXiv 2606.11087).
+
+    **Arguments:** `guidance` takes the Jacobian of the predicted action as the identity ("plain"),
+    or multiplies the gradient by it ("jacobian").
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        expectile: float,
+        guidance_strength: float = GUIDANCE_STRENGTH,
+        exploration_strength: float = GUIDANCE_STRENGTH,
+        guidance: Literal["plain", "jacobian"] = "plain",
+        key: Key,
+    ):
+        critic_key, value_key, flow_key = jax.random.split(key, 3)
+        self.critic = parts.implicit_q_learning(expectile, critic_key, value_key)
+        self.policy = PredictionGuidedFlow(
+            parts.behaviour_flow(flow_key),
+            guidance_strength,
+            exploration_strength,
+            parts.backup.pessimism,
+            {"plain": identity_jacobian, "jacobian": exact_jacobian}[guidance],
+        )
 
 
 class CGQL(AbstractAgent[TemporalDifference, GuidedFlow]):

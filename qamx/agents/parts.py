@@ -20,7 +20,7 @@ from qamx.policies import (
     OneStepPolicy,
     TargetBehaviourFlow,
 )
-from qamx.rl import Backup, Clock, EntropyTarget, TemporalDifference, WithTarget
+from qamx.rl import Backup, Clock, EntropyTarget, ImplicitQLearning, TemporalDifference, WithTarget
 from qamx.schedules.inverse_temperature import AbstractInverseTemperature, as_schedule
 
 M = TypeVar("M", bound=PyTree)
@@ -73,6 +73,13 @@ class Parts:
     def temporal_difference(self, key: Key) -> TemporalDifference:
         """A critic ensemble with its target, trained by TD."""
         return TemporalDifference(self.with_target(self.networks.critic(key)), self.backup)
+
+    def implicit_q_learning(
+        self, expectile: float, critic_key: Key, value_key: Key
+    ) -> ImplicitQLearning:
+        """A critic ensemble with its target, and a state value by expectile regression."""
+        critic = self.with_target(self.networks.critic(critic_key))
+        return ImplicitQLearning(critic, self.networks.value(value_key), self.backup, expectile)
 
     def behaviour_flow(self, key: Key) -> BehaviourFlow:
         """A flow-matching clone of the data."""

@@ -14,6 +14,8 @@ def add_eval(commands: Subparsers) -> None:
     parser.path("runs", "RUN", "folders of runs or exports, or hf:USER/NAME", nargs="+")
     parser.flag("--paired", "compare two runs on the same reset seeds")
     _add_episodes(parser, "episodes on each task (default: the experiment's)")
+    strengths = "strengths of a guided policy's sampler, each played (default: the experiment's)"
+    parser.several("--strength", "W", strengths, dest="strengths", type=float)
     parser.integers(("--workers", None, "processes, 0 for none (default: the experiment's)"))
     parser.json("each episode")
 
@@ -82,6 +84,8 @@ def add_export(commands: Subparsers) -> None:
     parser.choice("--format", ("bundle", "onnx"), formats, dest="kind", default="bundle")
     parser.path("--out", "DIR", "the folder to write (default: RUN-FORMAT)")
     parser.integers(("--step", None, "of an older checkpoint (default: the newest)"))
+    strength = "strength of a guided policy's sampler (default: the experiment's)"
+    parser.add_argument("--strength", type=float, metavar="W", help=strength)
 
 
 def add_push(commands: Subparsers) -> None:

@@ -430,6 +430,26 @@ class IFQLSettings(AgentSettings):
         return agent
 
 
+@registry.agents.add("qgf", "implicit Q-learning, and the behaviour flow guided as it acts")
+class QGFSettings(AgentSettings):
+    """Implicit Q-learning and a guided behaviour flow (Zhou et al., arXiv 2606.11087)."""
+
+    method: str = "qgf"
+    expectile: Expectile
+    guidance_strength: NonNegativeFloat = defaults.GUIDANCE_STRENGTH
+    """w, the weight of the critic's gradient in the flow's velocity, in evaluations; `qamx eval
+    --strength` plays others"""
+    exploration_strength: NonNegativeFloat = defaults.GUIDANCE_STRENGTH
+    """the same when data is collected"""
+    guidance: Literal["plain", "jacobian"] = "plain"
+    """the gradient at the predicted action as it is, or times the prediction's Jacobian"""
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import QGF
+
+        return QGF(parts, **self.own_arguments(), key=key)
+
+
 @registry.agents.add("rebrac", "a deterministic policy with a cloning penalty")
 class ReBRACSettings(AgentSettings):
     """A deterministic policy with a cloning penalty (Tarasov et al., arXiv 2305.09836)."""

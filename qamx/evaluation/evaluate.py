@@ -39,6 +39,7 @@ class EvaluationOptions:
     step: int | None = None
     workers: int | None = None
     behaviour: bool = False
+    strengths: Sequence[float] = ()
 
     def open(self, directory: Path) -> PolicySource:
         """The policy of a run, also of `hf:USER/NAME`, evaluated with these options.
@@ -51,6 +52,14 @@ class EvaluationOptions:
         exported = (folder / FILE_NAME).is_file()
         source = (source_of_export if exported else source_of_run)(folder, self.step)
         return replace(source, name=str(directory)).with_episodes(self.episodes, self.workers)
+
+    def open_each(self, directory: Path) -> list[PolicySource]:
+        """The policy of a run at each of the strengths, or at its own where none is named.
+
+        **Raises:** `UserError` as `open`, and for a strength that cannot be.
+        """
+        source = self.open(directory)
+        return [source.with_strength(w) for w in self.strengths] or [source]
 
     def seed_for(self, source: PolicySource) -> int:
         """The seed of the evaluations of a policy."""
@@ -75,8 +84,11 @@ class EvaluationResult:
 
     @property
     def policy(self) -> str:
-        """The method, or `behaviour`."""
-        return "behaviour" if self.role == "behaviour" else self.source.method
+        """The method, with its strength if one was named, or `behaviour`."""
+        if self.role == "behaviour":
+            return "behaviour"
+        strength = self.source.strength
+        return self.source.method + ("" if strength is None else f", strength {strength:g}")
 
     @property
     def successes(self) -> np.ndarray:
@@ -101,8 +113,13 @@ def evaluate(directories: Sequence[Path], options: EvaluationOptions, file: Path
     """
     use_cpu()
     _check_file(file)
-    sources = [options.open(directory) for directory in directories]
-    plans = [(s, s.for_tasks(options.tasks), roles_for(s, options.behaviour)) for s in sources]
+    sources = [source for directory in directories for source in options.open_each(directory)]
+    # The clone of the data has no strength: it plays once for each run.
+    cloned = [options.behaviour and s.strength in (None, *options.strengths[:1]) for s in sources]
+    plans = [
+        (source, source.for_tasks(options.tasks), roles_for(source, behaviour))
+        for source, behaviour in zip(sources, cloned, strict=True)
+    ]
     results: list[EvaluationResult] = []
     try:
         for source, environments, roles in plans:
@@ -127,6 +144,8 @@ def evaluate_paired(
     use_cpu()
     _check_file(file)
     first, second = (options.open(directory) for directory in directories)
+    if options.strengths:
+        raise UserError("--strength: the two policies of --paired play at their own; leave it out")
     if options.behaviour:
         raise UserError("--behaviour: the two policies of --paired are compared; leave it out")
     # Of several tasks too the environments differ in the first, as only the task varies.
@@ -315,6 +334,7 @@ def _to_dict(result: EvaluationResult) -> dict[str, Any]:
         "task": result.task,
         "trained_task": source.trained_task,
         "policy": result.role,
+        "strength": source.strength,
         "seed": result.seed,
         **summarise(result.episodes),
         "interval": success_interval(result.solved, len(result.episodes)),

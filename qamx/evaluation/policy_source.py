@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from pydantic import ValidationError
 
+from qamx.agents import AbstractAgent
 from qamx.building import MakeEnvironment, build_environment, build_evaluation, scaled_environment
 from qamx.config import EnvironmentSettings, load
 from qamx.config.messages import field_errors
@@ -17,7 +18,7 @@ from qamx.deploy.loading import OnnxPolicy, load_policy
 from qamx.deploy.metadata import EXPERIMENT
 from qamx.errors import UserError
 from qamx.normalisation import Normalisation
-from qamx.trained_policy import load_experiment, load_snapshot
+from qamx.trained_policy import load_experiment, load_snapshot, with_strength
 from qamx.training.evaluator import Act, Acting, Role
 from qamx.training.plan import Evaluation, keys_of
 
@@ -33,7 +34,8 @@ class PolicySource:
     """A policy with the settings of its evaluation.
 
     **Arguments:** `name` is its folder, `step` its training step; `environment` and `seed` are
-    those of its training, `evaluation` is the plan of its run's evaluations.
+    those of its training, `evaluation` is the plan of its run's evaluations. `strength` is that of
+    the sampler's guidance where one was named, `at_strength` has the policy act at another.
     """
 
     name: str
@@ -45,6 +47,8 @@ class PolicySource:
     evaluation: Evaluation
     act_for: ActFor
     has_behaviour: bool
+    at_strength: Callable[[float], ActFor] | None = None
+    strength: float | None = None
 
     @property
     def trained_task(self) -> int | None:
@@ -90,6 +94,18 @@ class PolicySource:
         changes: dict[str, Any] = {name: n for name, n in named.items() if n is not None}
         return replace(self, evaluation=replace(self.evaluation, **changes))
 
+    def with_strength(self, strength: float) -> "PolicySource":
+        """The same policy, sampled at another strength.
+
+        **Raises:** `UserError` for a number that cannot be, or if its sampler has no strength.
+        """
+        if self.at_strength is None:
+            raise UserError(
+                f"--strength: {self.name} is an exported policy, which has one; leave it out, or "
+                "name its run"
+            )
+        return replace(self, act_for=self.at_strength(strength), strength=strength)
+
 
 def task_of(environment: EnvironmentSettings) -> int | None:
     """The task of an environment that has several, else None."""
@@ -103,10 +119,15 @@ def source_of_run(directory: Path, step: int | None = None) -> PolicySource:
     """
     experiment = load_experiment(directory)
     trained, agent = load_snapshot(directory, step)
-    acting, arrays = Acting(agent, experiment.compute.precision), eqx.filter(agent, eqx.is_array)
+    arrays = eqx.filter(agent, eqx.is_array)
 
-    def act_for(seed: int, role: Role) -> Act:
-        return acting.in_evaluation(arrays, keys_of(seed).evaluation, trained, role)
+    def acting_of(agent: AbstractAgent) -> ActFor:
+        acting = Acting(agent, experiment.compute.precision)
+
+        def act_for(seed: int, role: Role) -> Act:
+            return acting.in_evaluation(arrays, keys_of(seed).evaluation, trained, role)
+
+        return act_for
 
     return PolicySource(
         name=str(directory),
@@ -116,8 +137,9 @@ def source_of_run(directory: Path, step: int | None = None) -> PolicySource:
         environment=experiment.environment,
         scaling=Normalisation.load(directory),
         evaluation=build_evaluation(experiment.evaluation),
-        act_for=act_for,
+        act_for=acting_of(agent),
         has_behaviour=agent.policy.behaviour is not None,
+        at_strength=lambda strength: acting_of(with_strength(agent, strength, str(directory))),
     )
 
 

@@ -28,7 +28,7 @@ from qamx.errors import ExitCode, RunError, UserError
 from qamx.export.onnx import export_onnx, recorded
 from qamx.export.program import PLATFORMS, export_sampler
 from qamx.normalisation import Normalisation
-from qamx.trained_policy import TrainedPolicy, load_experiment, load_snapshot
+from qamx.trained_policy import TrainedPolicy, load_experiment, load_snapshot, with_strength
 from qamx.training.plan import evaluation_seeds
 
 EPISODES, CHUNKS = 4, 4
@@ -49,15 +49,21 @@ class ExportSource:
     step: int
     policy: TrainedPolicy
     observations: Float[np.ndarray, "rows obs"]
+    strength: float | None = None
 
     @classmethod
-    def of_run(cls, directory: Path, step: int | None = None) -> "ExportSource":
-        """The policy of a run at its newest checkpoint, or at that of `step`.
+    def of_run(
+        cls, directory: Path, step: int | None = None, strength: float | None = None
+    ) -> "ExportSource":
+        """The policy of a run at its newest checkpoint, or at that of `step`, with its own strength
+        of sampling or another.
 
-        **Raises:** `UserError` if the directory holds no run, or no such checkpoint.
+        **Raises:** `UserError` if the directory holds no run, or no such checkpoint, or its sampler
+        no such strength.
         """
         experiment = load_experiment(directory)
         step, agent = load_snapshot(directory, step)
+        agent = with_strength(agent, strength, str(directory))
         horizon, precision = experiment.agent.horizon, experiment.compute.precision
         policy = TrainedPolicy(agent, Normalisation.load(directory), horizon, precision)
         with opened(build_environment(experiment.environment)) as environment:
@@ -65,7 +71,7 @@ class ExportSource:
             for episode, seed in enumerate(evaluation_seeds(experiment.seed, EPISODES)):
                 key = jax.random.key(episode)
                 observations += _rollout_observations(environment, policy, seed, key)
-        return cls(directory, experiment, step, policy, np.stack(observations))
+        return cls(directory, experiment, step, policy, np.stack(observations), strength)
 
     @property
     def key(self) -> Key:
@@ -78,7 +84,9 @@ class ExportSource:
         return self.policy.act(self.observations, self.key)
 
     def evaluation(self) -> dict[str, Any] | None:
-        """The run's evaluation at this step, if there was one."""
+        """The run's evaluation of this policy, if there was one."""
+        if self.strength is not None:
+            return None
         rows = read_json_lines(self.directory / "evaluations.jsonl")
         return next((row for row in reversed(rows) if row["step"] == self.step), None)
 
@@ -209,6 +217,7 @@ def _described(source: ExportSource, kind: Kind) -> Metadata:
             "step": source.step,
             "seed": experiment.seed,
             "precision": policy.precision,
+            "strength": policy.agent.policy.strength,
         },
         environment=experiment.environment.model_dump(mode="json"),
         made_with={name: package_version(name) or "(a source tree)" for name in ("qamx", "jax")},
@@ -223,17 +232,19 @@ def _finish(metadata: Metadata, folder: Path) -> None:
     replace(metadata, files={name: sha256(folder / name) for name in names}).write(folder)
 
 
-def export_run(directory: Path, kind: Kind, out: Path | None, step: int | None) -> int:
+def export_run(
+    directory: Path, kind: Kind, out: Path | None, step: int | None, strength: float | None
+) -> int:
     """Writes the policy of a run, by default next to the run's folder, and logs a summary.
 
-    **Raises:** `UserError` for a run or folder that cannot be, `RunError` if the exported
+    **Raises:** `UserError` for a run, folder or strength that cannot be, `RunError` if the exported
     policy's actions differ from the training code's.
     """
     use_cpu()
     name = directory.resolve().name
     folder = out or directory.resolve().with_name(f"{name}-{kind}")
     require_free(folder)
-    source = ExportSource.of_run(directory, step)
+    source = ExportSource.of_run(directory, step, strength)
     with working("exporting and checking the policy"):
         result = write_bundle(source, kind, folder)
     metadata = read_metadata(folder)

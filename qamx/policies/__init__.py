@@ -32,7 +32,15 @@ from qamx.policies.diffusion import (
 from qamx.policies.edit import EditMetrics, EditPolicy
 from qamx.policies.flow_actor import AbstractImprovedFlow, AdvantageWeightedFlow, FlowActor
 from qamx.policies.gaussian import GaussianPolicy
-from qamx.policies.guided import GuidedFlow, GuidedVelocity
+from qamx.policies.guided import (
+    AbstractGuidedFlow,
+    GuidedFlow,
+    GuidedVelocity,
+    PredictionGuidedFlow,
+    PredictionGuidedVelocity,
+    exact_jacobian,
+    identity_jacobian,
+)
 from qamx.policies.latent import LatentPolicy
 from qamx.policies.one_step import OneStepMetrics, OneStepPolicy
 from qamx.policies.refinement import RefinementFlow, RefinementMetrics
@@ -44,6 +52,7 @@ __all__ = [
     "AbstractDiffusionPolicy",
     "AbstractFineTunedFlow",
     "AbstractFlowPolicy",
+    "AbstractGuidedFlow",
     "AbstractImprovedFlow",
     "AbstractPolicy",
     "AdjointMatchedFlow",
@@ -68,6 +77,8 @@ __all__ = [
     "OneStepMetrics",
     "OneStepPolicy",
     "PolicyStage",
+    "PredictionGuidedFlow",
+    "PredictionGuidedVelocity",
     "RefinementFlow",
     "RefinementMetrics",
     "ReversalFlow",
@@ -76,6 +87,8 @@ __all__ = [
     "VariancePreserving",
     "clean_step",
     "clipped_step",
+    "exact_jacobian",
     "flow_stage",
+    "identity_jacobian",
     "posterior_step",
 ]

@@ -103,6 +103,18 @@ class AbstractPolicy(eqx.Module):
         """The policy as an evaluation samples it."""
         return self
 
+    @property
+    def strength(self) -> float | None:
+        """The strength of the guidance by which an evaluation samples; None without guidance."""
+        return None
+
+    def with_strength(self, strength: float) -> Self:
+        """The policy that samples at another strength.
+
+        **Raises:** `ValueError` if its sampler has none.
+        """
+        raise ValueError(f"{type(self).__name__} samples without a strength")
+
     def stages(self, critic: Critic) -> list[PolicyStage]:
         """The stages of this policy, from the clone to itself, for inspection."""
         return [self.own_stage(type(self).__name__, critic)]
@@ -139,6 +151,13 @@ class AbstractDerivedPolicy(AbstractPolicy):
 
     def for_evaluation(self) -> Self:
         return self._with_base(self.base.for_evaluation())
+
+    @property
+    def strength(self) -> float | None:
+        return self.base.strength
+
+    def with_strength(self, strength: float) -> Self:
+        return self._with_base(self.base.with_strength(strength))
 
     def stages(self, critic: Critic) -> list[PolicyStage]:
         return [*self.base.stages(critic), self.own_stage(type(self).__name__, critic)]

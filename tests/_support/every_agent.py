@@ -42,6 +42,7 @@ METHODS = {
     "dac": functools.partial(qamx.DAC, PARTS, bc_weight=3.0, diffusion_steps=10),
     "dsrl": functools.partial(qamx.DSRL, PARTS, noise_scale=1.0, target_entropy_scale=0.5),
     "ifql": functools.partial(qamx.IFQL, PARTS, expectile=0.9, best_of_n=4),
+    "qgf": functools.partial(qamx.QGF, PARTS, expectile=0.9),
     "rebrac": functools.partial(
         qamx.ReBRAC, PARTS, bc_weight=0.1, actor_noise=0.1, policy_delay=2, delayed="actor"
     ),

@@ -4,6 +4,8 @@ The networks' forward passes and the methods' equations are written here again, 
 gradients are finite differences of them.
 """
 
+from typing import Any, Literal
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -98,6 +100,11 @@ def row_gradient(value, a, step=1e-5):
     return np.stack([(value(a + e) - value(a - e)) / (2.0 * step) for e in shifts], axis=-1)
 
 
+def flow_of(agent: Any):
+    """The behaviour flow's network."""
+    return exact(agent.policy.base.velocity.mlp)
+
+
 def velocity(field, s, x, t):
     """v(s, x, t) with one t for each row, or for all."""
     time = np.broadcast_to(t, x.shape[:1])[:, None]
@@ -184,7 +191,7 @@ def refined(policy, s, proposal, noise):
 
 def test_preflow_update(preflow):
     policy, batch = preflow.policy, arrays_of(BATCHED)
-    behaviour = exact(policy.base.velocity.mlp)
+    behaviour = flow_of(preflow)
     s, noise = batch["observations"], normal((BATCH, DIM))
     after, _ = refined(
         policy, batch["next_observations"],
@@ -236,11 +243,94 @@ def test_preflow_update(preflow):
 def test_preflow_action(preflow):
     s = arrays_of(BATCHED)["observations"]
     repeated = np.repeat(s, PROPOSALS, axis=0)
-    drawn = euler(
-        exact(preflow.policy.base.velocity.mlp), repeated, normal((BATCH * PROPOSALS, DIM))
-    )
+    drawn = euler(flow_of(preflow), repeated, normal((BATCH * PROPOSALS, DIM)))
     drawn = clip(drawn)
     worth = values(preflow.critic.online, repeated, drawn).min(0).reshape(BATCH, PROPOSALS)
     chosen = drawn.reshape(BATCH, PROPOSALS, DIM)[np.arange(BATCH), worth.argmax(1)]
     expected, _ = refined(preflow.policy, s, chosen, normal((BATCH, DIM)))
     np.testing.assert_allclose(preflow.act(BATCHED.observations, KEY), expected, atol=1e-5)
+
+
+# --- QGF (arXiv 2606.11087) ---
+
+EXPECTILE, STRENGTH = 0.8, 0.7
+
+
+def make_qgf(guidance: Literal["plain", "jacobian"] = "plain"):
+    return qamx.QGF(
+        PARTS,
+        expectile=EXPECTILE,
+        guidance_strength=STRENGTH,
+        exploration_strength=0.2,
+        guidance=guidance,
+        key=jax.random.key(5),
+    )
+
+
+def test_qgf_update():
+    agent, batch = make_qgf(), arrays_of(BATCHED)
+    value, behaviour = exact(agent.critic.value), flow_of(agent)
+    s = batch["observations"]
+    critic_loss = td(agent.critic.online, batch, mlp(value, batch["next_observations"])[:, 0])
+    goal = pessimistic(values(agent.critic.target, s, batch["actions"]))
+
+    def expectile(value):
+        error = goal - mlp(value, s)[:, 0]
+        return np.mean(np.where(error < 0, 1.0 - EXPECTILE, EXPECTILE) * error**2)
+
+    loss, metrics, gradients = updated_parts(agent)
+    assert metrics["CriticMetrics.loss"] == pytest.approx(critic_loss, rel=1e-5)
+    assert metrics["StateValueMetrics.loss"] == pytest.approx(expectile(value), rel=1e-5)
+    assert metrics["BehaviourFlowMetrics.loss"] == pytest.approx(matching(behaviour, batch), 1e-5)
+    whole = critic_loss + expectile(value) + matching(behaviour, batch)
+    assert loss == pytest.approx(whole, rel=1e-5)
+    found = gradients.critic.value.trunk.layers[0].kernel
+    for index in [(0, 0), (2, 5)]:
+        expected = gradient_entry(expectile, value, lambda n: n.trunk.layers[0].kernel, index)
+        assert float(found[index]) == pytest.approx(expected, rel=2e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("guidance", ["plain", "jacobian"])
+@pytest.mark.parametrize(("role", "strength"), [("evaluate", STRENGTH), ("collect", 0.2)])
+def test_qgf_action(guidance, role, strength):
+    agent = make_qgf(guidance)
+    s, x = arrays_of(BATCHED)["observations"], normal((BATCH, DIM))
+    field = flow_of(agent)
+
+    def value(a):
+        return pessimistic(values(agent.critic.target, s, a))
+
+    for i in range(STEPS):
+        t = i / STEPS
+
+        def predicted(x, t=t):
+            return clip(x + (1.0 - t) * velocity(field, s, x, t))
+
+        if guidance == "plain":
+            slope = row_gradient(value, predicted(x))
+        else:
+            slope = row_gradient(lambda x, f=predicted: value(f(x)), x)
+        x = x + (velocity(field, s, x, t) + strength * slope) / STEPS
+    act = {"evaluate": agent.act_in_evaluation, "collect": agent.act}[role]
+    np.testing.assert_allclose(act(BATCHED.observations, KEY), clip(x), atol=2e-4)
+
+
+def test_a_strength_is_the_samplers():
+    agent = make_qgf()
+    other = agent.policy.with_strength(0.3)
+    assert (agent.policy.strength, other.strength) == (STRENGTH, 0.3)
+    assert other.exploration_strength == 0.2
+    # Without guidance the policy is the behaviour flow, through policies built on it, too.
+    still = qamx.Agent(agent.critic, PARTS.edit(agent.policy, 1e-6, 0.5, KEY).with_strength(0.0))
+    assert still.policy.strength == 0.0
+    expected = agent.act_as_behaviour(BATCHED.observations, KEY)
+    np.testing.assert_allclose(
+        still.act_in_evaluation(BATCHED.observations, KEY), expected, atol=1e-5
+    )
+    cgql = qamx.CGQL(PARTS, inverse_temperature=2.0, guidance_scale=0.1, key=KEY)
+    assert cgql.policy.with_strength(0.4).guidance_scale == 0.4
+    assert cgql.policy.with_strength(0.4).inverse_temperature == 2.0
+    fql = qamx.FQL(PARTS, bc_weight=1.0, key=KEY)
+    assert fql.policy.strength is None
+    with pytest.raises(ValueError, match="samples without a strength"):
+        fql.policy.with_strength(0.1)

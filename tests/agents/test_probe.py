@@ -46,6 +46,7 @@ METHODS = {
     "dac": functools.partial(qamx.DAC, bc_weight=0.1, diffusion_steps=10),
     "dsrl": functools.partial(qamx.DSRL, noise_scale=1.5, target_entropy_scale=0.5),
     "ifql": functools.partial(qamx.IFQL, expectile=0.9, best_of_n=32),
+    "qgf": functools.partial(qamx.QGF, expectile=0.9, guidance_strength=1.0),
     "rebrac": functools.partial(
         qamx.ReBRAC, bc_weight=0.1, actor_noise=0.1, policy_delay=2, delayed="actor"
     ),
@@ -55,7 +56,19 @@ METHODS = {
 CLIPPED = ("qam", "qam_fql", "qam_edit", "trqam", "preflow", "bam", "qsm", "dac")
 # Flow steps, batch size and updates: those of most methods, and of those that need more.
 FEW, MANY = (5, 64, 1_000), (10, 128, 2_000)
-SLOW = ("trqam", "cgql_mse", "cgql_linex", "qsm", "dac", "dsrl", "ifql", "rebrac", "rlpd", "rql")
+SLOW = (
+    "trqam",
+    "cgql_mse",
+    "cgql_linex",
+    "qsm",
+    "dac",
+    "dsrl",
+    "ifql",
+    "qgf",
+    "rebrac",
+    "rlpd",
+    "rql",
+)
 
 
 @pytest.fixture(scope="module")
