@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from qamx.agents import QAMEdit as QAMEdit
     from qamx.agents import ReBRAC as ReBRAC
     from qamx.agents import TrainState as TrainState
+    from qamx.agents import TRQAMEdit as TRQAMEdit
     from qamx.agents import adam as adam
     from qamx.agents import clone as clone
     from qamx.agents import create_state as create_state

@@ -82,6 +82,7 @@ __all__ = [
     "PReFlow",
     "QAMEdit",
     "ReBRAC",
+    "TRQAMEdit",
 ]
 
 
@@ -144,6 +145,30 @@ class TRQAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
     def __init__(self, parts: Parts, *, kl_budget: float, kl_scale: float = KL_SCALE, key: Key):
         qam = QAM(parts, inverse_temperature=TrustRegion(kl_budget, kl_scale), key=key)
         self.critic, self.policy = qam.critic, qam.policy
+
+
+class TRQAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
+    """TRQAM with a Gaussian edit of the fine-tuned flow's actions: QAM-EDIT within a trust region.
+    A composition of its two parts, not a published method."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        edit_scale: float,
+        kl_budget: float,
+        kl_scale: float = KL_SCALE,
+        target_entropy_scale: float = TARGET_ENTROPY_SCALE,
+        key: Key,
+    ):
+        edited = QAMEdit(
+            parts,
+            inverse_temperature=TrustRegion(kl_budget, kl_scale),
+            edit_scale=edit_scale,
+            target_entropy_scale=target_entropy_scale,
+            key=key,
+        )
+        self.critic, self.policy = edited.critic, edited.policy
 
 
 class PReFlow(AbstractAgent[TemporalDifference, RefinementFlow]):

@@ -70,6 +70,16 @@ EditScale = Annotated[
         description="largest change that the edit makes to an action, whose range is [−1, 1]",
     ),
 ]
+KLBudget = Annotated[
+    PositiveFloat,
+    Field(
+        description="nats per environment step that the policy's paths may be from the behaviour's"
+    ),
+]
+KLScale = Annotated[
+    PositiveFloat,
+    Field(description="c in 1/τ = c·λ, λ the dual variable that keeps the budget"),
+]
 TargetEntropyScale = Annotated[
     PositiveFloat,
     Field(description="c in the policy's target entropy −c·d nats, d the size of an action chunk"),
@@ -212,15 +222,30 @@ class TRQAMSettings(AgentSettings):
 
     method: str = "trqam"
     gradient_clip: GradientClip = CLIP
-    kl_budget: PositiveFloat = 1.0
-    """nats per environment step that the policy's paths may be from the behaviour's"""
-    kl_scale: PositiveFloat = defaults.KL_SCALE
-    """c in 1/τ = c·λ, λ the dual variable that keeps the budget"""
+    kl_budget: KLBudget = 1.0
+    kl_scale: KLScale = defaults.KL_SCALE
 
     def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
         from qamx.agents import TRQAM
 
         return TRQAM(parts, **self.own_arguments(), key=key)
+
+
+@registry.agents.add("trqam_edit", "TRQAM with a Gaussian edit of the fine-tuned flow's actions")
+class TRQAMEditSettings(AgentSettings):
+    """QAM within a trust region (Dong et al., arXiv 2605.27079) with an edit policy."""
+
+    method: str = "trqam_edit"
+    gradient_clip: GradientClip = CLIP
+    edit_scale: EditScale
+    target_entropy_scale: TargetEntropyScale = defaults.TARGET_ENTROPY_SCALE
+    kl_budget: KLBudget = 1.0
+    kl_scale: KLScale = defaults.KL_SCALE
+
+    def build(self, parts: "Parts", key: "Key") -> "AbstractAgent":
+        from qamx.agents import TRQAMEdit
+
+        return TRQAMEdit(parts, **self.own_arguments(), key=key)
 
 
 @registry.agents.add("preflow", "a flow that refines the behaviour flow's proposals")

@@ -25,6 +25,7 @@ METHODS = {
         qamx.QAMEdit, PARTS, inverse_temperature=TAU, edit_scale=0.2, target_entropy_scale=0.5
     ),
     "trqam": functools.partial(qamx.TRQAM, PARTS, kl_budget=1.0, kl_scale=3.0),
+    "trqam_edit": functools.partial(qamx.TRQAMEdit, PARTS, edit_scale=0.2, kl_budget=1.0),
     "preflow": functools.partial(
         qamx.PReFlow, PARTS, inverse_temperature=2.0, refinement_scale=0.2, proposals=3
     ),

@@ -27,6 +27,7 @@ METHODS = {
         target_entropy_scale=0.5,
     ),
     "trqam": functools.partial(qamx.TRQAM, kl_budget=2.0, kl_scale=3.0),
+    "trqam_edit": functools.partial(qamx.TRQAMEdit, edit_scale=0.1, kl_budget=2.0),
     "preflow": functools.partial(qamx.PReFlow, inverse_temperature=10.0, refinement_scale=0.5),
     "bam": functools.partial(qamx.BAM, inverse_temperature=30.0),
     "fbrac": functools.partial(qamx.FBRAC, bc_weight=0.3),
@@ -53,7 +54,7 @@ METHODS = {
     "rlpd": functools.partial(qamx.RLPD, bc_weight=0.03, target_entropy_scale=0.5),
     "rql": functools.partial(qamx.RQL, bc_weight=0.03, expectile=0.9, actor_target_rate=0.001),
 }
-CLIPPED = ("qam", "qam_fql", "qam_edit", "trqam", "preflow", "bam", "qsm", "dac")
+CLIPPED = ("qam", "qam_fql", "qam_edit", "trqam", "trqam_edit", "preflow", "bam", "qsm", "dac")
 # Flow steps, batch size and updates: those of most methods, and of those that need more.
 FEW, MANY = (5, 64, 1_000), (10, 128, 2_000)
 SLOW = (

@@ -140,7 +140,7 @@ def test_every_experiment_writes_itself(tmp_path):
 def test_every_method_is_there_on_every_domain():
     pairs = {f"{domain}_{method}" for domain in DOMAINS for method in registry.agents.names()}
     assert {file.stem for file in EXPERIMENTS} - {"quickstart"} == pairs
-    assert len(pairs) == 210
+    assert len(pairs) == 220
 
 
 def domain_values(loaded: Experiment) -> tuple[object, ...]:
@@ -162,7 +162,7 @@ def domain_values(loaded: Experiment) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_domain_values(domain):
-    for method in set(registry.agents.names()) - {"trqam"}:
+    for method in set(registry.agents.names()) - {"trqam", "trqam_edit"}:
         assert domain_values(experiment(f"{domain}_{method}")) == DOMAINS[domain], method
 
 
@@ -184,7 +184,21 @@ def test_trqam_in_its_authors_settings(domain):
     assert loaded.schedule == OfflineToOnlineSettings(cloning_steps=300_000)
 
 
-UNTUNED = {"trqam", "preflow", "qgf"}
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_trqam_edit_is_trqam_with_an_edit(domain):
+    changed = {
+        key: value
+        for key, _, value in experiment(f"{domain}_trqam").differences(
+            experiment(f"{domain}_trqam_edit")
+        )
+    }
+    assert changed.pop("name") == f"{domain}_trqam_edit"
+    assert changed.pop("agent.method") == "trqam_edit"
+    assert changed.pop("agent.edit_scale") == (TUNED[domain, "qam_edit"]["edit_scale"] or 0.1)
+    assert changed.keys() <= {"agent.target_entropy_scale"}
+
+
+UNTUNED = {"trqam", "trqam_edit", "preflow", "qgf"}
 """Methods without published values for each domain."""
 
 
@@ -241,7 +255,7 @@ def test_files_begin_with_their_source_and_shared_ones_with_what_their_name_stan
 
 
 def test_no_experiment_repeats_its_methods_protocol():
-    for method in ("trqam", "preflow", "qgf", "rlpd"):
+    for method in ("trqam", "trqam_edit", "preflow", "qgf", "rlpd"):
         for file in (ROOT / "experiments").glob(f"*_{method}.toml"):
             own = tomli.loads(file.read_text())
             assert f"methods/{method}.toml" in own["extends"]
@@ -271,7 +285,7 @@ def test_defaults_are_the_papers():
 
 
 def test_the_methods_clip_gradients_that_do_in_the_paper():
-    clipping = {"qam", "qam_fql", "qam_edit", "bam", "qsm", "dac", "trqam", "preflow"}
+    clipping = {"qam", "qam_fql", "qam_edit", "bam", "qsm", "dac", "trqam", "trqam_edit", "preflow"}
     for entry in registry.agents:
         default = entry.load_settings().model_fields["gradient_clip"].default
         assert default == (1.0 if entry.name in clipping else "none"), entry.name
@@ -814,7 +828,7 @@ def test_a_plugin_may_not_take_a_name(tmp_path):
 
 
 def test_the_methods_that_clip_gradients():
-    clips = {"qam", "qam_fql", "qam_edit", "trqam", "preflow", "bam", "qsm", "dac"}
+    clips = {"qam", "qam_fql", "qam_edit", "trqam", "trqam_edit", "preflow", "bam", "qsm", "dac"}
     for entry in registry.agents:
         default = entry.load_settings().model_fields["gradient_clip"].default
         assert default == (1.0 if entry.name in clips else "none"), entry.name

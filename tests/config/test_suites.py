@@ -337,7 +337,7 @@ def test_the_page_names_every_key():
 
 
 DOMAINS = ("al", "ag", "hm", "hl", "scene", "p33", "p44", "c2", "c3", "c4")
-LATER = {"rlpd", "trqam", "rql", "preflow", "qgf"}
+LATER = {"rlpd", "trqam", "rql", "preflow", "qgf", "trqam_edit"}
 OFFLINE = set(registry.agents.names()) - LATER
 
 
@@ -346,7 +346,7 @@ OFFLINE = set(registry.agents.names()) - LATER
     [
         ("table1", OFFLINE, {OfflineSettings}),
         ("online", OFFLINE | {"rlpd"}, {OfflineToOnlineSettings, OnlineSettings}),
-        ("successors", {"trqam", "rql", "preflow", "qgf"}, {OfflineToOnlineSettings}),
+        ("successors", {"trqam", "trqam_edit", "rql", "preflow", "qgf"}, {OfflineToOnlineSettings}),
     ],
 )
 def test_the_tables_are_fifty_tasks_of_twelve_seeds(name, methods, kinds):
@@ -411,7 +411,7 @@ def test_the_quickstart_s_methods_have_the_same_budget():
     runs = load_suite(SUITES / "quickstart.toml").runs()
     experiments = [run.load() for run in runs]
     assert {one.agent.method for one in experiments} == set(registry.agents.names())
-    assert len(runs) == 3 * 21
+    assert len(runs) == 3 * 22
     first = experiments[0]
     for run, one in zip(runs, experiments, strict=True):
         assert run.name == f"quickstart-{one.agent.method}-task1-seed{one.seed}"

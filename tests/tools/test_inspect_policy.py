@@ -215,7 +215,7 @@ def run_of(agent, **changes):
 WITHOUT = {
     "base": {"fbrac", "fawac", "qsm", "dac", "rebrac", "rlpd", "rql"},
     "flow": {"qsm", "dac", "rebrac", "rlpd"},
-    "adjoints": set(METHODS) - {"qam", "qam_fql", "qam_edit", "trqam"},
+    "adjoints": set(METHODS) - {"qam", "qam_fql", "qam_edit", "trqam", "trqam_edit"},
 }
 
 

@@ -80,13 +80,14 @@ def test_every_method_learns_in_every_phase_and_is_evaluated(method, maze, tmp_p
     place = (*maze, "environment.id=pointmaze-medium-navigate", "evaluation.workers=0")
     short = ["online_steps=12", "online_warmup=6"]
     short += ["offline_steps=" if method == "rlpd" else "offline_steps=4"]
-    short += ["cloning_steps=4"] if method == "trqam" else []
+    short += ["cloning_steps=4"] if method.startswith("trqam") else []
     every = ("evaluation.every=100", "checkpoint.every=100", "logging.every=100")
     changes = [*place, *(f"schedule.{key}" for key in short), *every]
     assert run(f"c2_{method}.toml", tmp_path, *changes) == 0
     metrics = rows(tmp_path / "metrics.jsonl")
     learned = [row["phase"] for row in metrics]
-    before = {"trqam": ["cloning", "offline"], "rlpd": []}.get(method, ["offline"])
+    cloned = ["cloning", "offline"]
+    before = {"trqam": cloned, "trqam_edit": cloned, "rlpd": []}.get(method, ["offline"])
     assert learned == [*before, "online"]
     assert len({row["update/loss"] for row in metrics}) == len(metrics)
     assert [row["step"] for row in rows(tmp_path / "evaluations.jsonl")] == [
