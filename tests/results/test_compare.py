@@ -21,7 +21,10 @@ DOMAIN = "cube-double-play"
 
 
 def test_published_figures_are_complete():
-    assert len({label for label, group, _ in published() if group == "all"}) == 17
+    later = {"preflow", "qpilots_u", "qpilots_m"}
+    labels = {label for label, group, _ in published() if group == "all"}
+    assert len(labels - later) == 17
+    assert labels > later
     for label in ("qam", "qam_edit", "dac"):
         assert steps(label, "all") == list(range(50_000, 1_500_001, 50_000))
         for domain in DOMAINS:
@@ -30,6 +33,34 @@ def test_published_figures_are_complete():
     assert published()["qam_edit", "all", 1_000_000] == Published(0.4571, 0.4463, 0.4671)
     assert ("qam_edit-tau-x0.1", "scene-play task 2", 1_000_000) in published()
     assert ("qam_edit", "cube-double-noisy task 3", 1_000_000) in published()
+
+
+def test_the_successors_aggregates_are_known():
+    # Of the table in Ha, Lee and Park: eight seeds, on fifty tasks, at the end of both phases.
+    assert steps("preflow", "all") == [1_000_000, 1_500_000]
+    figure = published()["preflow", "all", 1_500_000]
+    assert (figure.mean, figure.low, figure.high, figure.seeds) == (0.91, 0.90, 0.92, 8)
+    assert "2609.36812" in figure.source
+    sample = sample_of_published(figure, {})
+    # An interval of eight seeds' mean, to the unbiased variance of one.
+    error = 0.02 / (2 * 1.959964)
+    assert sample.variance == pytest.approx(8 * error**2 * 8 / 7)
+    assert (sample.seeds, sample.freedom) == (8, 7)
+
+
+def test_a_figure_without_an_interval_is_named_and_not_tested(tmp_path, capsys):
+    assert steps("trqam", "all") == []
+    for method in ("preflow", "trqam"):
+        for domain in DOMAINS:
+            for task in range(1, 6):
+                rows = [{1_000_000: rate} for rate in (0.5, 0.54, 0.56)]
+                write_seeds(tmp_path, rows, method, domain, task)
+    assert main(["compare", str(tmp_path), "--against", "published"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "none of 1 differs" in told
+    assert "Ha, Lee and Park (2026), arXiv 2609.36812" in told
+    assert "trqam on all: published at 1,000,000 in other settings and without an interval" in told
+    assert "68%" in told
 
 
 def test_one_seed_is_judged_by_the_spread_of_the_other_side():

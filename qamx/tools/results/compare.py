@@ -12,7 +12,7 @@ from qamx._utils.terminal import print_table
 from qamx.errors import ExitCode, UserError
 from qamx.tools.results import report, significance
 from qamx.tools.results.figures import Curve, Style, curve, draw_curve, finish, panels, save
-from qamx.tools.results.published_results import SEEDS, SOURCE, published, steps
+from qamx.tools.results.published_results import published, steps, without_interval
 from qamx.tools.results.report import Cell, Table, percent
 from qamx.tools.results.runs import (
     ALL,
@@ -81,7 +81,8 @@ def against_published(runs: Sequence[Run], step: int | None) -> Comparison:
         if common:
             rows.append(_published_row(group, common[-1]))
         else:
-            reason = (group.label, _why_not(known, shared, step))
+            why = without_interval(group.label, group.name) or _why_not(known, shared, step)
+            reason = (group.label, why)
             missing.setdefault(reason, []).append(group.name)
     notes = _diverged(runs)
     for (label, reason), (first, *others) in missing.items():
@@ -134,7 +135,7 @@ def _published_row(group: TaskGroup, step: int) -> ComparisonRow:
     test = significance.difference(
         _sample(group, scores), significance.sample_of_published(figure, single), tasks
     )
-    theirs = Estimate(figure.mean, figure.low, figure.high, SEEDS)
+    theirs = Estimate(figure.mean, figure.low, figure.high, figure.seeds)
     return ComparisonRow(label, name, step, _mean(label, scores), theirs, _gap(test), float(test.p))
 
 
@@ -163,6 +164,11 @@ def _mean(name: str, scores: Scores) -> Estimate:
 def _gap(test: significance.Difference) -> Estimate:
     gap, half = float(test.gap), float(test.half)
     return Estimate(gap, gap - half, gap + half, 0)
+
+
+def _sources(rows: Rows) -> list[str]:
+    """The papers of the published figures."""
+    return sorted({published()[row.label, row.group, row.step].source for row in rows})
 
 
 def _why_not(known: Sequence[int], shared: Sequence[int], step: int | None) -> str:
@@ -205,7 +211,8 @@ def compare(
     runs = read_runs(folders)
     reference = None if against in (None, PUBLISHED) else read_runs([Path(str(against))])
     if reference is None:
-        (rows, notes), theirs = against_published(runs, step), f"published, {SOURCE}"
+        rows, notes = against_published(runs, step)
+        theirs = f"published, {'; '.join(_sources(rows))}"
     else:
         (rows, notes), theirs = against_runs(pair_runs(runs, reference), step), str(against)
     if not rows:

@@ -1,9 +1,11 @@
 """The published figures that come with the package.
 
-Source: Li and Levine (2026), arXiv 2601.14234; `published/README.md` describes the files.
+Sources: Li and Levine (2026), arXiv 2601.14234, and the successors' papers; `published/README.md`
+describes the files.
 """
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -11,7 +13,7 @@ from importlib.resources import files
 SOURCE = "Li and Levine (2026), arXiv 2601.14234"
 
 SEEDS = 12
-"""Runs behind each published number."""
+"""Runs behind each number of that paper."""
 
 EPISODES = 50
 """Episodes behind each run's success rate."""
@@ -50,11 +52,13 @@ _VARIANTS = {
 
 @dataclass(frozen=True)
 class Published:
-    """A published success rate: the mean over `SEEDS` runs, and its 95% interval."""
+    """A published success rate: the mean over runs of `seeds`, and its 95% interval."""
 
     mean: float
     low: float
     high: float
+    seeds: int = SEEDS
+    source: str = SOURCE
 
 
 @cache
@@ -64,20 +68,41 @@ def published() -> dict[tuple[str, str, int], Published]:
     A group is a task (`cube-double-play task 2`), a domain, or `all`. The table of success rates
     takes precedence over the curves.
     """
-    figures = {}
-    folder = files("qamx.tools.results") / "published"
-    for name, column in (("domain_curves.csv", "domain"), ("success_rates.csv", "name")):
-        with (folder / name).open(encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                key = _label(row["method"]), _group(row[column]), int(row["step"])
-                interval = row["success_mean"], row["ci95_low"], row["ci95_high"]
-                figures[key] = Published(*map(float, interval))
-    return figures
+    return {
+        key: Published(
+            *(float(row[column]) for column in ("success_mean", "ci95_low", "ci95_high")),
+            seeds=int(row.get("seeds", SEEDS)),
+            source=row.get("source", SOURCE),
+        )
+        for key, row in _rows()
+        if row["ci95_low"]
+    }
+
+
+def without_interval(label: str, group: str) -> str | None:
+    """A published figure that no test can use, in words; None if there is none."""
+    for (method, name, step), row in _rows():
+        if (method, name) == (label, group) and not row["ci95_low"]:
+            return (
+                f"published at {step:,} in other settings and without an interval: "
+                f"{float(row['success_mean']):.0%} ({row['source']})"
+            )
+    return None
 
 
 def steps(label: str, group: str) -> list[int]:
     """The steps at which a method has published figures on a group."""
     return sorted(step for method, name, step in published() if (method, name) == (label, group))
+
+
+def _rows() -> Iterator[tuple[tuple[str, str, int], dict[str, str]]]:
+    """The rows of the tables with their keys, the success rates last."""
+    tables = ("domain_curves", "domain"), ("successors", "name"), ("success_rates", "name")
+    folder = files("qamx.tools.results") / "published"
+    for table, column in tables:
+        with (folder / f"{table}.csv").open(encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                yield (_label(row["method"]), _group(row[column]), int(row["step"])), row
 
 
 def _label(method: str) -> str:

@@ -78,13 +78,13 @@ def sample_of_runs(scores: Scores, tasks: Sequence[Task], episodes: int) -> Samp
 def sample_of_published(figure: Published, single: Mapping[Task, Published]) -> SampleSummary:
     """The statistics of published figures; `single` are those of the group's tasks."""
     won = {task: published.mean for task, published in single.items()}
-    return sample_of_interval(figure.mean, figure.low, figure.high, won)
+    return sample_of_interval(figure.mean, figure.low, figure.high, won, figure.seeds)
 
 
 def sample_of_interval(
-    mean: Number, low: Number, high: Number, single: Mapping[Task, Number]
+    mean: Number, low: Number, high: Number, single: Mapping[Task, Number], seeds: int = SEEDS
 ) -> SampleSummary:
-    r"""The statistics behind a mean and its bootstrap interval over `SEEDS` seeds.
+    r"""The statistics behind a mean and its bootstrap interval over seeds.
 
     The interval is as wide as a normal one with the deviation that divides by \(n\), which gives
     the variance between seeds.
@@ -92,12 +92,12 @@ def sample_of_interval(
     **Arguments:** `single` are the means of the group's tasks, where known.
     """
     error = (np.asarray(high) - np.asarray(low)) / WIDTH
-    episodes = SEEDS * EPISODES
+    episodes = seeds * EPISODES
     return SampleSummary(
         mean=mean,
-        variance=SEEDS * error**2 * SEEDS / (SEEDS - 1),
-        freedom=SEEDS - 1,
-        seeds=SEEDS,
+        variance=seeds * error**2 * seeds / (seeds - 1),
+        freedom=seeds - 1,
+        seeds=seeds,
         episodes=EPISODES,
         won={task: (rate * episodes, episodes) for task, rate in single.items()},
     )
