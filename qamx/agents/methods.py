@@ -1,4 +1,4 @@
-"""The nineteen methods: networks, critic learning and policy of each."""
+"""The built-in methods: networks, critic learning and policy of each."""
 
 from dataclasses import replace
 from typing import Literal
