@@ -33,7 +33,7 @@ def unguided(tmp_path_factory):
 
 
 def actions(source):
-    return source.act_for(7, "evaluate")(np.ones((2, 4), np.float32), 0)
+    return source.act_for(7, "evaluate")(np.ones((2, 2), np.float32), 0)
 
 
 def test_one_run_is_played_at_several_strengths(guided, tmp_path, capsys):
@@ -62,7 +62,7 @@ def test_the_strength_changes_the_sampler_alone(guided):
     np.testing.assert_array_equal(own, same)
     assert np.abs(other - own).max() > 1e-3
     still, cloned = source.with_strength(0.0), source.act_for(7, "behaviour")
-    expected = cloned(np.ones((2, 4), np.float32), 0)
+    expected = cloned(np.ones((2, 2), np.float32), 0)
     np.testing.assert_allclose(actions(still), expected, atol=1e-6)
 
 
