@@ -66,23 +66,11 @@ class Networks:
 
     def velocity(self, key: Key) -> VelocityField:
         """A velocity on [s, x, t]."""
-        return VelocityField(
-            self.observation_size,
-            self.action_dim,
-            self.actor_hidden,
-            layer_norm=self.actor_layer_norm,
-            key=key,
-        )
+        return self._field(self.observation_size, key)
 
     def refinement(self, key: Key) -> VelocityField:
         """A velocity on [s, a, y, t]."""
-        return VelocityField(
-            self.observation_size + self.action_dim,
-            self.action_dim,
-            self.actor_hidden,
-            layer_norm=self.actor_layer_norm,
-            key=key,
-        )
+        return self._field(self.observation_size + self.action_dim, key)
 
     def noise_predictor(self, key: Key) -> NoisePredictor:
         """A noise predictor on [x, s, k]."""
@@ -122,6 +110,15 @@ class Networks:
         """A squashed Gaussian over edits on [s, a~], without layer norms."""
         return GaussianActor(
             self.observation_size + self.action_dim, self.action_dim, self.actor_hidden, key=key
+        )
+
+    def _field(self, context_size: int, key: Key) -> VelocityField:
+        return VelocityField(
+            context_size,
+            self.action_dim,
+            self.actor_hidden,
+            layer_norm=self.actor_layer_norm,
+            key=key,
         )
 
     def _ensemble(self, action_size: int, key: Key) -> EnsembleCritic:
