@@ -59,6 +59,7 @@ CLIPPED = ("qam", "qam_fql", "qam_edit", "trqam", "trqam_edit", "preflow", "bam"
 FEW, MANY = (5, 64, 1_000), (10, 128, 2_000)
 SLOW = (
     "trqam",
+    "trqam_edit",
     "cgql_mse",
     "cgql_linex",
     "qsm",
