@@ -149,7 +149,9 @@ class TRQAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
 
 class TRQAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
     """TRQAM with a Gaussian edit of the fine-tuned flow's actions: QAM-EDIT within a trust region.
-    A composition of its two parts, not a published method."""
+
+    A composition of its two parts, not a published method.
+    """
 
     def __init__(
         self,
@@ -172,8 +174,10 @@ class TRQAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
 
 
 class PReFlow(AbstractAgent[TemporalDifference, RefinementFlow]):
-    """TD critic x a flow that refines the behaviour flow's proposals (Ha, Lee and Park,
-    arXiv 2609.36812)."""
+    """TD critic x a flow that refines the behaviour flow's proposals.
+
+    **Source:** Ha, Lee and Park, arXiv 2609.36812.
+    """
 
     def __init__(
         self,
@@ -319,8 +323,9 @@ class IFQL(AbstractAgent[ImplicitQLearning, BestOfN]):
 
 
 class QGF(AbstractAgent[ImplicitQLearning, PredictionGuidedFlow]):
-    """Implicit Q-learning x the behaviour flow, guided when it samples (Zhou et al.,
-    arXiv 2606.11087).
+    """Implicit Q-learning x the behaviour flow, guided when it samples.
+
+    **Source:** Zhou et al., arXiv 2606.11087.
 
     **Arguments:** `guidance` takes the Jacobian of the predicted action as the identity ("plain"),
     or multiplies the gradient by it ("jacobian").

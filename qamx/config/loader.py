@@ -110,6 +110,8 @@ def _join_foreign_keys(tree: ConfigTree) -> None:
     such as the tasks of a maze where the file names another environment."""
     for section, choice in _CHOICES.items():
         selector, value = (section, choice.key), tree.values.get(section, {})
+        if isinstance(value, dict) and choice.selected(value) not in choice.registry:
+            continue  # a misspelt choice: the keys may be right
         origin = tree.origin(selector)
         foreign: dict[str, list[ConfigProblem]] = {}
         for problem in tree.problems:

@@ -42,7 +42,7 @@ def test_bash_completes_commands_options_and_names(completions):
         "qamx run c3_qa": {"c3_qam", "c3_qam_edit", "c3_qam_fql", "c3_qany"},
         "qamx check c2_qam mi": {"mine.toml"},
         "qamx sweep tab": {"table1", "table9"},
-        "qamx plan qam trq": {"trqam"},
+        "qamx plan qam trq": {"trqam", "trqam_edit"},
         "qamx bench --method fq": {"fql"},
         "qamx plan qam fql --domain p": {"p33", "p44", "puzzle-3x3-play", "puzzle-4x4-play"},
         "qamx list me": {"methods"},

@@ -506,6 +506,7 @@ def test_all_problems_come_at_once_with_the_file_that_has_them(tmp_path):
         "mine.toml: environment.task: found 0",
         'mine.toml: agent.method: unknown method "qam_fqi"; did you mean "qam_',
         "base.toml: agent.discount: found 1.5",
+        'base.toml: agent.pessimist: unknown key; did you mean "pessimism"?',
         "--set: agent.flow_steps: found 0",
         'mine.toml: agent.batch_size: found "8"',
         "base.toml: evaluation.every: found 0",

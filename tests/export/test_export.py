@@ -246,7 +246,7 @@ def test_the_command_says_what_it_wrote_and_that_it_is_bitwise(run, tmp_path, ca
     out = tmp_path / "onnx"
     assert main(["export", str(run), "--format", "onnx", "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "chunks of 3 x 2 entries" in said
+    assert "chunks of 3 x 2, steps by dimensions" in said
     assert "the training code's actions, on" in said
     metadata = read_metadata(out)
     assert (metadata.kind, metadata.policy["step"]) == ("onnx", 30)
@@ -301,7 +301,7 @@ def test_a_bundle_acts_without_the_training_dependencies(bundle):
     assert done.returncode == 0, done.stderr
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert said["bitwise"] == "True"
-    utils = ["", ".backend", ".checks", ".files", ".machine", ".units"]
+    utils = ["", ".backend", ".checks", ".files", ".hub", ".machine", ".units"]
     assert said["training"] == str([*(f"qamx._utils{name}" for name in utils), "qamx.errors"])
 
 

@@ -211,11 +211,15 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("evaluation.md", "50 episodes", Shown("numbers", "of a run that is short here")),
     ("inspect_policy.md", "nothing", Shown("nothing", "a short run is unwell")),
     ("inspect_policy.md", "runs/", Shown("words", "of a run that is short here, and unwell")),
-    ("own_agent.md", "data/quickstart", Shown("numbers", "rounding differs between processors")),
+    (
+        "own_agent.md",
+        "data/quickstart/poin",
+        Shown("numbers", "rounding differs between processors"),
+    ),
     ("tune.md", "[1/3]", Shown("lines", "whichever ends first is said first")),
     ("tune.md", "runs/tune", Shown("numbers", "rounding differs between processors")),
     ("tune.md", "quickstart: agent", Shown("numbers", "rounding differs between processors")),
-    ("passport.md", "what the runs", Shown("numbers", "rounding differs between processors")),
+    ("passport.md", "A: runs/one", Shown("numbers", "rounding differs between processors")),
     ("passport.md", "experiments/quickstart", Shown("numbers", "kills are at random moments")),
     ("passport.md", "this machine", Shown("words", "other machines lack other things")),
     (
