@@ -213,7 +213,7 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("inspect_policy.md", "runs/", Shown("words", "of a run that is short here, and unwell")),
     (
         "own_agent.md",
-        "data/quickstart/poin",
+        "data/quickstart",
         Shown("numbers", "rounding differs between processors"),
     ),
     ("tune.md", "[1/3]", Shown("lines", "whichever ends first is said first")),
@@ -227,7 +227,7 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
         "checkpoints/80/",
         Shown("nothing", "tests/training/test_training.py reads checkpoints"),
     ),
-    ("tutorial.md", "data/quickstart", Shown("numbers", "rounding differs between processors")),
+    ("tutorial.md", "qam on pointmaze", Shown("numbers", "rounding differs between processors")),
     ("tutorial.md", "runs/quickstart-task1-seed10001/", Shown("files")),
     ("sweeps.md", "cluster.toml: ", Shown(stage=stages.mistakes_of_a_cluster)),
     ("tune.md", "2 runs of", Shown("numbers", "rounding differs between processors")),
