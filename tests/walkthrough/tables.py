@@ -231,7 +231,7 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("tutorial.md", "runs/quickstart-task1-seed10001/", Shown("files")),
     ("sweeps.md", "cluster.toml: ", Shown(stage=stages.mistakes_of_a_cluster)),
     ("tune.md", "2 runs of", Shown("numbers", "rounding differs between processors")),
-    ("tutorial.md", "stopped; ", Shown(stage=stages.interrupted)),
+    ("tutorial.md", "stopping ", Shown(stage=stages.interrupted)),
     (
         "tutorial.md",
         "runs/quickstart-task1-seed10001 holds",
