@@ -176,7 +176,7 @@ def run_together(
 
 
 def header(experiments: Sequence[Experiment], directories: Sequence[Path]) -> str:
-    """What starts, in a line: method, environment, seeds, device, versions and folder."""
+    """The first line of a run: method, environment, seeds, device, versions and folder."""
     first, device = experiments[0], jax.devices()[0]
     environment = f"{first.environment.id} {first.environment.label}".rstrip()
     word = "seed" if len(experiments) == 1 else "seeds"

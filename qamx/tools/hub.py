@@ -128,7 +128,7 @@ class PublishedPolicy:
 
 
 def published(folder: Path) -> PublishedPolicy:
-    """What is published of a folder of a run or of an exported policy, verified.
+    """The published part of the folder of a run or of an exported policy, verified.
 
     **Raises:** `UserError` for another folder, one without a checkpoint, or a damaged one.
     """

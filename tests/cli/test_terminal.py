@@ -35,7 +35,7 @@ def tables():
             (
                 "data",
                 "warning",
-                "/home/student/.ogbench/data: no such folder",
+                "datasets/ogbench/navigation: no such folder",
                 "made when a set is",
             ),
         ],

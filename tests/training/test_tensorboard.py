@@ -3,7 +3,6 @@ killed."""
 
 import math
 import sys
-from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -93,11 +92,11 @@ def test_a_sink_that_cannot_write_is_left_out(tmp_path, capsys):
 def test_without_the_package_there_is_one_message_before_anything_else(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.setattr("qamx.running.find_spec", lambda name: sys.modules[name])
-    settings = SimpleNamespace(logging=SimpleNamespace(tensorboard=True))
+    experiment = load("quickstart", ["logging.tensorboard=true"])
     with pytest.raises(
         UserError, match=r"^logging\.tensorboard: tensorboard is not installed; pip"
     ):
-        run_together([settings], [tmp_path / "run"])  # type: ignore
+        run_together([experiment], [tmp_path / "run"])
     assert not (tmp_path / "run").exists()
 
 
