@@ -31,7 +31,7 @@ from qamx.policies.diffusion import (
 )
 from qamx.policies.edit import EditMetrics, EditPolicy
 from qamx.policies.flow_actor import AbstractImprovedFlow, AdvantageWeightedFlow, FlowActor
-from qamx.policies.gaussian import GaussianPolicy
+from qamx.policies.actors import GaussianPolicy
 from qamx.policies.guided import (
     AbstractGuidedFlow,
     GuidedFlow,
