@@ -19,8 +19,8 @@ from qamx.building import build_agent
 from qamx.deploy import Metadata, measure_latency
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy
 from qamx.deploy.metadata import MODEL
+from qamx.export.bundle import PLATFORMS, export_sampler
 from qamx.export.onnx import export_onnx
-from qamx.export.program import PLATFORMS, export_sampler
 from qamx.normalisation import Units
 from qamx.tools.bench_measure import SIZES, settings_of
 

@@ -163,7 +163,7 @@ class NpzDataSettings(EpisodicDataSettings):
     there"""
 
     def build(self, environment: EnvironmentSettings) -> "DataSource":
-        from qamx.data.formats.npz import npz_data
+        from qamx.data.formats.table import npz_data
 
         reader = self.reader(environment)
         return npz_data(self.name, self.success, reader, self.updates_per_shard)

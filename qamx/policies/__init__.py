@@ -1,5 +1,6 @@
 """Policies: their samplers, and the objectives that extract them from a critic."""
 
+from qamx.policies.actors import DeterministicPolicy, GaussianPolicy
 from qamx.policies.adjoint_matched import (
     AbstractFineTunedFlow,
     AdjointMatchedFlow,
@@ -12,14 +13,13 @@ from qamx.policies.base import (
     AbstractDerivedPolicy,
     AbstractFlowPolicy,
     AbstractPolicy,
+    BestOfN,
     Critic,
     FlowRoute,
     PolicyStage,
     flow_stage,
 )
 from qamx.policies.behaviour_flow import BehaviourFlow, BehaviourFlowMetrics, TargetBehaviourFlow
-from qamx.policies.best_of_n import BestOfN
-from qamx.policies.deterministic import DeterministicPolicy
 from qamx.policies.diffusion import (
     AbstractDiffusionPolicy,
     CriticGuidedDiffusion,
@@ -31,7 +31,6 @@ from qamx.policies.diffusion import (
 )
 from qamx.policies.edit import EditMetrics, EditPolicy
 from qamx.policies.flow_actor import AbstractImprovedFlow, AdvantageWeightedFlow, FlowActor
-from qamx.policies.actors import GaussianPolicy
 from qamx.policies.guided import (
     AbstractGuidedFlow,
     GuidedFlow,

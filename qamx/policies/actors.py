@@ -1,16 +1,91 @@
-"""A squashed Gaussian policy: SAC."""
+"""Policies that are one network: the deterministic one of ReBRAC, the Gaussian one of SAC."""
 
-from typing import Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import GaussianActor
-from qamx.policies.base import AbstractPolicy, Critic, PolicyStage
-from qamx.rl import EntropyTarget, pessimistic_value
+from qamx.policies.base import AbstractPolicy, Critic, PolicyStage, clip_action
+from qamx.rl import EntropyTarget, WithTarget, pessimistic_value
+
+NOISE_CLIP = 0.5
+"""The largest exploration noise of an action entry, before it is added."""
+
+
+class DeterministicPolicyMetrics(Metrics):
+    """The value term, normalised by the mean size of the values, and the squared distance."""
+
+    q_loss: Scalar
+    cloning_loss: Scalar
+
+
+class DeterministicPolicy(AbstractPolicy):
+    r"""A map mu(s) that maximises the critic near the data's chunks; acts with noise.
+
+    $$-\frac{\mathbb E\,q}{\mathrm{sg}\,\mathbb E|q|} + w\,\mathbb E\lVert\mu(s)-a\rVert^2,
+      \qquad q = (\mathrm{mean}_k-\rho\,\mathrm{std}_k)Q_k(s,\mu(s))$$
+
+    The backup samples the actor's target.
+
+    **Arguments:** `actor` is mu with its target, `noise_scale` the standard deviation of the noise
+    (clipped to 0.5), `pessimism` rho, `bc_weight` w.
+
+    **Source:** ReBRAC (Tarasov et al., arXiv 2305.09836); TD3, Fujimoto et al., arXiv 1802.09477.
+    """
+
+    actor: WithTarget[Any]
+    dim: int = eqx.field(static=True)
+    noise_scale: float
+    pessimism: float
+    bc_weight: float
+
+    @property
+    def behaviour(self) -> None:
+        return None
+
+    @property
+    def clone(self) -> PyTree:
+        return self.actor.online
+
+    def start_from(self, clone: PyTree) -> Self:
+        return eqx.tree_at(lambda policy: policy.actor, self, self.actor.reset_target(clone))
+
+    def sample(
+        self, critic: Critic, observation: Float[Array, "batch obs"], key: Key
+    ) -> Float[Array, "batch dim"]:
+        noise = self.noise_scale * jax.random.normal(key, (observation.shape[0], self.dim))
+        noise = jnp.clip(noise, -NOISE_CLIP, NOISE_CLIP)
+        return clip_action(self.actor.online(observation) + noise)
+
+    def stages(self, critic: Critic) -> list[PolicyStage]:
+        return [self.own_stage("deterministic policy", critic)]
+
+    def for_backup(self) -> Self:
+        return eqx.tree_at(lambda policy: policy.actor.online, self, self.actor.target)
+
+    def cloning_loss(self, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        loss = self._distance(batch, self.actor.online(batch.observations))
+        return loss, (DeterministicPolicyMetrics(jnp.zeros(()), loss),)
+
+    def loss(self, critic: Critic, batch: Batch, key: Key) -> tuple[Scalar, tuple[Metrics, ...]]:
+        action = self.actor.online(batch.observations)
+        q = pessimistic_value(critic.online(batch.observations, action), self.pessimism)
+        q_loss = -jnp.mean(q) / jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
+        cloning = self._distance(batch, action)
+        own = DeterministicPolicyMetrics(q_loss, cloning)
+        return q_loss + self.bc_weight * cloning, (own,)
+
+    def advance(self, metrics: tuple[Metrics, ...]) -> Self:
+        return eqx.tree_at(lambda policy: policy.actor, self, self.actor.advance())
+
+    @staticmethod
+    def _distance(batch: Batch, action: Float[Array, "batch dim"]) -> Scalar:
+        return jnp.mean(batch.valid * jnp.sum((action - batch.actions) ** 2, axis=-1))
+
 
 INSIDE = 1.0 - 1e-5
 """Data actions are clipped to this bound, where the squashed density is finite."""

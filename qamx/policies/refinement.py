@@ -15,12 +15,12 @@ from qamx.policies.base import (
     AbstractDerivedPolicy,
     AbstractFlowPolicy,
     AbstractPolicy,
+    BestOfN,
     Critic,
     PolicyStage,
     clip_action,
     row_gradient,
 )
-from qamx.policies.best_of_n import BestOfN
 from qamx.rl import frozen
 
 

@@ -1,6 +1,5 @@
 """Reinforcement learning: backups, critic losses, entropy targets, target networks."""
 
-from qamx.rl.backup import Backup, expectile_loss, pessimistic_value, td_loss
 from qamx.rl.reversal import ReversalLearning
 from qamx.rl.state_value import AdvantageLearning, ImplicitQLearning, data_value, td_value
 from qamx.rl.target import Clock, Delayed, EntropyTarget, Fixed, WithTarget, frozen, trainable
@@ -8,11 +7,15 @@ from qamx.rl.temporal_difference import (
     AbstractCriticLearning,
     AbstractFlowTimeLearning,
     Actor,
+    Backup,
     CriticMetrics,
     NoisyTemporalDifference,
     TemporalDifference,
+    expectile_loss,
     linex,
+    pessimistic_value,
     squared_error,
+    td_loss,
 )
 
 __all__ = [

@@ -9,9 +9,13 @@ from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import FlowTimeCritic
-from qamx.rl.backup import Backup, expectile_loss
 from qamx.rl.target import WithTarget, frozen
-from qamx.rl.temporal_difference import AbstractFlowTimeLearning, CriticMetrics
+from qamx.rl.temporal_difference import (
+    AbstractFlowTimeLearning,
+    Backup,
+    CriticMetrics,
+    expectile_loss,
+)
 
 
 class Reversible(Protocol):

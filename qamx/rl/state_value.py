@@ -9,9 +9,14 @@ from jaxtyping import Array, Float
 
 from qamx._types import Batch, Key, Metrics, Scalar
 from qamx.nn import MLP, AbstractCritic
-from qamx.rl.backup import Backup, expectile_loss, pessimistic_value
 from qamx.rl.target import WithTarget, frozen
-from qamx.rl.temporal_difference import AbstractCriticLearning, Actor
+from qamx.rl.temporal_difference import (
+    AbstractCriticLearning,
+    Actor,
+    Backup,
+    expectile_loss,
+    pessimistic_value,
+)
 
 ValueTarget = Callable[
     [AbstractCritic, Batch, Float[Array, " batch"]], Float[Array, "*ensemble batch"]

@@ -41,14 +41,13 @@ from qamx.deploy import (
 from qamx.deploy.__main__ import main as deploy_main
 from qamx.deploy.loading import JaxPolicy, OnnxPolicy
 from qamx.errors import RunError, UserError
-from qamx.export.bundle import write_bundle
+from qamx.export.bundle import PLATFORMS, export_sampler, write_bundle
 from qamx.export.onnx import (
     export_onnx,
     in_units_of_environment,
     record_draws,
     with_draws_as_arguments,
 )
-from qamx.export.program import PLATFORMS, export_sampler
 from qamx.normalisation import VECTORS, Normalisation, Units
 from qamx.tools.bench_measure import settings_of
 from qamx.trained_policy import TrainedPolicy
