@@ -25,7 +25,7 @@ from qamx._utils.terminal import print_table
 from qamx.errors import RunError, UserError, install_extra
 from qamx.nn import Precision
 from qamx.tools.bench_measure import MIB, BenchProblem, write_results
-from qamx.tools.bench_program import Cost, read_launches, read_program
+from qamx.tools.bench_program import KernelCost, read_launches, read_program
 from qamx.training.state import ALONE, Stacked, Trainer
 
 BANDWIDTH, FLOP_RATE, LAUNCH = 3.35e12, 400e12, 2.5e-6
@@ -221,7 +221,7 @@ def _written(folder: str, kind: str) -> str:
     return files[0].read_text(encoding="utf-8")
 
 
-def model_seconds(cost: Cost, chip: Chip) -> float:
+def model_seconds(cost: KernelCost, chip: Chip) -> float:
     """max(bytes / bandwidth, FLOP / rate, launch), of one kernel."""
     return max(cost.size / chip.bandwidth, cost.flop / FLOP_RATE, LAUNCH)
 

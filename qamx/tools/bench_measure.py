@@ -19,7 +19,7 @@ from qamx._types import Batch
 from qamx._utils.backend import used_devices
 from qamx._utils.flops import MatmulLowerBound, count, elapsed, flops
 from qamx._utils.html import write_text
-from qamx.agents import TrainState, create_state, update
+from qamx.agents import AbstractAgent, TrainState, create_state, update
 from qamx.building import build_agent, build_optimiser, build_sampling
 from qamx.config.agents import AgentSettings
 from qamx.data.replay import Replay, Sampling
@@ -157,6 +157,8 @@ def host_windows(
 MIB = 2**20
 OBSERVATIONS = 10
 """Rows of a policy call: environments of an evaluation."""
+ACT_CALLS = 20
+"""Policy calls that are timed together."""
 
 
 @dataclass(frozen=True)
@@ -222,24 +224,20 @@ def measure(
         training = program(training, replay, np.int32(count))
         return training.counted
 
-    products = update_products(problem, replay, precision)
+    arrays, products = eqx.filter(state, eqx.is_array), update_products(problem, replay, precision)
     by_script, floor = host_loop(problem, precision), MatmulLowerBound(products)
     observations = np.zeros((OBSERVATIONS, problem.observation), np.float32)
-    act_calls = 20
-
-    def act() -> None:
-        for call in range(act_calls):
-            trainer.acting(training.state.agent, observations, jax.random.key(call), "evaluate")
-
     many = by_hand = acting = float("inf")
     for warm in (run, by_script):
         jax.block_until_ready(warm(1))
-    act()
+    _act(trainer, training.state.agent, observations)
     for _ in range(rounds):
         many = min(many, elapsed(lambda: run(updates)) / updates)
         floor.round()
         by_hand = min(by_hand, elapsed(lambda: by_script(updates)) / updates)
-        acting = min(acting, elapsed(act) / act_calls)
+        agent = training.state.agent
+        calls = elapsed(lambda agent=agent: _act(trainer, agent, observations))
+        acting = min(acting, calls / ACT_CALLS)
     gflop, memory = flops(products) / 1e9, program.memory_analysis()
     return Figures(
         method=method,
@@ -252,13 +250,18 @@ def measure(
         gflop_per_second=gflop / many,
         host_loop_ms=by_hand * 1e3,
         over_host_loop=by_hand / many,
-        state_mib=sum(a.nbytes for a in jax.tree.leaves(eqx.filter(state, eqx.is_array))) / MIB,
+        state_mib=sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) / MIB,
         temporary_mib=(memory.temp_size_in_bytes if memory else 0) / MIB,
         trace_s=traced - began,
         compile_s=compiled - traced,
         act_calls_per_second=1 / acting,
         together=tuple(_together(problem, n, precision, updates, rounds, run) for n in seeds),
     )
+
+
+def _act(trainer: Trainer, agent: AbstractAgent, observations: np.ndarray) -> None:
+    for call in range(ACT_CALLS):
+        trainer.acting(agent, observations, jax.random.key(call), "evaluate")
 
 
 def update_products(problem: BenchProblem, replay: Replay, precision: Precision) -> Any:

@@ -26,7 +26,7 @@ SUMMED = re.compile(r'lhs_contracting_dim\w+"?[=:][{\[]([\d,"]*)[}\]]')
 """The axes that a matrix product sums over."""
 
 
-class Cost(NamedTuple):
+class KernelCost(NamedTuple):
     """Bytes read and written, FLOP of matrix products, and the number of these products."""
 
     size: int = 0
@@ -94,7 +94,7 @@ class Program:
     computations: dict[str, Computation] = field(default_factory=dict)
     instructions: dict[str, Instruction] = field(default_factory=dict)
 
-    def cost(self, name: str) -> Cost:
+    def cost(self, name: str) -> KernelCost:
         """The cost of a kernel by the name of its instruction; zero for a name that is none.
 
         Each operand is read once and the result written once. Of an operand that a fusion only
@@ -103,18 +103,18 @@ class Program:
         """
         instruction = self.instructions.get(name)
         if instruction is None:
-            return Cost()
+            return KernelCost()
         if instruction.opcode == "fusion":
             (name,) = re.findall(r"calls=%([\w.-]+)", instruction.attributes)
             called = self.computations[name]
             flops = [flop for inner in called.instructions.values() if (flop := self._flop(inner))]
             read = sum(self._read(called, each) for each in called.instructions.values())
-            return Cost(read + self._written(called, called.root), sum(flops), len(flops))
+            return KernelCost(read + self._written(called, called.root), sum(flops), len(flops))
         flop = self._flop(instruction)
         written = size(instruction.shape.partition(", s8[")[0] if flop else instruction.shape)
         operands = [self.instructions[each] for each in dict.fromkeys(instruction.operands)]
         read = sum(size(operand.shape) for operand in operands)
-        return Cost(read + written, flop, int(flop > 0))
+        return KernelCost(read + written, flop, int(flop > 0))
 
     def trips(self, name: str) -> int:
         """Iterations of a loop: those that XLA knows, else one."""

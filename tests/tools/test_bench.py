@@ -18,7 +18,7 @@ from qamx.cli import main
 from qamx.data.transitions import windows
 from qamx.tools import bench_gpu
 from qamx.tools.bench_measure import host_windows
-from qamx.tools.bench_program import Cost, Kernel, read_launches, read_program, size
+from qamx.tools.bench_program import Kernel, KernelCost, read_launches, read_program, size
 
 ROOT = Path(__file__).parents[2]
 COMPILED = Path(__file__).parent / "gpu_program"
@@ -119,13 +119,16 @@ def test_kernels_of_an_update_are_counted_inner_loops_in_full():
 @pytest.mark.parametrize(
     ("name", "cost"),
     [
-        ("custom-call.1", Cost(4 * (16 * 8 + 8 * 8 + 16 * 8), 2 * 16 * 8 * 8, 1)),
-        ("custom-call.3", Cost(4 * (16 * 8 + 16 * 8 + 8 * 8), 2 * 8 * 8 * 16, 1)),
-        ("wrapped_tanh", Cost(4 * 2 * 16 * 8)),
-        ("input_reduce_fusion", Cost(4 * (3 * 16 * 8 + 1))),
-        ("loop_add_fusion.1", Cost(4 * (16 * 8 + 1 + 16 * 8))),  # 16 of 100 rows, their place
-        ("loop_dynamic_update_slice_fusion", Cost(4 * (16 * 8 + 1 + 16 * 8))),  # one of 3 parts
-        ("a thunk without an instruction", Cost()),
+        ("custom-call.1", KernelCost(4 * (16 * 8 + 8 * 8 + 16 * 8), 2 * 16 * 8 * 8, 1)),
+        ("custom-call.3", KernelCost(4 * (16 * 8 + 16 * 8 + 8 * 8), 2 * 8 * 8 * 16, 1)),
+        ("wrapped_tanh", KernelCost(4 * 2 * 16 * 8)),
+        ("input_reduce_fusion", KernelCost(4 * (3 * 16 * 8 + 1))),
+        ("loop_add_fusion.1", KernelCost(4 * (16 * 8 + 1 + 16 * 8))),  # 16 of 100 rows, their place
+        (
+            "loop_dynamic_update_slice_fusion",
+            KernelCost(4 * (16 * 8 + 1 + 16 * 8)),
+        ),  # one of 3 parts
+        ("a thunk without an instruction", KernelCost()),
     ],
 )
 def test_bytes_and_flop_of_a_kernel_are_those_of_its_shapes(name, cost):
@@ -146,7 +149,7 @@ ENTRY %main (x: f32[4,8], y: f32[8,2]) -> f32[4,2] {
   ROOT %gemm = f32[4,2]{1,0} fusion(%x, %y), kind=kCustom, calls=%fused
 }
 """
-    assert read_program(text).cost("gemm") == Cost(4 * (32 + 16 + 8), 2 * 4 * 2 * 8, 1)
+    assert read_program(text).cost("gemm") == KernelCost(4 * (32 + 16 + 8), 2 * 4 * 2 * 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -167,9 +170,9 @@ def test_bytes_of_a_shape(shape, expected):
 def test_the_model_takes_the_longest_of_bytes_flop_and_launch(tmp_path):
     chip = bench_gpu.Chip.read("h100")
     assert chip.bandwidth == 3_352_320_000_000
-    assert bench_gpu.model_seconds(Cost(1, 1, 1), chip) == 2.5e-6
-    assert bench_gpu.model_seconds(Cost(3_352_320_000, 0, 0), chip) == pytest.approx(1e-3)
-    assert bench_gpu.model_seconds(Cost(1, 8 * 10**12, 1), chip) == pytest.approx(2e-2)
+    assert bench_gpu.model_seconds(KernelCost(1, 1, 1), chip) == 2.5e-6
+    assert bench_gpu.model_seconds(KernelCost(3_352_320_000, 0, 0), chip) == pytest.approx(1e-3)
+    assert bench_gpu.model_seconds(KernelCost(1, 8 * 10**12, 1), chip) == pytest.approx(2e-2)
     other = tmp_path / "other.txtpb"
     other.write_text("".join(row for row in TARGET.splitlines(True) if "bandwidth" not in row))
     assert bench_gpu.Chip.read(str(other)).bandwidth == 3.35e12
