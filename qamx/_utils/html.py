@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 SKY, AMBER, BLACK, BROWN = "#56b4e9", "#e69f00", "#000000", "#8c6d31"
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, AMBER, BLACK, BROWN)
-GREY = "#6b6b6b"
+GREY, PALE = "#6b6b6b", "#b9b9b9"
 
 WIDTH = 9.5
 """Inches of a page's figures."""
@@ -137,15 +138,21 @@ def render(draw: "Callable[[Figure], None]", height: float, kind: str, **options
 
     **Arguments:** `options` are those of `Figure.savefig`.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_FIGURE_STYLE):
+    with figure_style():
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         draw(figure)
         file = io.BytesIO()
         figure.savefig(file, format=kind, **options)
     return file.getvalue()
+
+
+def figure_style() -> AbstractContextManager[None]:
+    """Figures made and written in the block have the pages' style."""
+    import matplotlib
+
+    return matplotlib.rc_context(_FIGURE_STYLE)
 
 
 def require_matplotlib(option: str) -> None:

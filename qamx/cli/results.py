@@ -45,6 +45,8 @@ def add_report(commands: Subparsers) -> None:
     evaluations = "write every evaluation of every run there, a row each"
     parser.path("--csv", "FILE", evaluations, dest="csv_file")
     parser.integers(("--step", None, "report this step (default: the end of each phase)"))
+    highlight = "draw these in colour, the others grey"
+    parser.add_argument("--highlight", nargs="+", default=(), metavar="METHOD", help=highlight)
     tables = "write tables alone"
     parser.add_argument("--no-figures", dest="figures", action="store_false", help=tables)
 

@@ -203,12 +203,13 @@ def _draw(figure: "Figure", rows: Rows, keys: Sequence[str], style: Style) -> No
             if points := _points(key)(run):
                 colour, dashes = style[label]
                 marker = "." if len(points) < 20 else ""
-                axis.plot(*zip(*points, strict=True), dashes, color=colour, lw=1.2, marker=marker)
+                line = {"color": colour, "lw": 1.2, "marker": marker, "clip_on": False}
+                axis.plot(*zip(*points, strict=True), dashes, **line)
         axis.set_title(_printable(key))
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.xaxis.set_major_locator(MaxNLocator(4))
         if key.endswith("success"):
-            axis.set_ylim(-0.03, 1.03)
+            axis.set_ylim(0, 1)
     legend(figure, style, 2)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from synthetic import seeds_like, write_run, write_seeds
 
+from qamx._utils.html import PALE, PALETTE
 from qamx.cli import main
 from qamx.tools.results import statistics
-from qamx.tools.results.figures import curve, curves
+from qamx.tools.results.figures import apart, curve, curves, learning_curves, styles
 from qamx.tools.results.published_results import EPISODES, SEEDS, published
 from qamx.tools.results.report import Cell, Table, bold, latex, markdown, percent
 from qamx.tools.results.runs import PhaseEnd, Task, phase_ends, read_run, read_runs
@@ -124,6 +125,66 @@ def test_figures_are_written_twice(written):
         f"{name}-{index}" for name in ("aggregates", "profiles", "improvements") for index in "01"
     }
     assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf")}
+
+
+def test_a_page_of_one_run_begins_with_its_curve_and_has_a_table_a_phase(tmp_path):
+    write_run(tmp_path / "run", {OFFLINE: 0.5, ONLINE: 1.0})
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert 0 < text.index('<h2 id="curves">') < text.index('<h2 id="phase-0">')
+    assert text.count("<table>") == 2
+    assert {path.stem for path in (tmp_path / "out" / "figures").iterdir()} == {"curves"}
+
+
+@pytest.mark.parametrize(
+    ("heights", "expected"),
+    [
+        ([], []),
+        ([40], [40]),
+        ([10, 50, 90], [10, 50, 90]),
+        ([50, 50], [47, 53]),  # both move by half of the distance
+        ([0, 0, 99, 100], [0, 6, 94, 100]),  # none leaves the axis
+        ([100] * 26, [4 * i for i in range(26)]),  # no room for more than all of it
+    ],
+)
+def test_names_beside_a_panel_stand_apart(heights, expected):
+    assert apart(heights) == pytest.approx(expected)
+
+
+def test_highlighted_methods_have_colours_and_are_drawn_last():
+    labels = ["bam", "fql", "qam", "qam_edit"]
+    style = styles(labels, ["qam", "fql"])
+    assert [*style] == ["bam", "qam_edit", "fql", "qam"]
+    assert [colour for colour, _ in style.values()] == [PALE, PALE, *PALETTE[:2]]
+    assert len(set(styles([f"m{i}" for i in range(24)]).values())) == 24
+
+
+def test_a_figure_of_curves_names_each_method_once(slice_of_the_study):
+    runs = read_runs([slice_of_the_study])
+    figure = learning_curves(curves(runs), styles(["fedit", "qam_edit"], ["fedit"]), [OFFLINE])
+    (axis,) = figure.axes
+    assert sorted(text.get_text() for text in axis.texts) == ["fedit", "qam_edit"]
+    assert axis.get_ylim() == (0, 100)
+    assert axis.xaxis.get_major_formatter()(50_000) == "50k"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            ["--out", "OUT", "--highlight", "qam"],
+            "--highlight: no run of qam; there are fedit, qam_e",
+        ),
+        (["--highlight", "fedit"], "--highlight: there are no figures without --out FOLDER"),
+    ],
+)
+def test_what_cannot_be_highlighted_is_one_message(
+    slice_of_the_study, tmp_path, capsys, options, expected
+):
+    words = [str(tmp_path / "out") if word == "OUT" else word for word in options]
+    assert main(["report", str(slice_of_the_study), *words]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_runs_that_are_not_complete_are_named(tmp_path, capsys):

@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qamx._utils.html import BLUE, GREY, require_matplotlib
+from qamx._utils.html import BLUE, GREY, figure_style, require_matplotlib
 from qamx._utils.terminal import print_table
 from qamx.errors import ExitCode, UserError
 from qamx.tools.results import report, significance
-from qamx.tools.results.figures import Curve, Style, curve, draw_curve, finish, panels, save
+from qamx.tools.results.figures import (
+    Curve,
+    Style,
+    curve,
+    draw_curve,
+    finish,
+    legend,
+    panels,
+    save,
+)
 from qamx.tools.results.published_results import published, steps, without_interval
 from qamx.tools.results.report import Cell, Table, percent
 from qamx.tools.results.runs import (
@@ -221,11 +230,10 @@ def compare(
     rows = [replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
     table = _table(rows, f"{', '.join(map(str, folders))} against {theirs}")
     if out is not None:
-        figure = overlay(rows, runs, reference)
-        with report.output_folder(out):
+        with report.output_folder(out), figure_style():
             (out / "comparison.md").write_text(report.markdown(table, level=1), encoding="utf-8")
             (out / "comparison.csv").write_text(_comma_separated(rows), encoding="utf-8")
-            save(figure, out, "curves")
+            save(overlay(rows, runs, reference), out, "curves")
     report.show(table)
     if notes:
         print_table("not compared", ("",), [(note,) for note in notes])
@@ -290,11 +298,12 @@ def overlay(rows: Rows, runs: Sequence[Run], reference: Sequence[Run] | None) ->
         else:
             draw_curve(axis, _curve(row, labels[-1], reference), THEIRS, "--")
         draw_curve(axis, _curve(row, labels[0], runs), OURS, "-")
-        axis.axvline(row.step / 1e6, color="#999999", lw=0.8, ls=(0, (2, 2)))
+        axis.axvline(row.step, color="#999999", lw=0.8, ls=(0, (2, 2)))
         mark = " (differs)" if row.differs else ""
         group = "all tasks" if row.group == ALL else row.group
-        axis.set_title(f"{row.label}{mark}\n{group}", fontsize=9)
-    finish(figure, axes, len(shown), columns, style)
+        axis.set_title(f"{row.label}{mark}\n{group}")
+    finish(axes, len(shown), columns)
+    legend(figure, style, 2)
     return figure
 
 
@@ -306,8 +315,8 @@ def _draw_published(axis: "Axes", row: ComparisonRow) -> None:
     if " task " not in row.group:
         draw_curve(axis, Curve(np.array(at), mean, low, high), THEIRS, "--")
         return
-    errors, millions = 100 * np.stack([mean - low, high - mean]), np.array(at) / 1e6
-    axis.errorbar(millions, 100 * mean, yerr=errors, fmt="o", color=THEIRS, ms=4, capsize=3)
+    errors = 100 * np.stack([mean - low, high - mean])
+    axis.errorbar(at, 100 * mean, yerr=errors, fmt="o", color=THEIRS, ms=4, capsize=3)
 
 
 def _curve(row: ComparisonRow, label: str, runs: Sequence[Run]) -> Curve:

@@ -16,7 +16,7 @@ from qamx._utils.html import Markup
 from qamx._utils.terminal import print_table, working
 from qamx.errors import UserError
 from qamx.evaluation.intervals import success_interval
-from qamx.tools.results.figures import curves
+from qamx.tools.results.figures import Style, curves, styles
 from qamx.tools.results.runs import ALL, Run, phase_ends, read_runs
 from qamx.tools.results.statistics import Estimate, Summary, points, summarise
 
@@ -57,18 +57,27 @@ def report(
     *,
     figures: bool = True,
     csv_file: Path | None = None,
+    highlight: Sequence[str] = (),
 ) -> None:
     """Prints the tables of all runs under some folders and, with `out`, writes the report there.
 
     **Arguments:** `step` replaces the ends of the phases; `figures` draws the figures; `csv_file`
-    gets every evaluation, also of runs that have not ended a phase.
+    gets every evaluation, also of runs that have not ended a phase; `highlight` are the methods
+    in colour, the others grey, or empty for all.
 
     **Raises:** `UserError` if there are no runs, or none has an evaluation to report; if the
-    folder cannot be written, or matplotlib is missing.
+    folder cannot be written, or matplotlib is missing; if no run is of a method to highlight.
     """
+    if highlight and (out is None or not figures):
+        raise UserError("--highlight: there are no figures without --out FOLDER")
     if out is not None and figures:
         html.require_matplotlib("--out without --no-figures")
     runs = read_runs(folders)
+    known = sorted({run.label for run in runs})
+    if unknown := sorted(set(highlight) - set(known)):
+        raise UserError(
+            f"--highlight: no run of {', '.join(unknown)}; there are {', '.join(known)}"
+        )
     if csv_file is not None:
         html.write_text("--csv", csv_file, evaluations_csv(runs))
         count = sum(len(run.evaluations) for run in runs)
@@ -82,7 +91,8 @@ def report(
     notes = left_out(runs, summaries, step)
     if out is not None:
         with output_folder(out), working("drawing the figures"):
-            _write(out, runs, summaries, notes, figures)
+            style = styles(known, highlight) if figures else None
+            _write(out, runs, summaries, notes, style)
     print(f"{headline(runs)}\n{caption('*', summaries)}")
     for note in notes:
         print(f"not complete: {note}")
@@ -95,9 +105,11 @@ def report(
 
 
 def tables(summary: Summary) -> list[Table]:
-    """The tables of a phase: aggregates, domains, and the tasks of each domain."""
+    """The tables of a phase: aggregates, domains, and the tasks of each domain; one of one task."""
     phase_end = summary.phase_end
     found = [_aggregates(summary)]
+    if len(phase_end.tasks) == 1:
+        return found
     if len(phase_end.domains) > 1:
         found.append(_means(summary, "Domains", {name: name for name in (*phase_end.domains, ALL)}))
     for domain, tasks in phase_end.domains.items():
@@ -277,18 +289,18 @@ def page(
     """
     titles = [escape(summary.phase_end.title) for summary in summaries]
     links = [f'<a href="#phase-{i}">{title}</a>' for i, title in enumerate(titles)]
-    last = []
+    first = []
     if "curves" in figures:
-        links.append('<a href="#curves">learning curves</a>')
+        links.insert(0, '<a href="#curves">learning curves</a>')
         image = _image(figures["curves"], "Success over steps for each domain")
-        last = ['<h2 id="curves">Learning curves</h2>', image]
+        first = ['<h2 id="curves">Learning curves</h2>', image]
     parts = [
         f'<p class="soft">{escape(headline)}</p>',
         f"<nav>{''.join(links)}</nav>",
         f'<p class="soft">{escape(caption("Bold", summaries))}</p>',
         _notes(notes),
+        *first,
         *(_section(i, summary, figures) for i, summary in enumerate(summaries)),
-        *last,
     ]
     return html.document("Report", parts)
 
@@ -384,9 +396,13 @@ def output_folder(out: Path) -> Iterator[None]:
 
 
 def _write(
-    out: Path, runs: Sequence[Run], summaries: Sequence[Summary], notes: Sequence[str], draw: bool
+    out: Path,
+    runs: Sequence[Run],
+    summaries: Sequence[Summary],
+    notes: Sequence[str],
+    style: Style | None,
 ) -> None:
-    drawn = _figures(out / "figures", runs, summaries) if draw else {}
+    drawn = _figures(out / "figures", runs, summaries, style) if style else {}
     texts = {
         "tables.md": _markdown(runs, summaries, notes),
         "tables.tex": "\n".join(
@@ -411,17 +427,19 @@ def _markdown(runs: Sequence[Run], summaries: Sequence[Summary], notes: Sequence
     return "\n".join(parts)
 
 
-def _figures(folder: Path, runs: Sequence[Run], summaries: Sequence[Summary]) -> dict[str, bytes]:
+def _figures(
+    folder: Path, runs: Sequence[Run], summaries: Sequence[Summary], style: Style
+) -> dict[str, bytes]:
     from qamx.tools.results import figures
 
-    style = figures.styles(sorted({run.label for run in runs}))
     ends = {tuple(sorted(run.ends.values())[:-1]) for run in runs if len(run.ends) > 1}
     borders = ends.pop() if len(ends) == 1 else ()  # no border for runs with several schedules
-    drawn = {"curves": figures.learning_curves(curves(runs), style, borders)}
-    for index, summary in enumerate(summaries):
-        if summary.complete and _fewest_runs(summary) >= FEW_FOR_FIGURES:
-            drawn[f"aggregates-{index}"] = figures.aggregates(summary)
-            drawn[f"profiles-{index}"] = figures.profiles(summary, style)
-        if len(summary.complete) > 1:
-            drawn[f"improvements-{index}"] = figures.improvements(summary)
-    return {name: figures.save(figure, folder, name) for name, figure in drawn.items()}
+    with html.figure_style():
+        drawn = {"curves": figures.learning_curves(curves(runs), style, borders)}
+        for index, summary in enumerate(summaries):
+            if summary.complete and _fewest_runs(summary) >= FEW_FOR_FIGURES:
+                drawn[f"aggregates-{index}"] = figures.aggregates(summary, style)
+                drawn[f"profiles-{index}"] = figures.profiles(summary, style)
+            if len(summary.complete) > 1:
+                drawn[f"improvements-{index}"] = figures.improvements(summary)
+        return {name: figures.save(figure, folder, name) for name, figure in drawn.items()}
