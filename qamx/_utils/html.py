@@ -13,6 +13,7 @@ from qamx._utils.finding import LEVEL_WORDS, Finding
 from qamx.errors import UserError, install_extra
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is too pale for
@@ -153,6 +154,13 @@ def figure_style() -> AbstractContextManager[None]:
     import matplotlib
 
     return matplotlib.rc_context(_FIGURE_STYLE)
+
+
+def legend_above(axes: "Axes", columns: int = 4) -> None:
+    """A legend over the panel, where no curve is."""
+    handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))  # a name once
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    axes.legend(handles.values(), handles.keys(), ncols=columns, **place)
 
 
 def require_matplotlib(option: str) -> None:

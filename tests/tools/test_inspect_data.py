@@ -156,7 +156,10 @@ def test_the_page_opens_without_a_network(folder):
     save(folder, actions=np.sign(ARRAYS["actions"]))
     run(folder, "--html", str(page))
     text = page.read_text()
-    assert text.count("<svg") == 4
+    titles = re.findall(r"<h2>(.*?)</h2>", text)
+    assert titles[-3:] == ["Observations by dimension", "Actions by dimension", "Rewards"]
+    assert text.count("<svg") == 3  # its episodes have one length, which no figure has to show
+    assert "Share of the rows with each reward but the task" in text
     assert "actions-saturated" in text
     assert not re.findall(r"""(?:src|href)=["'](?!#)[^"']*|url\((?!#)|@import""", text)
 

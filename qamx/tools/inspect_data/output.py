@@ -1,6 +1,8 @@
 """`qamx data inspect`: terminal, HTML page and figures."""
 
+import itertools
 import json
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +14,10 @@ from qamx._utils.html import (
     BLUE,
     GREY,
     ORANGE,
+    PALETTE,
     document,
     findings_table,
+    legend_above,
     require_matplotlib,
     svg_figure,
     table,
@@ -26,12 +30,15 @@ from qamx.errors import ExitCode, UserError
 from qamx.tools.inspect_data.inspection import DataReport, find_target, inspect
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TASK_HEADER = ("task", "rewards (rows)", "rows solved", "episodes solved")
 
-MOST_HISTOGRAMS = 24  # entries of the action with one; more would be too small to read
-ACROSS = 6  # histograms in a row
+MOST_HISTOGRAMS = 24  # dimensions of the action with one; more would be too small to read
+FEW_DIMENSIONS = 7  # observations with histograms; with more, a bar for each dimension
+NARROW, ACROSS = 4, 6  # histograms in a row, at least and at most
+MOST_REWARDS = 8  # rewards of a task that are listed; more are a histogram
 
 
 def inspect_data(
@@ -158,7 +165,7 @@ def task_rows(report: DataReport) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _rewards(task: RewardSummary, most: int = 8) -> str:
+def _rewards(task: RewardSummary, most: int = MOST_REWARDS) -> str:
     if not task.counts:
         return f"{task.low:.4g} to {task.high:.4g}, {np.mean(task.rewards):.4g} on average"
     texts = [f"{value:g}: {count:,}" for value, count in task.counts.items()]
@@ -171,36 +178,57 @@ def _rewards(task: RewardSummary, most: int = 8) -> str:
 # --- figures ---
 
 
-def figures(report: DataReport, summary: DatasetSummary) -> list[str]:
-    """The figures of the page."""
-    lines = -(-min(len(summary.saturation), MOST_HISTOGRAMS) // ACROSS)
-    return [
-        svg_figure(
+def figures(report: DataReport, summary: DatasetSummary) -> Iterator[str]:
+    """The figures of the page, without those that would show a single number."""
+    if len(set(summary.lengths.tolist())) > 1:
+        yield svg_figure(
             "Episode lengths",
             f"A chunk has {report.horizon} steps (orange line).",
-            2.6,
+            2.2,
             lambda figure: _draw_lengths(figure, summary, report.horizon),
-        ),
-        svg_figure(
+        )
+    dimensions = summary.observations.shape[1]
+    if dimensions <= FEW_DIMENSIONS:
+        yield svg_figure(
+            "Observations by dimension",
+            "Share of the rows by value.",
+            _height(dimensions),
+            lambda figure: _draw_observations(figure, summary.observations),
+        )
+    else:
+        yield svg_figure(
             "Observations by dimension",
             "Blue bars hold the middle 99% of the values, dots are medians, thin lines reach "
             "from the smallest value to the largest.",
-            3.2,
+            2.8,
             lambda figure: _draw_ranges(figure, summary),
-        ),
-        svg_figure(
-            "Actions by dimension",
-            "Share of the rows by value; orange: at ±1, where actions are cut off.",
-            1.7 * lines + 0.3,
-            lambda figure: _draw_actions(figure, summary, lines),
-        ),
-        svg_figure(
+        )
+    shown = min(len(summary.saturation), MOST_HISTOGRAMS)
+    yield svg_figure(
+        "Actions by dimension",
+        "Share of the rows by value; orange: at ±1, where actions are cut off.",
+        _height(shown),
+        lambda figure: _draw_actions(figure, summary, shown),
+    )
+    few = {
+        name: task for name, task in report.rewards.items() if 0 < len(task.counts) <= MOST_REWARDS
+    }
+    listed = {name: task for name, task in few.items() if len(task.counts) > 1}
+    if listed:
+        yield svg_figure(
             "Rewards",
-            "Rows by reward, on a logarithmic axis.",
-            2.5,
-            lambda figure: _draw_rewards(figure, report.rewards),
-        ),
-    ]
+            "Share of the rows with each reward but the task's most frequent one.",
+            0.9 + 0.22 * len(listed),
+            lambda figure: _draw_shares(figure, listed),
+        )
+    varied = {name: task for name, task in report.rewards.items() if name not in few}
+    if varied:
+        yield svg_figure(
+            "Rewards",
+            "Share of the rows by reward.",
+            _height(len(varied)),
+            lambda figure: _draw_rewards(figure, varied),
+        )
 
 
 def _draw_lengths(figure: "Figure", summary: DatasetSummary, horizon: int) -> None:
@@ -234,37 +262,72 @@ def _draw_ranges(figure: "Figure", summary: DatasetSummary) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _draw_actions(figure: "Figure", summary: DatasetSummary, lines: int) -> None:
-    shown = min(len(summary.saturation), MOST_HISTOGRAMS)
-    panels = figure.subplots(lines, min(shown, ACROSS), sharex=True, squeeze=False).ravel()
+def _across(count: int) -> int:
+    """Histograms in a row; fewer have the size of as many."""
+    return max(NARROW, min(count, ACROSS))
+
+
+def _height(count: int) -> float:
+    return 1.6 * -(-count // _across(count)) + 0.1
+
+
+def _histograms(figure: "Figure", count: int, sharex: bool = False) -> "list[Axes]":
+    """Panels for histograms of shares of the rows."""
+    from matplotlib.ticker import PercentFormatter
+
+    across = _across(count)
+    panels = figure.subplots(-(-count // across), across, sharex=sharex, squeeze=False).ravel()
+    for panel in panels:
+        panel.tick_params(labelsize=7)
+        panel.yaxis.set_major_formatter(PercentFormatter(1))
+    for panel in panels[count:]:
+        panel.set_visible(False)
+    return list(panels[:count])
+
+
+def _draw_observations(figure: "Figure", observations: np.ndarray) -> None:
+    weights = np.full(len(observations), 1 / len(observations))
+    for entry, panel in enumerate(_histograms(figure, observations.shape[1])):
+        panel.hist(observations[:, entry], 40, weights=weights, color=BLUE)
+        panel.set_title(str(entry))
+
+
+def _draw_actions(figure: "Figure", summary: DatasetSummary, shown: int) -> None:
     reach = max(1.0, float(np.abs(summary.action_range).max()))
     edges = np.linspace(-reach, reach, 42).tolist()
-    for entry, panel in enumerate(panels[:shown]):
+    for entry, panel in enumerate(_histograms(figure, shown, sharex=True)):
         values, share = summary.actions[:, entry], summary.saturation[entry]
         weights, clipped = np.full(len(values), 1 / len(values)), at_bound(values)
         panel.hist(values[~clipped], edges, weights=weights[~clipped], color=BLUE)
         panel.hist(values[clipped], edges, weights=weights[clipped], color=ORANGE)
         panel.set_xlim(-1.04 * reach, 1.04 * reach)
-        panel.tick_params(labelsize=7)
         panel.set_title(f"{entry}: {share:.0%} at ±1", color=ORANGE if share > 0.5 else "black")
-    for panel in panels[shown:]:
-        panel.set_visible(False)
 
 
-def _draw_rewards(figure: "Figure", rewards: dict[str, RewardSummary]) -> None:
-    panels = figure.subplots(1, len(rewards), sharey=True, squeeze=False).ravel()
+def _draw_shares(figure: "Figure", rewards: Mapping[str, RewardSummary]) -> None:
+    """A bar for each task, in parts for its rewards."""
+    axes = figure.add_subplot()
+    values = sorted({value for task in rewards.values() for value in task.counts})
+    colours = dict(zip(values, itertools.cycle(PALETTE), strict=False))
+    for height, task in enumerate(rewards.values()):
+        most, left = max(task.counts, key=lambda value: task.counts[value]), 0.0
+        for value, count in task.counts.items():
+            if value != most:
+                part = 100 * count / task.rows
+                colour, label = colours[value], f"reward {value:g}"
+                axes.barh(height, part, 0.7, left, color=colour, label=label)
+                left += part
+    axes.set_yticks(range(len(rewards)), list(rewards))
+    axes.invert_yaxis()
+    axes.set_xlabel("rows (%)")
+    axes.grid(visible=False, axis="y")
+    legend_above(axes, columns=len(values))
+
+
+def _draw_rewards(figure: "Figure", rewards: Mapping[str, RewardSummary]) -> None:
+    panels = _histograms(figure, len(rewards))
     for panel, (name, task) in zip(panels, rewards.items(), strict=True):
-        if task.counts:
-            values = list(task.counts)
-            width = 0.8 * min(np.diff(values), default=1.0)  # bars do not touch
-            panel.bar(values, list(task.counts.values()), width, color=BLUE)
-            if len(values) <= 6:
-                panel.set_xticks(values)
-            panel.set_xlim(values[0] - width, values[-1] + width)
-        else:
-            scale = np.full(len(task.rewards), task.rows / len(task.rewards))
-            panel.hist(task.rewards, 40, weights=scale, color=BLUE)
-        panel.set_yscale("log")
-        panel.set_ylim(bottom=0.5)
+        panel.hist(
+            task.rewards, 40, weights=np.full(len(task.rewards), 1 / len(task.rewards)), color=BLUE
+        )
         panel.set(title=f"{name}: {task.solved_rows / task.rows:.1%} solved", xlabel="reward")
-    panels[0].set_ylabel("rows")

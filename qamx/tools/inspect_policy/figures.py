@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from qamx._utils.html import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, SKY
+from qamx._utils.html import AMBER, BLUE, GREEN, GREY, ORANGE, PINK, SKY, legend_above
 from qamx.data.transitions import AnyArray
 from qamx.tools.inspect_policy.inspection import PolicyReport, StageDiagnostics
 from qamx.tools.inspect_policy.states import InspectedRun, LogRow
@@ -184,7 +184,7 @@ def draw_critic(figure: "Figure", report: PolicyReport) -> None:
         band(axes[0], np.linspace(0, 1, len(values)), values - level, colour, name)
     axes[0].axhline(0, color=DATA, lw=0.8)
     axes[0].set(xlabel=TIME, ylabel="pessimistic critic,\nabove the state's mean at noise")
-    axes[0].legend()
+    legend_above(axes[0])
     if report.gains is None:
         axes[1].set_visible(False)
         return
@@ -211,9 +211,9 @@ def draw_costs(figure: "Figure", report: PolicyReport) -> None:
     axes[1].axhline(total, color=DATA, ls="--", lw=1.2, label=f"mean {total:.3g} nats a chunk")
     axes[1].set(xlabel="states, in order", ylabel="nats a chunk", xticks=[])
     top = max(kls.max(), tau_gain.max())
-    axes[1].set_ylim(min(0.0, tau_gain.min()), 1.4 * top if top > 0 else 1.0)
+    axes[1].set_ylim(min(0.0, tau_gain.min()), 1.05 * top if top > 0 else 1.0)
     for panel in axes:
-        panel.legend(loc="upper left")
+        legend_above(panel, columns=2)
 
 
 def draw_adjoints(figure: "Figure", report: PolicyReport) -> None:
@@ -230,7 +230,7 @@ def draw_adjoints(figure: "Figure", report: PolicyReport) -> None:
     axes[1].set(xlabel=TIME, ylabel="norm", xlim=(-0.02, 1.0))
     for panel in axes:
         maybe_log_axis(panel, np.mean(adjoints.norms, axis=(1, 2)))
-        panel.legend(loc="best")
+    legend_above(axes[1])
 
 
 def draw_calibration(figure: "Figure", report: PolicyReport) -> None:
@@ -240,15 +240,16 @@ def draw_calibration(figure: "Figure", report: PolicyReport) -> None:
     assert report.found.window_values is not None
     values, known = report.lower(report.found.window_values), np.isfinite(report.windows.returns)
     returns = report.windows.returns[known]
-    axes[0].plot(returns, values[known], ".", color=DATA, ms=5, alpha=0.7)
     if known.any():
+        many = axes[0].hexbin(
+            returns, values[known], gridsize=24, mincnt=1, cmap="cividis_r", bins="log"
+        )
+        figure.colorbar(many, ax=axes[0], label="windows")
         ends = returns.min(), returns.max()
         axes[0].plot(ends, ends, color="black", lw=1, label="value = return")
-        axes[0].legend(loc="best")
-    axes[0].set(xlabel="return in the data", ylabel="pessimistic critic there")
-    axes[0].set_title(
-        f"{np.sum(known)} of {len(known)} windows; the rest end before their return is known"
-    )
+        legend_above(axes[0])
+    known_text = f"return in the data ({np.sum(known)} of {len(known)} windows end with it known)"
+    axes[0].set(xlabel=known_text, ylabel="pessimistic critic there")
     _draw_values(axes[1], report, values)
 
 
@@ -258,14 +259,18 @@ def _draw_values(axes: "Axes", report: PolicyReport, of_data: np.ndarray) -> Non
         groups.append((report.lower(stage.values).ravel(), name, colour))
     everything = np.concatenate([values for values, *_ in groups])
     edges = np.linspace(everything.min(), everything.max() + 1e-6, 32)
-    for values, name, colour in groups:
-        weights = np.full(len(values), 1 / len(values))
-        axes.hist(values, edges, weights=weights, histtype="step", color=colour, lw=1.6, label=name)
-    labels = "ends of what is attainable", None
-    for edge, label in zip(report.attainable or (), labels, strict=False):
-        axes.axvline(edge, color=GREEN, ls=":", lw=1.4, label=label)
-    axes.set(xlabel="pessimistic critic", ylabel="share of the samples")
-    axes.legend(loc="best")
+    for row, (values, _, colour) in enumerate(groups):
+        counts = np.histogram(values, edges)[0]
+        axes.stairs(
+            row + 0.85 * counts / counts.max(), edges, baseline=row, fill=True, color=colour
+        )
+    for edge in report.attainable or ():
+        axes.axvline(edge, color=GREEN, ls=":", lw=1.4, label="ends of what is attainable")
+    if report.attainable:
+        legend_above(axes)
+    axes.set_yticks(np.arange(len(groups)) + 0.3, [name for _, name, _ in groups])
+    axes.set(xlabel="pessimistic critic")
+    axes.grid(visible=False, axis="y")
 
 
 LINEAR = "critic's values"
@@ -280,7 +285,7 @@ PANELS = (
     ("entries of |g|", "adjoint_matching/boundary_mean", "t = 1, mean"),
     ("entries of |g|", "adjoint_matching/start_mean", "t = 0, mean"),
     ("inverse temperature", "adjoint_matching/inverse_temperature", "tau"),
-    ("gradient norm", "update/gradient_norm", "before clipping"),
+    ("gradient norm before clipping", "update/gradient_norm", "gradient norm"),
 )
 """Panels after the losses: labels, and the keys that the run may log with their names."""
 
@@ -305,6 +310,8 @@ def panels_of(run: InspectedRun) -> dict[str, list[tuple[str, str]]]:
 
 def draw_training(figure: "Figure", report: PolicyReport) -> None:
     """Success and logged metrics over the run's steps."""
+    from matplotlib.ticker import EngFormatter
+
     run, panels = report.run, panels_of(report.run)
     count = len(panels) + 1
     axes = figure.subplots(-(-count // 2), 2, sharex=True, squeeze=False).ravel()
@@ -314,14 +321,35 @@ def draw_training(figure: "Figure", report: PolicyReport) -> None:
     for axis in axes[count:]:
         axis.set_visible(False)
     pairs = itertools.pairwise(run.metrics)
-    borders = [before["step"] for before, after in pairs if before["phase"] != after["phase"]]
+    phases = [(before["step"], before["phase"], after["phase"]) for before, after in pairs]
+    borders = [border for border in phases if border[1] != border[2]]
     for axis in axes[:count]:
-        for border in borders:
+        for border, before, after in borders:
             axis.axvline(border, color="black", lw=0.9, ls=(0, (2, 2)))
+            _beside(axis, border, before, "right")
+            _beside(axis, border, after, "left")
         axis.axvline(run.step, color=GREEN, lw=1.2, ls=":")
+        _beside(axis, run.step, "checkpoint", "right", GREEN)
     for axis in axes[max(count - 2, 0) : count]:
         axis.set_xlabel("step")
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.tick_params(labelbottom=True)
+
+
+def _beside(axes: "Axes", x: float, text: str, side: str, colour: str = "black") -> None:
+    """A word along a vertical line, which is on `side` of it."""
+    axes.annotate(
+        text,
+        (x, 0.04),
+        (-2 if side == "right" else 2, 0),
+        xycoords=axes.get_xaxis_transform(),
+        textcoords="offset points",
+        ha=side,
+        va="bottom",
+        rotation=90,
+        fontsize=7,
+        color=colour,
+    )
 
 
 def _draw_success(axes: "Axes", rows: list[LogRow]) -> None:
@@ -329,10 +357,11 @@ def _draw_success(axes: "Axes", rows: list[LogRow]) -> None:
     for key, colour, label in lines:
         points = [(row["step"], 100 * row[key]) for row in rows if row.get(key) is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), "o-", color=colour, ms=3.5, label=label)
-    axes.set(ylabel="success (%)", ylim=(-4, 104))
+            line = {"color": colour, "ms": 3.5, "label": label, "clip_on": False}
+            axes.plot(*zip(*points, strict=True), "o-", **line)
+    axes.set(ylabel="success (%)", ylim=(0, 100))
     if rows:
-        axes.legend(loc="best")
+        legend_above(axes)
 
 
 def _draw_panel(axes: "Axes", label: str, keys: list[tuple[str, str]], rows: list[LogRow]) -> None:
@@ -344,4 +373,5 @@ def _draw_panel(axes: "Axes", label: str, keys: list[tuple[str, str]], rows: lis
     if label != LINEAR:
         maybe_log_axis(axes, np.concatenate(shown))
     axes.set_ylabel(label)
-    axes.legend(loc="best")
+    if len(keys) > 1:
+        legend_above(axes)

@@ -233,11 +233,11 @@ def page_figures(report: PolicyReport) -> Iterator[PageFigure]:
         yield PageFigure(
             "training",
             "Over training",
-            "The run's log, means since the row before. Black dashes: a new phase; green dots: the "
-            "inspected checkpoint. Healthy: values settle inside the attainable range, path KL "
+            "The run's log, means since the row before. Dashes: a new phase; dots: the inspected "
+            "checkpoint. Healthy: values settle inside the attainable range, path KL "
             "and adjoints level off, and the gradient norm stays bounded.",
             figures.draw_training,
-            2.0 * (len(figures.panels_of(report.run)) // 2 + 1) + 0.4,
+            2.2 * (len(figures.panels_of(report.run)) // 2 + 1) + 0.4,
         )
 
 
@@ -275,9 +275,10 @@ def _of_policy(report: PolicyReport) -> Iterator[PageFigure]:
         yield PageFigure(
             "calibration",
             "The critic at the data",
-            "Left: values of the data's chunks against the returns that followed. A policy "
+            "Left: values of the data's chunks against the returns that followed, coloured by the "
+            "number of windows. A policy "
             "better than the data has values above the line; below it the critic underestimates. "
-            "Right: values of the data's chunks and of sampled ones, with the ends of the "
-            "attainable range. Healthy: between them.",
+            "Right: histograms of the values of the data's chunks and of sampled ones, with the "
+            "ends of the attainable range. Healthy: between them.",
             figures.draw_calibration,
         )

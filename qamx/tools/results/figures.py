@@ -81,10 +81,11 @@ def styles(labels: Sequence[str], highlight: Collection[str] = ()) -> Style:
     """
     chosen = [label for label in labels if label in highlight] or labels
     grey: Style = {label: (PALE, "-") for label in labels if label not in chosen}
-    return grey | {
+    coloured: Style = {
         label: (PALETTE[i % len(PALETTE)], DASHES[(i // len(PALETTE)) % len(DASHES)])
         for i, label in enumerate(chosen)
     }
+    return {**grey, **coloured}
 
 
 NAMES, APART = 17, 6
