@@ -310,6 +310,18 @@ def test_an_older_bundle_is_still_read():
     assert check(kept, calls=1).passed
 
 
+def test_the_bundle_of_the_documentation_solves_the_maze(tmp_path, capsys):
+    folder = Path(__file__).parents[2] / "docs" / "examples" / "quickstart_bundle"
+    assert deploy_main([str(folder)]) == 0
+    file = tmp_path / "found.json"
+    assert (
+        main(["eval", str(folder), "--episodes", "2", "--workers", "0", "--json", str(file)]) == 0
+    )
+    assert "100% (2/2)" in capsys.readouterr().out
+    assert sum(one.stat().st_size for one in folder.iterdir()) < 200_000
+    assert b"site-packages" not in (folder / "sampler.stablehlo").read_bytes()
+
+
 def test_the_check_of_a_machine(bundle, copy, capsys):
     assert deploy_main([str(bundle), "--calls", "3"]) == 0
     assert "bitwise the recorded ones (" in capsys.readouterr().out
