@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tomli
-from fake_runs import complete_run, fake_run
+from fake_runs import complete_run
 from file_server import FileServer, archive
 from pages import ROOT
 from synthetic import seeds_like, write_run, write_seeds
@@ -173,13 +173,13 @@ def two_short_runs(walk: "Walk") -> None:
 
 
 def swept(walk: "Walk") -> None:
-    """The two runs to sweep, a tuning sweep that is complete, and one that has begun."""
+    """The two runs to sweep, a tuning sweep and a sweep of cubes that are complete."""
     two_short_runs(walk)
+    a_sweep_of_cubes(walk)
     suites = walk.folder / "experiments" / "suites"
     shutil.copy(suites / "tune_fql.toml", suites / "tuning.toml")
     for index, run in enumerate(load_suite(suites / "tuning.toml").runs()):
         complete_run(walk.folder / "runs" / "tuning" / run.name, index / 100, total=1_000_000)
-    fake_run(walk.folder / "runs" / "table1" / "c2_qam-task1-seed10001", logged={100: 10.0})
 
 
 def a_sweep_of_cubes(walk: "Walk") -> None:

@@ -102,6 +102,9 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         Change(f"--set {_OFFLINE}", _LONG),
     ),
     ("*", "qamx run quickstart*", Change(FEW, _LONG)),
+    ("gallery.md", "qamx run *", Change(SHORT, _LONG)),
+    ("gallery.md", "qamx inspect *", Change(statuses=(0, 1), why="a short run is unwell")),
+    ("*", "qamx video docs/examples/*", Change("--episodes 1 --size 64", _LONG)),
     ("methods.md", "*schedule.kind=cloning*", Change(CLONING, _LONG)),
     ("experiments.md", "qamx run *", Change("--out runs/line{count} " + SMALL, _LONG)),
     ("*", "qamx run experiments/c4_*", Change(SMALL, _LONG)),
@@ -147,7 +150,7 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
     ),
     ("sweeps.md", "qamx sweep experiments/suites/search.toml *", Change("--dry-run", _LONG)),
     ("sweeps.md", "qamx status runs/search", Change(statuses=(2,), why="as above")),
-    ("cluster.md", "qamx sweep experiments/suites/cubes.toml *", Change("--dry-run", _SLURM)),
+    ("sweeps.md", "qamx sweep experiments/suites/cubes.toml *", Change("--dry-run", _SLURM)),
     ("reproduction.md", "timeout * 570 *", Change(f"--set {WINDOW}", _LONG)),
     ("reproduction.md", "qamx sweep * --out runs/slice", Change("--dry-run", _LONG)),
     # studies and benchmarks
@@ -207,6 +210,8 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("own_data.md", "step ", Shown("numbers", "rounding differs between processors")),
     ("deploy.md", "policy ", Shown("words", "of a run that is short here")),
     ("deploy.md", "actions ", Shown("numbers", "of a run that is short here")),
+    ("gallery.md", "actions ", Shown("numbers", "of a run that is short here")),
+    ("gallery.md", "stopping ", Shown(stage=stages.interrupted)),
     ("deploy.md", "episode 0", Shown("words", "of a run that is short here")),
     ("evaluation.md", "50 episodes", Shown("numbers", "of a run that is short here")),
     ("inspect_policy.md", "nothing", Shown("nothing", "a short run is unwell")),
@@ -249,7 +254,6 @@ BASES = {"own_data.md": "docs/examples/own_data.toml", "data.md": "docs/examples
 """The experiment that a page's parts of experiments go over; else the quickstart."""
 
 STAGES: "dict[str, Callable[[Walk], None]]" = {
-    "cluster.md": stages.a_sweep_of_cubes,
     "data.md": stages.a_server,
     "deploy.md": stages.a_short_run,
     "evaluation.md": stages.a_short_run,

@@ -20,8 +20,6 @@ from qamx.config import find_experiment, is_suite_file, load, load_suite
 
 QUICK = {
     "architecture.md",
-    "cluster.md",
-    "composing.md",
     "data.md",
     "own_agent.md",
     "reliability.md",
