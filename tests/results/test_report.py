@@ -12,7 +12,7 @@ from synthetic import seeds_like, write_run, write_seeds
 from qamx._utils.html import PALE, PALETTE
 from qamx.cli import main
 from qamx.tools.results import statistics
-from qamx.tools.results.figures import apart, curve, curves, learning_curves, styles
+from qamx.tools.results.figures import Curve, apart, curve, curves, learning_curves, styles
 from qamx.tools.results.published_results import EPISODES, SEEDS, published
 from qamx.tools.results.report import Cell, Table, bold, latex, markdown, percent
 from qamx.tools.results.runs import PhaseEnd, Task, phase_ends, read_run, read_runs
@@ -160,8 +160,9 @@ def test_highlighted_methods_have_colours_and_are_drawn_last():
 
 
 def test_a_figure_of_curves_names_each_method_once(slice_of_the_study):
-    runs = read_runs([slice_of_the_study])
-    figure = learning_curves(curves(runs), styles(["fedit", "qam_edit"], ["fedit"]), [OFFLINE])
+    found = curves(read_runs([slice_of_the_study]))
+    found[DOMAIN]["none"] = Curve(np.zeros(0, int), *np.zeros((3, 0)))  # no evaluation is shared
+    figure = learning_curves(found, styles(["fedit", "none", "qam_edit"], ["fedit"]), [OFFLINE])
     (axis,) = figure.axes
     assert sorted(text.get_text() for text in axis.texts) == ["fedit", "qam_edit"]
     assert axis.get_ylim() == (0, 100)

@@ -103,7 +103,7 @@ def learning_curves(
     columns = 4 if count > 6 else 2 if count == 4 else min(count, 3)
     figure, axes = panels(-(-count // columns), columns, (3.6, 2.5 * max(1, len(style) / NAMES)))
     for axis, (name, group) in zip(axes, curves.items(), strict=False):
-        drawn = [label for label in style if label in group]
+        drawn = [label for label in style if label in group and len(group[label].steps)]
         for label in drawn:
             draw_curve(axis, group[label], *style[label])
         for boundary in boundaries:

@@ -69,7 +69,9 @@ def report(
     folder cannot be written, or matplotlib is missing; if no run is of a method to highlight.
     """
     if highlight and (out is None or not figures):
-        raise UserError("--highlight: there are no figures without --out FOLDER")
+        raise UserError(
+            "--highlight: there are no figures without --out FOLDER, or with --no-figures"
+        )
     if out is not None and figures:
         html.require_matplotlib("--out without --no-figures")
     runs = read_runs(folders)
