@@ -156,6 +156,13 @@ def runs_to_report(walk: "Walk") -> None:
                 _draw(walk.folder / "runs" / folder, method, domain, task)
 
 
+def runs_of_a_table(walk: "Walk") -> None:
+    """Two methods on a domain in the folder of a sweep."""
+    for method in ("qam", "qam_fql"):
+        for task in range(1, 6):
+            _draw(walk.folder / "runs" / "table1", method, "scene-play", task)
+
+
 def _draw(folder: Path, method: str, domain: str, task: int) -> None:
     lost = 0.2 if method == "qam_fql" and domain == "cube-double-play" and task in (1, 3) else 0.0
     figure = published()[method, f"{domain} task {task}", OFFLINE_END]

@@ -257,6 +257,7 @@ STAGES: "dict[str, Callable[[Walk], None]]" = {
     "data.md": stages.a_server,
     "deploy.md": stages.a_short_run,
     "evaluation.md": stages.a_short_run,
+    "gallery.md": stages.runs_of_a_table,
     "inspect.md": stages.sets_to_inspect,
     "inspect_policy.md": stages.a_short_run,
     "passport.md": stages.two_runs,
