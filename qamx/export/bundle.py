@@ -1,5 +1,6 @@
 """`qamx export`: the folder of an exported policy, and the program that samples it."""
 
+import contextlib
 import functools
 import logging
 import shutil
@@ -274,6 +275,7 @@ def export_run(
 
 
 PLATFORMS = ("cpu", "cuda")
+LOCATIONS = "jax_traceback_in_locations_limit"
 
 
 class Sampler(NamedTuple):
@@ -289,6 +291,17 @@ class Sampler(NamedTuple):
         (folder / SAMPLER).write_bytes(self.program)
         arrays = {str(index): weight for index, weight in enumerate(self.weights)}
         np.savez(folder / WEIGHTS, allow_pickle=False, **arrays)
+
+
+@contextlib.contextmanager
+def _without_source_paths() -> Iterator[None]:
+    """Programs do not name the files and folders that their operations were written in."""
+    frames = getattr(jax.config, LOCATIONS)
+    jax.config.update(LOCATIONS, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(LOCATIONS, frames)
 
 
 def export_sampler(agent: AbstractAgent, observation_size: int, precision: Precision) -> Sampler:
@@ -321,7 +334,8 @@ def export_sampler(agent: AbstractAgent, observation_size: int, precision: Preci
             whole[index] = leaf
         return act(whole, observations, words)
 
-    with matmul_precision(precision, "cuda"):  # a CPU rounds as it does, whatever is asked
+    # A CPU rounds as it does, whatever is asked.
+    with matmul_precision(precision, "cuda"), _without_source_paths():
         exported = export.export(jax.jit(act_with_needed), platforms=PLATFORMS)(
             [jax.ShapeDtypeStruct(leaves[i].shape, leaves[i].dtype) for i in needed],
             jax.ShapeDtypeStruct((*export.symbolic_shape("b"), observation_size), jnp.float32),

@@ -131,6 +131,7 @@ def test_every_method_acts_bitwise_as_in_training(method, tmp_path):
     agent = tiny_agent(method)
     trained = TrainedPolicy(agent, Normalisation(*(getattr(UNITS, v) for v in VECTORS)), HORIZON)
     policy = loaded(agent, tmp_path)
+    assert b".py" not in next(tmp_path.rglob("*.stablehlo")).read_bytes()  # no paths of sources
     key = jax.random.key(3)
     for rows in (1, 4) if method == "qam" else (3,):  # one program for any number of observations
         raw = np.asarray(jax.random.normal(jax.random.key(rows), (rows, OBSERVATION)))
