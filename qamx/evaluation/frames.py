@@ -72,7 +72,10 @@ class Grid:
 
     def _caption(self, draw: Any, cell: EpisodeReplay, left: int, right: int, bottom: int) -> None:
         task = "" if cell.result.task is None else f"task {cell.result.task}  "
-        text, step = f"{cell.result.policy}  {task}seed {cell.episode.seed}", f"step {cell.step}"
+        text = f"{cell.result.policy}  {task}episode {cell.episode.index + 1}"
+        step = f"step {cell.step}"
+        if cell.over:
+            step += f"  return {cell.episode.total_reward:g}"
         middle, edge = bottom - self._strip / 2, self._size // 40
         font = _font(draw, f"{text}  {step}", self._strip * 0.6, right - left - 2 * edge)
         draw.text((left + edge, middle), text, fill=TEXT, font=font, anchor="lm")

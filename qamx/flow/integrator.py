@@ -1,7 +1,7 @@
 """Diffrax's solvers on the uniform grid of a flow, stepped in a scan.
 
 `diffrax.diffeqsolve` gives the same numbers (the tests compare the two) and was up to 1.4 times
-slower; `docs/performance.md` has the measurement.
+slower; `docs/benchmark_log.md` has the measurement.
 """
 
 from collections.abc import Callable

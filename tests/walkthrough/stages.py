@@ -114,6 +114,12 @@ def one_latency(walk: "Walk", line: str) -> None:
     assert walk.execute(f"{script} --method fql --size tiny") == 0, walk.read()
 
 
+def one_comparison(walk: "Walk", line: str) -> None:
+    """The tiny size, of this checkout on both sides."""
+    command = "python benchmarks/beside.py . . --size tiny --method qam --rounds 1"
+    assert walk.execute(command) == 0, walk.read()
+
+
 # Before a page
 
 

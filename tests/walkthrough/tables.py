@@ -40,6 +40,7 @@ _BENCH = "--size tiny --rounds 1 --updates 1"
 _HUB = "`tests/tools/test_hub.py` has a Hub of its own"
 _SLURM = "`nox -s slurm` has a real Slurm, which this session has not"
 _LONG = "full size takes minutes to hours; every step is taken, but few of them"
+_OLD = "it takes another version's checkout; here both sides are this one"
 _SETS = "full data sets take minutes to hours and gigabytes; a few episodes are made"
 
 
@@ -181,7 +182,9 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         Change("--size tiny --seeds 1", f"{_LONG}; without the extra cuda12 it says so", (0, 2)),
     ),
     ("performance.md", "qamx bench*", Change(f"{_BENCH} --seeds 1 2", _LONG)),
-    ("performance.md", "python benchmarks/forms.py *", Change("--size tiny --rounds 1", _LONG)),
+    ("performance.md", "python benchmarks/beside.py *", StandIn(stages.one_comparison, _OLD)),
+    ("benchmark_log.md", "qamx bench*", Change(f"{_BENCH} --seeds 1 2", _LONG)),
+    ("benchmark_log.md", "python benchmarks/forms.py *", Change("--size tiny --rounds 1", _LONG)),
     ("performance.md", "python benchmarks/evaluation.py *", StandIn(stages.one_evaluation, _LONG)),
     (
         "performance.md",
