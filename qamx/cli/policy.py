@@ -14,8 +14,6 @@ def add_eval(commands: Subparsers) -> None:
     parser.path("runs", "RUN", "folders of runs or exports, or hf:USER/NAME", nargs="+")
     parser.flag("--paired", "compare two runs on the same reset seeds")
     _add_episodes(parser, "episodes on each task (default: the experiment's)")
-    strengths = "strengths of a guided policy's sampler, each played (default: the experiment's)"
-    parser.several("--strength", "W", strengths, dest="strengths", type=float)
     parser.integers(("--workers", None, "processes, 0 for none (default: the experiment's)"))
     parser.json("each episode")
 
@@ -56,6 +54,8 @@ def _add_episodes(parser: Parser, episodes: str) -> None:
         ("--step", None, "of an older checkpoint that is kept (default: the newest)"),
     )
     parser.flag("--behaviour", "also evaluate behaviour cloning")
+    strengths = "strengths of a guided policy's sampler, each played (default: the experiment's)"
+    parser.several("--strength", "W", strengths, dest="strengths", type=float)
 
 
 def add_inspect(commands: Subparsers) -> None:

@@ -49,14 +49,22 @@ def video(
     files = _files(out, directory)
     settings = experiment_of(directory).environment
     trouble = choose_backend(required=not isinstance(settings, GymnasiumEnvironmentSettings))
-    source = options.open(directory)
-    environments = source.for_tasks(options.tasks)
-    roles = roles_for(source, options.behaviour)
-    check_draws(source, environments[0], size, trouble)
-    seed = options.seed_for(source)
-    results = [list(play(source, environment, roles, seed)) for environment in environments]
+    sources = options.open_each(directory)
+    environments = sources[0].for_tasks(options.tasks)
+    check_draws(sources[0], environments[0], size, trouble)
+    seed = options.seed_for(sources[0])
+    # The clone of the data has no strength: it plays once.
+    roles = [roles_for(source, options.behaviour and source is sources[0]) for source in sources]
+    results = [
+        [
+            result
+            for source, played in zip(sources, roles, strict=True)
+            for result in play(source, environment, played, seed)
+        ]
+        for environment in environments
+    ]
     with _cells(results, size) as cells:
-        grid = Grid(cells, _columns(source, len(results), len(roles)), size)
+        grid = Grid(cells, _columns(sources[0], len(results), len(results[0])), size)
         rate = fps or cells[0].steps_per_second or USUAL_RATE
         write_videos(files, rate, cells, grid)
     solved = sum(cell.episode.success for cell in cells)
@@ -87,7 +95,7 @@ def _files(out: Path | None, directory: Path) -> list[Path]:
 def _cells(
     results: Sequence[Sequence[EvaluationResult]], size: int
 ) -> Iterator[list[EpisodeReplay]]:
-    """Every episode, task by task; the roles of a seed are neighbours."""
+    """Every episode, task by task; the policies of a seed are neighbours."""
     cells: list[EpisodeReplay] = []
     try:
         for of_task in results:
@@ -100,11 +108,11 @@ def _cells(
             cell.close()
 
 
-def _columns(source: PolicySource, tasks: int, roles: int) -> int:
+def _columns(source: PolicySource, tasks: int, policies: int) -> int:
     """Cells in a row: a row a task, or nearly a square of one task's episodes."""
     episodes = source.evaluation.episodes
-    across = episodes if tasks > 1 else math.ceil(math.sqrt(episodes / roles))
-    return roles * max(1, min(across, WIDEST // roles))
+    across = episodes if tasks > 1 else math.ceil(math.sqrt(episodes / policies))
+    return policies * max(1, min(across, WIDEST // policies))
 
 
 def _lockstep(

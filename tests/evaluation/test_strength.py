@@ -56,6 +56,23 @@ def test_one_run_is_played_at_several_strengths(guided, tmp_path, capsys):
     assert all(f"qgf, strength {strength}" in said for strength in strengths)
 
 
+def test_one_run_is_filmed_at_several_strengths(guided, tmp_path, monkeypatch):
+    filmed = []
+
+    def write(files, rate, cells, grid):
+        filmed.extend((cell.result.policy, cell.episode.seed) for cell in cells)
+        for file in files:
+            file.touch()
+
+    for part in ("choose_backend", "check_draws", "Grid"):  # nothing is drawn here
+        monkeypatch.setattr(f"qamx.evaluation.video.{part}", lambda *_, **__: "")
+    monkeypatch.setattr("qamx.evaluation.video.write_videos", write)
+    line = ["video", str(guided), "--strength", "0", "40", "--behaviour", "--episodes", "1"]
+    assert main([*line, "--size", "64", "--out", str(tmp_path / "episodes.mp4")]) == 0
+    assert [policy for policy, _ in filmed] == ["qgf, strength 0", "behaviour", "qgf, strength 40"]
+    assert len({seed for _, seed in filmed}) == 1
+
+
 def test_the_strength_changes_the_sampler_alone(guided):
     source = source_of_run(guided)
     own, same, other = (actions(s) for s in (source, *map(source.with_strength, (OWN, 40.0))))
