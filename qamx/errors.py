@@ -114,8 +114,14 @@ def install_extra(extra: str) -> str:
     return f'pip install -e ".[{extra}]" in the clone of qamx, or pip install "FILE.whl[{extra}]"'
 
 
+SHOWN_NAMES = 60
+"""Names that a message lists at most."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The remedy for an unknown name: the most similar one, or else all of them."""
+    """The remedy for an unknown name: the most similar one, or else the known names."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.55)
-    return f'did you mean "{near[0]}"?' if near else "known: " + ", ".join(names)
+    more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+    listed = f"known: {', '.join(names[:SHOWN_NAMES])}{more}"
+    return f'did you mean "{near[0]}"?' if near else listed

@@ -29,7 +29,7 @@ from qamx.training.evaluator import Acting
 
 @dataclass(frozen=True)
 class TrainedPolicy:
-    """A policy in the units of its environment.
+    """A trained policy, which takes observations and returns actions in the environment's units.
 
     **Arguments:** `agent` acts in normalised units, `scaling` converts the environment's units to
     those and back, `horizon` is the length of an action chunk, `precision` that of matrix products;

@@ -17,7 +17,7 @@ class ImplicitQAMSettings(AgentSettings):
 
 
 def build(settings, parts, key):
-    """Implicit Q-learning x adjoint-matched flow, in the sizes of the problem."""
+    """Implicit Q-learning and an adjoint-matched flow, in the sizes of the problem."""
     import jax  # here, so that `qamx check` need not wait for it
 
     from qamx import Agent

@@ -87,7 +87,7 @@ __all__ = [
 
 
 class QAM(AbstractAgent[TemporalDifference, AdjointMatchedFlow]):
-    """TD critic x adjoint-matched flow; acts and backs up with the fine-tuned flow's ODE.
+    """QAM: a TD critic and a flow fine-tuned by adjoint matching, whose ODE acts and backs up.
 
     **Source:** Li and Levine, arXiv 2601.14234.
     """
@@ -174,7 +174,7 @@ class TRQAMEdit(AbstractAgent[TemporalDifference, EditPolicy]):
 
 
 class PReFlow(AbstractAgent[TemporalDifference, RefinementFlow]):
-    """TD critic x a flow that refines the behaviour flow's proposals.
+    """PReFlow: a TD critic and a flow that refines the behaviour flow's proposals.
 
     **Source:** Ha, Lee and Park, arXiv 2609.36812.
     """
@@ -201,7 +201,7 @@ class PReFlow(AbstractAgent[TemporalDifference, RefinementFlow]):
 
 
 class BAM(AbstractAgent[TemporalDifference, BackpropagatedFlow]):
-    """TD critic x a flow fine-tuned by backpropagation through its whole memoryless SDE."""
+    """BAM: a TD critic and a flow fine-tuned by backpropagation through its memoryless SDE."""
 
     def __init__(self, parts: Parts, *, inverse_temperature: float, key: Key):
         critic_key, behaviour_key, velocity_key = jax.random.split(key, 3)
@@ -215,7 +215,7 @@ class BAM(AbstractAgent[TemporalDifference, BackpropagatedFlow]):
 
 
 class FQL(AbstractAgent[TemporalDifference, OneStepPolicy]):
-    """TD critic x a one-step policy distilled from the behaviour flow.
+    """FQL: a TD critic and a one-step policy distilled from the behaviour flow.
 
     **Source:** Park et al., arXiv 2502.02538.
     """
@@ -227,7 +227,7 @@ class FQL(AbstractAgent[TemporalDifference, OneStepPolicy]):
 
 
 class FEdit(AbstractAgent[TemporalDifference, EditPolicy]):
-    """TD critic x a Gaussian edit of the behaviour flow's actions.
+    """FEdit: a TD critic and a Gaussian edit of the behaviour flow's actions.
 
     **Source:** after EXPO, Dong et al., arXiv 2507.07986.
     """
@@ -247,7 +247,7 @@ class FEdit(AbstractAgent[TemporalDifference, EditPolicy]):
 
 
 class FBRAC(AbstractAgent[TemporalDifference, FlowActor]):
-    """TD critic x a flow that maximises it through all steps of its ODE.
+    """FBRAC: a TD critic and a flow that maximises it through all steps of its ODE.
 
     **Source:** Park et al., arXiv 2502.02538.
     """
@@ -259,7 +259,7 @@ class FBRAC(AbstractAgent[TemporalDifference, FlowActor]):
 
 
 class FAWAC(AbstractAgent[AdvantageLearning, AdvantageWeightedFlow]):
-    """TD critic with a state value x advantage-weighted flow matching.
+    """FAWAC: a TD critic with a state value, and advantage-weighted flow matching.
 
     **Source:** Park et al., arXiv 2502.02538.
 
@@ -286,7 +286,7 @@ class FAWAC(AbstractAgent[AdvantageLearning, AdvantageWeightedFlow]):
 
 
 class DSRL(AbstractAgent[TemporalDifference, LatentPolicy]):
-    """TD critic x a policy over the noise of the behaviour flow's target.
+    """DSRL: a TD critic and a policy over the noise of the behaviour flow's target.
 
     **Source:** Wagenmaker et al., arXiv 2506.15799.
     """
@@ -311,7 +311,7 @@ class DSRL(AbstractAgent[TemporalDifference, LatentPolicy]):
 
 
 class IFQL(AbstractAgent[ImplicitQLearning, BestOfN]):
-    """Implicit Q-learning x the best of N samples of the behaviour flow.
+    """IFQL: implicit Q-learning, and the best of N samples of the behaviour flow.
 
     **Source:** Park et al., arXiv 2502.02538.
     """
@@ -323,7 +323,7 @@ class IFQL(AbstractAgent[ImplicitQLearning, BestOfN]):
 
 
 class QGF(AbstractAgent[ImplicitQLearning, PredictionGuidedFlow]):
-    """Implicit Q-learning x the behaviour flow, guided when it samples.
+    """QGF: implicit Q-learning, and the behaviour flow guided when it samples.
 
     **Source:** Zhou et al., arXiv 2606.11087.
 
@@ -419,7 +419,7 @@ def _same_time(t: jax.Array) -> jax.Array:
 
 
 class QSM(AbstractAgent[TemporalDifference, ScoreMatchedDiffusion]):
-    """TD critic x a diffusion policy whose score is the critic's gradient.
+    """QSM: a TD critic and a diffusion policy whose score is the critic's gradient.
 
     **Source:** Psenka et al., arXiv 2312.11752.
 
@@ -450,7 +450,7 @@ class QSM(AbstractAgent[TemporalDifference, ScoreMatchedDiffusion]):
 
 
 class DAC(AbstractAgent[TemporalDifference, CriticGuidedDiffusion]):
-    """TD critic x a diffusion policy pushed along the critic's gradient.
+    """DAC: a TD critic and a diffusion policy pushed along the critic's gradient.
 
     **Source:** Fang et al., arXiv 2405.20555.
     """
@@ -470,7 +470,7 @@ class DAC(AbstractAgent[TemporalDifference, CriticGuidedDiffusion]):
 
 
 class ReBRAC(AbstractAgent[TemporalDifference, DeterministicPolicy]):
-    """TD critic x a deterministic policy with a cloning penalty.
+    """ReBRAC: a TD critic and a deterministic policy with a cloning penalty.
 
     **Source:** Tarasov et al., arXiv 2305.09836.
 
@@ -502,7 +502,7 @@ class ReBRAC(AbstractAgent[TemporalDifference, DeterministicPolicy]):
 
 
 class RLPD(AbstractAgent[TemporalDifference, GaussianPolicy]):
-    """TD critic without an entropy term in its backup x SAC's policy with a cloning term.
+    """RLPD: a TD critic without entropy in its backup, and SAC's policy with a cloning term.
 
     **Source:** Ball et al., arXiv 2302.02948.
     """
@@ -527,7 +527,7 @@ class RLPD(AbstractAgent[TemporalDifference, GaussianPolicy]):
 
 
 class RQL(AbstractAgent[ReversalLearning, ReversalFlow]):
-    """A critic on the flow's states x a flow whose every step maximises it.
+    """RQL: a critic of the flow's states, and a flow whose every step maximises it.
 
     **Arguments:** `actor_target_rate` is 1 minus the decay of the evaluated moving average.
     """

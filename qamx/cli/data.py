@@ -16,52 +16,52 @@ def add_data(commands: Subparsers) -> None:
 
 
 def _add_generate(actions: Subparsers) -> None:
-    summary = "make an OGBench data set with its oracles"
+    summary = "make an OGBench data set with OGBench's scripted policies"
     parser = add_command(actions, "generate", summary, "qamx.data.ogbench.generate:generate")
-    parser.add_argument("name", metavar="NAME", help="such as cube-double-play")
-    episodes = "training episodes, of each shard if sharded (default: OGBench's size)"
+    parser.add_argument("name", metavar="NAME", help="a data set, e.g. cube-double-play")
+    episodes = "training episodes, per shard with --shards (default: OGBench's size)"
     parser.integers(
         ("--episodes", None, episodes),
-        ("--shards", None, "make a folder of this many files"),
+        ("--shards", None, "make a folder of N files"),
         ("--seed", 0, "seed of every draw (default: 0)"),
-        ("--workers", None, "processes (default: one a core)"),
+        ("--workers", None, "processes (default: one per core)"),
     )
     parser.data_directory()
-    parser.flag("--overwrite", "replace a set that is there")
+    parser.flag("--overwrite", "replace an existing data set")
 
 
 def _add_download(actions: Subparsers) -> None:
-    summary = "download OGBench data sets, or verify those that are there"
+    summary = "download OGBench data sets, and verify existing ones"
     parser = add_command(actions, "download", summary, "qamx.data.ogbench.download:download")
-    names = "such as cube-double-play, cube-double-play-100m"
+    names = "data sets, e.g. cube-double-play cube-double-play-100m"
     parser.add_argument("names", nargs="+", metavar="NAME", help=names)
     parser.data_directory()
-    parser.integers(("--shards", None, "the first N files of a folder of shards (default: all)"))
+    parser.integers(("--shards", None, "download the first N shards (default: all)"))
     jobs: dict[str, Any] = {"type": int, "default": argparse.SUPPRESS, "metavar": "N"}
-    parser.add_argument("--jobs", **jobs, help="files at a time (default: 4)")
-    mirror = "fetch from here alone (default: $QAMX_MIRROR, else OGBench's, then a public copy)"
+    parser.add_argument("--jobs", **jobs, help="parallel downloads (default: 4)")
+    mirror = "download from this server only (default: $QAMX_MIRROR, or OGBench's and then a copy)"
     parser.add_argument("--mirror", metavar="URL", help=mirror)
     parser.flag("--force", "download existing files again", dest="again")
     parser.flag("--again", argparse.SUPPRESS)  # its former name
 
 
 def _add_inspect(actions: Subparsers) -> None:
-    summary = "report on a data set: what it holds, and what is wrong with it"
+    summary = "report statistics and faults of a data set"
     function = "qamx.tools.inspect_data.output:inspect_data"
     parser = add_command(actions, "inspect", summary, function)
-    source = "such as ogbench:cube-double-play-v0, or an experiment"
+    source = "data, e.g. ogbench:cube-double-play-v0, or an experiment"
     parser.add_argument("source", metavar="SOURCE", help=source)
-    environment = "default: the experiment's or OGBench's"
+    environment = "environment to check against (default: the experiment's, or OGBench's)"
     parser.add_argument("--environment", metavar="ID", help=environment)
     parser.integers(
-        ("--task", None, "of the environment (default: all of them)"),
-        ("--horizon", None, "steps of a chunk (default: the experiment's, or 5)"),
-        ("--shards", None, "inspect the first N (default: all)"),
+        ("--task", None, "task of the environment (default: all)"),
+        ("--horizon", None, "steps of an action chunk (default: the experiment's, or 5)"),
+        ("--shards", None, "inspect the first N shards (default: all)"),
     )
     parser.data_directory()
     parser.path("--html", "FILE", "write a page with figures")
     parser.json("the report")
-    parser.flag("--strict", "exit with 1 on warnings too")
+    parser.flag("--strict", "exit with status 1 on warnings too")
 
 
 def _add_expert(actions: Subparsers) -> None:

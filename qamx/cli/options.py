@@ -43,13 +43,13 @@ class Parser(argparse.ArgumentParser):
 
     def experiment(self) -> None:
         """Adds the arguments that name an experiment, its changes and its seed."""
-        self.path("file", "FILE", "an experiment, TOML, or a name such as c4_qam_edit")
+        self.path("file", "FILE", "experiment: a TOML file, or a name such as c4_qam_edit")
         self.overrides()
         self.integers(("--seed", None, "override the seed"))
 
     def overrides(self) -> None:
         """Adds the option `--set`."""
-        meaning = "change a key, as in agent.horizon=5; an empty value restores its default"
+        meaning = "change a key, e.g. agent.horizon=5; an empty value restores its default"
         self.several("--set", "KEY=VALUE", meaning, dest="overrides")
 
     def device(self, dest: str = "jax_device") -> None:
@@ -58,12 +58,12 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--device", metavar="DEVICE", help=meaning, dest=dest)
 
     def data_directory(self) -> None:
-        """Adds the option that says where data sets are kept."""
-        self.path("--directory", "DIR", "where data sets are kept")
+        """Adds the option that names the folder of the data sets."""
+        self.path("--directory", "DIR", "folder of the data sets")
 
     def json(self, content: str) -> None:
         """Adds the option that writes JSON to a file; its keyword is `file`."""
-        self.path("--json", "FILE", f"write {content} there", dest="file")
+        self.path("--json", "FILE", f"write {content} to FILE", dest="file")
 
 
 def add_command(

@@ -13,8 +13,8 @@ def add_eval(commands: Subparsers) -> None:
     parser = add_command(commands, "eval", summary, _eval)
     parser.path("runs", "RUN", "folders of runs or exports, or hf:USER/NAME", nargs="+")
     parser.flag("--paired", "compare two runs on the same reset seeds")
-    _add_episodes(parser, "episodes on each task (default: the experiment's)")
-    parser.integers(("--workers", None, "processes, 0 for none (default: the experiment's)"))
+    _add_episodes(parser, "evaluate", "episodes per task (default: the experiment's)")
+    parser.integers(("--workers", None, "worker processes, 0 for none (default: the experiment's)"))
     parser.json("each episode")
 
 
@@ -29,11 +29,11 @@ def add_video(commands: Subparsers) -> None:
     summary = "film episodes of a run's policy as MP4 and GIF"
     parser = add_command(commands, "video", summary, _video)
     parser.run_folders("run", meaning="the folder of a run, or of an exported policy")
-    _add_episodes(parser, "episodes of each task (default: 4 of one, 1 each of several)")
-    out = "a file .mp4 or .gif, or a folder or name for both (default: the run's name, here)"
+    _add_episodes(parser, "film", "episodes per task (default: 4 of one task, 1 each of several)")
+    out = "an .mp4 or .gif file, or a folder or name for both (default: the run's name)"
     parser.path("--out", "PATH", out)
     parser.integers(("--size", 320, "width of an episode's image in pixels (default: 320)"))
-    fps = "steps a second (default: the environment's)"
+    fps = "environment steps per second of film (default: the environment's)"
     parser.add_argument("--fps", type=float, metavar="F", help=fps)
 
 
@@ -44,17 +44,17 @@ def _video(run: Path, out: Path | None, size: int, fps: float | None, **options:
     return video(run, EvaluationOptions(**options), out, size, fps)
 
 
-def _add_episodes(parser: Parser, episodes: str) -> None:
+def _add_episodes(parser: Parser, verb: str, episodes: str) -> None:
     """Adds the options of `EvaluationOptions`: which policy plays which episodes."""
-    tasks = "tasks of the environment (default: the one that was trained for)"
+    tasks = "tasks of the environment (default: the training task)"
     parser.several("--task", "K", tasks, dest="tasks", type=int)
     parser.integers(
         ("--episodes", None, episodes),
-        ("--seed", None, "of resets and of the policy's draws (default: the run's)"),
-        ("--step", None, "of an older checkpoint that is kept (default: the newest)"),
+        ("--seed", None, "seed of resets and policy (default: the run's)"),
+        ("--step", None, "step of an older kept checkpoint (default: the newest)"),
     )
-    parser.flag("--behaviour", "also evaluate behaviour cloning")
-    strengths = "strengths of a guided policy's sampler, each played (default: the experiment's)"
+    parser.flag("--behaviour", f"also {verb} behaviour cloning")
+    strengths = f"{verb} a guided policy at these strengths (default: the experiment's)"
     parser.several("--strength", "W", strengths, dest="strengths", type=float)
 
 
@@ -65,12 +65,12 @@ def add_inspect(commands: Subparsers) -> None:
     parser.run_folders("directory")
     parser.flag("--html", "also write a page with figures")
     parser.flag("--flow", argparse.SUPPRESS, dest="html")  # its former name
-    states = "rows of the data by number, or resets, or FILE.npz with observations"
+    states = "states to inspect: row numbers of the data, resets, or FILE.npz with observations"
     parser.several("--state", "WHERE", states, dest="where")
     parser.integers(
-        ("--states", 32, "how many states, where they are not named (default: 32)"),
-        ("--samples", 32, "action chunks at each state (default: 32)"),
-        ("--seed", 0, "seed of every draw (default: 0)"),
+        ("--states", 32, "number of states without --state (default: 32)"),
+        ("--samples", 32, "action chunks per state (default: 32)"),
+        ("--seed", 0, "random seed (default: 0)"),
     )
     parser.path("--out", "DIR", "the page's folder (default: RUN-inspect)")
     parser.json("all numbers")
@@ -80,10 +80,10 @@ def add_export(commands: Subparsers) -> None:
     summary = "export a run's policy to a folder that acts without the training code"
     parser = add_command(commands, "export", summary, "qamx.export.bundle:export_run")
     parser.run_folders("directory")
-    formats = "a program of JAX's, or an ONNX model (default: bundle)"
+    formats = "JAX program or ONNX model (default: bundle)"
     parser.choice("--format", ("bundle", "onnx"), formats, dest="kind", default="bundle")
     parser.path("--out", "DIR", "the folder to write (default: RUN-FORMAT)")
-    parser.integers(("--step", None, "of an older checkpoint (default: the newest)"))
+    parser.integers(("--step", None, "step of an older kept checkpoint (default: the newest)"))
     strength = "strength of a guided policy's sampler (default: the experiment's)"
     parser.add_argument("--strength", type=float, metavar="W", help=strength)
 
@@ -92,11 +92,11 @@ def add_push(commands: Subparsers) -> None:
     summary = "publish a run or an exported policy on the Hugging Face Hub"
     parser = add_command(commands, "push", summary, "qamx.tools.hub:push")
     parser.path("folder", "RUN", "the folder of a run, or of an exported policy")
-    parser.add_argument("repository", metavar="REPO", help="USER/NAME, made if there is none")
-    license = "identifier of a licence, for the model card (default: unknown)"
+    parser.add_argument("repository", metavar="REPO", help="USER/NAME, created if new")
+    license = "licence on the model card, e.g. mit (default: unknown)"
     parser.add_argument("--license", metavar="ID", default="unknown", help=license)
     parser.flag("--private", "make a private repository")
-    parser.flag("--new-card", "replace the model card that is there")
+    parser.flag("--new-card", "replace an existing model card")
 
 
 def add_pull(commands: Subparsers) -> None:
@@ -104,4 +104,4 @@ def add_pull(commands: Subparsers) -> None:
     parser = add_command(commands, "pull", summary, "qamx.tools.hub:pull")
     parser.add_argument("repository", metavar="REPO", help="USER/NAME, or USER/NAME@REVISION")
     parser.path("--out", "DIR", "the folder to write (default: runs/NAME)")
-    parser.flag("--trust-code", "allow the experiment to name plugins, which loading imports")
+    parser.flag("--trust-code", "accept an experiment with plugins: loading it runs their code")

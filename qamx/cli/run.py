@@ -18,12 +18,12 @@ def add_run(commands: Subparsers) -> None:
     parser = add_command(commands, "run", "train and evaluate the policy of an experiment", _run)
     parser.experiment()
     parser.path("--out", "DIR", "the run's folder (default: runs/NAME-taskK-seedN)")
-    seeds = "train N seeds: S, S+10001, ... from the file's seed S; with --out in DIR/seedN"
+    seeds = "train N seeds: S, S+10001, ... where S is the file's seed; --out DIR gives DIR/seedS"
     parser.integers(("--seeds", None, seeds))
     parser.device()
-    modes = "seeds as one program or one after the other (default: what is faster here)"
+    modes = "train seeds in one program or one after another (default: the faster one here)"
     parser.choice("--seeds-mode", ("auto", "vectorised", "sequential"), modes, default="auto")
-    wandb = "Weights & Biases (default: the file's)"
+    wandb = "mode of Weights & Biases (default: the file's)"
     parser.choice("--wandb", ("disabled", "offline", "online"), wandb)
 
 
@@ -54,8 +54,8 @@ def _run(
 
 def add_check(commands: Subparsers) -> None:
     parser = add_command(commands, "check", "validate experiment and suite files", _check)
-    parser.path("files", "FILE", "TOML, or a name as in qamx list", nargs="+")
-    parser.flag("--deep", "also make and reset each file's environments")
+    parser.path("files", "FILE", "a TOML file, or a name from qamx list", nargs="+")
+    parser.flag("--deep", "also create and reset each file's environments")
 
 
 def _check(files: Sequence[Path], deep: bool) -> int:
@@ -114,7 +114,7 @@ def _show(file: Path, overrides: Sequence[str], seed: int | None) -> None:
 
 
 def add_list(commands: Subparsers) -> None:
-    summary = "list what an experiment file can name, and experiments"
+    summary = "list methods, environments, experiments and suites"
     parser = add_command(commands, "list", summary, "qamx.cli.listing:print_listing")
     words = (
         "methods, experiments, suites, environments, data, schedules or temperatures, and texts "
@@ -124,7 +124,7 @@ def add_list(commands: Subparsers) -> None:
 
 
 def add_completion(commands: Subparsers) -> None:
-    summary = "print the script with which a shell completes commands and names"
+    summary = "print a shell completion script"
     parser = add_command(commands, "completion", summary, "qamx.cli.completion:print_script")
     parser.choice("shell", ("bash", "zsh", "fish"), "bash, zsh or fish", metavar="SHELL")
 
@@ -134,4 +134,4 @@ def add_verify_resume(commands: Subparsers) -> None:
     function = "qamx.tools.verify_resume:verify_resume"
     parser = add_command(commands, "verify-resume", summary, function)
     parser.experiment()
-    parser.integers(("--kills", 4, "how often (default: 4)"))
+    parser.integers(("--kills", 4, "number of kills (default: 4)"))

@@ -5,19 +5,34 @@ step, `RealTimeExecutor` within a bounded time. `python -m qamx.deploy FOLDER` c
 its target machine.
 """
 
-from qamx.deploy.check import Check as Check
-from qamx.deploy.check import Latency as Latency
-from qamx.deploy.check import check as check
-from qamx.deploy.check import measure_latency as measure_latency
-from qamx.deploy.executors import ChunkExecutor as ChunkExecutor
-from qamx.deploy.executors import Execution as Execution
-from qamx.deploy.executors import OpenLoop as OpenLoop
-from qamx.deploy.executors import RealTimeExecutor as RealTimeExecutor
-from qamx.deploy.executors import RecedingHorizon as RecedingHorizon
-from qamx.deploy.executors import TemporalEnsemble as TemporalEnsemble
-from qamx.deploy.executors import TimedAction as TimedAction
-from qamx.deploy.loading import ChunkPolicy as ChunkPolicy
-from qamx.deploy.loading import load_policy as load_policy
-from qamx.deploy.metadata import Draw as Draw
-from qamx.deploy.metadata import Metadata as Metadata
-from qamx.deploy.metadata import read_metadata as read_metadata
+from qamx.deploy.check import Check, Latency, check, measure_latency
+from qamx.deploy.executors import (
+    ChunkExecutor,
+    Execution,
+    OpenLoop,
+    RealTimeExecutor,
+    RecedingHorizon,
+    TemporalEnsemble,
+    TimedAction,
+)
+from qamx.deploy.loading import ChunkPolicy, load_policy
+from qamx.deploy.metadata import Draw, Metadata, read_metadata
+
+__all__ = [
+    "Check",
+    "ChunkExecutor",
+    "ChunkPolicy",
+    "Draw",
+    "Execution",
+    "Latency",
+    "Metadata",
+    "OpenLoop",
+    "RealTimeExecutor",
+    "RecedingHorizon",
+    "TemporalEnsemble",
+    "TimedAction",
+    "check",
+    "load_policy",
+    "measure_latency",
+    "read_metadata",
+]

@@ -27,8 +27,11 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Draw:
-    """An input of standard normal numbers: `shape` without the batch, which is axis `axis` and
-    has `rows` entries for each observation."""
+    """An input of standard normal numbers.
+
+    **Arguments:** `shape` is without the batch, which is axis `axis` and has `rows` entries for each
+    observation.
+    """
 
     name: str
     shape: tuple[int, ...]

@@ -16,7 +16,9 @@ def lean_adjoint_term(
     states: Float[Array, "steps batch dim"],
     step_size: float,
 ) -> diffrax.ODETerm:
-    r"""\(dg/dt = -\nabla_x[2v_{base}(s, x, t) - x/t]^\top g\) along a stored path.
+    r"""The lean adjoint along a stored path, as a Diffrax term.
+
+    $$dg/dt = -\nabla_x[2v_{base}(s, x, t) - x/t]^\top g$$
 
     `states[i]` is the state at the start of the step from t_i to t_{i+1}.
     """
@@ -133,8 +135,9 @@ def matching_residuals(
 def path_kl(
     change: Float[Array, "steps batch dim"], sigma: Float[Array, " steps"], step_size: float
 ) -> Scalar:
-    r"""The divergence of the fine-tuned SDE's paths from the base's,
-    \(\mathbb E\sum_t\tfrac{2h}{\sigma_t^2}\lVert v-v_{base}\rVert^2\) (Girsanov).
+    r"""The KL divergence of the fine-tuned SDE's paths from the base's (Girsanov).
+
+    $$\mathbb E\sum_t\tfrac{2h}{\sigma_t^2}\lVert v-v_{base}\rVert^2$$
 
     **Source:** Domingo-Enrich et al., arXiv 2409.08861, eq. 13; Dong et al., arXiv 2605.27079.
     """

@@ -58,7 +58,9 @@ def memoryless_terms(
     schedule: MemorylessSchedule,
     brownian: diffrax.AbstractPath,
 ) -> diffrax.MultiTerm:
-    r"""\(dX = (2v(s, X, t) - X/(t+h))\,dt + \sigma_t\,dW\) as Diffrax terms.
+    r"""The memoryless SDE as Diffrax terms.
+
+    $$dX = (2v(s, X, t) - X/(t+h))\,dt + \sigma_t\,dW$$
 
     The shift by h is part of the field, so the terms hold on the grid that `schedule` belongs to.
     """

@@ -54,7 +54,9 @@ class VelocityField(AbstractVelocityField):
 
 
 class FourierFeatures(eqx.Module):
-    r"""\(\cos 2\pi t w\) and \(\sin 2\pi t w\) for learned frequencies w, at first N(0, 0.2^2).
+    r"""Fourier features of flow time with learned frequencies.
+
+    \(\cos 2\pi t w\) and \(\sin 2\pi t w\), the frequencies w at first N(0, 0.2^2).
 
     **Source:** Tancik et al., arXiv 2006.10739; learned as in Li et al., arXiv 2106.02795.
     """

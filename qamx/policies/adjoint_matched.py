@@ -34,8 +34,10 @@ from qamx.schedules.inverse_temperature import AbstractInverseTemperature
 
 
 class AbstractFineTunedFlow(AbstractDerivedFlow):
-    """A velocity separate from its base, fine-tuned by the critic; acts by its ODE. The base is
-    frozen during fine-tuning and trained by its own loss."""
+    """A flow fine-tuned by the critic, separate from its base; acts by its ODE.
+
+    The base is frozen in fine-tuning, and trained by its own loss.
+    """
 
     base: eqx.AbstractVar[TargetBehaviourFlow]
     velocity: eqx.AbstractVar[AbstractVelocityField]
@@ -94,8 +96,11 @@ class AbstractFineTunedFlow(AbstractDerivedFlow):
 
 
 class AdjointMatchingMetrics(Metrics):
-    """The adjoint-matching loss, the entries of |g_1| at the path's end and |g_0| at its start
-    (means over batch and dimensions), tau, and the path KL per environment step."""
+    """The loss of adjoint matching, the size of its adjoints, tau, and the path KL.
+
+    Adjoints are the entries of |g_1| at the path's end and |g_0| at its start, means over batch and
+    dimensions; the path KL is per environment step.
+    """
 
     loss: Scalar
     boundary_mean: Scalar
@@ -121,8 +126,7 @@ class MatchedPaths(eqx.Module):
 
 
 class AdjointMatchedFlow(AbstractFineTunedFlow):
-    r"""A flow fine-tuned from the behaviour flow towards
-    \(\pi(a|s)\propto\pi_b(a|s)\exp(\tau Q(s, a))\).
+    r"""A flow fine-tuned towards \(\pi(a|s)\propto\pi_b(a|s)\exp(\tau Q(s, a))\).
 
     Paths are drawn from the memoryless SDE of the current velocity, the critic's gradient at
     their end is propagated back by the lean adjoint of the base flow, and the velocity is
@@ -196,8 +200,9 @@ class BackpropagatedFlowMetrics(Metrics):
 
 
 class BackpropagatedFlow(AbstractFineTunedFlow):
-    r"""A flow fine-tuned towards \(\pi_b\exp(\tau Q)\) by backpropagation through the
-    whole memoryless SDE ("basic adjoint matching").
+    r"""A flow fine-tuned by backpropagation through its whole memoryless SDE.
+
+    It is fine-tuned towards \(\pi_b\exp(\tau Q)\) ("basic adjoint matching") by the loss
 
     $$-\tau\,\mathbb E\,(\mathrm{mean}_k - \rho\,\mathrm{std}_k)Q_k(s, x_1)
       + \mathbb E\sum_{t<1-h}\frac{2}{\sigma_t^2}\lVert v - v_{base}\rVert^2$$

@@ -17,7 +17,9 @@ from qamx.policies.base import AbstractPolicy, Critic, PolicyStage, clip_action,
 
 
 class VariancePreserving(eqx.Module):
-    r"""The schedule \(\alpha_k=\exp(-b_{min}/N-(b_{max}-b_{min})(2k-1)/2N^2)\), k = 1..N.
+    r"""The variance-preserving noise schedule of a diffusion of N steps.
+
+    $$\alpha_k=\exp\big(-b_{min}/N-(b_{max}-b_{min})(2k-1)/2N^2\big),\qquad k=1,\dots,N$$
 
     **Source:** Song et al., arXiv 2011.13456; discretised as by Xiao et al., arXiv 2112.07804.
     """
@@ -81,8 +83,11 @@ class DiffusionMetrics(Metrics):
 
 
 class AbstractDiffusionPolicy(AbstractPolicy):
-    """A noise predictor trained on the data's chunks and by the critic's gradient at noised ones;
-    acts by its reverse process. The same network clones the data and is improved."""
+    """A noise predictor that clones the data and follows the critic's gradient.
+
+    It is trained on the data's chunks, and by the gradient at noised ones; it acts by its reverse
+    process.
+    """
 
     predictor: eqx.AbstractVar[NoisePredictor]
     schedule: eqx.AbstractVar[VariancePreserving]
@@ -162,8 +167,9 @@ def _weighed(batch: Batch, terms: Float[Array, "batch dim"]) -> Scalar:
 
 
 class ScoreMatchedDiffusion(AbstractDiffusionPolicy):
-    r"""The noise predictor as the score of \(\exp(\tau Q)\), at noised actions too:
-    \(c\,\lVert z-\epsilon\rVert^2+\lVert-\tau\nabla_x\bar Q(s, x_k)-\epsilon\rVert^2\).
+    r"""The noise predictor as the score of \(\exp(\tau Q)\), at noised actions too.
+
+    $$c\,\lVert z-\epsilon\rVert^2+\lVert-\tau\nabla_x\bar Q(s, x_k)-\epsilon\rVert^2$$
 
     **Arguments:** `inverse_temperature` is tau, `bc_weight` c, `reverse_step` a `ReverseStep`.
 
@@ -188,8 +194,9 @@ class ScoreMatchedDiffusion(AbstractDiffusionPolicy):
 
 
 class CriticGuidedDiffusion(AbstractDiffusionPolicy):
-    r"""The noise predictor pushed along the critic's gradient:
-    \(c\,\lVert z-\epsilon\rVert^2+\sqrt{1-\bar\alpha_k}\,\nabla_x\bar Q(s, x_k)\cdot\epsilon\).
+    r"""The noise predictor pushed along the critic's gradient.
+
+    $$c\,\lVert z-\epsilon\rVert^2+\sqrt{1-\bar\alpha_k}\,\nabla_x\bar Q(s, x_k)\cdot\epsilon$$
 
     **Arguments:** `bc_weight` is c, `reverse_step` a `ReverseStep`.
 

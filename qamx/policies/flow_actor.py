@@ -67,8 +67,9 @@ class AdvantageWeightMetrics(Metrics):
 
 
 class AdvantageWeightedFlow(AbstractImprovedFlow):
-    r"""A flow trained by flow matching on the data's chunks, each weighted by
-    \(\min(\exp(\tau(\mathrm{mean}_k Q_k(s, a) - V(s))), 100)\).
+    r"""A flow trained by flow matching on the data's chunks, weighted by their advantage.
+
+    The weight is \(\min(\exp(\tau(\mathrm{mean}_k Q_k(s, a) - V(s))), 100)\).
 
     **Arguments:** `inverse_temperature` is tau.
 

@@ -26,8 +26,11 @@ from qamx.rl import pessimistic_value
 
 
 class GuidedVelocity(AbstractVelocityField):
-    r"""\(v_b(s, x, t)+\tfrac ct\big((1-t)\,\tau\nabla_x\mathrm{mean}_kQ_k(s, x, t_c)+x\big)\), and
-    v_b alone at t = 0.
+    r"""The velocity v_b with the critic's gradient at the state of the flow.
+
+    $$v_b(s, x, t)+\tfrac ct\big((1-t)\,\tau\nabla_x\mathrm{mean}_kQ_k(s, x, t_c)+x\big)$$
+
+    At t = 0 it is v_b alone.
 
     **Arguments:** `guidance_scale` is c; `critic_time` maps t to t_c.
     """
@@ -76,8 +79,10 @@ def exact_jacobian(
 
 
 class PredictionGuidedVelocity(AbstractVelocityField):
-    r"""\(v_b(s, x, t) + w\,J\,\nabla_{\hat a}(\mathrm{mean}-\rho\,\mathrm{std})_kQ_k(s,\hat a)\) at
-    the predicted action \(\hat a=\mathrm{clip}(x+(1-t)v_b(s, x, t))\).
+    r"""The velocity v_b with the critic's gradient at the predicted action.
+
+    $$v_b(s, x, t) + w\,J\,\nabla_{\hat a}(\mathrm{mean}-\rho\,\mathrm{std})_kQ_k(s,\hat a),\qquad
+      \hat a=\mathrm{clip}(x+(1-t)v_b(s, x, t))$$
 
     **Arguments:** `strength` is w, `pessimism` rho; `chain` gives J, which is I or
     \((\partial\hat a/\partial x)^\top\).
@@ -107,8 +112,10 @@ class PredictionGuidedVelocity(AbstractVelocityField):
 
 
 class AbstractGuidedFlow(AbstractDerivedPolicy):
-    """Acts by the ODE of a behaviour flow, guided by the critic at each step; training is the
-    behaviour flow's."""
+    """Acts by the ODE of a behaviour flow, guided by the critic at each step.
+
+    Training is that of the behaviour flow alone.
+    """
 
     base: eqx.AbstractVar[BehaviourFlow | TargetBehaviourFlow]
 
@@ -164,8 +171,7 @@ class GuidedFlow(AbstractGuidedFlow):
 
 
 class PredictionGuidedFlow(AbstractGuidedFlow):
-    r"""Acts by the ODE of the behaviour flow, guided by the target critics' gradient at the action
-    that each step predicts.
+    r"""Acts by the ODE of the behaviour flow, guided at the action that each step predicts.
 
     For i = 0, ..., T-1 and t = i/T,
 

@@ -28,8 +28,9 @@ class LatentMetrics(Metrics):
 
 
 class LatentPolicy(AbstractDerivedPolicy):
-    r"""Steers a frozen flow by choosing its noise: acts with \(\mathrm{flow}(s, c\,u)\),
-    u ~ tanh-Gaussian(s).
+    r"""Steers a frozen flow by choosing its noise.
+
+    It acts with \(\mathrm{flow}(s, c\,u)\), u ~ tanh-Gaussian(s).
 
     The latent critic learns the value of noise, \(Q_z(s, z)\to Q(s, \mathrm{flow}(s, z))\), by
     least squares at z ~ N(0, I), and the actor maximises it:

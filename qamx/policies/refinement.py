@@ -25,8 +25,10 @@ from qamx.rl import frozen
 
 
 class RefinementMetrics(Metrics):
-    """The regression's loss, the entries of |g_1|, and the root mean square of y_1 (1 at the
-    reference)."""
+    """The loss of the regression, the entries of |g_1|, and the root mean square of y_1.
+
+    The last is 1 at the reference N(0, I).
+    """
 
     loss: Scalar
     boundary_mean: Scalar
@@ -35,8 +37,10 @@ class RefinementMetrics(Metrics):
 
 
 class RefinementFlow(AbstractDerivedPolicy):
-    r"""Takes the best proposal a of a flow and acts with clip(a + delta y), y drawn by the ODE of a
-    second flow, given (s, a).
+    r"""Refines the best of a flow's proposals by a second flow.
+
+    It acts with clip(a + delta y): a is the best proposal, and y is drawn by the ODE of the second
+    flow, given (s, a).
 
     The second flow is fine-tuned from N(0, I) by adjoint matching, whose target is known in closed
     form there (`qamx.flow.gaussian_adjoint_target`). With one proposal a, the end y_1 of its own

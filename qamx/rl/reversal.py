@@ -38,8 +38,9 @@ class Reversible(Protocol):
 
 
 class ReversalLearning(AbstractFlowTimeLearning[Reversible]):
-    r"""Values Q(s, x, c) of flow states x at flow time c: the flow's steps are steps of the
-    decision process, and each data action is a whole trajectory of them.
+    r"""Values Q(s, x, c) of flow states x at flow time c, by a decision process of flow steps.
+
+    Each data action is a whole trajectory of these steps.
 
     For a reversal length r, x is the state at c = 1 - r from which the flow leads to the data's
     action a (half of the lengths uniform in [0, 1], half on the sampling grid of `steps` T);

@@ -60,8 +60,7 @@ def fit_state_value(
 
 
 class AdvantageLearning(AbstractCriticLearning[Actor]):
-    r"""A TD critic and a least-squares state value, for the advantage
-    \(\mathrm{mean}_k Q_k(s, a) - V(s)\).
+    r"""A TD critic and a state value, for the advantage \(\mathrm{mean}_k Q_k(s, a) - V(s)\).
 
     **Arguments:** `value` is V, `value_target` what V regresses to.
 
@@ -89,8 +88,10 @@ class AdvantageLearning(AbstractCriticLearning[Actor]):
 
 
 class ImplicitQLearning(AbstractCriticLearning[Actor]):
-    r"""V(s) by expectile regression to the pessimistic values of the data's chunks, and critics by
-    TD to V(s'): no action outside the data is ever evaluated.
+    r"""Implicit Q-learning: no action outside the data is ever evaluated.
+
+    V(s) is an expectile regression to the pessimistic values of the data's chunks, and the critics
+    learn by TD to V(s').
 
     Sequences cut by the end of a trajectory are dropped from the critics' loss, not from V's,
     which needs no reward and no next state.

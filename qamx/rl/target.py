@@ -77,13 +77,16 @@ class Clock(eqx.Module):
 
 
 class WithTarget(eqx.Module, Generic[M]):
-    r"""A trained part and its Polyak target, \(\bar\theta\leftarrow
-    (1-\lambda)\bar\theta+\lambda\theta\) (Lillicrap et al., arXiv 1509.02971).
+    r"""A trained part and its Polyak target.
+
+    $$\bar\theta\leftarrow(1-\lambda)\bar\theta+\lambda\theta$$
 
     **Arguments:** `online` is trained; its target starts as a copy; `rate` is lambda, per update;
     with a `clock` the target moves only on the updates on which it fires.
 
     **Raises:** `ValueError` if `rate` is not in (0, 1].
+
+    **Source:** Lillicrap et al., arXiv 1509.02971.
     """
 
     online: M

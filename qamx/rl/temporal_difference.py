@@ -19,8 +19,12 @@ from qamx.rl.target import WithTarget, frozen
 def pessimistic_value(
     values: Float[Array, "ensemble *batch"], pessimism: float
 ) -> Float[Array, "*batch"]:
-    r"""\(\mathrm{mean}_k Q_k - \rho\,\mathrm{std}_k Q_k\), the deviation over the ensemble with
-    ddof 0 (Ghasemipour et al., arXiv 2205.13703)."""
+    r"""The pessimistic value \(\mathrm{mean}_k Q_k - \rho\,\mathrm{std}_k Q_k\) of an ensemble.
+
+    The standard deviation has ddof 0.
+
+    **Source:** Ghasemipour et al., arXiv 2205.13703.
+    """
     variance = jnp.var(values, axis=0)
     # The root has no derivative where all critics agree bitwise: return 0 there, not NaN.
     agree = variance == 0.0
@@ -29,8 +33,9 @@ def pessimistic_value(
 
 
 class Backup(eqx.Module):
-    r"""The chunked n-step target
-    \(R + \gamma^H m\,(\mathrm{mean}_k - \rho\,\mathrm{std}_k)\bar Q_k(s', a')\).
+    r"""The chunked n-step target of a critic.
+
+    $$R + \gamma^H m\,(\mathrm{mean}_k - \rho\,\mathrm{std}_k)\bar Q_k(s', a')$$
 
     **Arguments:** `discount` is gamma per environment step, `horizon` the chunk length H,
     `pessimism` rho.
@@ -71,8 +76,10 @@ def td_loss(
 
 
 def expectile_loss(error: Float[Array, "*shape"], expectile: float) -> Float[Array, "*shape"]:
-    r"""\(|\kappa-\mathbb 1(u<0)|\,u^2\) of the errors u = target - prediction; the minimiser is
-    the mean for kappa = 1/2, and approaches the largest target as kappa approaches 1.
+    r"""The expectile loss \(|\kappa-\mathbb 1(u<0)|\,u^2\) of u = target - prediction.
+
+    The minimiser is the mean for kappa = 1/2, and approaches the largest target as kappa
+    approaches 1.
 
     **Source:** Kostrikov et al., arXiv 2110.06169, eq. 5.
     """
@@ -197,15 +204,20 @@ class NoisyCriticMetrics(Metrics):
 def squared_error(
     noisy: Float[Array, "ensemble batch"], clean: Float[Array, "ensemble batch"], tau: float
 ) -> Float[Array, "ensemble batch"]:
-    """The noised value learns the mean of the clean ones (Li and Levine, arXiv 2601.14234)."""
+    """The squared error: the noised value learns the mean of the clean ones.
+
+    **Source:** Li and Levine, arXiv 2601.14234.
+    """
     return (noisy - clean) ** 2
 
 
 def linex(
     noisy: Float[Array, "ensemble batch"], clean: Float[Array, "ensemble batch"], tau: float
 ) -> Float[Array, "ensemble batch"]:
-    r"""\(e^u+\tau Q_t\), \(u=\tau(\bar Q-Q_t)\): the noised value learns the soft maximum
-    \(\tau^{-1}\log\mathbb E\,e^{\tau\bar Q}\) of the clean ones; u itself for u > 5.
+    r"""The LINEX loss: the noised value learns the soft maximum of the clean ones.
+
+    It is \(e^u+\tau Q_t\) with \(u=\tau(\bar Q-Q_t)\), whose minimiser is
+    \(\tau^{-1}\log\mathbb E\,e^{\tau\bar Q}\); the exponential is replaced by u for u > 5.
 
     **Source:** Li and Levine, arXiv 2601.14234; the loss, Varian (1975).
     """
@@ -216,8 +228,10 @@ def linex(
 
 
 class NoisyTemporalDifference(AbstractFlowTimeLearning[Actor]):
-    r"""TD at t = 1, and \(w\,\mathbb E\,l(Q(s, x_t, t), \bar Q(s, a, 1))\) at
-    \(x_t=(1-t)z+ta\), so that the critic predicts the value of the clean action.
+    r"""TD of clean actions, and regression of noised actions' values to theirs.
+
+    TD at t = 1, plus \(w\,\mathbb E\,l(Q(s, x_t, t), \bar Q(s, a, 1))\) at \(x_t=(1-t)z+ta\), so
+    that the critic predicts the value of the clean action.
 
     **Arguments:** `noisy_loss` is l, `weight` w, `inverse_temperature` tau.
 

@@ -130,7 +130,7 @@ def test_help_shows_each_command_and_examples(capsys):
         "run train and evaluate the policy of an experiment",
         "check validate experiment and suite files",
         "show print an experiment with every default, as TOML",
-        "list list what an experiment file can name, and experiments",
+        "list list methods, environments, experiments and suites",
         "data make, download and inspect data sets",
         "inspect inspect a run's policy, and report what is unhealthy",
         "eval evaluate a run's latest checkpoint (safe during training)",

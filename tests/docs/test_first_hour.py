@@ -2,12 +2,15 @@
 
 import argparse
 import ast
+import importlib
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 from fake_runs import complete_run, fake_run
 
+import qamx
 from qamx.agents import methods
 from qamx.cli import build_parser, main
 from qamx.config import load
@@ -19,7 +22,7 @@ PLAIN = {
     "sweep": "run a suite locally or on Slurm; run again to resume",
     "status": "show progress, and the last log lines of failed runs",
     "eval": "evaluate a run's latest checkpoint (safe during training)",
-    "diff": "compare config, data and logs of two runs: where they diverge",
+    "diff": "compare config, data and logs of two runs; find where they diverge",
     "verify-resume": "test that an interrupted run resumes exactly",
     "doctor": "check this machine's setup, and suggest fixes",
     "bench": "benchmark training speed on this machine",
@@ -47,6 +50,10 @@ OBSCURE = (
     "A result in this field is",
 )
 """Wordings that a newcomer had to read twice."""
+
+
+PUBLIC = ("agents", "policies", "flow", "rl", "nn", "schedules", "config", "deploy")
+"""Packages on the page of Python names."""
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -93,11 +100,20 @@ def test_pages_open_with_a_sentence():
         assert not first.startswith("```"), page
 
 
-def test_summaries_of_methods_are_whole():
-    for name in methods.__all__:
-        summary = (getattr(methods, name).__doc__ or "").partition("\n")[0]
-        assert re.search(r"[^.]\.$", summary), name
-        assert "et al" not in summary
+@pytest.mark.parametrize("package", PUBLIC)
+def test_summaries_of_public_names_are_one_line(package):
+    module = importlib.import_module(f"qamx.{package}")
+    named = [name for name in module.__all__ if inspect.isroutine(getattr(module, name))]
+    named += [name for name in module.__all__ if inspect.isclass(getattr(module, name))]
+    for name in named:
+        summary = (inspect.getdoc(getattr(module, name)) or "").partition("\n")[0]
+        assert re.fullmatch(r".{1,97}[^.]\.", summary), name
+
+
+def test_the_page_of_names_has_all_that_import_qamx_exports():
+    page = (ROOT / "docs/api.md").read_text()
+    exported = {name for name in qamx.__all__ if name not in methods.__all__}
+    assert not {name for name in exported - {"errors"} if f"`{name}`" not in page}
 
 
 def test_the_example_of_a_method_can_be_copied():

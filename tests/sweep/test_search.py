@@ -298,7 +298,7 @@ def test_a_dry_run_shows_the_trials_to_come_and_changes_nothing(write, tmp_path,
     assert sorted(tmp_path.rglob("*")) == before
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == f"{file}: 6 trials by random: 6 to start"
-    assert shown[-2].startswith("6 trials of 2 runs, at most 0.024 GPU hours")
+    assert shown[-2].startswith("6 trials of 2 runs each, at most 0.024 GPU hours")
     assert run(file, out) == ExitCode.DONE
     for line, (_, _, setting, _) in zip(shown[2:8], trials(out), strict=True):
         assert f"agent.inverse_temperature={setting['agent.inverse_temperature']:.4g} " in line

@@ -107,8 +107,8 @@ def test_a_dry_run_shows_what_is_left_and_starts_nothing(suite, tmp_path, capsys
     assert lines[0] == f"{suite}: {counts}"
     assert [line for line in lines if "steps left" in line] == [
         # 300 steps a second, the median of the two that have run
-        "  cube-task2-seed2 (seeds 2): 500 steps left, 0.00046 GPU hours",
-        "  cube-task2-seed4 (seeds 4): 1,000 steps left, 0.00093 GPU hours",
+        "  cube-task2-seed2 (seed 2): 500 steps left, 0.00046 GPU hours",
+        "  cube-task2-seed4 (seed 4): 1,000 steps left, 0.00093 GPU hours",
     ]
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -120,7 +120,7 @@ def test_a_dry_run_is_a_summary_and_shows_a_batch_script(suite, tmp_path, capsys
     command = ["sweep", str(suite), "--out", str(tmp_path / "out"), *cluster, "--dry-run"]
     assert main(command) == 0
     short = capsys.readouterr().out
-    assert "by method\n  method  runs  GPU hours\n  qam     5     0\n" in short
+    assert "by method\n  method  runs  GPU hours\n  qam     5     0.01\n" in short
     assert "... and 2 more jobs (--verbose lists them)\n" in short
     assert short.count("\njob ") == 3
     assert "#SBATCH --time=720\n" in short
@@ -143,7 +143,7 @@ def test_hours_are_the_paper_s_scaled_by_steps_or_those_measured_here(suite, tmp
     processes = pack(scheduled_runs(load_suite(suite).runs(), tmp_path), 3)
     measured = cost_of(processes[0], measured_rates(processes))
     assert measured.hours == pytest.approx(800 / 2.0 / 3600)
-    assert explain_costs([measured]) == "Estimate: rates measured here (1 of 1 processes)"
+    assert explain_costs([measured]) == "Estimate: rates measured here"
 
 
 # Cluster files

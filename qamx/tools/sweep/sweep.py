@@ -52,13 +52,18 @@ def cost_of(process: Process, rates: Mapping[str, float]) -> Cost:
     return Cost(steps * PAPER_HOURS / PAPER_STEPS, measured=False)
 
 
+def show_hours(hours: float) -> str:
+    """Hours as text, whole from ten on."""
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+
+
 def explain_costs(costs: Sequence[Cost]) -> str:
-    """The sources of the processes' hours."""
+    """The sources of the processes' hours, with the number of processes where they differ."""
     measured = sum(cost.measured for cost in costs)
     paper = f"authors' {PAPER_HOURS:g} h per {PAPER_STEPS / 1e6:g}M steps (A5000), scaled"
     parts = {"rates measured here": measured, f"{paper}; not measured": len(costs) - measured}
     sources = [
-        f"{source} ({count:,} of {len(costs):,} processes)"
+        source + (f" ({count:,} of {len(costs):,} processes)" if count < len(costs) else "")
         for source, count in parts.items()
         if count
     ]
@@ -145,7 +150,10 @@ def _search(
         trial, left = search.preview(suite, folder, together)
         costs = [cost_of(process, {}) for process in trial.processes]
         hours = left * sum(cost.hours for cost in costs)
-        print(f"{left:,} trials of {len(trial.runs):,} runs, at most {hours:,.2g} GPU hours")
+        print(
+            f"{left:,} trials of {len(trial.runs):,} runs each, "
+            f"at most {show_hours(hours)} GPU hours"
+        )
         print(explain_costs(costs))
         return ExitCode.DONE
     gpus = visible_gpus()
@@ -240,7 +248,7 @@ def _show(sweep: Sweep, cluster: ClusterSettings | None, on: str, verbose: bool)
     sharing = 1 if cluster is None else cluster.processes_per_gpu
     hours = [cost.hours / (sharing if cost.measured else 1) for cost in costs]
     jobs = -(-len(waiting) // width)
-    print(f"{len(waiting):,} processes in {jobs:,} jobs, about {sum(hours):,.1f} GPU hours")
+    print(f"{len(waiting):,} processes in {jobs:,} jobs, about {show_hours(sum(hours))} GPU hours")
     print(explain_costs(costs))
     for title in ("method", "environment"):
         print_table(f"by {title}", (title, "runs", "GPU hours"), _totals(title, waiting, hours))
@@ -252,8 +260,9 @@ def _show(sweep: Sweep, cluster: ClusterSettings | None, on: str, verbose: bool)
         print(f"job {number}:")
         for process, cost in known[first : first + width]:
             seeds = ", ".join(str(run.run.seed) for run in process.runs)
-            about = f"{process.left:,} steps left, {cost.hours:.2g} GPU hours"
-            print(f"  {process.name} (seeds {seeds}): {about}")
+            about = f"{process.left:,} steps left, {show_hours(cost.hours)} GPU hours"
+            noun = "seed" if len(process.runs) == 1 else "seeds"
+            print(f"  {process.name} ({noun} {seeds}): {about}")
     if slurm_cluster:
         script = slurm.batch_script(sweep.folder.directory, _job_name(sweep), slurm_cluster)
         print(f"sbatch script of a job:\n{script}")
@@ -274,7 +283,7 @@ def _totals(
         name = experiment.agent.method if title == "method" else experiment.environment.id
         runs[name] += len(process.runs)
         cost[name] += each
-    return [(name, f"{count:,}", f"{cost[name]:,.0f}") for name, count in runs.items()]
+    return [(name, f"{count:,}", show_hours(cost[name])) for name, count in runs.items()]
 
 
 @dataclass(frozen=True)
