@@ -29,8 +29,8 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 class Draw:
     """An input of standard normal numbers.
 
-    **Arguments:** `shape` is without the batch, which is axis `axis` and has `rows` entries for each
-    observation.
+    **Arguments:** `shape` is without the batch, which is axis `axis` and has `rows` entries
+    for each observation.
     """
 
     name: str
