@@ -15,6 +15,7 @@ import jax
 from qamx import building
 from qamx._utils.backend import check_jax, keep_programs, reserve_devices
 from qamx._utils.files import atomic_write, package_version, read_json_lines
+from qamx._utils.terminal import print_log_interactively
 from qamx.agents import AbstractAgent
 from qamx.callbacks import Callback, Callbacks
 from qamx.config import Experiment, load
@@ -93,6 +94,7 @@ def run(
     """
     if not isinstance(experiment, Experiment):
         raise UserError(f"experiment: found {experiment!r}; give qamx.load(...) of a file or name")
+    print_log_interactively()
     return run_together([experiment], [Path(directory or experiment.directory)], callbacks)
 
 

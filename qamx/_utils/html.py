@@ -66,6 +66,8 @@ th {{ font-weight: 600; white-space: nowrap; }}
 figure {{ margin: 0; }} img {{ max-width: 100%; height: auto; }}
 figure svg, figure img {{ width: 100%; height: auto; }}
 figcaption {{ color: #555; font-size: .9rem; }}
+@media (max-width: 40rem) {{ figure {{ overflow-x: auto; }}
+  figure svg, figure img {{ width: 44rem; max-width: none; }} }}
 """
 
 

@@ -1,6 +1,7 @@
 """Terminal output: tables, findings and the progress of a run."""
 
 import contextlib
+import importlib
 import logging
 import re
 import sys
@@ -47,6 +48,11 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         for cells in zip_longest(*wrapped, fillvalue=""):
             texts = zip(line, cells, widths, strict=True)
             _write(console, [(f"  {c.ljust(w)}", STYLES.get(whole, "")) for whole, c, w in texts])
+
+
+def print_text(text: str) -> None:
+    """Prints a text; a terminal gets it in lines that break between words."""
+    _paragraph(_terminal(), text)
 
 
 def print_records(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -139,10 +145,15 @@ def _write(console: "Console | None", parts: Iterable[tuple[str, str]]) -> None:
 LINE = "{label}: {done} of {total}, {rate}, {left} left"
 
 
-class Progress:
-    """The progress of a long task: a bar where output is a terminal, else a line every 30 s.
+BAR_WIDTH = 58
+"""Characters of a bar with its numbers and times, without its label."""
 
-    A context manager; lines go to the log, in order with other messages.
+
+class Progress:
+    """The progress of a long task: a bar in a terminal, else a line every 30 s.
+
+    A context manager; lines go to the log, in order with other messages. A notebook gets one line,
+    which changes every second.
 
     **Arguments:** `total` counts what there is to do, None if that is not known, `first` what was
     done before; `show` writes a number of it, and `unit` is the plural of what is counted, empty
@@ -172,12 +183,18 @@ class Progress:
         self.rate = 0.0
         self._bar: Any = None
         self._task: Any = None
+        self._cell: Any = None
+        self._pause = self.SECONDS
 
     def __enter__(self) -> "Progress":
         from rich.console import Console
 
         console = Console(soft_wrap=True)  # whole log lines above the bar
-        if console.is_terminal or console.is_jupyter:
+        if console.is_jupyter:
+            display = importlib.import_module("IPython.display").display
+            self._cell = display({"text/plain": self._label}, raw=True, display_id=True)
+            self._pause = 1.0
+        elif console.is_terminal:
             self._bar = _bar(console)
             fields = {"amounts": "", "rate": "", "note": ""}
             first = self._reached[0][1]
@@ -200,22 +217,31 @@ class Progress:
         if self._bar is not None:
             fields = {"amounts": "{done}/{total}".format(**amounts), "rate": shown}
             self._bar.update(self._task, completed=done, description=label, **fields)
-        elif now - self._shown >= self.SECONDS:
+        elif now - self._shown >= self._pause or (self._cell is not None and done == total):
             self._shown = now
             left = duration((total - done) / rate) if rate and total is not None else "?"
-            _LOG.info(self._line.format(label=label, rate=shown, left=left, **amounts))
+            self._say(self._line.format(label=label, rate=shown, left=left, **amounts))
 
     def announce(self, text: str) -> None:
         """Shows what is done before the first step, as the bar's label or as a line."""
         if self._bar is not None:
             self._bar.update(self._task, description=text)
         else:
-            _LOG.info(text)
+            self._say(text)
 
     def note(self, text: str) -> None:
         """Shows a short text behind the bar."""
         if self._bar is not None:
             self._bar.update(self._task, note=text)
+        elif self._cell is not None:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Writes a line to the log, or in place of the notebook's last."""
+        if self._cell is not None:
+            self._cell.update({"text/plain": text}, raw=True)
+        else:
+            _LOG.info(text)
 
     def _rate(self, done: float) -> float:
         """The number a second over the last half minute."""
@@ -229,13 +255,13 @@ class Progress:
 
 @contextlib.contextmanager
 def working(text: str) -> Iterator[None]:
-    """Shows the elapsed time of a task of unknown length in a terminal or a notebook."""
+    """Shows the elapsed time of a task of unknown length in a terminal."""
     from rich.console import Console
     from rich.progress import Progress as RichProgress
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    if not (console.is_terminal or console.is_jupyter):
+    if not console.is_terminal:
         yield
         return
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
@@ -255,9 +281,11 @@ def duration(seconds: float) -> str:
 def _bar(console: Any) -> Any:
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
 
+    label = Column(no_wrap=True, max_width=max(16, console.width - BAR_WIDTH))
     return RichProgress(
-        TextColumn("[bold]{task.description}"),
+        TextColumn("[bold]{task.description}", table_column=label),
         BarColumn(),
         TextColumn("{task.fields[amounts]}"),
         TextColumn("{task.fields[rate]}"),
@@ -283,6 +311,15 @@ def print_log() -> None:
     _LOG.setLevel(logging.INFO)
     if not any(isinstance(handler, PlainHandler) for handler in _LOG.handlers):
         _LOG.addHandler(PlainHandler())
+
+
+def print_log_interactively() -> None:
+    """Prints the log messages in a terminal or a notebook, unless a logger takes them already."""
+    from rich.console import Console
+
+    console = Console()
+    if (console.is_terminal or console.is_jupyter) and not _LOG.isEnabledFor(logging.INFO):
+        print_log_alone()
 
 
 def print_log_alone() -> None:

@@ -203,7 +203,7 @@ def play(
         for role in roles:
             began = time.monotonic()
             act = source.act_for(seed, role)
-            label = f"{PurePath(source.name).name}: evaluating"
+            label = f"evaluating {PurePath(source.name).name}"
             with Progress(len(seeds), unit="episodes", label="compiling the policy") as progress:
                 # Of the episodes before the one that begins, all but those at play are over.
                 begun = partial(_show_begun, progress, count, label)
@@ -302,9 +302,8 @@ class PairedResult:
         task = "" if self.first.task is None else f", task {self.first.task}"
         print_table(f"B - A{task}", ("", "difference", "95%"), rows)
         logging.getLogger("qamx").info(
-            f"seeds solved by both {pairing.both}, by A only {pairing.first}, by "
-            f"B only {pairing.second}, by neither {pairing.neither}; McNemar's exact test: "
-            f"p = {pairing.p_value():.3g}"
+            f"solved by both {pairing.both}, only A {pairing.first}, only B {pairing.second}, "
+            f"neither {pairing.neither}; McNemar's exact test: p = {pairing.p_value():.3g}"
         )
 
     def to_dict(self) -> dict[str, Any]:

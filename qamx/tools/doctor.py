@@ -39,7 +39,8 @@ def doctor() -> int:
     """Prints the report; returns 1 if a problem keeps runs from working, else 0."""
     with ThreadPoolExecutor(len(CHECKS)) as threads:
         findings = list(threads.map(lambda check: check(), CHECKS))
-    print_table("this machine", ("", "", "", ""), findings)
+    rows = [(each.topic, each.verdict, "; ".join(filter(None, each[2:]))) for each in findings]
+    print_table("this machine", ("", "", ""), rows)
     problems = sum(finding.verdict == "problem" for finding in findings)
     warnings = sum(finding.verdict == "warning" for finding in findings)
     print(f"problems: {problems}, warnings: {warnings}")
@@ -94,7 +95,7 @@ def data() -> Diagnosis:
     folder = default_directory()
     if not os.path.isdir(folder):  # a folder that may not be looked into raises no error
         remedy = (
-            "made when a set is (qamx data generate or download NAME); or name another in QAMX_DATA"
+            "qamx data generate NAME or download NAME creates it; QAMX_DATA names another folder"
         )
         return Diagnosis("data", "warning", f"{folder}: no such folder", remedy)
     files = {path.stem for path in folder.glob("*.npz") if not path.stem.endswith("-val")}

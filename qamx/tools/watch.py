@@ -46,7 +46,7 @@ HEADERS = {
 MOST = len(html.PALETTE) * len(DASHES)
 """Runs whose curves are drawn: as many as lines can tell apart."""
 
-COLUMNS = 3
+COLUMNS, PERCENT = 3, 100
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 """The rows of each run."""
@@ -152,8 +152,8 @@ class WatchPage:
             if seen != self._seen:
                 self._figures = list(_curves(runs))
                 self._seen = seen
-            now = f"{time.strftime('%H:%M:%S')}, every {SECONDS} seconds"
-            count = f'<p class="soft">{counted(len(runs), "run")} at {now}</p>'
+            now = f"updated at {time.strftime('%H:%M:%S')}, every {SECONDS} seconds"
+            count = f'<p class="soft">{counted(len(runs), "run")}, {now}</p>'
             return html.document("qamx watch", [count, *parts, *self._figures])
 
 
@@ -165,7 +165,9 @@ def _progress(folder: Path) -> Iterator[str]:
     runs = list(statuses(folder))
     if not runs:
         raise UserError(f"{folder}: no runs here; name the folder of a run or of a sweep")
-    table = html.table(HEADER, [row_of(run) for run in runs])
+    columns = [one for one in zip(HEADER, *map(row_of, runs), strict=True) if any(one[1:])]
+    header, *rows = zip(*columns, strict=True)
+    table = html.table(header, rows)
     yield f'<h2>{escape(str(folder))}</h2><div class="wide">{table}</div>'
     for run in runs:
         if lines := (run.why, *run.lines) if run.state in ("diverged", "failed") else ():
@@ -204,13 +206,19 @@ def _draw(figure: "Figure", rows: Rows, keys: Sequence[str], style: Style) -> No
                 colour, dashes = style[label]
                 marker = "." if len(points) < 20 else ""
                 line = {"color": colour, "lw": 1.2, "marker": marker, "clip_on": False}
-                axis.plot(*zip(*points, strict=True), dashes, **line)
-        axis.set_title(_printable(key))
+                steps, values = zip(*points, strict=True)
+                axis.plot(steps, [_unit(key) * value for value in values], dashes, **line)
+        axis.set_title(_printable(key) + (" (%)" if _unit(key) == PERCENT else ""))
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.xaxis.set_major_locator(MaxNLocator(4))
         if key.endswith("success"):
-            axis.set_ylim(0, 1)
+            axis.set_ylim(0, PERCENT)
     legend(figure, style, 2)
+
+
+def _unit(key: str) -> int:
+    """The factor of a key's values; rates of success are shown in per cent."""
+    return PERCENT if key.endswith("success") else 1
 
 
 def _points(key: str) -> Callable[[Sequence[Mapping[str, Any]]], list[tuple[float, float]]]:

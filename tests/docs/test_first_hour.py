@@ -4,13 +4,17 @@ import argparse
 import ast
 import importlib
 import inspect
+import logging
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_runs import complete_run, fake_run
 
 import qamx
+from qamx._utils.terminal import Progress, print_log_interactively
 from qamx.agents import methods
 from qamx.cli import build_parser, main
 from qamx.config import load
@@ -156,6 +160,49 @@ def test_the_list_fits_a_terminal(terminal, tmp_path, monkeypatch):
 def test_check_tells_of_an_environment_that_was_not_made(capsys):
     assert main(["check", str(ROOT / "docs/examples/own_data.toml")]) == 0
     assert "(environment not tried" in capsys.readouterr().out
+
+
+def test_a_long_text_breaks_between_words(terminal, capsys):
+    main(["plan", "qam", "fql", "--domain", "c3"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) > 80  # a pipe
+    printed = terminal("plan", "qam", "fql", "--domain", "c3")
+    assert max(map(len, printed)) <= 80
+    assert "guess" in " ".join(printed).split()
+
+
+def test_a_notebook_has_one_line_of_progress(monkeypatch, caplog):
+    """Neither a flood of lines, nor rich's widgets, which a notebook may not have."""
+    shown = []
+
+    def display(data, raw, display_id):
+        shown.append(data)
+        return SimpleNamespace(update=lambda data, raw: shown.append(data))
+
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    with caplog.at_level("INFO", "qamx"), Progress(100, unit="steps") as progress:
+        progress.announce("compiling")
+        for step in range(1, 101):
+            progress.advance(step, "offline")
+    lines = [one["text/plain"] for one in shown]
+    assert lines[:2] == ["start", "compiling"]
+    assert lines[2].startswith("offline: 100 of 100, ")
+    assert len(lines) == 3
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("notebook", [True, False])
+def test_a_notebook_shows_the_log_of_a_run(monkeypatch, capsys, notebook):
+    log = logging.getLogger("qamx")
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: notebook)
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "level", logging.WARNING)
+    log.manager._clear_cache()
+    print_log_interactively()
+    log.info("step 100")
+    assert capsys.readouterr().out == ("step 100\n" if notebook else "")
+    log.manager._clear_cache()
 
 
 def test_a_run_says_at_once_what_runs_where():

@@ -75,6 +75,7 @@ def test_a_run_is_followed_from_its_start(tmp_path):
     page = WatchPage([run])
     first = page.html()
     assert "<td>run</td><td>stopped</td><td>50</td><td>1,000</td>" in first
+    assert "<th>job</th>" not in first  # no job
     assert "<img" not in first  # no numbers yet
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 200, "phase": "offline", "critic/loss": NaN}\n')

@@ -184,7 +184,7 @@ def _make(
             for index, episode in enumerate(draw(file)):
                 _insert(arrays, file, index, episode)
                 if bar is not None:
-                    bar.advance(next(done), plan.dataset.name)
+                    bar.advance(next(done), f"generating {plan.dataset.name}")
             write_archive(path, arrays, file.stamp)
             if bar is not None:
                 # The last row of an episode has no successor.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qamx._utils.html import BLUE, GREY, figure_style, require_matplotlib
-from qamx._utils.terminal import print_table
+from qamx._utils.terminal import print_table, print_text
 from qamx.errors import ExitCode, UserError
 from qamx.tools.results import report, significance
 from qamx.tools.results.figures import (
@@ -237,7 +237,7 @@ def compare(
     report.show(table)
     if notes:
         print_table("not compared", ("",), [(note,) for note in notes])
-    print(_verdict(rows))
+    print_text(_verdict(rows))
     if out is not None:
         print(f"written to {out}")
     return ExitCode.FAILED if any(row.differs for row in rows) else ExitCode.DONE

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from jaxtyping import Float
 
-from qamx._utils.terminal import print_table
+from qamx._utils.terminal import print_table, print_text
 from qamx.config.toml import domains
 from qamx.errors import UserError, suggestion
 from qamx.tools.results.published_results import (
@@ -124,7 +124,7 @@ def plan(
 
     sides = list(zip(methods, (first, second), strict=True))
     means = " and ".join(f"{method} {points(side.mean, '.1f')}%" for method, side in sides)
-    print(f"{means} on {domain} ({len(tasks)} tasks) at step {step:,}; {SOURCE}")
+    print_text(f"{means} on {domain} ({len(tasks)} tasks) at step {step:,}; {SOURCE}")
     _print_deviations(sides)
     gap = first.mean - second.mean
     print_table(
@@ -145,7 +145,7 @@ def plan(
         _, seeds, _, cost = row(near, episodes)
         advice = f"if it is {points(near, '+.1f')}, {seeds} seeds are needed ({cost} GPU hours)"
     interval = f"95% interval {points(low, '+.1f')} to {points(high, '+.1f')}"
-    print(f"the published difference is {points(gap, '+.1f')}, {interval}; {advice}")
+    print_text(f"the published difference is {points(gap, '+.1f')}, {interval}; {advice}")
     least = points(gap_found(first, second, SEEDS, power, episodes), ".1f")
     print(f"{SEEDS} seeds x {episodes} episodes detect differences >= {least} points")
 

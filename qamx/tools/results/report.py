@@ -13,7 +13,7 @@ from pathlib import Path
 from qamx._utils import html
 from qamx._utils.finding import counted
 from qamx._utils.html import Markup
-from qamx._utils.terminal import print_table, working
+from qamx._utils.terminal import print_table, print_text, working
 from qamx.errors import UserError
 from qamx.evaluation.intervals import success_interval
 from qamx.tools.results.figures import Style, curves, styles
@@ -95,9 +95,10 @@ def report(
         with output_folder(out), working("drawing the figures"):
             style = styles(known, highlight) if figures else None
             _write(out, runs, summaries, notes, style)
-    print(f"{headline(runs)}\n{caption('*', summaries)}")
+    print(headline(runs))
+    print_text(caption("*", summaries))
     for note in notes:
-        print(f"not complete: {note}")
+        print_text(f"not complete: {note}")
     for summary in summaries:
         print(f"\n{summary.phase_end.title}")
         for table in tables(summary):

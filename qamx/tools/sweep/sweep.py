@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from qamx._utils.machine import visible_gpus
-from qamx._utils.terminal import print_table
+from qamx._utils.terminal import print_table, print_text
 from qamx.config import Suite, load_suite
 from qamx.errors import ExitCode, UserError
 from qamx.tools.sweep import slurm
@@ -154,7 +154,7 @@ def _search(
             f"{left:,} trials of {len(trial.runs):,} runs each, "
             f"at most {show_hours(hours)} GPU hours"
         )
-        print(explain_costs(costs))
+        print_text(explain_costs(costs))
         return ExitCode.DONE
     gpus = visible_gpus()
     width = cluster.processes if cluster and on == "slurm" else _width(gpus, cluster, jobs)
@@ -249,7 +249,7 @@ def _show(sweep: Sweep, cluster: ClusterSettings | None, on: str, verbose: bool)
     hours = [cost.hours / (sharing if cost.measured else 1) for cost in costs]
     jobs = -(-len(waiting) // width)
     print(f"{len(waiting):,} processes in {jobs:,} jobs, about {show_hours(sum(hours))} GPU hours")
-    print(explain_costs(costs))
+    print_text(explain_costs(costs))
     for title in ("method", "environment"):
         print_table(f"by {title}", (title, "runs", "GPU hours"), _totals(title, waiting, hours))
     known = list(zip(waiting, costs, strict=True))
