@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import functools
 import importlib
 import inspect
 import logging
@@ -192,17 +193,16 @@ def test_a_notebook_has_one_line_of_progress(monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("notebook", [True, False])
-def test_a_notebook_shows_the_log_of_a_run(monkeypatch, capsys, notebook):
+def test_a_notebook_shows_the_log_of_a_run(monkeypatch, request, capsys, notebook):
     log = logging.getLogger("qamx")
     monkeypatch.setattr("rich.console._is_jupyter", lambda: notebook)
     monkeypatch.setattr(log, "handlers", [])
     monkeypatch.setattr(log, "propagate", True)
-    monkeypatch.setattr(log, "level", logging.WARNING)
-    log.manager._clear_cache()
+    request.addfinalizer(functools.partial(log.setLevel, log.level))
+    log.setLevel(logging.WARNING)
     print_log_interactively()
     log.info("step 100")
     assert capsys.readouterr().out == ("step 100\n" if notebook else "")
-    log.manager._clear_cache()
 
 
 def test_a_run_says_at_once_what_runs_where():
