@@ -79,7 +79,7 @@ def _sections(folder: Path, kind: str | None) -> Iterator[Section]:
     own = dict(names(folder))
     packed = {name: file for name, file in names(library()) if name not in own}
     for place, named in (
-        (f"in {folder}", {str(file): file for file in own.values()}),
+        (f"in {folder}/", {str(file): file for file in own.values()}),
         ("that come with qamx", packed),
     ):
         suites = {name for name, file in named.items() if file.parent.name == SUITES.name}

@@ -19,6 +19,7 @@ from qamx._utils.terminal import Progress, print_log_interactively
 from qamx.agents import methods
 from qamx.cli import build_parser, main
 from qamx.config import load
+from qamx.errors import suggestion
 from qamx.running import header
 
 ROOT = Path(__file__).parents[2]
@@ -161,6 +162,12 @@ def test_the_list_fits_a_terminal(terminal, tmp_path, monkeypatch):
 def test_check_tells_of_an_environment_that_was_not_made(capsys):
     assert main(["check", str(ROOT / "docs/examples/own_data.toml")]) == 0
     assert "(environment not tried" in capsys.readouterr().out
+
+
+def test_a_message_lists_no_more_names_than_can_be_read():
+    listed = suggestion("x", [f"file{number:04}.xml" for number in range(2000)])
+    assert listed.startswith("known: file0000.xml, file0001.xml, ")
+    assert listed.endswith(", file0059.xml and 1,940 more")
 
 
 def test_a_long_text_breaks_between_words(terminal, capsys):
