@@ -9,8 +9,13 @@ import pytest
 
 from qamx import registry
 from qamx.cli import main
-from qamx.config import ConfigError, Suite, load, load_suite
-from qamx.config.schedules import OfflineSettings, OfflineToOnlineSettings, OnlineSettings
+from qamx.config import AgentSettings, ConfigError, Suite, load, load_suite
+from qamx.config.schedules import (
+    CloningSettings,
+    OfflineSettings,
+    OfflineToOnlineSettings,
+    OnlineSettings,
+)
 from qamx.config.suite import GroupSettings, VariantSettings
 
 ROOT = Path(__file__).parents[2]
@@ -426,6 +431,8 @@ def test_the_quickstart_s_methods_have_the_same_budget():
 def updates(schedule: object) -> float:
     if isinstance(schedule, OnlineSettings):
         return (schedule.online_steps - schedule.online_warmup) * schedule.updates_per_step
+    if isinstance(schedule, CloningSettings):
+        return schedule.cloning_steps
     assert isinstance(schedule, OfflineSettings)
     return schedule.offline_steps
 
@@ -433,3 +440,29 @@ def updates(schedule: object) -> float:
 def test_the_quickstart_evaluates_the_clone_once():
     runs = load_suite(SUITES / "quickstart.toml").runs()
     assert {run.load().agent.method for run in runs if run.load().evaluation.behaviour} == {"qam"}
+
+
+def test_the_cpu_s_runs_have_the_same_budget():
+    runs = load_suite(SUITES / "cpu.toml").runs()
+    experiments = [run.load() for run in runs]
+    labels = [run.name.split("-")[1] for run in runs]
+    tasks = [(one.environment.name, one.environment.label) for one in experiments]
+    assert set(Counter(zip(labels, tasks, strict=True)).values()) == {4}
+    assert set(labels) == {
+        *("qam", "qam_fql", "qam_edit", "trqam", "preflow"),
+        *("qgf", "fql", "ifql", "rebrac", "cloning"),
+    }
+    assert set(tasks) == {
+        ("pointmaze-medium-navigate", "task1"),
+        ("pointmaze-medium-navigate", "task5"),
+        ("pointmaze-large-navigate", "task1"),
+        ("pointmaze-large-navigate", "task3"),
+        ("antmaze-medium-navigate", "task1"),
+    }
+    for label, one in zip(labels, experiments, strict=True):
+        first = next(other for other in experiments if other.environment.id == one.environment.id)
+        assert one.agent.method == ("qam" if label == "cloning" else label)
+        assert updates(one.schedule) == updates(first.schedule)
+        assert (one.data, one.evaluation) == (first.data, first.evaluation)
+        common = AgentSettings.model_fields.keys() - {"method", "best_of_n", "gradient_clip"}
+        assert all(getattr(one.agent, key) == getattr(first.agent, key) for key in common)

@@ -214,6 +214,15 @@ def a_sweep_of_cubes(walk: "Walk") -> None:
         )
 
 
+def a_benchmark(walk: "Walk") -> None:
+    """Runs of one method on two tasks in the place of the benchmark's, once and again."""
+    for folder in ("cpu", "cpu_again"):
+        for task in (1, 5):
+            steps = {OFFLINE_END // 4: 0.1, OFFLINE_END: 0.9}
+            place = walk.folder / "runs" / folder
+            write_seeds(place, [steps] * 4, "qam", "pointmaze-medium-navigate", task)
+
+
 def a_slice(walk: "Walk") -> None:
     """One method of one domain in the suite, and runs of all its tasks to compare."""
     suite = walk.folder / "experiments" / "suites" / "reproduction.toml"

@@ -120,6 +120,11 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         Change(f"--steps 120 --set data.steps=100 {_NETWORKS} {_RECORDS}", _LONG),
     ),
     (
+        "cpu_benchmark.md",
+        "qamx data expert ant *",
+        Change(f"--steps 120 --set data.steps=100 {_RECORDS}", _LONG),
+    ),
+    (
         "*",
         "qamx data expert ant --steps 200000 *",
         Change(f"--steps 120 --directory data/other --set data.steps=100 {_RECORDS}", _LONG),
@@ -152,6 +157,8 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
     ("sweeps.md", "qamx sweep experiments/suites/search.toml *", Change("--dry-run", _LONG)),
     ("sweeps.md", "qamx status runs/search", Change(statuses=(2,), why="as above")),
     ("sweeps.md", "qamx sweep experiments/suites/cubes.toml *", Change("--dry-run", _SLURM)),
+    ("cpu_benchmark.md", "qamx sweep *", Change("--dry-run", _LONG)),
+    ("cpu_benchmark.md", "qamx compare *", Change(statuses=(0, 1))),
     ("reproduction.md", "timeout * 570 *", Change(f"--set {WINDOW}", _LONG)),
     ("reproduction.md", "qamx sweep * --out runs/slice", Change("--dry-run", _LONG)),
     # studies and benchmarks
@@ -257,6 +264,7 @@ BASES = {"own_data.md": "docs/examples/own_data.toml", "data.md": "docs/examples
 """The experiment that a page's parts of experiments go over; else the quickstart."""
 
 STAGES: "dict[str, Callable[[Walk], None]]" = {
+    "cpu_benchmark.md": stages.a_benchmark,
     "data.md": stages.a_server,
     "deploy.md": stages.a_short_run,
     "evaluation.md": stages.a_short_run,
