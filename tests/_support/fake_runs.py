@@ -5,6 +5,18 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+CUBE = """
+[environment]
+id = "cube-double-play"
+task = 2
+[agent]
+method = "qam"
+horizon = 5
+discount = 0.99
+inverse_temperature = 1.0
+"""
+"""An experiment that is valid, and not to be trained."""
+
 BEGIN = 1_700_000_000.0
 """When every run here was started, in seconds since the epoch."""
 

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fake_runs import CUBE
 
 from qamx import registry
 from qamx.cli import main
@@ -22,17 +23,6 @@ ROOT = Path(__file__).parents[2]
 SUITES = ROOT / "experiments" / "suites"
 SEEDS = {10001, 20002, 30003, 40004, 50005, 60006, 70007, 80008, 90009, 100010, 110011, 120012}
 
-EXPERIMENT = """
-[environment]
-id = "cube-double-play"
-task = 2
-[agent]
-method = "qam"
-horizon = 5
-discount = 0.99
-inverse_temperature = 1.0
-"""
-
 
 def write(folder: Path, text: str, name: str) -> Path:
     file = folder / name
@@ -45,7 +35,7 @@ def write(folder: Path, text: str, name: str) -> Path:
 def folder(tmp_path):
     """Two experiments, and room for a suite beside them."""
     for name in ("one", "two"):
-        write(tmp_path, EXPERIMENT, f"{name}.toml")
+        write(tmp_path, CUBE, f"{name}.toml")
     return tmp_path
 
 
@@ -129,7 +119,7 @@ set = ["agent.ensemble_size=3"]
 
 
 def test_an_experiment_keeps_the_name_and_seed_that_are_written_in_it(folder):
-    write(folder, 'name = "2024"\nseed = 5\n' + EXPERIMENT, "one.toml")
+    write(folder, 'name = "2024"\nseed = 5\n' + CUBE, "one.toml")
     text = '[[group]]\nexperiments = ["../one.toml"]\n[[group.variants]]\nname = "01"\n'
     (run,) = suite(folder, text).runs()
     assert run.name == run.load().run_name == "2024-01-task2-seed5"
@@ -236,7 +226,7 @@ tasks = [7]
 
 
 def test_a_problem_of_an_experiment_is_laid_to_its_file(folder):
-    write(folder, EXPERIMENT + "edit_scale = 0.1\n", "two.toml")
+    write(folder, CUBE + "edit_scale = 0.1\n", "two.toml")
     (found,) = problems(
         folder, '[suite]\ntasks = [1, 2, 3]\n[[group]]\nexperiments = ["../*.toml"]\n'
     )
@@ -294,7 +284,7 @@ def test_list_shows_suites_with_their_size(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     write(folder, f"# A study.\n[suite]\nseeds = [1, 2]\n{GROUP}", "experiments/suites/a.toml")
     write(folder, "# A broken one.\n[suite]\n", "experiments/suites/b.toml")
-    write(folder, EXPERIMENT, "experiments/one.toml")
+    write(folder, CUBE, "experiments/one.toml")
     assert main(["list"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "experiments/suites/a.toml A study. (2 runs)" in lines

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runs import fake_run
+from fake_runs import CUBE, fake_run
 from optuna.trial import TrialState
 
 from qamx.cli import main
@@ -24,16 +24,7 @@ from qamx.training.guards import locked
 # Here and not in a test: it closes what handlers of logs write to, which may be pytest's.
 importlib.import_module("submitit")
 
-CUBE = """
-[environment]
-id = "cube-double-play"
-task = 2
-[agent]
-method = "qam"
-horizon = 5
-discount = 0.99
-inverse_temperature = 1.0
-[schedule]
+RUNS = f"""{CUBE}[schedule]
 kind = "offline"
 offline_steps = 1000
 [evaluation]
@@ -62,7 +53,7 @@ BEST = 10.0
 
 @pytest.fixture
 def write(tmp_path):
-    (tmp_path / "cube.toml").write_text(CUBE)
+    (tmp_path / "cube.toml").write_text(RUNS)
 
     def write(more="", text=SEARCH):
         file = tmp_path / "suite.toml"
@@ -392,7 +383,7 @@ def test_jobs_of_a_cluster_share_the_trials(write, tmp_path, capsys, monkeypatch
     ],
 )
 def test_a_mistake_is_one_line_before_the_first_run(write, tmp_path, capsys, old, new, said):
-    (tmp_path / "qam.toml").write_text(CUBE)
+    (tmp_path / "qam.toml").write_text(RUNS)
     assert old in SEARCH
     file = write(text=SEARCH.replace(old, new))
     for command in (["check", str(file)], ["sweep", str(file), "--out", str(tmp_path / "out")]):

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from fake_runs import complete_run, fake_run
+from fake_runs import CUBE, complete_run, fake_run
 
 # Here and not in a test: it closes what handlers of logs write to, which may be pytest's.
 from submitit import DebugExecutor
@@ -30,16 +30,7 @@ from qamx.training.guards import StopRequest, locked
 FAULTS = Path(__file__).parents[1] / "faults"
 CORNER = f'[[group]]\nexperiments = ["{FAULTS / "corner.toml"}"]\n'
 
-CUBE = """
-[environment]
-id = "cube-double-play"
-task = 2
-[agent]
-method = "qam"
-horizon = 5
-discount = 0.99
-inverse_temperature = 1.0
-[schedule]
+RUNS = f"""{CUBE}[schedule]
 kind = "offline"
 offline_steps = 1000
 [checkpoint]
@@ -50,7 +41,7 @@ every = 100
 @pytest.fixture
 def suite(tmp_path):
     """A suite of one experiment of 1,000 steps on four seeds."""
-    (tmp_path / "cube.toml").write_text(CUBE)
+    (tmp_path / "cube.toml").write_text(RUNS)
     file = tmp_path / "suite.toml"
     file.write_text('[suite]\nseeds = [1, 2, 3, 4]\n[[group]]\nexperiments = ["cube.toml"]\n')
     return file
