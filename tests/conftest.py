@@ -39,7 +39,7 @@ def _xla_has(flag: str) -> bool:
         for path in Path(folder).glob("libjax_common.*"):
             with path.open("rb") as file:
                 library = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                return library.find(flag.encode()) >= 0
+                return library.find(flag.encode() + b"\0") >= 0
     return False
 
 
