@@ -165,19 +165,22 @@ def _means(summary: Summary, title: str, names: Mapping[str, str]) -> Table:
 
 
 def _aggregates(summary: Summary) -> Table:
+    """The aggregates of methods; columns that one run, or one method, cannot have are left out."""
     labels = summary.complete or summary.labels
     means = [summary.means.get((label, ALL)) for label in labels]
-    improvement = [summary.improvement.get(label) for label in labels]
-    columns = [
-        _column(means),
-        _column([summary.interquartile.get((label, ALL)) for label in labels]),
-        [Cell(percent(estimate) if estimate else ABSENT) for estimate in improvement],
-        [Cell(ABSENT if mean is None else str(mean.runs)) for mean in means],
-    ]
-    names = ("mean", "interquartile mean", f"P({labels[0]} is better)", "runs")
+    quartiles = [summary.interquartile.get((label, ALL)) for label in labels]
+    columns = {"mean": _column(means)}
+    if any(estimate and not math.isnan(estimate.low) for estimate in quartiles):
+        columns["interquartile mean"] = _column(quartiles)
+    if len(labels) > 1:
+        better = [summary.improvement.get(label) for label in labels]
+        columns[f"P({labels[0]} is better)"] = [
+            Cell(percent(estimate) if estimate else ABSENT) for estimate in better
+        ]
+    columns["runs"] = [Cell(ABSENT if mean is None else str(mean.runs)) for mean in means]
     count = len(summary.phase_end.tasks)
     title = f"All tasks ({count})" if count > 1 else str(summary.phase_end.tasks[0])
-    return _table(title, labels, names, columns)
+    return _table(title, labels, tuple(columns), list(columns.values()))
 
 
 def _column(estimates: Sequence[Estimate | None]) -> list[Cell]:
