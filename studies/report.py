@@ -31,6 +31,7 @@ PANELS: dict[str, list[Line]] = {
         ("trqam", "family, T = 10", "TRQAM, T = 10", SKY, "D--"),
         ("fawac", "family, T = 50", "FAWAC, T = 50", GREEN, "^-"),
         ("fbrac", "network, T = 10", "FBRAC, T = 10", RED, "v--"),
+        ("preflow", "network, delta = 0.1, P = 4", "PReFlow, P = 4", PINK, "P--"),
     ],
     "guided flows": [
         ("cgql", "c = 0.1, T = 10", "CGQL, T = 10", RED, "v--"),
