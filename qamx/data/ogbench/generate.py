@@ -211,15 +211,20 @@ def _exists(file: ShardSpec, directory: Path) -> bool:
     path = directory / file.path
     if not path.exists():
         return False
-    stamp = read_stamp(path)
+    stamp = read_stamp(path) or {}
     expected = file.stamp
     if stamp and file.plan.expert is None and "expert" in stamp:
         # Without the expert at hand, a file of the same arguments is good enough.
         expected |= {"expert": stamp["expert"]}
     if stamp == expected:
         return True
-    origin = f"was generated from {describe_stamp(stamp)}" if stamp else "wasn't generated here"
+    apart = {key for key in stamp | expected if stamp.get(key) != expected.get(key)}
+    found, wanted = (
+        describe_stamp({key: value for key, value in one.items() if key in apart})
+        for one in (stamp, expected)
+    )
+    origin = f"was generated from {found}" if stamp else "wasn't generated here"
     raise UserError(
-        f"{path} {origin}, not from {describe_stamp(file.stamp)}: "
-        "choose another directory, or ask to overwrite it."
+        f"{path} {origin}, not from {wanted}: choose another directory, or replace it with "
+        f"qamx data generate {file.plan.dataset.name} --overwrite"
     )
