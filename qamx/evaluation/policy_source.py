@@ -101,8 +101,8 @@ class PolicySource:
         """
         if self.at_strength is None:
             raise UserError(
-                f"--strength: {self.name} is an exported policy, which has one; leave it out, or "
-                "name its run"
+                f"--strength: {self.name} is an exported policy, whose strength is fixed; leave it "
+                "out, or name its run"
             )
         return replace(self, act_for=self.at_strength(strength), strength=strength)
 

@@ -124,4 +124,4 @@ def test_a_pair_and_an_exported_policy_play_at_their_own(guided, tmp_path, capsy
     out = tmp_path / "policy"
     assert main(["export", str(guided), "--out", str(out)]) == 0
     assert main(["eval", str(out), "--strength", "0.1"]) == 2
-    assert "is an exported policy, which has one; leave it out" in capsys.readouterr().err
+    assert "is an exported policy, whose strength is fixed; leave it out" in capsys.readouterr().err
