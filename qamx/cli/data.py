@@ -58,7 +58,7 @@ def _add_inspect(actions: Subparsers) -> None:
         ("--horizon", None, "steps of an action chunk (default: the experiment's, or 5)"),
         ("--shards", None, "inspect the first N shards (default: all)"),
     )
-    parser.data_directory()
+    parser.data_directory("the experiment's, else $QAMX_DATA or ~/.ogbench/data")
     parser.path("--html", "FILE", "write a page with figures")
     parser.json("the report")
     parser.flag("--strict", "exit with status 1 on warnings too")

@@ -57,9 +57,9 @@ class Parser(argparse.ArgumentParser):
         meaning = "cpu, gpu, or GPUs by number, e.g. gpu:1 (default: what JAX finds)"
         self.add_argument("--device", metavar="DEVICE", help=meaning, dest=dest)
 
-    def data_directory(self) -> None:
+    def data_directory(self, default: str = "$QAMX_DATA, else ~/.ogbench/data") -> None:
         """Adds the option that names the folder of the data sets."""
-        self.path("--directory", "DIR", "folder of the data sets")
+        self.path("--directory", "DIR", f"folder of the data sets (default: {default})")
 
     def json(self, content: str) -> None:
         """Adds the option that writes JSON to a file; its keyword is `file`."""

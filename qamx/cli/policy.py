@@ -28,7 +28,7 @@ def _eval(runs: Sequence[Path], paired: bool, file: Path | None, **options: Any)
 def add_video(commands: Subparsers) -> None:
     summary = "film episodes of a run's policy as MP4 and GIF"
     parser = add_command(commands, "video", summary, _video)
-    parser.run_folders("run", meaning="the folder of a run, or of an exported policy")
+    parser.run_folders("run", meaning="the folder of a run or an export, or hf:USER/NAME")
     _add_episodes(parser, "film", "episodes per task (default: 4 of one task, 1 each of several)")
     out = "an .mp4 or .gif file, or a folder or name for both (default: the run's name)"
     parser.path("--out", "PATH", out)

@@ -96,7 +96,7 @@ class SearchSettings(Settings):
     startup_trials: Count = 10
     """complete trials before which `tpe` draws at random"""
     seed: Seed = 0
-    """of the draws; runs have their own seeds"""
+    """seed of the draws; runs have their own seeds"""
     pruner: Literal["successive_halving", "none"] = "successive_halving"
     """`successive_halving`: a trial stops where it is not among the best of those that have come
     as far; `none`: every trial ends"""
@@ -105,7 +105,7 @@ class SearchSettings(Settings):
     )
     """steps at which trials are first compared"""
     reduction_factor: Annotated[int, Field(ge=2), Allowed("an integer of at least 2")] = 3
-    """one in so many trials continues; the next comparison is after so many times the steps"""
+    """1 of this many trials continues, to a next comparison at this many times the steps"""
 
     @field_validator("parameters")
     @classmethod

@@ -257,7 +257,7 @@ class VariantSettings(Settings):
     """`[[group.variants]]`: named overrides with which the experiments of a group are run."""
 
     name: Name = Field(examples=["T1"])
-    """of the variant; part of its runs' names"""
+    """the variant's name; part of its runs' names"""
     set: Changes = Field(default=(), description=_SET)
 
 
@@ -289,11 +289,11 @@ class SelectedSettings(Settings):
     """`[selected]` of a tuning suite: tasks and seeds of the runs with the selected settings."""
 
     tasks: Tasks = None
-    """on which the selected settings are run"""
+    """tasks on which the selected settings are run"""
     seeds: Seeds = Field(examples=[[10001, 20002]])
-    """fresh ones: none of those of the sweep"""
+    """seeds of the selected runs; none of those of the sweep"""
     set: Changes = ()
-    """set in those runs"""
+    """settings of the selected runs, as `set` above"""
 
 
 class GroupSettings(DefaultSettings):

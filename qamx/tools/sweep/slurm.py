@@ -49,15 +49,17 @@ SlurmText = Annotated[Text | None, DefaultText("Slurm's own")]
 class ClusterSettings(Settings):
     """One cluster, or one of its partitions: resources of a job, and the runs in it."""
 
-    partition: SlurmText = Field(default=None, description="as of `sbatch`")
-    account: SlurmText = Field(default=None, description="as of `sbatch`")
-    qos: SlurmText = Field(default=None, description="as of `sbatch`")
-    constraint: SlurmText = Field(default=None, examples=["a5000"], description="as of `sbatch`")
-    gpus: Count = Field(default=1, description="of a job")
-    cpus: PositiveInt = Field(
-        default=8, description="of a job; environments and evaluations run on them"
+    partition: SlurmText = Field(default=None, description="as the option of `sbatch`")
+    account: SlurmText = Field(default=None, description="as the option of `sbatch`")
+    qos: SlurmText = Field(default=None, description="as the option of `sbatch`")
+    constraint: SlurmText = Field(
+        default=None, examples=["a5000"], description="as the option of `sbatch`"
     )
-    memory_gb: PositiveFloat = Field(default=32.0, description="of a job")
+    gpus: Count = Field(default=1, description="GPUs of a job")
+    cpus: PositiveInt = Field(
+        default=8, description="cores of a job, for environments and evaluations"
+    )
+    memory_gb: PositiveFloat = Field(default=32.0, description="memory of a job")
     time: Annotated[str, Allowed("hours, minutes and seconds")] = Field(
         default="24:00:00",
         examples=["24:00:00"],
@@ -70,7 +72,7 @@ class ClusterSettings(Settings):
         default=256, description="jobs of an array that run at a time"
     )
     processes_per_gpu: PositiveInt = Field(
-        default=1, description="processes on each GPU; without GPUs, in a job"
+        default=1, description="processes on each GPU; without GPUs, processes of a job"
     )
     seeds_per_process: Annotated[PositiveInt | None, DefaultText("the suite's")] = Field(
         default=None, examples=[4], description="seeds trained together"
