@@ -462,7 +462,7 @@ class QGFSettings(AgentSettings):
     method: str = "qgf"
     expectile: Expectile
     guidance_strength: NonNegativeFloat = defaults.GUIDANCE_STRENGTH
-    """w, the weight of the critic's gradient in the flow's velocity, in evaluations; `qamx eval
+    """ω, the weight of the critic's gradient in the flow's velocity, in evaluations; `qamx eval
     --strength` plays others"""
     exploration_strength: NonNegativeFloat = defaults.GUIDANCE_STRENGTH
     """the same when data is collected"""

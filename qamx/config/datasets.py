@@ -37,8 +37,8 @@ class OGBenchDataSettings(DataSettings):
     shards: Annotated[PositiveInt | None, DefaultText("all that are there")] = Field(
         default=None, examples=[10]
     )
-    """use the first N files of a folder of shards, by name; those that are missing are downloaded,
-    all of them where there is no folder"""
+    """use the first N files of a folder of shards, by name, and download those that are missing;
+    without this key, all are downloaded if there is no folder"""
     cache: Annotated[Switch | None, DefaultText("`true`")] = Field(default=None, examples=[False])
     """cache each shard, once it is read, as memory-mapped arrays in `.cache` next to the shards;
     see [Data in shards](performance.md#data-in-shards)"""

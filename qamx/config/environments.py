@@ -98,7 +98,7 @@ class GymnasiumEnvironmentSettings(EnvironmentSettings):
     """the entry of `info` that is above 0 where the task is solved (of several numbers, all are);
     it may be missing before an episode's last step"""
     success_return: Number | None = Field(default=None, examples=[475.0])
-    """instead, the return from which on an episode counts as solved"""
+    """in place of `success_key`: an episode counts as solved from this return on"""
     terminate_at_success: Switch = False
     """an episode ends where the task is solved, and nothing is bootstrapped there"""
 

@@ -94,12 +94,12 @@ class SearchSettings(Settings):
     """`tpe`: a tree-structured Parzen estimator of the trials so far; `random`: draws without
     regard to them"""
     startup_trials: Count = 10
-    """complete trials before which `tpe` draws at random"""
+    """number of complete trials until which `tpe` draws at random"""
     seed: Seed = 0
     """seed of the draws; runs have their own seeds"""
     pruner: Literal["successive_halving", "none"] = "successive_halving"
     """`successive_halving`: a trial stops where it is not among the best of those that have come
-    as far; `none`: every trial ends"""
+    as far; `none`: every trial runs to its end"""
     min_steps: Annotated[PositiveInt | None, DefaultText("`evaluation.every`")] = Field(
         default=None, examples=[50_000]
     )
