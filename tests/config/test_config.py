@@ -139,7 +139,7 @@ def test_every_experiment_writes_itself(tmp_path):
 
 def test_every_method_is_there_on_every_domain():
     pairs = {f"{domain}_{method}" for domain in DOMAINS for method in registry.agents.names()}
-    assert {file.stem for file in EXPERIMENTS} - {"quickstart"} == pairs
+    assert {file.stem for file in EXPERIMENTS} - {"quickstart", "cpu_manipulation"} == pairs
     assert len(pairs) == 220
 
 
@@ -244,7 +244,7 @@ def test_files_begin_with_their_source_and_shared_ones_with_what_their_name_stan
     source = re.compile(r"# (Source|Method): .*arXiv \d{4}\.\d{5}.*")
     for file in EXPERIMENTS:
         first, second = file.read_text().splitlines()[:2]
-        assert source.fullmatch(second if first.startswith("# Quickstart: ") else first), file
+        assert source.fullmatch(first) or source.fullmatch(second), file
     shared = [*(ROOT / "experiments").glob("domains/*"), *(ROOT / "experiments").glob("methods/*")]
     assert {file.stem for file in shared} > DOMAINS.keys()
     for file in shared:

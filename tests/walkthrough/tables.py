@@ -158,6 +158,12 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
     ("sweeps.md", "qamx status runs/search", Change(statuses=(2,), why="as above")),
     ("sweeps.md", "qamx sweep experiments/suites/cubes.toml *", Change("--dry-run", _SLURM)),
     ("cpu_benchmark.md", "qamx sweep *", Change("--dry-run", _LONG)),
+    (
+        "cpu_benchmark.md",
+        "qamx run *",
+        Change(f"--set {_OFFLINE} {_NETWORKS} data.generate_episodes=1", _LONG),
+    ),
+    ("cpu_benchmark.md", "qamx video *", Change("--episodes 1 --size 64", _LONG)),
     ("cpu_benchmark.md", "qamx compare *", Change(statuses=(0, 1))),
     ("reproduction.md", "timeout * 570 *", Change(f"--set {WINDOW}", _LONG)),
     ("reproduction.md", "qamx sweep * --out runs/slice", Change("--dry-run", _LONG)),
@@ -225,6 +231,11 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
     ("deploy.md", "episode 0", Shown("words", "of a run that is short here")),
     ("evaluation.md", "A: runs/offline_end", Shown("nothing", "short runs have one step")),
     ("evaluation.md", "50 episodes", Shown("numbers", "of a run that is short here")),
+    (
+        "inspect.md",
+        "ogbench:cube-double-play-v0",
+        Shown("numbers", "simulations differ between processors"),
+    ),
     ("inspect_policy.md", "nothing", Shown("nothing", "a short run is unwell")),
     ("inspect_policy.md", "runs/", Shown("words", "of a run that is short here, and unwell")),
     (
