@@ -246,7 +246,8 @@ def test_a_step_can_be_named(tmp_path, capsys):
     assert main(["report", str(tmp_path), "--step", "100000"]) == 0
     told = capsys.readouterr().out
     # The exact interval of 15 successes in 50 episodes: 0.179 to 0.446.
-    assert "interquartile" not in told and "is better" not in told
+    assert "interquartile" not in told
+    assert "is better" not in told
     assert "30 (1 run; episodes alone: 18-45)" in told
     assert "1 run of 1 method on 1 task\n" in told
     assert "30 (1 run; episodes alone: 18-45) *" not in told

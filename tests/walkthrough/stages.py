@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +117,19 @@ def one_latency(walk: "Walk", line: str) -> None:
 
 def one_comparison(walk: "Walk", line: str) -> None:
     """The tiny size, of this checkout on both sides."""
-    command = "python benchmarks/beside.py . . --size tiny --method qam --rounds 1"
+    command = f"python benchmarks/beside.py {ROOT} {ROOT} --size tiny --method qam --rounds 1"
     assert walk.execute(command) == 0, walk.read()
+
+
+def options_of_a_script(walk: "Walk", line: str) -> None:
+    """The script has the line's options."""
+    words = shlex.split(line, comments=True)[1:]
+    command = [*takewhile(lambda word: not word.startswith("--"), words), "--help"]
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {word for word in words if word.startswith("--")} <= set(
+        re.findall(r"--\w+", done.stdout)
+    )
 
 
 # Before a page

@@ -28,7 +28,8 @@ SMALL = (
     f"{FEW} {_NETWORKS} agent.ensemble_size=2 agent.flow_steps=2 "
     "data.source=ogbench:cube-quadruple-play-v0 data.updates_per_shard="
 )
-CLONING = SMALL.replace(_ONLINE, f"schedule.cloning_steps=40 {_RECORDS}")
+_PHASES = "schedule.offline_steps=40 schedule.online_steps=20 schedule.online_warmup=5"
+CLONING = SMALL.replace(_PHASES, "schedule.cloning_steps=40")
 WINDOW = (
     "data.generate_episodes=4 schedule.offline_steps=400 evaluation.every=200 "
     "evaluation.episodes=2 "
@@ -137,11 +138,6 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
     ("evaluation.md", "qamx eval * --step *", Change("--step 40 --episodes 2", _LONG)),
     ("evaluation.md", "qamx eval *", Change("--episodes 2", _LONG)),
     ("evaluation.md", "qamx video *", Change("--episodes 1 --size 64", _LONG)),
-    (
-        "inspect_policy.md",
-        "qamx inspect * --state 0 4000 17000 *",
-        Change("--state 0 400 1700", "the short run's data have 3,000 rows", (0, 1)),
-    ),
     ("inspect_policy.md", "qamx inspect *", Change(statuses=(0, 1), why="a short run is unwell")),
     # sweeps
     (
@@ -214,6 +210,10 @@ LINES: tuple[tuple[str, str, Change | StandIn], ...] = (
         "python benchmarks/shards.py *",
         Change("--shards 3 --episodes 2 --updates 5", _LONG),
     ),
+    *(
+        ("studies.md", script, StandIn(stages.options_of_a_script, _OLD))
+        for script in ("PYTHON studies/lockstep.py *", "python -m studies.parity train *")
+    ),
     ("experts.md", "python benchmarks/walks.py *", Change("--episodes 1", _LONG)),
 )
 """Page, line and what becomes of it; the first row that matches counts."""
@@ -254,7 +254,7 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
         "checkpoints/80/",
         Shown("nothing", "tests/training/test_training.py reads checkpoints"),
     ),
-    ("tutorial.md", "qam on pointmaze", Shown("numbers", "rounding differs between processors")),
+    ("tutorial.md", "qam on pointmaze", Shown("words", "hosts, rates and rounding differ")),
     ("tutorial.md", "runs/quickstart-task1-seed10001/", Shown("files")),
     ("sweeps.md", "cluster.toml: ", Shown(stage=stages.mistakes_of_a_cluster)),
     ("tune.md", "2 runs of", Shown("numbers", "rounding differs between processors")),
