@@ -9,7 +9,8 @@ Form = Literal["exact", "lines", "numbers", "words", "files", "nothing"]
 
 `exact`: every line was printed, in this order; times and rates may differ.
 `lines`: the same, in any order, and numbers may differ where they count the lines.
-`numbers`: a line of the same words was printed for each; numbers may differ, and how often.
+`numbers`: a line of the same words was printed for each; numbers and the computer's name may
+differ, and how often.
 `words`: a line with the same first word was printed for each.
 `files`: the first word of each line is a file or folder below the first line's.
 `nothing`: it is no output.
@@ -17,7 +18,7 @@ Form = Literal["exact", "lines", "numbers", "words", "files", "nothing"]
 
 _TIMES = re.compile(r"\d+ min|\d+(?:\.\d+)? s\b|\d[\d,]* steps/s|\d+ GB")
 _COUNTED = re.compile(r"^\[\d+/\d+\] ")
-_NUMBERS = re.compile(r"[\u2212+-]?\d[\d,.]*")
+_NUMBERS = re.compile(r"[\u2212+-]?\d[\d,.]*|(?<=; cpu on )[\w.-]+")
 
 
 def check(shown: str, printed: str, form: Form, folder: Path) -> None:

@@ -254,7 +254,7 @@ OUTPUTS: tuple[tuple[str, str, Shown], ...] = (
         "checkpoints/80/",
         Shown("nothing", "tests/training/test_training.py reads checkpoints"),
     ),
-    ("tutorial.md", "qam on pointmaze", Shown("words", "hosts, rates and rounding differ")),
+    ("tutorial.md", "qam on pointmaze", Shown("numbers", "rounding differs between processors")),
     ("tutorial.md", "runs/quickstart-task1-seed10001/", Shown("files")),
     ("sweeps.md", "cluster.toml: ", Shown(stage=stages.mistakes_of_a_cluster)),
     ("tune.md", "2 runs of", Shown("numbers", "rounding differs between processors")),

@@ -225,6 +225,7 @@ def _exists(file: ShardSpec, directory: Path) -> bool:
     )
     origin = f"was generated from {found}" if stamp else "wasn't generated here"
     raise UserError(
-        f"{path} {origin}, not from {wanted}: choose another directory, or replace it with "
-        f"qamx data generate {file.plan.dataset.name} --overwrite"
+        f"{path} {origin}, not from {wanted}: choose another directory, or replace it: "
+        f"qamx data generate {file.plan.dataset.name} --directory {directory} --overwrite, "
+        "with the episodes and seed that you want"
     )
