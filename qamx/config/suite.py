@@ -254,7 +254,7 @@ _SET = "texts `section.key=value`, as on the command line; an empty value takes 
 
 
 class VariantSettings(Settings):
-    """`[[group.variants]]`: named overrides with which the experiments of a group are run."""
+    """`variants` of a group or of `[suite]`: named overrides with which experiments are run."""
 
     name: Name = Field(examples=["T1"])
     """the variant's name; part of its runs' names"""
@@ -270,6 +270,13 @@ class DefaultSettings(Settings):
         default=None, examples=[[10001, 20002]]
     )
     """seeds of each experiment and variant"""
+    variants: Annotated[
+        tuple[VariantSettings, ...],
+        LIST,
+        Allowed('a list of tables such as { name = "T1" }'),
+        DefaultText("one without a name"),
+    ] = ()
+    """the variants in which each experiment is run"""
     set: Changes = Field(default=(), description=_SET)
 
 
@@ -302,13 +309,6 @@ class GroupSettings(DefaultSettings):
     experiments: Patterns
     """experiment files, from the folder of the suite or else of those that come with qamx; `*` and
     `?` match, and a pattern that matches nothing is an error"""
-    variants: Annotated[
-        tuple[VariantSettings, ...],
-        LIST,
-        Allowed("tables [[group.variants]]"),
-        DefaultText("one without a name"),
-    ] = ()
-    """the variants in which each experiment of the group is run"""
     grid: Annotated[
         dict[str, Any], Allowed("a table [group.grid] of lists of values"), DefaultText("no grid")
     ] = Field(default={})
@@ -444,9 +444,10 @@ def _variants(
         (Override(f"environment.task={task}", f"{file}: {owner}.tasks"),)
         for task in group.tasks or shared.tasks or ()
     ]
+    owner, variants = (key, group.variants) if group.variants else ("suite", shared.variants)
     named = [
-        (variant.name, _overrides(variant.set, f"{file}: {key}.variants.{number}"))
-        for number, variant in enumerate(group.variants, start=1)
+        (variant.name, _overrides(variant.set, f"{file}: {owner}.variants.{number}"))
+        for number, variant in enumerate(variants, start=1)
     ]
     grid = points(tree, f"{key}.grid", group.grid)
     common = _overrides(shared.set, f"{file}: suite")

@@ -100,6 +100,36 @@ seeds = [9]
         assert (experiment.agent.flow_steps == 1) is ("-T1-" in run.name)
 
 
+def test_variants_of_the_suite_are_those_of_groups_without_any(folder):
+    text = """
+[suite]
+variants = [{ name = "T1", set = ["agent.flow_steps=1"] }, { name = "T2" }]
+[[group]]
+experiments = ["../one.toml"]
+[[group]]
+experiments = ["../two.toml"]
+set = ["agent.flow_steps=3"]
+[[group]]
+experiments = ["../one.toml"]
+variants = [{ name = "own" }]
+"""
+    runs = {run.name: run.load().agent.flow_steps for run in suite(folder, text).runs()}
+    others = load(folder / "one.toml").agent.flow_steps
+    assert runs == {
+        "one-T1-task2-seed10001": 1,
+        "one-T2-task2-seed10001": others,
+        "two-T1-task2-seed10001": 1,
+        "two-T2-task2-seed10001": 3,
+        "one-own-task2-seed10001": others,
+    }
+
+
+def test_a_bad_variant_of_the_suite_is_named_there(folder):
+    text = "[suite]\nvariants = [{ name = 'a', set = ['agent.flow_steps=0'] }]\n" + GROUP
+    with pytest.raises(ConfigError, match=r"mine.toml: suite.variants.1.set: agent.flow_steps"):
+        suite(folder, text).runs()
+
+
 def test_what_stands_nearer_to_the_run_wins(folder):
     text = """
 [suite]
@@ -156,7 +186,7 @@ GROUP = '[[group]]\nexperiments = ["../one.toml"]\n'
         (GROUP + "[[group.variants]]\nset = []\n", "group.1.variants.1.name: missing; write a fil"),
         (
             GROUP + "variants = ['a']\n",
-            'group.1.variants: found ["a"] (a list); write tables [[gro',
+            'group.1.variants: found ["a"] (a list); write a list of tables such as { name',
         ),
         (
             GROUP + "[[group.variants]]\nname = 'a'\n[[group.variants]]\nname = 'b/c'\n",
@@ -452,7 +482,7 @@ def test_the_cpu_s_runs_have_the_same_budget():
     for label, one in zip(labels, experiments, strict=True):
         first = next(other for other in experiments if other.environment.id == one.environment.id)
         assert one.agent.method == ("qam" if label == "cloning" else label)
-        assert updates(one.schedule) == updates(first.schedule)
+        assert updates(one.schedule) == (20_000 if label == "cloning" else updates(first.schedule))
         assert (one.data, one.evaluation) == (first.data, first.evaluation)
         common = AgentSettings.model_fields.keys() - {"method", "best_of_n", "gradient_clip"}
         assert all(getattr(one.agent, key) == getattr(first.agent, key) for key in common)
